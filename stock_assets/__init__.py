@@ -1,0 +1,1 @@
+"""Daily stock-price forecasting as a graph of partitioned, versioned assets."""

@@ -1,0 +1,90 @@
+"""What every stage says about itself: owners, tags, partitions and lineage metadata."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from stock_assets.partitions import datasets, key_session, trading_days
+
+# Stable in use, yet announced as beta at every load (dagster 1.13).
+warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
+
+OWNERS = ["team:forecasting"]
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+
+DAILY: dict[str, Any] = {
+    "partitions_def": trading_days,
+    "backfill_policy": SINGLE_RUN,
+    "owners": OWNERS,
+    "tags": {"cadence": "daily", "domain": "market"},
+}
+"""Settings of the assets that are made every trading day."""
+
+PER_DATASET: dict[str, Any] = {
+    "partitions_def": datasets,
+    "owners": OWNERS,
+    "tags": {"cadence": "on_breach", "domain": "model"},
+}
+"""Settings of the assets that are made once per dataset."""
+
+
+def sessions_of(context: dg.AssetExecutionContext) -> list[date]:
+    """Sessions of the partitions of this run, ascending."""
+    return sorted(key_session(key) for key in context.partition_keys)
+
+
+def lineage(**values: Any) -> dict[str, Any]:
+    """Metadata under plain names; dates as text, None left out, numbers and texts as they are."""
+    return {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def plain_digest(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def table(frame: Any, limit: int = 50) -> dg.TableMetadataValue:
+    """First rows of a frame as a table of the asset page."""
+    shown = frame.head(limit)
+    records = [
+        dg.TableRecord({name: _plain(value) for name, value in row.items()})
+        for row in shown.to_dict("records")
+    ]
+    kinds = {"f": "float", "i": "int", "b": "bool"}
+    columns = [
+        dg.TableColumn(str(name), kinds.get(shown[name].dtype.kind, "string"))
+        for name in shown.columns
+    ]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    """Turn a cell into what the table of the asset page can show."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value != value:  # NaN is shown as an empty cell
+        return None
+    if isinstance(value, bool | int | str):
+        return value
+    return round(value, 6) if isinstance(value, float) else str(value)
+
+
+def verdict(
+    name: str, passed: bool, metadata: Mapping[str, Any], description: str
+) -> dg.AssetCheckResult:
+    """Give the outcome of a blocking check."""
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata=dict(metadata),
+        description=description,
+    )

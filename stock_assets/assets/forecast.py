@@ -1,0 +1,157 @@
+"""Stage 5: the forecast of the next session, as of a trading day."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from stock_assets.assets.common import DAILY, lineage, sessions_of, table, verdict
+from stock_assets.assets.prices import raw_prices
+from stock_assets.assets.promotion import production_model
+from stock_assets.config import Params, find_locations
+from stock_assets.errors import StockAssetsError
+from stock_assets.partitions import session_key
+from stock_assets.registry import ModelVersion, Registry, model_for
+from stock_assets.resources import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOUND = "forecasts_are_sound"
+
+
+@dg.asset(
+    **DAILY,
+    group_name="serving",
+    kinds={"pytorch", "postgres"},
+    code_version="1",
+    deps=[raw_prices, production_model],
+    description=(
+        "Per ticker, the forecast of the session **after** the partition's, with its interval and "
+        "the model that made it: the one in production, or for a past session one that had seen "
+        "nothing later. Also written as `latest_predictions.json` and `historical/{date}.json`."
+    ),
+    check_specs=[
+        dg.AssetCheckSpec(
+            SOUND,
+            asset="predictions",
+            blocking=True,
+            description=(
+                "Finite positive prices inside their intervals, for the next session, from a model "
+                "that saw nothing later than the as-of session. Otherwise nothing is stored."
+            ),
+        )
+    ],
+)
+def predictions(
+    context: dg.AssetExecutionContext,
+    params: dg.ResourceParam[Params],
+    store: dg.ResourceParam[Store],
+    registry: dg.ResourceParam[Registry],
+) -> dg.MaterializeResult:
+    """Forecast as of each of the run's sessions and store what is sound."""
+    from stock_assets.evaluation.soundness import unsound_forecasts
+    from stock_assets.market.bars import content_digest
+    from stock_assets.storage.forecasts import save_predictions, write_forecast_files
+    from stock_assets.storage.prices import read_bars
+
+    sessions = sessions_of(context)
+    models = _models(sessions, store, registry)
+    bars = read_bars(store.engine, params.prices.first_session, sessions[-1])
+    _require_bars(bars, sessions)
+    frame = _forecasts(models, bars, registry)
+    unsound = unsound_forecasts(frame)
+    if unsound.empty:
+        for model, days in models.items():
+            rows = frame[frame["model_version"] == model.version]
+            stamped = rows.assign(dagster_run_id=context.run.run_id)
+            save_predictions(store.engine, stamped, days, model.version)
+        write_forecast_files(find_locations().forecasts_folder, frame)
+    for session, rows in frame["as_of_session"].dt.date.value_counts().items():
+        context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(content_digest(frame)),
+        metadata=lineage(
+            first_session=sessions[0],
+            last_session=sessions[-1],
+            forecasts=len(frame),
+            not_forecast=dg.MetadataValue.json(_missing(frame, bars, sessions)),
+            model_versions=", ".join(str(model.version) for model in models),
+            dataset_run_ids=", ".join(model.dataset_run_id for model in models),
+            mlflow_run_ids=", ".join(model.mlflow_run_id for model in models),
+            newest=table(frame[frame["as_of_session"] == frame["as_of_session"].max()]),
+        ),
+        check_results=[
+            verdict(
+                SOUND,
+                unsound.empty,
+                {"unsound": len(unsound), "rows": table(unsound)},
+                "every forecast is sound" if unsound.empty else f"{len(unsound)} are not, see rows",
+            )
+        ],
+    )
+
+
+def _models(
+    sessions: Sequence[date], store: Store, registry: Registry
+) -> Mapping[ModelVersion, list[date]]:
+    """Choose the model of each session; sessions by model."""
+    from stock_assets.storage.forecasts import promotions
+
+    production = registry.production()
+    promoted = [
+        registry.version(record.candidate_version)
+        for record in promotions(store.engine, promoted_only=True)
+        if production is None or production.as_of > sessions[0]
+    ]
+    chosen: dict[ModelVersion, list[date]] = {}
+    for session in sessions:
+        chosen.setdefault(model_for(session, production, promoted), []).append(session)
+    return chosen
+
+
+def _forecasts(
+    models: Mapping[ModelVersion, list[date]], bars: "pd.DataFrame", registry: Registry
+) -> "pd.DataFrame":
+    """Forecast the sessions of each model and say which model it was."""
+    import pandas as pd
+
+    parts = [
+        registry.load(model.version)
+        .forecast(bars, sessions)
+        .assign(
+            model_version=model.version,
+            dataset_run_id=model.dataset_run_id,
+            mlflow_run_id=model.mlflow_run_id,
+        )
+        for model, sessions in models.items()
+    ]
+    return pd.concat(parts, ignore_index=True).sort_values(
+        ["as_of_session", "ticker"], ignore_index=True
+    )
+
+
+def _require_bars(bars: "pd.DataFrame", sessions: Sequence[date]) -> None:
+    stored = set(bars["session"].dt.date)
+    missing = [session for session in sessions if session not in stored]
+    if missing:
+        raise StockAssetsError(
+            f"no bar is stored for {missing[0]}, so there is nothing to forecast from",
+            f"Store it first: stock-assets backfill raw_prices --from {missing[0]} "
+            f"--to {missing[-1]}",
+        )
+
+
+def _missing(
+    frame: "pd.DataFrame", bars: "pd.DataFrame", sessions: Sequence[date]
+) -> dict[str, int]:
+    """Tickers that traded on a session but got no forecast, with the number of such sessions."""
+    import pandas as pd
+
+    on_time = bars["session"].isin(pd.DatetimeIndex(list(sessions)))
+    traded = bars[["ticker", "session"]][on_time]
+    made = frame[["ticker", "as_of_session"]].rename(columns={"as_of_session": "session"})
+    compared = traded.merge(made, how="left", indicator=True)
+    counts = compared["ticker"][compared["_merge"] == "left_only"].value_counts()
+    return {str(ticker): int(count) for ticker, count in counts.sort_index().items()}

@@ -1,0 +1,82 @@
+"""Stage 6: forecasts that came due on a trading day, against what happened."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from stock_assets.assets.common import DAILY, lineage, sessions_of, table
+from stock_assets.assets.forecast import predictions
+from stock_assets.assets.prices import raw_prices
+from stock_assets.resources import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dg.asset(
+    **DAILY,
+    group_name="monitoring",
+    kinds={"pandas", "postgres"},
+    code_version="1",
+    deps=[
+        raw_prices,
+        dg.AssetDep(
+            predictions,
+            partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1),
+        ),
+    ],
+    description=(
+        "Forecasts whose **target** is the partition's session (made as of the one before) against "
+        "the close, beside persistence, on one basis across splits and dividends. A sensor watches "
+        "this log and launches retraining when the scores break the thresholds."
+    ),
+)
+def performance_log(
+    context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
+) -> dg.MaterializeResult:
+    """Score what came due on the run's sessions."""
+    from stock_assets.evaluation.scoring import score_due
+    from stock_assets.market.bars import content_digest
+    from stock_assets.storage.forecasts import forecasts_due, save_performance
+    from stock_assets.storage.prices import read_bars
+
+    sessions = sessions_of(context)
+    due = forecasts_due(store.engine, sessions)
+    first = sessions[0] if due.empty else due["as_of_session"].min().date()
+    bars = read_bars(store.engine, first, sessions[-1])
+    rows = score_due(due, bars)
+    save_performance(store.engine, rows, sessions, context.run.run_id)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(content_digest(rows)),
+        metadata=lineage(
+            first_session=sessions[0],
+            last_session=sessions[-1],
+            forecasts_due=len(due),
+            forecasts_scored=len(rows),
+            forecasts_without_a_close=len(due) - len(rows),
+            **_scores(rows),
+        ),
+    )
+
+
+def _scores(rows: "pd.DataFrame") -> dict[str, Any]:
+    """Pooled and per-ticker scores, beside persistence's."""
+    from stock_assets.evaluation.metrics import (
+        by_ticker,
+        persistence_forecasts,
+        score_rows,
+        summarise,
+    )
+
+    if rows.empty:
+        return {"scores": "no forecast was due"}
+    model = summarise(rows)
+    persistence = summarise(score_rows(persistence_forecasts(rows)))
+    return {
+        "mape": model.mape,
+        "persistence_mape": persistence.mape,
+        "mase": model.mase,
+        "direction_accuracy": model.direction_accuracy,
+        "coverage": model.coverage,
+        "per_ticker": table(by_ticker(rows)),
+    }

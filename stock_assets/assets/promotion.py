@@ -1,0 +1,196 @@
+"""Stage 4: the decision whether the candidate becomes the production model."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, plain_digest, table
+from stock_assets.assets.prices import raw_prices
+from stock_assets.assets.training import candidate_model
+from stock_assets.config import Params
+from stock_assets.registry import PRODUCTION, ModelVersion, Registry
+from stock_assets.resources import Store
+
+if TYPE_CHECKING:
+    from stock_assets.evaluation.metrics import Metrics
+    from stock_assets.modelling.challenge import Challenge
+    from stock_assets.storage.forecasts import PromotionRecord
+
+
+@dg.asset(
+    **PER_DATASET,
+    group_name="promotion",
+    kinds={"mlflow", "postgres"},
+    code_version="1",
+    deps=[
+        candidate_model,
+        dg.AssetDep(raw_prices, partition_mapping=dg.AllPartitionMapping()),
+    ],
+    description=(
+        "Candidate, production and persistence scored on the **same held-out sessions** (the test "
+        "stretch, read here and nowhere else), the decision and its reason. Moving the alias "
+        "`Production` happens here alone."
+    ),
+)
+def promotion(
+    context: dg.AssetExecutionContext,
+    params: dg.ResourceParam[Params],
+    store: dg.ResourceParam[Store],
+    registry: dg.ResourceParam[Registry],
+    mlflow_run: dg.ResourceParam[Any],
+) -> dg.MaterializeResult:
+    """Decide once per candidate, then make the alias agree with the decision."""
+    from stock_assets.storage.forecasts import promotion_of, save_promotion
+
+    candidate = registry.candidate(context.partition_key)
+    production = registry.production()
+    decided = promotion_of(store.engine, context.partition_key)
+    if decided is None or decided.candidate_version != candidate.version:
+        decided = _decide(context, params, store, registry, candidate, production, mlflow_run)
+        save_promotion(store.engine, decided)
+    standing = production.version if production else None
+    if decided.promoted and standing == decided.production_version:
+        registry.promote(candidate.version)
+        context.log_event(_production_event(registry.model_name, candidate, decided))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
+        metadata=_described(decided),
+    )
+
+
+def _decide(
+    context: dg.AssetExecutionContext,
+    params: Params,
+    store: Store,
+    registry: Registry,
+    candidate: ModelVersion,
+    production: ModelVersion | None,
+    mlflow_run: Any,
+) -> "PromotionRecord":
+    """Score everyone on the test stretch and decide."""
+    from stock_assets.evaluation.comparison import decide_promotion
+    from stock_assets.market.calendar import sessions
+    from stock_assets.modelling.challenge import challenge
+    from stock_assets.storage.datasets import load_panel, load_stretches
+    from stock_assets.storage.forecasts import PromotionRecord
+    from stock_assets.storage.prices import read_bars
+
+    record = load_panel(store.engine, context.partition_key)
+    test = load_stretches(store.engine, context.partition_key)["test"]
+    held_out = sessions(test.first_session, test.last_session)
+    bars = read_bars(store.engine, params.prices.first_session, record.as_of_session)
+    outcome = challenge(
+        registry.load(candidate.version),
+        registry.load(production.version) if production else None,
+        bars,
+        held_out,
+    )
+    decision = decide_promotion(
+        outcome.candidate, outcome.production, outcome.persistence, params.promotion
+    )
+    _log_outcome(mlflow_run, outcome, decision.reason, context.partition_key)
+    return PromotionRecord(
+        dataset_run_id=context.partition_key,
+        as_of_session=record.as_of_session,
+        model_name=registry.model_name,
+        candidate_version=candidate.version,
+        production_version=production.version if production else None,
+        metric=params.promotion.metric,
+        candidate=plain_metrics(outcome.candidate),
+        production=plain_metrics(outcome.production) if outcome.production else None,
+        persistence=plain_metrics(outcome.persistence),
+        first_session=test.first_session,
+        last_session=test.last_session,
+        promoted=decision.promote,
+        reason=decision.reason,
+        mlflow_run_id=candidate.mlflow_run_id,
+        dagster_run_id=context.run.run_id,
+    )
+
+
+def plain_metrics(metrics: "Metrics") -> dict[str, float | int | None]:
+    """Metrics as JSON holds them: an undefined one is null."""
+    return {name: None if value != value else value for name, value in asdict(metrics).items()}
+
+
+def _log_outcome(mlflow_run: Any, outcome: "Challenge", reason: str, dataset_id: str) -> None:
+    """Log the scores and the page of plots to the MLflow run of this retraining."""
+    from stock_assets.evaluation.plots import forecast_figures, page
+
+    scores = plain_metrics(outcome.candidate)
+    mlflow_run.log_metrics(
+        {f"test_{name}": float(value) for name, value in scores.items() if value is not None}
+    )
+    baseline = plain_metrics(outcome.persistence)
+    mlflow_run.log_metrics(
+        {f"persistence_{name}": float(value) for name, value in baseline.items() if value}
+    )
+    mlflow_run.log_text(
+        page(
+            f"Dataset {dataset_id} on its test stretch",
+            reason,
+            forecast_figures(outcome.candidate_rows),
+        ),
+        "evaluation.html",
+    )
+
+
+def _described(decided: "PromotionRecord") -> dict[str, Any]:
+    import pandas as pd
+
+    scores = {
+        "candidate": decided.candidate,
+        "production": decided.production or {},
+        "persistence": decided.persistence,
+    }
+    compared = pd.DataFrame(scores).T.reset_index(names="model")
+    return lineage(
+        promoted=decided.promoted,
+        reason=dg.MetadataValue.md(decided.reason),
+        dataset_run_id=decided.dataset_run_id,
+        as_of_session=decided.as_of_session,
+        first_session=decided.first_session,
+        last_session=decided.last_session,
+        candidate_version=decided.candidate_version,
+        production_version=decided.production_version,
+        mlflow_run_id=decided.mlflow_run_id,
+        scores=table(compared),
+        mase=decided.candidate["mase"],
+    )
+
+
+def _production_event(
+    model_name: str, model: ModelVersion, decided: "PromotionRecord"
+) -> dg.AssetMaterialization:
+    """Materialize `production_model` for this change of the alias."""
+    return dg.AssetMaterialization(
+        asset_key=production_model.key,
+        description=decided.reason,
+        metadata=lineage(
+            model=model_name,
+            model_version=model.version,
+            alias=PRODUCTION,
+            replaces_version=decided.production_version,
+            dataset_run_id=model.dataset_run_id,
+            as_of_session=model.as_of,
+            mlflow_run_id=model.mlflow_run_id,
+            cause="promotion",
+            digest=model.digest,
+        ),
+        tags={"dagster/data_version": model.digest},
+    )
+
+
+production_model = dg.AssetSpec(
+    key="production_model",
+    group_name="promotion",
+    kinds={"mlflow"},
+    owners=OWNERS,
+    tags={"cadence": "on_change", "domain": "model"},
+    deps=[dg.AssetDep(promotion, partition_mapping=dg.AllPartitionMapping())],
+    description=(
+        f"The version that carries the alias `{PRODUCTION}`. One materialization per change of the "
+        "alias, so that this timeline is the history of production."
+    ),
+)

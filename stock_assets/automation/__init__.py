@@ -1,0 +1,1 @@
+"""What runs by itself: jobs, the daily schedule, and the sensors."""

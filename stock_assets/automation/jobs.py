@@ -1,0 +1,39 @@
+"""The two jobs of the loop."""
+
+import dagster as dg
+
+from stock_assets.assets.dataset import processed_features, scaled_features, scalers
+from stock_assets.assets.forecast import predictions
+from stock_assets.assets.performance import performance_log
+from stock_assets.assets.prices import raw_prices
+from stock_assets.assets.promotion import promotion
+from stock_assets.assets.training import candidate_model, tuned_params
+
+RETRAINING_TAG = "stock_assets/retraining"
+
+daily_job = dg.define_asset_job(
+    "daily",
+    selection=[raw_prices, predictions, performance_log],
+    description="Fetch the session's prices, forecast the next one, score what came due.",
+    executor_def=dg.in_process_executor,
+    tags={"stock_assets/job": "daily"},
+)
+
+retraining_job = dg.define_asset_job(
+    "retraining",
+    selection=[
+        processed_features,
+        scalers,
+        scaled_features,
+        tuned_params,
+        candidate_model,
+        promotion,
+    ],
+    description=(
+        "A new dataset, its scalers, tuned hyperparameters, candidate and promotion decision. In "
+        "one process unless the launch configuration chooses `multiprocess`."
+    ),
+    executor_def=dg.multi_or_in_process_executor,
+    config={"execution": {"config": {"in_process": {}}}},
+    tags={RETRAINING_TAG: "yes"},
+)

@@ -1,0 +1,304 @@
+"""Typed parameters: ``params.yaml`` for what the system does, the environment for where it runs."""
+
+from __future__ import annotations
+
+import os
+from datetime import date, time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stock_assets.errors import StockAssetsError
+
+Basis = Literal["raw", "split_adjusted", "adjusted"]
+FeatureGroup = Literal["raw", "trend", "momentum", "volatility", "volume", "returns"]
+Target = Literal["log_return", "close"]
+ScalerKind = Literal["standard", "minmax"]
+Architecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
+Loss = Literal["huber", "mse", "mae"]
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of ``params.yaml``: unknown keys are errors and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Yahoo(Section):
+    """How Yahoo Finance is asked."""
+
+    timeout_seconds: PositiveFloat = Field(30.0, description="give up on one request after this")
+    pause_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="rest between two tickers"
+    )
+    overlap_sessions: PositiveInt = Field(
+        5, description="stored sessions asked for again, so that an empty answer is an error"
+    )
+
+
+class Prices(Section):
+    """Where bars come from and for whom."""
+
+    source: Literal["sample", "csv", "yahoo"] = Field("sample", description="the price source")
+    tickers: Annotated[list[str], Field(min_length=1)] = Field(
+        ["AAPL", "FB", "GOOG", "IBM", "MSFT"], description="the universe, in any order"
+    )
+    first_session: date = Field(date(2000, 3, 1), description="the first trading-day partition")
+    csv_folder: Path = Field(Path("prices"), description="one TICKER.csv each, for source csv")
+    yahoo: Yahoo = Field(default_factory=Yahoo)
+
+    @field_validator("tickers")
+    @classmethod
+    def _sorted_and_distinct(cls, tickers: list[str]) -> list[str]:
+        names = [ticker.strip().upper() for ticker in tickers]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated or "" in names:
+            raise ValueError(f"tickers must be distinct names; repeated: {repeated}")
+        return sorted(names)
+
+
+class Features(Section):
+    """What a model sees of each ticker and session."""
+
+    groups: Annotated[list[FeatureGroup], Field(min_length=1)] = Field(
+        ["returns", "momentum"], description="groups of declared features, see docs/features.md"
+    )
+    basis: Basis = Field("adjusted", description="prices the features are computed from")
+
+
+class Dataset(Section):
+    """How history becomes windows, labels and three stretches of time."""
+
+    target: Target = Field("log_return", description="what a network is trained to predict")
+    window: PositiveInt = Field(30, description="sessions a network looks back over")
+    scaler: ScalerKind = Field("standard", description="per ticker and feature")
+    history_sessions: PositiveInt | None = Field(
+        None, description="newest sessions to use; all of them when empty"
+    )
+    validation_sessions: PositiveInt = Field(126, description="labels for tuning and stopping")
+    test_sessions: PositiveInt = Field(63, description="labels for the promotion decision alone")
+    embargo_sessions: Count = Field(0, description="extra gap beside the purge")
+
+
+class IntegerRange(Section):
+    """Integers from low to high, both included."""
+
+    low: int
+    high: int
+    step: PositiveInt = 1
+
+
+class FloatRange(Section):
+    """Numbers from low to high; on a logarithmic scale, or in steps, if asked."""
+
+    low: float
+    high: float
+    step: PositiveFloat | None = None
+    log: bool = False
+
+
+class SearchSpace(Section):
+    """What tuning may choose from."""
+
+    architecture: Annotated[list[Architecture], Field(min_length=1)] = [
+        "lstm",
+        "lstm_attention",
+        "lstm_cross_attention",
+    ]
+    hidden_size: IntegerRange = IntegerRange(low=32, high=256, step=32)
+    layers: IntegerRange = IntegerRange(low=1, high=3)
+    dropout: FloatRange = FloatRange(low=0.1, high=0.5, step=0.1)
+    learning_rate: FloatRange = FloatRange(low=1e-4, high=1e-2, log=True)
+    batch_size: IntegerRange = IntegerRange(low=16, high=128, step=16)
+
+    @model_validator(mode="after")
+    def _ranges_are_ordered(self) -> SearchSpace:
+        for name in ("hidden_size", "layers", "dropout", "learning_rate", "batch_size"):
+            bounds = getattr(self, name)
+            if not 0 <= bounds.low <= bounds.high:
+                raise ValueError(f"{name}: low must be at least 0 and at most high")
+        if self.hidden_size.low % 4 or self.hidden_size.step % 4:
+            raise ValueError("hidden_size: low and step must be multiples of the 4 attention heads")
+        return self
+
+
+class Tuning(Section):
+    """The budget and the space of the hyperparameter search."""
+
+    trials: PositiveInt = Field(30, description="hyperparameter sets tried")
+    epochs: PositiveInt = Field(20, description="most epochs of one trial")
+    patience: PositiveInt = Field(5, description="epochs without improvement that end a trial")
+    timeout_seconds: PositiveFloat | None = Field(None, description="no new trial after this")
+    search_space: SearchSpace = Field(default_factory=SearchSpace)
+
+
+class Training(Section):
+    """How a network is fitted."""
+
+    epochs: PositiveInt = Field(50, description="most epochs of the candidate")
+    patience: PositiveInt = Field(8, description="epochs without improvement that end training")
+    loss: Loss = Field("huber", description="on the scaled target")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
+    gradient_clip: PositiveFloat = Field(1.0, description="largest gradient norm")
+    seed: Count = Field(20130301, description="of initialisation, dropout, order and search")
+
+
+class Forecast(Section):
+    """What is said about the next session."""
+
+    coverage: Share = Field(0.9, description="share of outcomes the interval is meant to hold")
+
+
+class Thresholds(Section):
+    """The model is retrained when its recent scores are worse than any of these."""
+
+    mape_max: PositiveFloat = Field(0.10, description="mean absolute percentage error, a fraction")
+    mase_max: PositiveFloat = Field(1.10, description="error over persistence's error")
+    direction_accuracy_min: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.40, description="share of moves whose sign was right"
+    )
+
+
+class Monitoring(Section):
+    """When scores call for retraining."""
+
+    window_sessions: PositiveInt = Field(20, description="newest scored sessions that count")
+    minimum_forecasts: PositiveInt = Field(50, description="fewer than this decide nothing")
+    cooldown_sessions: Count = Field(20, description="sessions between two retrainings")
+    thresholds: Thresholds = Field(default_factory=Thresholds)
+
+
+class Promotion(Section):
+    """When a candidate replaces production."""
+
+    metric: Literal["mae", "rmse", "mape", "mase"] = Field("mase", description="lower is better")
+    minimum_improvement: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share by which the candidate must be better than production"
+    )
+
+
+class Schedule(Section):
+    """When the daily job runs, in New York."""
+
+    daily_at: time = Field(time(18, 30), description="after the close and Yahoo's corrections")
+
+
+class Tracking(Section):
+    """Names in MLflow."""
+
+    experiment: str = Field("stock_price_forecasting", description="MLflow experiment")
+    model_name: str = Field("StockPricePredictor", description="registered model")
+
+
+class Params(Section):
+    """Everything in ``params.yaml``."""
+
+    prices: Prices = Field(default_factory=Prices)
+    features: Features = Field(default_factory=Features)
+    dataset: Dataset = Field(default_factory=Dataset)
+    tuning: Tuning = Field(default_factory=Tuning)
+    training: Training = Field(default_factory=Training)
+    forecast: Forecast = Field(default_factory=Forecast)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
+    promotion: Promotion = Field(default_factory=Promotion)
+    schedule: Schedule = Field(default_factory=Schedule)
+    tracking: Tracking = Field(default_factory=Tracking)
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a parameter file.
+
+    Raises
+    ------
+    StockAssetsError
+        The file is missing, is not YAML, or holds an unknown key or a value of the wrong kind; the
+        message names the key.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StockAssetsError(
+            f"{path} does not exist",
+            "Run from the project folder, or set STOCK_ASSETS_PROJECT to it",
+        ) from None
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise StockAssetsError(f"{path} is not valid YAML: {where}", "Mend that line") from None
+    try:
+        return Params.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        given = "" if first["type"] == "extra_forbidden" else f" (got {first['input']!r})"
+        raise StockAssetsError(
+            f"{path}: {key}: {first['msg'].lower()}{given}",
+            "Correct this key; docs/configuration.md lists all of them",
+        ) from None
+
+
+class Locations(BaseModel):
+    """Where this installation keeps its things.
+
+    ``project`` holds params.yaml, dagster.yaml and workspace.yaml; ``home`` holds all data.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    project: Path
+    home: Path
+    arrays_url: str
+
+    @property
+    def params_file(self) -> Path:
+        """The parameter file."""
+        return self.project / "params.yaml"
+
+    @property
+    def postgres_folder(self) -> Path:
+        """Data folder of the embedded PostgreSQL."""
+        return self.home / "postgres"
+
+    @property
+    def artifacts_folder(self) -> Path:
+        """Root of MLflow's artifacts."""
+        return self.home / "mlflow"
+
+    @property
+    def forecasts_folder(self) -> Path:
+        """``latest_predictions.json`` and ``historical/``."""
+        return self.home / "forecasts"
+
+    @property
+    def reports_folder(self) -> Path:
+        """Reports written for people."""
+        return self.home / "reports"
+
+
+def find_locations() -> Locations:
+    """Resolve the project and data folders.
+
+    ``STOCK_ASSETS_PROJECT`` names the project, else the working folder or the nearest folder above
+    it with a params.yaml; ``STOCK_ASSETS_HOME`` names the data folder, else ``.stock_assets`` in
+    the project; ``STOCK_ASSETS_ARRAYS_URL`` any fsspec address for arrays, else ``arrays`` in the
+    home.
+    """
+    named = os.environ.get("STOCK_ASSETS_PROJECT")
+    here = Path.cwd()
+    project = (
+        Path(named).resolve()
+        if named
+        else next((p for p in (here, *here.parents) if (p / "params.yaml").exists()), here)
+    )
+    home = Path(os.environ.get("STOCK_ASSETS_HOME") or project / ".stock_assets").resolve()
+    return Locations(
+        project=project,
+        home=home,
+        arrays_url=os.environ.get("STOCK_ASSETS_ARRAYS_URL") or str(home / "arrays"),
+    )

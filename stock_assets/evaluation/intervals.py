@@ -1,0 +1,48 @@
+"""Prediction intervals that hold a stated share of outcomes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stock_assets.errors import StockAssetsError
+
+
+def conformal_width(residuals: NDArray[np.floating], coverage: float) -> float:
+    """Half-width of a split-conformal interval around a point forecast.
+
+    The ``ceil((K + 1) * coverage)``-th smallest absolute residual: if residuals and the next error
+    are exchangeable, ``forecast ± width`` holds the outcome with probability at least ``coverage``
+    (Vovk, Gammerman and Shafer 2005; Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018,
+    "Distribution-free predictive inference for regression", JASA 113). The residuals must come from
+    rows that the model was not fitted on.
+
+    Parameters
+    ----------
+    residuals : ndarray (K,)
+        Actual minus predicted, in any one unit (here the scaled target); the width has the same.
+    coverage : float
+        The share of outcomes to hold, in (0, 1).
+
+    Raises
+    ------
+    StockAssetsError
+        A residual is not finite, or there are too few for this coverage.
+    """
+    sizes = np.sort(np.abs(residuals))
+    if not np.isfinite(sizes).all():
+        raise StockAssetsError(
+            f"{int((~np.isfinite(sizes)).sum())} of {sizes.size} residuals are not finite",
+            "Take residuals only where actual and predicted are both known",
+        )
+    # Rounded first, so that 0.9 * 10 is 9 whatever its last bit says.
+    rank = math.ceil(round((sizes.size + 1) * coverage, 9))
+    if rank > sizes.size:
+        needed = math.ceil(round(coverage / (1 - coverage), 9))
+        raise StockAssetsError(
+            f"an interval of coverage {coverage} needs {needed} residuals, not {sizes.size}",
+            "Lengthen dataset.validation_sessions or lower forecast.coverage",
+        )
+    return float(sizes[rank - 1])

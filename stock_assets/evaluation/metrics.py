@@ -1,0 +1,190 @@
+"""Scores of forecasts against what happened and against persistence.
+
+Persistence is the forecast of no change: tomorrow's close is today's. It is the reference for a
+series that is close to a random walk, so every score here is told beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from stock_assets.errors import StockAssetsError
+
+PRICES = ("actual", "predicted", "persistence")
+
+# Returns that differ by less than this are equal: the difference is rounding.
+_CONSTANT = 1e-12
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of a set of forecasts; NaN where one is undefined.
+
+    Attributes
+    ----------
+    forecasts : int
+        Number of (session, ticker) pairs.
+    sessions : int
+        Number of distinct target sessions.
+    mae, rmse : float
+        Mean absolute and root mean squared error, in currency.
+    mape : float
+        Mean of ``|error| / actual``, a fraction (as ``sklearn.metrics``).
+    mase : float
+        Sum of ``|error| / persistence`` over the same sum for the persistence forecast: below 1 is
+        better than no change. This is the scaled error of Hyndman and Koehler (2006, "Another look
+        at measures of forecast accuracy", Int. J. Forecasting 22), scaled by persistence on the
+        same forecasts rather than in sample, and of relative errors, so that the dearest stock
+        does not decide it. Undefined when no price moved.
+    direction_accuracy : float
+        Share of forecasts whose move had the sign of the actual move, among those where neither
+        move is zero.
+    base_rate_up : float
+        Share of rises among actual moves that are not zero: the direction accuracy of "always up".
+    ic : float
+        Information coefficient: Pearson correlation of predicted and actual returns over all
+        pairs. Undefined when either return never varies.
+    coverage : float
+        Share of outcomes inside the forecast's interval, among forecasts that have one.
+    """
+
+    forecasts: int
+    sessions: int
+    mae: float
+    rmse: float
+    mape: float
+    mase: float
+    direction_accuracy: float
+    base_rate_up: float
+    ic: float
+    coverage: float
+
+
+def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Score each forecast by itself.
+
+    Parameters
+    ----------
+    forecasts : DataFrame
+        One row per forecast: ``session`` (the target), ``ticker``, ``actual``, ``predicted``,
+        ``persistence`` (the last close before the target) and, where there are intervals,
+        ``lower`` and ``upper``. All prices are on one basis.
+
+    Returns
+    -------
+    DataFrame
+        The rows with float64 columns added: ``absolute_error`` and ``squared_error``,
+        ``absolute_percentage_error`` (a fraction of actual), ``persistence_absolute_error``,
+        ``direction_hit`` (1 or 0; NaN when either move is zero) and ``covered`` (1 or 0; NaN
+        without an interval).
+
+    Raises
+    ------
+    StockAssetsError
+        A price is not finite, or an actual or persistence price is not positive.
+    """
+    _require_prices(forecasts)
+    actual, predicted, persistence = (forecasts[name] for name in PRICES)
+    error = (predicted - actual).abs()
+    predicted_move, actual_move = np.sign(predicted - persistence), np.sign(actual - persistence)
+    hit = (predicted_move == actual_move).astype(float)
+    bounds = forecasts.reindex(columns=["lower", "upper"])
+    covered = actual.between(bounds["lower"], bounds["upper"]).astype(float)
+    return forecasts.assign(
+        absolute_error=error,
+        absolute_percentage_error=error / actual,
+        squared_error=error**2,
+        persistence_absolute_error=(persistence - actual).abs(),
+        direction_hit=hit.where((predicted_move != 0) & (actual_move != 0)),
+        covered=covered.where(bounds.notna().all(axis=1)),
+    )
+
+
+def persistence_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Give the same rows with persistence as the forecast, and without an interval."""
+    kept = forecasts[["session", "ticker", *PRICES]]
+    return kept.assign(predicted=kept["persistence"])
+
+
+def summarise(rows: pd.DataFrame) -> Metrics:
+    """Summarise scored rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `score_rows`; their order does not matter.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no row.
+    """
+    if rows.empty:
+        raise StockAssetsError(
+            "there is no scored forecast to summarise",
+            "Choose sessions for which forecasts were made and prices are known",
+        )
+    persistence = rows["persistence"]
+    actual_return = rows["actual"] / persistence - 1
+    moves = rows.loc[rows["actual"] != persistence]
+    return Metrics(
+        forecasts=len(rows),
+        sessions=int(rows["session"].nunique()),
+        mae=float(rows["absolute_error"].mean()),
+        rmse=float(np.sqrt(rows["squared_error"].mean())),
+        mape=float(rows["absolute_percentage_error"].mean()),
+        mase=_ratio(
+            float((rows["absolute_error"] / persistence).sum()),
+            float((rows["persistence_absolute_error"] / persistence).sum()),
+        ),
+        direction_accuracy=float(rows["direction_hit"].mean()),
+        base_rate_up=float((moves["actual"] > moves["persistence"]).mean()),
+        ic=_correlation(rows["predicted"] / persistence - 1, actual_return),
+        coverage=float(rows["covered"].mean()),
+    )
+
+
+def by_ticker(rows: pd.DataFrame) -> pd.DataFrame:
+    """Summarise scored rows per ticker.
+
+    Returns
+    -------
+    DataFrame
+        ``ticker`` and the fields of `Metrics`, one row per ticker in alphabetical order.
+    """
+    return pd.DataFrame(
+        [
+            {"ticker": ticker, **asdict(summarise(group))}
+            for ticker, group in rows.groupby("ticker", sort=True)
+        ]
+    )
+
+
+def _require_prices(forecasts: pd.DataFrame) -> None:
+    prices = forecasts[list(PRICES)]
+    good = pd.DataFrame(np.isfinite(prices), index=prices.index, columns=prices.columns)
+    for name in ("actual", "persistence"):
+        good[name] &= prices[name] > 0
+    if good.all(axis=None):
+        return
+    position = int((~good.all(axis=1)).to_numpy().argmax())
+    row = forecasts.iloc[position]
+    name = str(good.iloc[position].idxmin())
+    raise StockAssetsError(
+        f"the forecast of {row['ticker']} for {pd.Timestamp(row['session']).date()} "
+        f"has {row[name]} as its {name} price",
+        "Score only pairs whose prices are all known",
+    )
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else float("nan")
+
+
+def _correlation(first: pd.Series[float], second: pd.Series[float]) -> float:
+    if min(first.std(ddof=0), second.std(ddof=0)) < _CONSTANT:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])

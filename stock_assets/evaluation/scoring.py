@@ -1,0 +1,57 @@
+"""Forecasts that came due, brought to one basis with what happened."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from stock_assets.evaluation.metrics import score_rows
+from stock_assets.market.adjustment import price_factor
+
+
+def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    """Score forecasts against the closes of their target sessions.
+
+    A forecast is in the shares of its as-of session; the close it is held against is in those of
+    the target session. A split or dividend that lies between the two was unknown when the forecast
+    was made, so forecast, interval and persistence are divided by the factor that became known:
+    a 10:1 split is not an error of 90%.
+
+    Parameters
+    ----------
+    forecasts : DataFrame
+        ``as_of_session``, ``target_session``, ``ticker``, ``last_close``, ``predicted_price``,
+        ``lower_price``, ``upper_price``, and any columns to be kept.
+    bars : DataFrame
+        Bars as traded that hold every as-of and target session, and all between.
+
+    Returns
+    -------
+    DataFrame
+        One row per forecast whose target session has a bar, as
+        :func:`stock_assets.evaluation.metrics.score_rows` gives it: ``session`` is the target, and
+        all prices are in its shares. Forecasts without a bar to hold them against are left out.
+    """
+    known = bars[["ticker", "session", "close"]].assign(factor=price_factor(bars, "adjusted"))
+    at_target = known.rename(columns={"session": "target_session", "close": "actual"})
+    at_origin = known.rename(columns={"session": "as_of_session", "factor": "origin_factor"})
+    due = forecasts.merge(at_target, on=["ticker", "target_session"]).merge(
+        at_origin.drop(columns="close"), on=["ticker", "as_of_session"]
+    )
+    scale = due["origin_factor"] / due["factor"]
+    rows = due.rename(columns={"target_session": "session"}).assign(
+        predicted=due["predicted_price"] * scale,
+        persistence=due["last_close"] * scale,
+        lower=due["lower_price"] * scale,
+        upper=due["upper_price"] * scale,
+    )
+    kept = rows.drop(
+        columns=[
+            "factor",
+            "origin_factor",
+            "last_close",
+            "predicted_price",
+            "lower_price",
+            "upper_price",
+        ]
+    )
+    return score_rows(kept.sort_values(["session", "ticker"]).reset_index(drop=True))

@@ -1,0 +1,1 @@
+"""From adjusted bars to what a network sees: indicators, the panel, scaling and windows."""

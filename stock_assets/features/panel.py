@@ -1,0 +1,181 @@
+"""The panel: sessions by tickers by features, on the exchange's calendar, with its holes marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stock_assets.config import Target
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.indicators import FEATURES, INPUT_COLUMNS, Feature
+from stock_assets.market import calendar
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Features of some tickers over consecutive sessions.
+
+    Attributes
+    ----------
+    sessions : DatetimeIndex, length T
+        Every session of the exchange in the span, whether or not anything traded.
+    tickers : tuple of str, length N
+    features : tuple of str, length F
+    values : (T, N, F) float32
+        NaN in the whole row where not valid.
+    valid : (T, N) bool
+        The ticker has a bar in this session and every feature a finite value.
+    close : (T, N) float64
+        In the basis of the bars; NaN where there is no bar.
+    """
+
+    sessions: pd.DatetimeIndex
+    tickers: tuple[str, ...]
+    features: tuple[str, ...]
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    close: FloatArray
+
+
+def build_panel(
+    bars: pd.DataFrame,
+    tickers: Sequence[str],
+    features: Sequence[str],
+    first: date,
+    last: date,
+) -> Panel:
+    """Compute features on each ticker's own bars and place them on the exchange's sessions.
+
+    No bar is invented: where a ticker did not trade its row is not valid, and its indicators go on
+    from its last bar to its next. A bar that lacks any of its numbers counts as no bar.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars in the wanted basis, sorted by ticker and session. Tickers that are not asked for and
+        bars outside the span are left out before anything is computed.
+    tickers : sequence of str
+        The order of the second axis; a ticker without a bar is valid nowhere.
+    features : sequence of str
+        Names from ``FEATURES``, the order of the third axis.
+    first, last : date
+        The span, both included.
+
+    Raises
+    ------
+    StockAssetsError
+        A feature is not declared, or a bar is dated on a day without a session.
+    """
+    declared = [_declared(name) for name in features]
+    sessions = pd.DatetimeIndex(calendar.sessions(first, last), name="session")
+    known = _bars_in_span(bars, tickers, first, last)
+    rows = _session_rows(known, sessions)
+    columns = {name: known[name].to_numpy(dtype=np.float64) for name in INPUT_COLUMNS}
+    values = np.full((len(sessions), len(tickers), len(declared)), np.nan, dtype=np.float32)
+    close = np.full((len(sessions), len(tickers)), np.nan)
+    bars_of = known.groupby("ticker", sort=False).indices
+    progress = tqdm(tickers, desc="features", unit="ticker", disable=None, leave=False)
+    for number, ticker in enumerate(progress):
+        own = bars_of.get(ticker)
+        if own is None:
+            continue
+        inputs = {name: column[own] for name, column in columns.items()}
+        computed = np.stack([feature.compute(inputs) for feature in declared], axis=1)
+        values[rows[own], number] = computed
+        close[rows[own], number] = inputs["close"]
+    valid: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=2))
+    values[~valid] = np.nan
+    return Panel(sessions, tuple(tickers), tuple(features), values, valid, close)
+
+
+def targets(close: FloatArray, target: Target, horizon: int = 1) -> FloatArray:
+    """Label every row with what happens after it.
+
+    Parameters
+    ----------
+    close : (T, N) float64
+        Closes in one basis, NaN where there is none.
+    target : Target
+        ``log_return``: logarithm of the later close over this one; ``close``: the later close.
+    horizon : int
+        Sessions from the row to the later close.
+
+    Returns
+    -------
+    (T, N) float64
+        Row t is the label of the window that ends at t: close of session ``t + horizon``, or the
+        return from t to it. NaN where either close is missing, so also in the last rows.
+    """
+    later = np.full_like(close, np.nan)
+    later[:-horizon] = close[horizon:]
+    if target == "log_return":
+        return np.log(later / close)
+    return np.where(np.isfinite(close), later, np.nan)
+
+
+def to_frame(panel: Panel, target: FloatArray) -> pd.DataFrame:
+    """Lay a panel out for reading: one row per session and ticker, also where nothing is valid.
+
+    Parameters
+    ----------
+    panel : Panel
+    target : (T, N) float64
+        Labels as `targets` gives them.
+
+    Returns
+    -------
+    DataFrame
+        ``session``, ``ticker``, one float32 column per feature, ``target`` and ``valid``.
+    """
+    count = len(panel.tickers)
+    by_row = panel.values.reshape(-1, len(panel.features))
+    return pd.DataFrame(
+        {
+            "session": panel.sessions.repeat(count),
+            "ticker": np.tile(np.array(panel.tickers, dtype=object), len(panel.sessions)),
+            **{name: by_row[:, column] for column, name in enumerate(panel.features)},
+            "target": target.ravel(),
+            "valid": panel.valid.ravel(),
+        }
+    )
+
+
+def _declared(name: str) -> Feature:
+    try:
+        return FEATURES[name]
+    except KeyError:
+        raise StockAssetsError(
+            f"There is no feature {name}", f"Declared are: {', '.join(FEATURES)}"
+        ) from None
+
+
+def _bars_in_span(
+    bars: pd.DataFrame, tickers: Sequence[str], first: date, last: date
+) -> pd.DataFrame:
+    wanted = bars["ticker"].isin(tickers) & bars["session"].between(
+        pd.Timestamp(first), pd.Timestamp(last)
+    )
+    numbers = bars[list(INPUT_COLUMNS)].to_numpy(dtype=np.float64)
+    kept: pd.DataFrame = bars[wanted.to_numpy() & np.isfinite(numbers).all(axis=1)]
+    return kept
+
+
+def _session_rows(bars: pd.DataFrame, sessions: pd.DatetimeIndex) -> NDArray[np.intp]:
+    """Position of every bar's session among the sessions."""
+    rows = sessions.get_indexer(pd.DatetimeIndex(bars["session"]))
+    if (rows < 0).any():
+        stray = bars[rows < 0].iloc[0]
+        raise StockAssetsError(
+            f"{stray['ticker']} has a bar on {stray['session']:%Y-%m-%d}, "
+            f"which is not a trading session of {calendar.EXCHANGE}",
+            "Correct the date at the price source, or remove that bar",
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""Prices as they traded: the exchange calendar, bars, adjustment, and where they come from."""

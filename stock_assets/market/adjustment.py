@@ -1,0 +1,189 @@
+"""From prices as they traded to comparable ones, seen from any session.
+
+For each ticker, with ``s`` the split ratio of a session (1 without a split), ``D`` its dividend and
+``P`` the close of the bar before, in the shares of the session (the close as traded, over ``s``)::
+
+    K(t) = product over all bars up to t of   s                 basis "split_adjusted"
+                                              s / (1 - D / P)   basis "adjusted"
+                                              1                 basis "raw"
+
+    price at t, as of session A = price as traded at t * K(t) / K(A)
+
+so that the bar of A itself is always as traded. Volumes go the other way and follow splits alone;
+dividends follow splits alone; split ratios never change. The dividend factor ``1 - D / P`` is the
+one of Yahoo's "Adj Close" (its help page "What is the adjusted close?", after CRSP's standards).
+
+``K`` starts with the first bar given, so the anchors of one history belong to frames that start
+with the same bar. A row's ``K`` is made of the rows before it, in their order: its bits do not
+depend on what comes later, nor on other tickers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from stock_assets.config import Basis
+from stock_assets.errors import StockAssetsError
+from stock_assets.market.bars import PRICE_COLUMNS
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What one ticker's bars are rebased to.
+
+    Attributes
+    ----------
+    price : float
+        K of the basis at the anchor's session.
+    volume : float
+        K of the splits alone at that session (1.0 on the basis "raw").
+    """
+
+    price: float
+    volume: float
+
+
+def price_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
+    """Compute K(t), the running product of each ticker's events.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars as traded, each ticker from its first bar on.
+    basis : {"raw", "split_adjusted", "adjusted"}
+        Which events count.
+
+    Returns
+    -------
+    Series of float64
+        One positive factor per row of ``bars``, on its index.
+
+    Raises
+    ------
+    StockAssetsError
+        A dividend is not smaller than the close before it.
+    """
+    if basis == "raw":
+        return pd.Series(1.0, index=bars.index)
+    ratio = bars["stock_splits"].where(bars["stock_splits"] > 0, 1.0)
+    factor = ratio if basis == "split_adjusted" else ratio / _kept_after_dividend(bars, ratio)
+    return factor.groupby(bars["ticker"], sort=False).cumprod()
+
+
+def _kept_after_dividend(bars: pd.DataFrame, ratio: pd.Series) -> pd.Series:
+    """Compute 1 - D / P; 1 where there is no dividend or no bar before."""
+    same_ticker = bars["ticker"].eq(bars["ticker"].shift())
+    before = bars["close"].shift().where(same_ticker, np.inf) / ratio
+    kept = 1.0 - (bars["dividends"] / before).where(bars["dividends"] > 0, 0.0)
+    impossible = kept <= 0
+    if impossible.any():
+        row = bars[impossible].iloc[0]
+        raise StockAssetsError(
+            f"{row['ticker']} {row['session']:%Y-%m-%d}: the dividend of {row['dividends']} is not "
+            f"smaller than the close before it ({before[impossible].iloc[0]})",
+            "Correct the dividend at the source and fetch this ticker again",
+        )
+    return kept
+
+
+def anchors(bars: pd.DataFrame, basis: Basis) -> dict[str, Anchor]:
+    """Give each ticker's anchor at its last bar.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars as traded, each ticker from its first bar on.
+    basis : {"raw", "split_adjusted", "adjusted"}
+        The basis that the anchors will be used for.
+    """
+    last = ~bars["ticker"].duplicated(keep="last")
+    price = price_factor(bars, basis)[last]
+    volume = price_factor(bars, _share_basis(basis))[last]
+    return {
+        ticker: Anchor(price_at, volume_at)
+        for ticker, price_at, volume_at in zip(bars["ticker"][last], price, volume, strict=True)
+    }
+
+
+def rebase(bars: pd.DataFrame, basis: Basis, anchors: dict[str, Anchor]) -> pd.DataFrame:
+    """Express bars as seen from their tickers' anchors.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars as traded, before and after the anchors, starting where the anchors' history started.
+    basis : {"raw", "split_adjusted", "adjusted"}
+        The basis that the anchors were made for.
+    anchors : dict of str to Anchor
+        A ticker that is not named keeps the prices of its first bar (its anchor is 1).
+
+    Returns
+    -------
+    DataFrame
+        The same rows on the basis. A row gets the same bits whatever rows follow it.
+    """
+    origin = Anchor(1.0, 1.0)
+    names = bars["ticker"].unique()
+    price_at = bars["ticker"].map({name: anchors.get(name, origin).price for name in names})
+    shares_at = bars["ticker"].map({name: anchors.get(name, origin).volume for name in names})
+    return _scaled(
+        bars,
+        prices=price_factor(bars, basis) / price_at.astype(float),
+        splits=price_factor(bars, _share_basis(basis)) / shares_at.astype(float),
+    )
+
+
+def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:
+    """Give the bars up to a session as they looked, adjusted, at its end.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars as traded, each ticker from its first bar on.
+    basis : {"raw", "split_adjusted", "adjusted"}
+        Which events are taken out of the prices.
+    as_of : date
+        Later rows are left out before anything is computed.
+
+    Returns
+    -------
+    DataFrame
+        Bars on the basis; each ticker's last one is as traded.
+    """
+    known = bars[bars["session"] <= pd.Timestamp(as_of)].reset_index(drop=True)
+    return rebase(known, basis, anchors(known, basis))
+
+
+def undo_splits(bars: pd.DataFrame) -> pd.DataFrame:
+    """Turn bars that a vendor adjusted for splits back into bars as traded.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Prices, volume and dividends in the shares of each ticker's last row, with every split
+        between a row and that last one in ``stock_splits``.
+
+    Returns
+    -------
+    DataFrame
+        The inverse of ``adjust(..., "split_adjusted", ...)``, in whole shares of volume.
+    """
+    factor = price_factor(bars, "split_adjusted")
+    later = factor.groupby(bars["ticker"], sort=False).transform("last") / factor
+    traded = _scaled(bars, prices=later, splits=later)
+    return traded.assign(volume=traded["volume"].round())
+
+
+def _share_basis(basis: Basis) -> Basis:
+    return "raw" if basis == "raw" else "split_adjusted"
+
+
+def _scaled(bars: pd.DataFrame, prices: pd.Series, splits: pd.Series) -> pd.DataFrame:
+    changed = {name: bars[name] * prices for name in PRICE_COLUMNS}
+    changed["volume"] = bars["volume"] / splits
+    changed["dividends"] = bars["dividends"] * splits
+    return bars.assign(**changed)

@@ -1,0 +1,237 @@
+"""Trading sessions of the New York Stock Exchange (XNYS), as plain dates.
+
+The calendar is frozen in ``xnys_closures.json``, so that it is the same in every process, costs no
+heavy import, and changes only in a commit. The file is made from the package
+``exchange_calendars`` by ``python -m stock_assets.market.calendar``.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from stock_assets.errors import StockAssetsError
+
+EXCHANGE = "XNYS"
+HORIZON: tuple[date, date] = (date(1990, 1, 1), date(2035, 12, 31))
+TIMEZONE = "America/New_York"
+
+_FILE = Path(__file__).with_name("xnys_closures.json")
+_REGULAR_CLOSE = time(16)
+_WIDEN = (
+    "Widen HORIZON in stock_assets/market/calendar.py "
+    "and run `python -m stock_assets.market.calendar`"
+)
+
+
+def closures(first: date, last: date) -> list[date]:
+    """Weekdays from ``first`` to ``last``, both included, on which the exchange does not open.
+
+    Raises
+    ------
+    StockAssetsError
+        A bound lies outside ``HORIZON``.
+    """
+    return _between(_calendar().closures, first, last)
+
+
+def sessions(first: date, last: date) -> list[date]:
+    """Sessions from ``first`` to ``last``, both included, in order.
+
+    Raises
+    ------
+    StockAssetsError
+        A bound lies outside ``HORIZON``.
+    """
+    return _between(_calendar().sessions, first, last)
+
+
+def is_session(day: date) -> bool:
+    """Whether the exchange opens on ``day``.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` lies outside ``HORIZON``.
+    """
+    days = _calendar().sessions
+    position = bisect_left(days, _in_horizon(day))
+    return position < len(days) and days[position] == day
+
+
+def next_session(day: date, count: int = 1) -> date:
+    """Give the ``count``-th session strictly after ``day``; ``count`` is at least 1.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` or the answer lies outside ``HORIZON``.
+    """
+    after = bisect_right(_calendar().sessions, _in_horizon(day))
+    return _session_at(after + _at_least_one(count) - 1)
+
+
+def previous_session(day: date, count: int = 1) -> date:
+    """Give the ``count``-th session strictly before ``day``; ``count`` is at least 1.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` or the answer lies outside ``HORIZON``.
+    """
+    return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)) - _at_least_one(count))
+
+
+def last_session_on_or_before(day: date) -> date:
+    """Give ``day`` itself if it is a session, else the nearest session before it.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` or the answer lies outside ``HORIZON``.
+    """
+    return _session_at(bisect_right(_calendar().sessions, _in_horizon(day)) - 1)
+
+
+def first_session_on_or_after(day: date) -> date:
+    """Give ``day`` itself if it is a session, else the nearest session after it.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` or the answer lies outside ``HORIZON``.
+    """
+    return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)))
+
+
+def require_session(day: date) -> date:
+    """Give ``day`` back if the exchange opens on it.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` is not a session, with the nearest ones named, or lies outside ``HORIZON``.
+    """
+    if is_session(day):
+        return day
+    before, after = last_session_on_or_before(day), first_session_on_or_after(day)
+    raise StockAssetsError(
+        f"{day} is not a trading session of {EXCHANGE} (the nearest are {before} and {after})",
+        "Name a day on which the exchange opens",
+    )
+
+
+def close_time(session: date) -> datetime:
+    """Give the moment, with its time zone, at which trading ends: 16:00 New York, or earlier.
+
+    Raises
+    ------
+    StockAssetsError
+        ``session`` is not a session of the exchange.
+    """
+    clock = _calendar().early_closes.get(require_session(session), _REGULAR_CLOSE)
+    return datetime.combine(session, clock, tzinfo=ZoneInfo(TIMEZONE))
+
+
+@dataclass(frozen=True)
+class _Calendar:
+    """The content of the frozen file, and the sessions that follow from it; all in date order."""
+
+    sessions: tuple[date, ...]
+    closures: tuple[date, ...]
+    early_closes: dict[date, time]
+
+
+@cache
+def _calendar() -> _Calendar:
+    content = json.loads(_FILE.read_text(encoding="utf-8"))
+    if [day.isoformat() for day in HORIZON] != [content["first_day"], content["last_day"]]:
+        raise StockAssetsError(
+            f"{_FILE.name} covers {content['first_day']} to {content['last_day']}, "
+            f"not {HORIZON[0]} to {HORIZON[1]}",
+            "Run `python -m stock_assets.market.calendar`",
+        )
+    closed = tuple(date.fromisoformat(day) for day in content["closures"])
+    early = {
+        date.fromisoformat(day): time.fromisoformat(clock)
+        for day, clock in content["early_closes"].items()
+    }
+    closed_days = frozenset(closed)
+    opened = tuple(day for day in _weekdays() if day not in closed_days)
+    return _Calendar(opened, closed, early)
+
+
+def _weekdays() -> list[date]:
+    first, last = HORIZON
+    days = map(date.fromordinal, range(first.toordinal(), last.toordinal() + 1))
+    return [day for day in days if day.weekday() < 5]
+
+
+def _between(days: tuple[date, ...], first: date, last: date) -> list[date]:
+    start, stop = bisect_left(days, _in_horizon(first)), bisect_right(days, _in_horizon(last))
+    return list(days[start:stop])
+
+
+def _in_horizon(day: date) -> date:
+    if not HORIZON[0] <= day <= HORIZON[1]:
+        raise StockAssetsError(
+            f"{day} lies outside the calendar of {EXCHANGE}, "
+            f"which covers {HORIZON[0]} to {HORIZON[1]}",
+            _WIDEN,
+        )
+    return day
+
+
+def _session_at(position: int) -> date:
+    days = _calendar().sessions
+    if not 0 <= position < len(days):
+        raise StockAssetsError(
+            f"the session asked for lies outside the calendar of {EXCHANGE}, "
+            f"which covers {HORIZON[0]} to {HORIZON[1]}",
+            _WIDEN,
+        )
+    return days[position]
+
+
+def _at_least_one(count: int) -> int:
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    return count
+
+
+def frozen_content() -> dict[str, object]:
+    """Make the content of the frozen file from ``exchange_calendars``.
+
+    Returns
+    -------
+    dict
+        ``exchange``, ``source``, ``first_day`` and ``last_day`` of ``HORIZON``, ``closures`` (the
+        weekdays without a session) and ``early_closes`` (session to New York time), as ISO text.
+    """
+    import exchange_calendars
+
+    first, last = HORIZON
+    source = exchange_calendars.get_calendar(EXCHANGE, start=first, end=last)
+    opened = {stamp.date() for stamp in source.sessions}
+    closes = {stamp.date(): close.tz_convert(TIMEZONE) for stamp, close in source.closes.items()}
+    return {
+        "exchange": EXCHANGE,
+        "source": "exchange_calendars",
+        "first_day": first.isoformat(),
+        "last_day": last.isoformat(),
+        "closures": [day.isoformat() for day in _weekdays() if day not in opened],
+        "early_closes": {
+            day.isoformat(): close.strftime("%H:%M")
+            for day, close in closes.items()
+            if close.time() != _REGULAR_CLOSE
+        },
+    }
+
+
+if __name__ == "__main__":
+    _FILE.write_text(json.dumps(frozen_content(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,269 @@
+"""A self-contained model: from as-traded bars to forecasts, with nothing else at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from stock_assets.config import Basis, Target
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.dataset import HORIZON, scaled_values
+from stock_assets.features.panel import Panel, build_panel
+from stock_assets.features.scaling import Scaler
+from stock_assets.features.windows import usable
+from stock_assets.market import calendar
+from stock_assets.market.adjustment import Anchor, rebase
+from stock_assets.modelling.networks import Network, NetworkSpec, build_network
+from stock_assets.modelling.training import forecast_scaled, weights_digest
+
+FORECAST_COLUMNS = (
+    "as_of_session",
+    "target_session",
+    "ticker",
+    "horizon",
+    "last_close",
+    "predicted_return",
+    "predicted_price",
+    "lower_price",
+    "upper_price",
+    "coverage",
+)
+_SPECIFICATION = "bundle.json"
+_WEIGHTS = "network.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a network needs to turn bars into forecasts, besides its weights.
+
+    Attributes
+    ----------
+    dataset_run_id : str
+        The dataset it was trained on.
+    as_of, first_session : date
+        The newest session the dataset saw, and the session where history starts; features that
+        remember their past are computed from there in training and in serving alike.
+    tickers, features : tuple of str
+        The axes N and F of the panel.
+    basis, anchors : str, dict
+        Price basis of the features and, per ticker, the factors at the as-of session: bars after it
+        are brought to the same shares as the bars that the scalers were fitted on.
+    target : str
+        What the network predicts: ``log_return`` or ``close``.
+    network : NetworkSpec
+        Its architecture and sizes.
+    feature_scaler, target_scaler : Scaler
+        Fitted on the training sessions only; shapes (N, F) and (N, 1).
+    interval_width : float
+        Half width of the prediction interval, in scaled target units.
+    coverage : float
+        Share of outcomes that the interval is meant to hold.
+    """
+
+    dataset_run_id: str
+    as_of: date
+    first_session: date
+    tickers: tuple[str, ...]
+    features: tuple[str, ...]
+    basis: Basis
+    anchors: dict[str, Anchor]
+    target: Target
+    network: NetworkSpec
+    feature_scaler: Scaler
+    target_scaler: Scaler
+    interval_width: float
+    coverage: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the recipe as plain values that JSON holds without loss."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "as_of": self.as_of.isoformat(),
+            "first_session": self.first_session.isoformat(),
+            "anchors": {ticker: asdict(anchor) for ticker, anchor in self.anchors.items()},
+            "network": self.network.to_dict(),
+            "feature_scaler": self.feature_scaler.to_dict(),
+            "target_scaler": self.target_scaler.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Recipe:
+        """Rebuild a recipe from :meth:`to_dict`."""
+        anchors = {ticker: Anchor(**anchor) for ticker, anchor in plain["anchors"].items()}
+        return cls(
+            **plain
+            | {
+                "as_of": date.fromisoformat(plain["as_of"]),
+                "first_session": date.fromisoformat(plain["first_session"]),
+                "tickers": tuple(plain["tickers"]),
+                "features": tuple(plain["features"]),
+                "anchors": anchors,
+                "network": NetworkSpec.from_dict(plain["network"]),
+                "feature_scaler": Scaler.from_dict(plain["feature_scaler"]),
+                "target_scaler": Scaler.from_dict(plain["target_scaler"]),
+            }
+        )
+
+
+class Bundle:
+    """A network with its recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How bars become inputs and outputs become prices.
+    network : Network
+        Built from ``recipe.network``, with trained weights.
+    """
+
+    def __init__(self, recipe: Recipe, network: Network) -> None:
+        self.recipe = recipe
+        self.network = network
+
+    def save(self, folder: Path) -> None:
+        """Write ``bundle.json`` and ``network.safetensors`` into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        save_file(weights, folder / _WEIGHTS)
+        text = json.dumps(self.recipe.to_dict(), indent=1, allow_nan=False)
+        (folder / _SPECIFICATION).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read a bundle that :meth:`save` wrote; nothing in it is executable.
+
+        Raises
+        ------
+        StockAssetsError
+            The folder holds no bundle.
+        """
+        try:
+            plain = json.loads((folder / _SPECIFICATION).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StockAssetsError(
+                f"{folder} holds no model bundle", "Train one: stock-assets retrain"
+            ) from None
+        recipe = Recipe.from_dict(plain)
+        network = build_network(recipe.network)
+        network.load_state_dict(load_file(folder / _WEIGHTS))
+        return cls(recipe, network.eval())
+
+    def digest(self) -> str:
+        """SHA-256 over the recipe and the weights: equal models have equal digests."""
+        recipe = json.dumps(self.recipe.to_dict(), sort_keys=True)
+        return hashlib.sha256(f"{recipe}{weights_digest(self.network)}".encode()).hexdigest()
+
+    def panel(self, bars: pd.DataFrame, last: date) -> Panel:
+        """Build the feature panel from the first session of history to `last`."""
+        recipe = self.recipe
+        known = bars[bars["ticker"].isin(recipe.tickers)]
+        first, end = pd.Timestamp(recipe.first_session), pd.Timestamp(last)
+        known = known[known["session"].between(first, end)].reset_index(drop=True)
+        return build_panel(
+            rebase(known, recipe.basis, recipe.anchors),
+            recipe.tickers,
+            recipe.features,
+            recipe.first_session,
+            last,
+        )
+
+    def forecast(self, bars: pd.DataFrame, sessions: Sequence[date]) -> pd.DataFrame:
+        """Forecast the session after each of `sessions`, per ticker.
+
+        Features are causal, so the forecasts of many sessions come from one pass and equal those
+        made one session at a time, with no later bar at hand.
+
+        Parameters
+        ----------
+        bars : DataFrame
+            Bars as traded, from the first session of history to the last of `sessions`.
+        sessions : sequence of date
+            As-of sessions, ascending.
+
+        Returns
+        -------
+        DataFrame
+            `FORECAST_COLUMNS`; prices in the shares of the as-of session. A ticker without enough
+            valid sessions in its window has no row.
+        """
+        recipe = self.recipe
+        panel = self.panel(bars, sessions[-1])
+        ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
+        if (ends < recipe.network.window - 1).any():
+            raise StockAssetsError(
+                f"{sessions[0]} has less than {recipe.network.window} sessions of history "
+                f"since {recipe.first_session}",
+                "Forecast a later session",
+            )
+        ready = usable(panel.valid, None, ends, recipe.network.window)
+        scaled = self._scaled(panel, ends)
+        middle, lower, upper = (
+            self._ratio(scaled + shift, panel.close[ends])
+            for shift in (0.0, -recipe.interval_width, recipe.interval_width)
+        )
+        rows, columns = np.nonzero(ready)
+        tickers = np.asarray(recipe.tickers, dtype=object)
+        close = _as_traded_close(bars, sessions, recipe.tickers)[rows, columns]
+        as_of = pd.DatetimeIndex(list(sessions))
+        following = pd.DatetimeIndex([calendar.next_session(day) for day in sessions])
+        frame = pd.DataFrame(
+            {
+                "as_of_session": as_of[rows],
+                "target_session": following[rows],
+                "ticker": tickers[columns],
+                "horizon": HORIZON,
+                "last_close": close,
+                "predicted_return": np.log(middle[rows, columns]),
+                "predicted_price": close * middle[rows, columns],
+                "lower_price": close * lower[rows, columns],
+                "upper_price": close * upper[rows, columns],
+                "coverage": recipe.coverage,
+            }
+        )
+        return frame[list(FORECAST_COLUMNS)]
+
+    def _scaled(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Network outputs for the windows that end at `ends`, shape (B, N), scaled units."""
+        values = scaled_values(panel.values, panel.valid, self.recipe.feature_scaler)
+        outputs = forecast_scaled(
+            self.network,
+            torch.from_numpy(values),
+            torch.from_numpy(panel.valid),
+            ends,
+            self.recipe.network.window,
+        )
+        return np.asarray(outputs[:, 0, :], dtype=np.float64)
+
+    def _ratio(
+        self, scaled: NDArray[np.float64], close: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Forecast price over the as-of close, shape (B, N)."""
+        target = self.recipe.target_scaler.inverse(scaled[..., None])[..., 0]
+        if self.recipe.target == "log_return":
+            return np.exp(target)
+        return np.asarray(target / close)
+
+
+def _as_traded_close(
+    bars: pd.DataFrame, sessions: Sequence[date], tickers: Sequence[str]
+) -> NDArray[np.float64]:
+    """Give closes as traded, shape (B, N), NaN without a bar."""
+    index = pd.DatetimeIndex(list(sessions))
+    wanted = bars[bars["session"].isin(index)]
+    closes = np.full((len(index), len(tickers)), np.nan)
+    columns = pd.Index(tickers).get_indexer(wanted["ticker"])
+    held = columns >= 0
+    rows = index.get_indexer(wanted["session"])
+    closes[rows[held], columns[held]] = wanted["close"].to_numpy()[held]
+    return closes

@@ -1,0 +1,196 @@
+"""Three recurrent networks that forecast the next session of every ticker at once.
+
+All take a window ``x`` (B, L, N, F) with a mask ``valid`` (B, L, N), for batch, sessions, tickers
+and features, and give the scaled target (B, horizon, N). What stands in ``x`` where ``valid`` is
+False never reaches an output. The last linear layer starts at zero, so that an untrained network
+forecasts exactly 0, which is persistence when the scaled target is a return around 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stock_assets.config import Architecture
+
+ATTENTION_HEADS = 4
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything needed to build a network of the right shape for its weights.
+
+    Attributes
+    ----------
+    architecture : {"lstm", "lstm_attention", "lstm_cross_attention"}
+    tickers, features, window : int
+        N, F and L of the inputs.
+    hidden_size : int
+        Width of the hidden state, a multiple of `ATTENTION_HEADS`.
+    layers : int
+        Stacked LSTM layers.
+    dropout : float
+        Share of activations dropped in training, in [0, 1).
+    horizon : int
+        Sessions forecast, one after the other.
+    """
+
+    architecture: Architecture
+    tickers: int
+    features: int
+    window: int
+    hidden_size: int
+    layers: int
+    dropout: float
+    horizon: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> NetworkSpec:
+        """Restore what `to_dict` gave."""
+        return cls(**fields)
+
+
+class Network(nn.Module):
+    """A forecaster that remembers its specification.
+
+    Calling it with ``x`` (B, L, N, F) float32, any value where invalid, and ``valid`` (B, L, N)
+    bool gives (B, horizon, N) float32: a number for every ticker, which means nothing for one that
+    is invalid in the last session.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+
+class JointLSTM(Network):
+    """One LSTM over all tickers' features side by side; a linear head on its last state."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.recurrent = _lstm(spec, spec.tickers * spec.features)
+        self.head = nn.Sequential(
+            nn.Dropout(spec.dropout),
+            _zeroed(nn.Linear(spec.hidden_size, spec.horizon * spec.tickers)),
+        )
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Forecast the scaled target, see `Network`."""
+        states, _ = self.recurrent(_known(x, valid).flatten(2))
+        out: Tensor = self.head(states[:, -1])
+        return out.view(len(x), self.spec.horizon, self.spec.tickers)
+
+
+class AttentiveLSTM(Network):
+    """A joint LSTM whose last state attends to all its states over time.
+
+    The states carry learned positions; attention (Vaswani et al. 2017, "Attention is all you need")
+    is followed by a residual connection and layer normalisation.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.recurrent = _lstm(spec, spec.tickers * spec.features)
+        self.positions = nn.Parameter(0.02 * torch.randn(spec.window, spec.hidden_size))
+        self.attention = _attention(spec)
+        self.norm = nn.LayerNorm(spec.hidden_size)
+        self.head = nn.Sequential(
+            nn.Dropout(spec.dropout),
+            nn.Linear(spec.hidden_size, spec.hidden_size // 2),
+            nn.ReLU(),
+            _zeroed(nn.Linear(spec.hidden_size // 2, spec.horizon * spec.tickers)),
+        )
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Forecast the scaled target, see `Network`."""
+        states, _ = self.recurrent(_known(x, valid).flatten(2))
+        states = states + self.positions
+        # Only the last session is read, so only its query is computed.
+        last = states[:, -1:]
+        attended, _ = self.attention(last, states, states, need_weights=False)
+        out: Tensor = self.head(self.norm(last + attended)[:, 0])
+        return out.view(len(x), self.spec.horizon, self.spec.tickers)
+
+
+class CrossAttentiveLSTM(Network):
+    """One LSTM shared by all tickers, then attention across tickers and a shared linear head.
+
+    A learned embedding tells the tickers apart. It starts at zero, so a ticker that training never
+    saw is forecast as the typical one. Tickers without a valid last session are attended by nobody.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.recurrent = _lstm(spec, spec.features)
+        self.ticker = nn.Parameter(torch.zeros(spec.tickers, spec.hidden_size))
+        self.attention = _attention(spec)
+        self.norm = nn.LayerNorm(spec.hidden_size)
+        self.head = nn.Sequential(
+            nn.Dropout(spec.dropout), _zeroed(nn.Linear(spec.hidden_size, spec.horizon))
+        )
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Forecast the scaled target, see `Network`."""
+        by_ticker = _known(x, valid).transpose(1, 2).flatten(0, 1)
+        states, _ = self.recurrent(by_ticker)
+        tickers = states[:, -1].view(len(x), *self.ticker.shape) + self.ticker
+        absent = ~valid[:, -1]
+        # Softmax over no ticker at all is NaN: where all are absent, all are attended.
+        ignored = absent & ~absent.all(dim=1, keepdim=True)
+        attended, _ = self.attention(
+            tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False
+        )
+        out: Tensor = self.head(self.norm(tickers + attended))
+        return out.transpose(1, 2)
+
+
+NETWORKS: Mapping[Architecture, type[Network]] = {
+    "lstm": JointLSTM,
+    "lstm_attention": AttentiveLSTM,
+    "lstm_cross_attention": CrossAttentiveLSTM,
+}
+
+
+def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
+    """Build an untrained network; equal specifications and seeds give equal weights.
+
+    PyTorch's own random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return NETWORKS[spec.architecture](spec)
+
+
+def pick_device() -> torch.device:
+    """Choose the accelerator of this machine if it has one, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def _known(x: Tensor, valid: Tensor) -> Tensor:
+    return x.masked_fill(~valid.unsqueeze(-1), 0.0)
+
+
+def _lstm(spec: NetworkSpec, inputs: int) -> nn.LSTM:
+    # PyTorch drops out between layers, and warns when there is no between.
+    between = spec.dropout if spec.layers > 1 else 0.0
+    return nn.LSTM(inputs, spec.hidden_size, spec.layers, batch_first=True, dropout=between)
+
+
+def _attention(spec: NetworkSpec) -> nn.MultiheadAttention:
+    return nn.MultiheadAttention(
+        spec.hidden_size, ATTENTION_HEADS, dropout=spec.dropout, batch_first=True
+    )
+
+
+def _zeroed(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -1,0 +1,245 @@
+"""MLflow: the experiment, the runs of a retraining, registered versions and the alias."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stock_assets.config import Tracking, find_locations
+from stock_assets.errors import StockAssetsError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from stock_assets.modelling.bundle import Bundle
+
+PRODUCTION = "Production"
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of the registered model: number, MLflow run, dataset, as-of session, content."""
+
+    version: int
+    mlflow_run_id: str
+    dataset_run_id: str
+    as_of: date
+    digest: str
+
+
+class Registry:
+    """The registered model of this installation.
+
+    Parameters
+    ----------
+    tracking : Tracking
+        Names of the experiment and of the registered model.
+    """
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model."""
+        return self._tracking.model_name
+
+    def client(self) -> MlflowClient:
+        """Client of the tracking store that the environment names."""
+        import mlflow
+
+        uri = os.environ.get(TRACKING_VARIABLE)
+        if not uri:
+            raise StockAssetsError(
+                f"no MLflow store is named by {TRACKING_VARIABLE}",
+                'Run eval "$(stock-assets env)" first',
+            )
+        mlflow.set_tracking_uri(uri)
+        return mlflow.MlflowClient()
+
+    def ensure_experiment(self) -> None:
+        """Create the experiment, with its artifacts under the data folder, unless it exists."""
+        from mlflow.exceptions import MlflowException
+
+        client, name = self.client(), self._tracking.experiment
+        if client.get_experiment_by_name(name) is not None:
+            return
+        artifacts = find_locations().artifacts_folder
+        try:
+            client.create_experiment(name, artifact_location=artifacts.as_uri())
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
+                raise
+
+    def register(self, bundle: Bundle, folder: Path, example: Any) -> ModelVersion:
+        """Log a bundle as a pyfunc model in the active MLflow run and register it.
+
+        A version with the same content, from an earlier run for the same dataset, is given back
+        instead of a second one.
+
+        Parameters
+        ----------
+        bundle : Bundle
+            The model.
+        folder : Path
+            A scratch folder to lay the bundle out in.
+        example : DataFrame
+            A few bars: the signature is taken from their columns.
+        """
+        for known in self.versions_of(bundle.recipe.dataset_run_id):
+            if known.digest == bundle.digest():
+                return known
+        import mlflow
+        from mlflow.types import ParamSchema, ParamSpec
+
+        client, as_of = self.client(), bundle.recipe.as_of
+        bundle.save(folder)
+        package = Path(__file__).parent
+        signature = mlflow.models.infer_signature(example, bundle.forecast(example, [as_of]))
+        signature.params = ParamSchema([ParamSpec("sessions", "string", [], shape=(-1,))])
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "modelling" / "pyfunc_model.py"),
+            artifacts={"bundle": str(folder)},
+            code_paths=[str(package)],
+            pip_requirements=_requirements(),
+            signature=signature,
+            registered_model_name=self.model_name,
+        )
+        version = str(info.registered_model_version)
+        tags = {
+            "dataset_run_id": bundle.recipe.dataset_run_id,
+            "as_of_session": as_of.isoformat(),
+            "digest": bundle.digest(),
+        }
+        for key, value in tags.items():
+            client.set_model_version_tag(self.model_name, version, key, value)
+        return self.version(int(version))
+
+    def version(self, version: int) -> ModelVersion:
+        """Look a version up by number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client().get_model_version(self.model_name, str(version))
+        except MlflowException:
+            raise StockAssetsError(
+                f"{self.model_name} has no version {version}",
+                "List the versions: stock-assets status",
+            ) from None
+        return _described(found)
+
+    def production(self) -> ModelVersion | None:
+        """Give the version that carries the alias ``Production``, or None when none does."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client().get_model_version_by_alias(self.model_name, PRODUCTION)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return _described(found)
+
+    def versions_of(self, dataset_id: str) -> list[ModelVersion]:
+        """Give the versions trained on a dataset, newest first."""
+        condition = f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'"
+        found = self.client().search_model_versions(condition)
+        return sorted(map(_described, found), key=lambda model: -model.version)
+
+    def candidate(self, dataset_id: str) -> ModelVersion:
+        """Give the newest version trained on a dataset.
+
+        Raises
+        ------
+        StockAssetsError
+            None was registered.
+        """
+        found = self.versions_of(dataset_id)
+        if not found:
+            raise StockAssetsError(
+                f"dataset {dataset_id} has no registered candidate",
+                "Materialize its candidate_model first",
+            )
+        return found[0]
+
+    def promote(self, version: int) -> None:
+        """Move the alias ``Production`` to a version."""
+        self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
+
+    def load(self, version: int) -> Bundle:
+        """Load the bundle of a version."""
+        import mlflow
+
+        from stock_assets.modelling.bundle import Bundle
+
+        self.client()
+        folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")
+        return Bundle.load(Path(folder) / "artifacts" / "bundle")
+
+
+def model_for(
+    session: date, production: ModelVersion | None, promoted: Sequence[ModelVersion]
+) -> ModelVersion:
+    """Choose the model that may forecast as of a session.
+
+    The production model, if it saw nothing later than the session; otherwise the once-promoted
+    version with the newest as-of session that saw nothing later.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such model: a forecast would be in sample.
+    """
+    if production is not None and production.as_of <= session:
+        return production
+    earlier = [model for model in promoted if model.as_of <= session]
+    if earlier:
+        return max(earlier, key=lambda model: (model.as_of, model.version))
+    remedy = f"Train one that may: stock-assets retrain --as-of {session}"
+    if production is None:
+        raise StockAssetsError(f"there is no production model to forecast {session} with", remedy)
+    raise StockAssetsError(
+        f"every promoted model has seen sessions after {session}; the production model "
+        f"(version {production.version}) is as of {production.as_of}",
+        remedy,
+    )
+
+
+def _described(found: Any) -> ModelVersion:
+    """Read the tags that :meth:`Registry.register` sets."""
+    try:
+        return ModelVersion(
+            version=int(found.version),
+            mlflow_run_id=str(found.run_id),
+            dataset_run_id=found.tags["dataset_run_id"],
+            as_of=date.fromisoformat(found.tags["as_of_session"]),
+            digest=found.tags["digest"],
+        )
+    except KeyError as missing:
+        raise StockAssetsError(
+            f"version {found.version} of {found.name} has no tag {missing}",
+            "Point the alias Production at a version that stock-assets registered",
+        ) from None
+
+
+def _requirements() -> list[str]:
+    """Exact versions of what a bundle needs besides the code logged with it."""
+    from importlib.metadata import version
+
+    names = (
+        "TA-Lib",
+        "numpy",
+        "pandas",
+        "pydantic",
+        "pyyaml",
+        "safetensors",
+        "torch",
+        "tqdm",
+    )
+    return [f"{name}=={version(name)}" for name in names]

@@ -1,0 +1,1 @@
+"""The stores: PostgreSQL for rows, content-addressed files for arrays."""

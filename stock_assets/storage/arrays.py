@@ -1,0 +1,110 @@
+"""Files named by the digest of their content: tensors for training, Parquet for people."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stock_assets.errors import StockAssetsError
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the store: SHA-256 of its bytes, key below the store's root, and size in bytes."""
+
+    digest: str
+    location: str
+    size: int
+
+
+class ArrayStore:
+    """A folder or object store in which a file's name is the digest of its content.
+
+    Nothing is ever overwritten: equal content is the same file, and a file appears under its name
+    only when it is whole.
+
+    Parameters
+    ----------
+    url : str
+        Any fsspec address; a plain path is a local folder.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._files, self._root = fsspec.core.url_to_fs(url)
+
+    def write_tensors(self, tensors: Mapping[str, NDArray[np.generic]]) -> StoredFile:
+        """Write named arrays into one memory-mappable safetensors file."""
+        from safetensors.numpy import save_file
+
+        contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        return self._write(".safetensors", lambda path: save_file(contiguous, path))
+
+    def write_frame(self, frame: pd.DataFrame) -> StoredFile:
+        """Write a frame as Parquet."""
+        return self._write(".parquet", lambda path: frame.to_parquet(path, index=False))
+
+    def read_tensors(self, location: str) -> dict[str, NDArray[Any]]:
+        """Read the named arrays of a tensor file."""
+        from safetensors.numpy import load_file
+
+        return dict(load_file(self.local_path(location)))
+
+    def read_frame(self, location: str) -> pd.DataFrame:
+        """Read a Parquet file of the store."""
+        return pd.read_parquet(self.local_path(location))
+
+    def local_path(self, location: str) -> Path:
+        """Path of a stored file on this machine; a remote file is fetched into a cache once.
+
+        Raises
+        ------
+        StockAssetsError
+            The store holds no such file.
+        """
+        key = f"{self._root}/{location}"
+        if not self._files.exists(key):
+            raise StockAssetsError(
+                f"the array file {location} is missing from {self._root}",
+                "Restore the folder, or build the dataset again: stock-assets retrain",
+            )
+        if "file" in self._files.protocol:
+            return Path(key)
+        cached = Path(tempfile.gettempdir()) / "stock_assets_arrays" / location
+        if not cached.exists():
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            partial = cached.with_suffix(".partial")
+            self._files.get_file(key, str(partial))
+            partial.replace(cached)
+        return cached
+
+    def _write(self, suffix: str, write: Callable[[str], None]) -> StoredFile:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"new{suffix}"
+            write(str(path))
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            location = f"{digest[:2]}/{digest}{suffix}"
+            self._place(path, f"{self._root}/{location}")
+            return StoredFile(digest, location, path.stat().st_size)
+
+    def _place(self, path: Path, key: str) -> None:
+        if self._files.exists(key):
+            return
+        if "file" in self._files.protocol:
+            target = Path(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f"{target.name}.{path.parent.name}")
+            shutil.copyfile(path, partial)
+            partial.replace(target)
+        else:
+            self._files.put_file(str(path), key)

@@ -1,0 +1,228 @@
+"""Forecasts, how they came out, and what was decided about models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from stock_assets.storage.database import Merge, copy_out, replace
+from stock_assets.storage.tables import (
+    model_performance_log,
+    model_promotions,
+    predictions,
+    retraining_decisions,
+)
+
+_SESSIONS = ("session", "as_of_session", "target_session")
+
+
+def save_predictions(
+    engine: Engine, frame: pd.DataFrame, sessions: Sequence[date], model_version: int
+) -> Merge:
+    """Make the forecasts of one model version as of `sessions` equal to `frame`."""
+    scope: dict[str, Sequence[object]] = {
+        "as_of_session": list(sessions),
+        "model_version": [model_version],
+    }
+    with engine.begin() as connection:
+        return replace(connection, predictions, _plain_dates(frame), scope)
+
+
+def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
+    """Forecasts whose target is one of `sessions`, of every model version."""
+    return _read(engine, predictions, predictions.c.target_session.in_(list(sessions)))
+
+
+def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
+    """Forecasts made as of `sessions`; where several models made one, the newest version's."""
+    found = _read(engine, predictions, predictions.c.as_of_session.in_(list(sessions)))
+    newest = found.sort_values("model_version").drop_duplicates(
+        ["as_of_session", "ticker", "horizon"], keep="last"
+    )
+    return newest.sort_values(["as_of_session", "ticker"]).reset_index(drop=True)
+
+
+def last_predicted_session(engine: Engine) -> date | None:
+    """Newest as-of session that has forecasts."""
+    with engine.connect() as connection:
+        newest: date | None = connection.scalar(select(func.max(predictions.c.as_of_session)))
+        return newest
+
+
+_SCORED = tuple(
+    column.name
+    for column in model_performance_log.c
+    if column.name not in ("dagster_run_id", "evaluated_at")
+)
+
+
+def save_performance(
+    engine: Engine, rows: pd.DataFrame, sessions: Sequence[date], dagster_run_id: str
+) -> Merge:
+    """Make the performance log of the scored `sessions` equal to `rows`."""
+    frame = _plain_dates(rows[list(_SCORED)]).assign(dagster_run_id=dagster_run_id)
+    with engine.begin() as connection:
+        return replace(connection, model_performance_log, frame, {"session": list(sessions)})
+
+
+def read_performance(engine: Engine, first: date, last: date) -> pd.DataFrame:
+    """Scored forecasts of the sessions `first` to `last`."""
+    table = model_performance_log
+    return _read(engine, table, table.c.session.between(first, last))
+
+
+def recent_performance(engine: Engine, sessions: int, model_version: int) -> pd.DataFrame:
+    """Scored forecasts of one model version over its newest scored `sessions`."""
+    table = model_performance_log
+    newest = (
+        select(table.c.session)
+        .where(table.c.model_version == model_version)
+        .distinct()
+        .order_by(table.c.session.desc())
+        .limit(sessions)
+    )
+    return _read(
+        engine, table, table.c.session.in_(newest) & (table.c.model_version == model_version)
+    )
+
+
+@dataclass(frozen=True)
+class PromotionRecord:
+    """A row of ``model_promotions``."""
+
+    dataset_run_id: str
+    as_of_session: date
+    model_name: str
+    candidate_version: int
+    production_version: int | None
+    metric: str
+    candidate: dict[str, Any]
+    production: dict[str, Any] | None
+    persistence: dict[str, Any]
+    first_session: date
+    last_session: date
+    promoted: bool
+    reason: str
+    mlflow_run_id: str
+    dagster_run_id: str | None = None
+
+
+def save_promotion(engine: Engine, record: PromotionRecord) -> None:
+    """Store a promotion decision, over an earlier one of the same dataset."""
+    row = asdict(record)
+    statement = insert(model_promotions).values(**row)
+    values = {name: statement.excluded[name] for name in row if name != "dataset_run_id"}
+    with engine.begin() as connection:
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["dataset_run_id"], set_=values)
+        )
+
+
+def promotion_of(engine: Engine, dataset_id: str) -> PromotionRecord | None:
+    """Read the decision about the candidate of a dataset, if there is one."""
+    found = [record for record in promotions(engine) if record.dataset_run_id == dataset_id]
+    return found[0] if found else None
+
+
+def promotions(engine: Engine, *, promoted_only: bool = False) -> list[PromotionRecord]:
+    """Promotion decisions, newest as-of session first."""
+    table = model_promotions
+    columns = [table.c[name] for name in PromotionRecord.__dataclass_fields__]
+    query = select(*columns).order_by(table.c.as_of_session.desc(), table.c.decided_at.desc())
+    if promoted_only:
+        query = query.where(table.c.promoted)
+    with engine.connect() as connection:
+        return [PromotionRecord(**row) for row in connection.execute(query).mappings()]
+
+
+@dataclass(frozen=True)
+class RetrainingRecord:
+    """A row of ``retraining_decisions``."""
+
+    session: date
+    retrain: bool
+    breaches: list[str]
+    reason: str
+    metrics: dict[str, Any] | None
+    dataset_run_id: str | None
+
+
+def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> RetrainingRecord:
+    """Store the decision of a session unless there is one; returns the one that stands."""
+    table = retraining_decisions
+    columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
+    with engine.begin() as connection:
+        connection.execute(insert(table).values(**asdict(record)).on_conflict_do_nothing())
+        query = select(*columns).where(table.c.session == record.session)
+        return RetrainingRecord(**connection.execute(query).mappings().one())
+
+
+def last_retraining_session(engine: Engine) -> date | None:
+    """Session of the newest decision to retrain."""
+    query = select(func.max(retraining_decisions.c.session)).where(retraining_decisions.c.retrain)
+    with engine.connect() as connection:
+        newest: date | None = connection.scalar(query)
+        return newest
+
+
+def retraining_decisions_newest_first(engine: Engine) -> list[RetrainingRecord]:
+    """Every retraining decision, newest session first."""
+    table = retraining_decisions
+    columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
+    with engine.connect() as connection:
+        rows = connection.execute(select(*columns).order_by(table.c.session.desc())).mappings()
+        return [RetrainingRecord(**row) for row in rows]
+
+
+def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
+    """Write ``historical/{date}.json`` per target session and ``latest_predictions.json``.
+
+    Each file appears whole or not at all. The latest file follows the newest target session, so
+    that forecasts made for the past never replace it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; created when missing.
+    frame : DataFrame
+        Forecasts with the columns of ``predictions``.
+    """
+    history = folder / "historical"
+    history.mkdir(parents=True, exist_ok=True)
+    for session, rows in frame.groupby("target_session"):
+        day = pd.Timestamp(str(session)).date()
+        content = {
+            "date": day.isoformat(),
+            "predictions": dict(zip(rows["ticker"], rows["predicted_price"], strict=True)),
+            "model_mlflow_run_id": rows["mlflow_run_id"].iloc[0],
+        }
+        _write_json(history / f"{day}.json", content)
+    newest = max(history.glob("*.json"), default=None)
+    if newest is not None:
+        _write_json(folder / "latest_predictions.json", json.loads(newest.read_text()))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read(engine: Engine, table: Any, condition: Any) -> pd.DataFrame:
+    dates = [name for name in _SESSIONS if name in table.c]
+    query = select(table).where(condition).order_by(*table.primary_key)
+    with engine.connect() as connection:
+        return copy_out(connection, query, dates=dates)
+
+
+def _plain_dates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace datetime64 sessions by dates, as the tables hold them."""
+    return frame.assign(**{name: frame[name].dt.date for name in _SESSIONS if name in frame})

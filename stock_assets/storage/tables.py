@@ -1,0 +1,213 @@
+"""The tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+
+def _written(name: str) -> Column[object]:
+    """When the row was first written, set by the database."""
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+raw_stock_data = Table(
+    "raw_stock_data",
+    metadata,
+    Column("ticker", Text, primary_key=True),
+    Column("session", Date, primary_key=True),
+    *(
+        Column(name, Double, nullable=False)
+        for name in ("open", "high", "low", "close", "volume", "dividends", "stock_splits")
+    ),
+    Column("source", Text, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("fetched_at"),
+    Index("raw_stock_data_session", "session"),
+    comment="One bar per ticker and session, as traded",
+)
+
+price_revisions = Table(
+    "price_revisions",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("ticker", Text, nullable=False),
+    Column("session", Date, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("old_value", Double, nullable=False),
+    Column("new_value", Double, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("revised_at"),
+    Index("price_revisions_ticker_session", "ticker", "session"),
+    comment="Every change that a source made to a stored bar",
+)
+
+processed_feature_data = Table(
+    "processed_feature_data",
+    metadata,
+    Column("dataset_run_id", Text, primary_key=True),
+    Column("as_of_session", Date, nullable=False),
+    Column("first_session", Date, nullable=False),
+    Column("last_session", Date, nullable=False),
+    Column("bars", Integer, nullable=False),
+    Column("tickers", JSONB, nullable=False),
+    Column("features", JSONB, nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("anchors", JSONB, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("params", JSONB, nullable=False),
+    Column("bars_digest", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("frame_location", Text, nullable=False),
+    _written("created_at"),
+    comment="The feature panel of a dataset; the arrays are a tensor file and a Parquet file",
+)
+
+
+def _dataset() -> Column[object]:
+    return Column(
+        "dataset_run_id",
+        Text,
+        ForeignKey("processed_feature_data.dataset_run_id"),
+        primary_key=True,
+    )
+
+
+scalers = Table(
+    "scalers",
+    metadata,
+    _dataset(),
+    Column("features", JSONB, nullable=False),
+    Column("target", JSONB, nullable=False),
+    Column("digest", Text, nullable=False),
+    _written("created_at"),
+    comment="Scaling per ticker and feature, fitted on training sessions only, as numbers",
+)
+
+scaled_feature_sets = Table(
+    "scaled_feature_sets",
+    metadata,
+    _dataset(),
+    Column("set_name", Text, primary_key=True),
+    Column("first_session", Date, nullable=False),
+    Column("last_session", Date, nullable=False),
+    Column("first_position", Integer, nullable=False),
+    Column("last_position", Integer, nullable=False),
+    Column("purge_sessions", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    _written("created_at"),
+    comment="Train, validation and test stretches (by the last session of a window)",
+)
+
+optimization_results = Table(
+    "optimization_results",
+    metadata,
+    _dataset(),
+    Column("best_params", JSONB, nullable=False),
+    Column("best_value", Double, nullable=False),
+    Column("trials", JSONB, nullable=False),
+    _written("created_at"),
+    comment="The best hyperparameters and the whole study",
+)
+
+model_promotions = Table(
+    "model_promotions",
+    metadata,
+    _dataset(),
+    Column("as_of_session", Date, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("candidate_version", Integer, nullable=False),
+    Column("production_version", Integer),
+    Column("metric", Text, nullable=False),
+    Column("candidate", JSONB, nullable=False),
+    Column("production", JSONB),
+    Column("persistence", JSONB, nullable=False),
+    Column("first_session", Date, nullable=False),
+    Column("last_session", Date, nullable=False),
+    Column("promoted", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("mlflow_run_id", Text, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("decided_at"),
+    comment="Candidate against production and persistence on the same held-out sessions",
+)
+
+
+def _forecast_key(session: str) -> tuple[Column[object], ...]:
+    return (
+        Column(session, Date, primary_key=True),
+        Column("ticker", Text, primary_key=True),
+        Column("horizon", Integer, primary_key=True),
+        Column("model_version", Integer, primary_key=True),
+        Column("dataset_run_id", Text, nullable=False),
+        Column("mlflow_run_id", Text, nullable=False),
+    )
+
+
+predictions = Table(
+    "predictions",
+    metadata,
+    *_forecast_key("as_of_session"),
+    Column("target_session", Date, nullable=False, index=True),
+    Column("last_close", Double, nullable=False),
+    Column("predicted_return", Double, nullable=False),
+    Column("predicted_price", Double, nullable=False),
+    Column("lower_price", Double, nullable=False),
+    Column("upper_price", Double, nullable=False),
+    Column("coverage", Double, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("predicted_at"),
+    comment="Forecasts, in the shares of the as-of session",
+)
+
+model_performance_log = Table(
+    "model_performance_log",
+    metadata,
+    *_forecast_key("session"),
+    Column("as_of_session", Date, nullable=False),
+    *(
+        Column(name, Double, nullable=False)
+        for name in ("actual", "predicted", "persistence", "lower", "upper")
+    ),
+    Column("absolute_error", Double, nullable=False),
+    Column("absolute_percentage_error", Double, nullable=False),
+    Column("squared_error", Double, nullable=False),
+    Column("persistence_absolute_error", Double, nullable=False),
+    Column("direction_hit", Double),
+    Column("covered", Double, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("evaluated_at"),
+    comment="Forecasts that came due against what happened, on the scored session's basis",
+)
+
+retraining_decisions = Table(
+    "retraining_decisions",
+    metadata,
+    Column("session", Date, primary_key=True),
+    Column("retrain", Boolean, nullable=False),
+    Column("breaches", JSONB, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("metrics", JSONB),
+    Column("dataset_run_id", Text),
+    _written("decided_at"),
+    comment="What the scores up to a session called for; at most one per session",
+)

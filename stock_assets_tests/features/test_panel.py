@@ -1,0 +1,182 @@
+"""The panel: the right number in its place, holes that stay holes, nothing from the future."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.indicators import FEATURES, select
+from stock_assets.features.panel import Panel, build_panel, targets, to_frame
+from stock_assets_tests.features.examples import (
+    FIRST,
+    as_frame,
+    columns_of,
+    law,
+    same_bits,
+    session_dates,
+    walk,
+)
+
+TICKERS = ("AAA", "BBB", "CCC")
+
+
+def two_tickers(rows: int = 60) -> pd.DataFrame:
+    return as_frame({"AAA": walk(rows, seed=1), "BBB": walk(rows, seed=2)})
+
+
+def panel_of(bars: pd.DataFrame, features=("Close", "RSI"), rows: int = 60) -> Panel:
+    return build_panel(bars, TICKERS, features, FIRST, session_dates(rows)[-1].date())
+
+
+def assert_same(left: Panel, right: Panel) -> None:
+    assert left.sessions.equals(right.sessions)
+    assert same_bits(left.values, right.values)
+    assert same_bits(left.close, right.close)
+    assert np.array_equal(left.valid, right.valid)
+
+
+def test_real_features_stand_at_their_session_and_ticker(sample_bars: pd.DataFrame):
+    names = tuple(FEATURES)
+    panel = build_panel(sample_bars, ["MSFT", "FB"], names, date(2012, 1, 3), date(2013, 3, 1))
+    own = sample_bars[sample_bars["session"] >= "2012-01-03"]
+    assert panel.values.shape == (len(panel.sessions), 2, len(names))
+    assert panel.values.dtype == np.float32
+    msft = columns_of(own, "MSFT")
+    np.testing.assert_array_equal(panel.close[:, 0], msft["close"])
+    for column, name in enumerate(names):
+        expected = FEATURES[name].compute(msft)[200:].astype(np.float32)
+        np.testing.assert_array_equal(panel.values[200:, 0, column], expected)
+    assert panel.valid[:, 0].tolist() == [row >= 200 for row in range(len(panel.sessions))]
+
+
+def test_a_late_listing_is_missing_before_it_and_warms_up_after(sample_bars: pd.DataFrame):
+    panel = build_panel(sample_bars, ["FB"], ["RSI"], date(2012, 1, 3), date(2013, 3, 1))
+    listed = panel.sessions.get_loc(pd.Timestamp("2012-05-18"))
+    assert np.isnan(panel.close[:listed, 0]).all()
+    assert np.isfinite(panel.close[listed:, 0]).all()
+    assert np.flatnonzero(panel.valid[:, 0])[0] == listed + FEATURES["RSI"].warm_up
+
+
+def test_a_ticker_without_bars_is_valid_nowhere():
+    panel = panel_of(two_tickers())
+    assert panel.valid.any(axis=0).tolist() == [True, True, False]
+    assert np.isnan(panel.close[:, 2]).all()
+    assert np.isnan(panel.values[:, 2]).all()
+
+
+def test_there_may_be_no_bars_at_all():
+    assert not panel_of(two_tickers().iloc[:0]).valid.any()
+
+
+def test_a_missing_session_is_a_hole_and_the_indicator_goes_on_over_it():
+    bars = two_tickers()
+    gone = bars[(bars["ticker"] != "AAA") | (bars["session"] != session_dates(31)[-1])]
+    panel = panel_of(gone)
+    assert len(panel.sessions) == 60
+    assert not panel.valid[30, 0]
+    assert np.isnan(panel.values[30, 0]).all()
+    assert np.isnan(panel.close[30, 0])
+    own_bars = FEATURES["RSI"].compute(columns_of(gone, "AAA"))
+    np.testing.assert_array_equal(panel.values[31:, 0, 1], own_bars[30:].astype(np.float32))
+    assert same_bits(panel.values[:, 1], panel_of(bars).values[:, 1])
+
+
+@pytest.mark.parametrize("column", ["open", "close", "volume"])
+def test_a_bar_that_lacks_a_number_counts_as_no_bar(column):
+    bars = two_tickers()
+    incomplete = bars.copy()
+    incomplete.loc[30, column] = np.nan
+    assert_same(panel_of(incomplete), panel_of(bars.drop(index=30)))
+
+
+def test_a_row_is_valid_only_if_every_feature_is():
+    panel = panel_of(two_tickers(), features=("Close", "RSI", "SMA_50"))
+    assert panel.valid[:, 0].tolist() == [row >= 49 for row in range(60)]
+    assert np.isnan(panel.values[~panel.valid]).all()
+    assert np.isfinite(panel.values[panel.valid]).all()
+
+
+def test_axes_follow_the_order_asked_for():
+    bars, last = two_tickers(), session_dates(60)[-1].date()
+    one = build_panel(bars, ["AAA", "BBB"], ["Close", "RSI"], FIRST, last)
+    other = build_panel(bars, ["BBB", "AAA"], ["RSI", "Close"], FIRST, last)
+    assert same_bits(one.values, other.values[:, ::-1, ::-1].copy())
+    assert (other.tickers, other.features) == (("BBB", "AAA"), ("RSI", "Close"))
+
+
+@law
+@given(st.integers(1, 260), st.integers(0, 2**32 - 1))
+def test_the_panel_up_to_a_session_does_not_know_what_comes_after(rows, seed):
+    features = tuple(FEATURES)
+    bars = as_frame({"AAA": walk(260, seed=1), "BBB": walk(260, seed=2)})
+    other = as_frame({"AAA": walk(260, seed), "BBB": walk(260, seed + 1)})
+    later = bars["session"] > session_dates(rows)[-1]
+    mixed = bars.where(~later, other)
+    known = panel_of(bars[~later], features, rows)
+    assert_same(known, panel_of(mixed, features, rows))
+    whole = panel_of(mixed, features, 260)
+    assert same_bits(whole.values[:rows], known.values)
+    assert same_bits(whole.close[:rows], known.close)
+    assert np.array_equal(whole.valid[:rows], known.valid)
+
+
+def test_bars_before_the_span_are_not_seen():
+    bars, sessions = two_tickers(), session_dates(60)
+    start, end = sessions[20].date(), sessions[-1].date()
+    inside = bars[bars["session"] >= sessions[20]]
+    assert_same(
+        build_panel(bars, TICKERS, ["RSI"], start, end),
+        build_panel(inside, TICKERS, ["RSI"], start, end),
+    )
+
+
+def test_a_bar_on_a_holiday_is_an_error():
+    bars = two_tickers()
+    bars.loc[10, "session"] = pd.Timestamp("2010-01-18")
+    with pytest.raises(StockAssetsError, match="AAA has a bar on 2010-01-18, which is not a"):
+        panel_of(bars)
+
+
+def test_an_undeclared_feature_is_an_error():
+    with pytest.raises(StockAssetsError, match="no feature Moon_Phase"):
+        panel_of(two_tickers(), features=("Close", "Moon_Phase"))
+
+
+def test_labels_are_the_next_session():
+    close = np.array([[1.0, 10.0], [2.0, np.nan], [8.0, 30.0], [4.0, 60.0]])
+    nan = np.nan
+    np.testing.assert_array_equal(
+        targets(close, "close"), [[2.0, nan], [8.0, nan], [4.0, 60.0], [nan, nan]]
+    )
+    np.testing.assert_allclose(
+        targets(close, "log_return"),
+        np.log([[2.0, nan], [4.0, nan], [0.5, 2.0], [nan, nan]]),
+    )
+
+
+@law
+@given(st.integers(1, 8), st.integers(1, 12), st.sampled_from(["close", "log_return"]))
+def test_the_last_rows_have_no_label_and_the_others_have(horizon, rows, target):
+    close = np.arange(1.0, rows + 1)[:, None]
+    labels = targets(close, target, horizon)
+    assert np.isfinite(labels[:, 0]).tolist() == [row + horizon < rows for row in range(rows)]
+
+
+def test_the_long_form_says_the_same_as_the_panel():
+    panel = panel_of(two_tickers(), features=select(["returns"]))
+    labels = targets(panel.close, "log_return")
+    frame = to_frame(panel, labels)
+    assert list(frame.columns) == ["session", "ticker", *panel.features, "target", "valid"]
+    assert len(frame) == 60 * 3
+    row = frame[(frame["session"] == panel.sessions[40]) & (frame["ticker"] == "BBB")].iloc[0]
+    np.testing.assert_array_equal(row[list(panel.features)].astype(np.float32), panel.values[40, 1])
+    assert row["target"] == labels[40, 1]
+    assert row["valid"]
+    assert frame.loc[frame["valid"], list(panel.features)].notna().all(axis=None)
+    assert not frame.loc[frame["ticker"] == "CCC", "valid"].any()

@@ -1,0 +1,139 @@
+"""Scalers: what each kind means, that nothing is lost, and what happens with little data."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.scaling import Scaler, fit_scaler
+from stock_assets_tests.features.examples import law, same_bits
+
+KINDS = ("standard", "minmax", "zero_mean")
+kinds = st.sampled_from(KINDS)
+
+
+@st.composite
+def panels(draw: st.DrawFn):
+    """Values with very different sizes per feature, valid here and there, and one valid row."""
+    shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=7))
+    unit = draw(hnp.arrays(np.float64, shape[2:], elements=st.floats(1e-4, 1e6)))
+    values = draw(hnp.arrays(np.float32, shape, elements=st.floats(-8, 8, width=32))) * unit
+    valid = draw(hnp.arrays(np.bool_, shape[:2]))
+    valid[0, 0] = True
+    values[~valid] = np.nan
+    return values.astype(np.float32), valid
+
+
+@law
+@given(panels(), kinds, st.integers(0, 4))
+def test_transform_and_inverse_give_the_values_back(panel, kind, minimum_rows):
+    values, valid = panel
+    scaler = fit_scaler(values, valid, kind, minimum_rows)
+    back = scaler.inverse(scaler.transform(values))
+    allowed = 1e-7 * np.abs(values - scaler.centre) + 1e-14 * np.abs(scaler.centre) + 1e-30
+    assert (np.abs(back - values) <= allowed)[valid].all()
+    assert np.isnan(back[~valid]).all()
+
+
+@law
+@given(panels(), kinds)
+def test_json_keeps_every_bit(panel, kind):
+    scaler = fit_scaler(*panel, kind, minimum_rows=2)
+    again = Scaler.from_dict(json.loads(json.dumps(scaler.to_dict())))
+    assert again.kind == scaler.kind
+    for name in ("centre", "scale", "rows", "pooled"):
+        assert same_bits(getattr(again, name), getattr(scaler, name)), name
+
+
+@law
+@given(panels(), kinds, st.integers(0, 4), st.floats(-1e9, 1e9, width=32))
+def test_what_is_not_valid_does_not_count(panel, kind, minimum_rows, filler):
+    values, valid = panel
+    filled = np.where(valid[..., None], values, np.float32(filler))
+    one, other = (fit_scaler(v, valid, kind, minimum_rows) for v in (values, filled))
+    assert same_bits(one.centre, other.centre)
+    assert same_bits(one.scale, other.scale)
+
+
+@law
+@given(panels(), st.floats(-1e6, 1e6, width=32), st.sampled_from(["standard", "minmax"]))
+def test_a_feature_that_never_varies_scales_to_zero(panel, constant, kind):
+    values, valid = panel
+    values[..., 0] = constant
+    scaler = fit_scaler(values, valid, kind, minimum_rows=1)
+    assert (scaler.scale[:, 0] == 1.0).all()
+    assert (scaler.transform(values)[..., 0] == 0.0).all()
+
+
+def noise(rows: int = 400, tickers: int = 3, features: int = 4):
+    random = np.random.default_rng(11)
+    values = random.normal(5.0, [1.0, 10.0, 0.1, 1e6], (rows, tickers, features))
+    return values.astype(np.float32), random.random((rows, tickers)) < 0.9
+
+
+def test_standard_scaling_gives_mean_zero_and_deviation_one():
+    values, valid = noise()
+    scaled = fit_scaler(values, valid, "standard").transform(values)
+    for ticker in range(3):
+        own = scaled[valid[:, ticker], ticker]
+        np.testing.assert_allclose(own.mean(axis=0), 0.0, atol=1e-5)
+        np.testing.assert_allclose(own.std(axis=0), 1.0, rtol=1e-5)
+
+
+def test_minmax_scaling_fills_zero_to_one_and_does_not_clip():
+    values, valid = noise()
+    scaler = fit_scaler(values, valid, "minmax")
+    scaled = scaler.transform(values)
+    for ticker in range(3):
+        own = scaled[valid[:, ticker], ticker]
+        assert (own.min(axis=0) == 0.0).all()
+        assert (own.max(axis=0) == 1.0).all()
+    above = scaler.centre + 2.0 * scaler.scale
+    np.testing.assert_allclose(scaler.transform(above), 2.0, rtol=1e-6)
+
+
+def test_zero_mean_scaling_keeps_zero_and_gives_size_one():
+    values, valid = noise()
+    scaler = fit_scaler(values, valid, "zero_mean")
+    scaled = scaler.transform(values)
+    assert (scaler.transform(np.zeros((1, 3, 4))) == 0.0).all()
+    assert (scaler.inverse(np.zeros((1, 3, 4))) == 0.0).all()
+    for ticker in range(3):
+        own = scaled[valid[:, ticker], ticker]
+        np.testing.assert_allclose(np.mean(own**2, axis=0), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_ticker_with_little_history_takes_the_statistics_of_all(kind):
+    values, valid = noise()
+    valid[:, 1] = np.arange(400) < 59
+    valid[:, 2] = np.arange(400) < 60
+    scaler = fit_scaler(values, valid, kind, minimum_rows=60)
+    assert scaler.rows.tolist() == valid.sum(axis=0).tolist()
+    assert scaler.pooled.tolist() == [False, True, False]
+    rows = values[valid][:, None]
+    everything = fit_scaler(rows, np.ones(rows.shape[:2], bool), kind)
+    np.testing.assert_allclose(scaler.centre[1], everything.centre[0], rtol=1e-12)
+    np.testing.assert_allclose(scaler.scale[1], everything.scale[0], rtol=1e-12)
+
+
+@law
+@given(kinds, st.integers(1, 200))
+def test_a_ticker_with_enough_history_is_not_moved_by_the_others(kind, minimum_rows):
+    values, valid = noise()
+    together = fit_scaler(values, valid, kind, minimum_rows)
+    alone = fit_scaler(values[:, :1], valid[:, :1], kind, minimum_rows)
+    np.testing.assert_allclose(together.centre[:1], alone.centre, rtol=1e-12)
+    np.testing.assert_allclose(together.scale[:1], alone.scale, rtol=1e-12)
+
+
+def test_nothing_to_fit_to_is_an_error_with_a_remedy():
+    values, valid = noise()
+    with pytest.raises(StockAssetsError, match=r"no complete row.*shorter warm-up"):
+        fit_scaler(values, np.zeros_like(valid), "standard")

@@ -1,0 +1,175 @@
+"""Networks: shapes, masks, what an untrained one says."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stock_assets.modelling.networks import Network, NetworkSpec, build_network, pick_device
+from stock_assets.modelling.training import weights_digest
+from stock_assets_tests.modelling.examples import ARCHITECTURES, WINDOW, spec
+
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+law = settings(max_examples=25, deadline=None)
+
+
+def trained_like(architecture: str, **changes: object) -> Network:
+    """A network in evaluation mode whose every weight matters, as after training."""
+    network = build_network(spec(architecture, **changes))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
+    return network.eval()
+
+
+def example(seed: int = 0, batch: int = 4, present: float = 1.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, WINDOW, 3, 2, generator=generator)
+    return x, torch.rand(batch, WINDOW, 3, generator=generator) < present
+
+
+@each_architecture
+@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gives_every_ticker_a_number_per_step(architecture: str, horizon: int, layers: int) -> None:
+    network = trained_like(architecture, horizon=horizon, layers=layers)
+    assert network(*example()).shape == (4, horizon, 3)
+
+
+@each_architecture
+def test_untrained_forecasts_exactly_zero(architecture: str) -> None:
+    network = build_network(spec(architecture, horizon=2), seed=5)
+    x, valid = example(present=0.7)
+    assert torch.equal(network(1e3 * x, valid), torch.zeros(4, 2, 3))
+
+
+@each_architecture
+def test_one_seed_one_network_and_the_random_state_is_left_alone(architecture: str) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = build_network(spec(architecture), seed=5)
+    torch.rand(10)
+    again, other = (build_network(spec(architecture), seed=seed) for seed in (5, 6))
+    assert weights_digest(first) == weights_digest(again) != weights_digest(other)
+    torch.manual_seed(3)
+    build_network(spec(architecture), seed=9)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@each_architecture
+def test_a_window_is_forecast_the_same_alone_and_in_company(architecture: str) -> None:
+    network = trained_like(architecture)
+    x, valid = example(present=0.8)
+    torch.testing.assert_close(network(x, valid)[2:3], network(x[2:3], valid[2:3]))
+
+
+@each_architecture
+@law
+@given(seed=st.integers(0, 999), present=st.floats(0, 1), junk=st.sampled_from([1e9, torch.nan]))
+def test_what_stands_where_invalid_never_matters(
+    architecture: str, seed: int, present: float, junk: float
+) -> None:
+    network = trained_like(architecture)
+    x, valid = example(seed, present=present)
+    spoiled = torch.where(valid.unsqueeze(-1), x, junk)
+    assert torch.equal(network(spoiled, valid), network(x, valid))
+
+
+@each_architecture
+@law
+@given(seed=st.integers(0, 999), present=st.floats(0, 1))
+def test_no_mask_gives_a_nan_or_a_nan_gradient(
+    architecture: str, seed: int, present: float
+) -> None:
+    network = trained_like(architecture).train()
+    forecast = network(*example(seed, present=present))
+    forecast.square().sum().backward()
+    assert forecast.isfinite().all()
+    assert all(w.grad is not None and w.grad.isfinite().all() for w in network.parameters())
+
+
+@each_architecture
+def test_even_a_window_without_any_bar_gives_numbers(architecture: str) -> None:
+    x, valid = example(present=0.0)
+    assert not valid.any()
+    network = trained_like(architecture)
+    assert network(x, valid).isfinite().all()
+    with torch.no_grad():
+        assert network(x, valid).isfinite().all()
+
+
+@each_architecture
+def test_every_session_and_ticker_is_seen(architecture: str) -> None:
+    x, valid = example(batch=1)
+    x.requires_grad_()
+    trained_like(architecture)(x, valid)[0, 0, 1].backward()
+    assert x.grad is not None
+    assert (x.grad.abs().sum(dim=(0, 3)) > 0).all()
+
+
+def test_an_absent_ticker_changes_nothing_for_the_others_under_cross_attention() -> None:
+    network = trained_like("lstm_cross_attention")
+    x, valid = example()
+    valid[:, -1, 2] = False
+    changed = x.clone()
+    changed[:, :, 2] += 5.0
+    before, after = network(x, valid), network(changed, valid)
+    assert torch.equal(before[..., :2], after[..., :2])
+    assert not torch.equal(before[..., 2], after[..., 2])
+
+
+def test_cross_attention_treats_tickers_it_cannot_tell_apart_alike() -> None:
+    network = trained_like("lstm_cross_attention", horizon=2)
+    with torch.no_grad():
+        network.get_parameter("ticker").zero_()
+    x, valid = example(present=0.8)
+    order = [2, 0, 1]
+    forecast = network(x, valid)[..., order]
+    torch.testing.assert_close(network(x[:, :, order], valid[:, :, order]), forecast)
+
+
+def test_cross_attention_grows_with_tickers_only_by_their_embeddings() -> None:
+    def size(tickers: int) -> int:
+        network = build_network(spec("lstm_cross_attention", tickers=tickers))
+        return sum(weight.numel() for weight in network.parameters())
+
+    assert size(500) - size(3) == 497 * 8
+
+
+def test_attention_over_time_knows_the_order_of_sessions() -> None:
+    network = trained_like("lstm_attention")
+    x, valid = example()
+    with torch.no_grad():
+        before = network(x, valid)
+        positions = network.get_parameter("positions")
+        positions.copy_(positions.flip(0))
+    assert not torch.allclose(network(x, valid), before)
+
+
+@each_architecture
+def test_dropout_acts_in_training_alone_and_one_layer_does_not_warn(architecture: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network = trained_like(architecture, dropout=0.5)
+    inputs = example()
+    assert torch.equal(network(*inputs), network(*inputs))
+    network.train()
+    assert not torch.equal(network(*inputs), network(*inputs))
+
+
+@each_architecture
+def test_a_specification_survives_json(architecture: str) -> None:
+    original = spec(architecture, horizon=2, dropout=0.30000000000000004)
+    assert NetworkSpec.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+    assert build_network(original).spec == original
+
+
+def test_a_device_is_always_found() -> None:
+    assert torch.zeros(1, device=pick_device()).sum() == 0

@@ -1,0 +1,190 @@
+"""Tuning: deterministic, prunes, resumes, reads validation alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+
+from stock_assets.config import FloatRange, IntegerRange, SearchSpace, Training, Tuning
+from stock_assets.errors import StockAssetsError
+from stock_assets.modelling import tuning as tuning_module
+from stock_assets.modelling.networks import build_network
+from stock_assets.modelling.training import fit
+from stock_assets.modelling.tuning import Hyperparameters, tune
+from stock_assets_tests.modelling.examples import learnable_data
+
+DATA = learnable_data()
+TRAINING = Training(epochs=9, patience=9, loss="mse", seed=11)
+SPACE = SearchSpace(
+    hidden_size=IntegerRange(low=4, high=8, step=4),
+    layers=IntegerRange(low=1, high=2),
+    batch_size=IntegerRange(low=16, high=48, step=16),
+)
+
+
+def budget(trials: int, **changes: Any) -> Tuning:
+    return Tuning(**{"trials": trials, "epochs": 2, "patience": 2, "search_space": SPACE} | changes)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/optuna.db"
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Counts the fits, which stay real."""
+    seen: list[Any] = []
+
+    def counting(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return fit(*arguments)
+
+    monkeypatch.setattr(tuning_module, "fit", counting)
+    return seen
+
+
+def without_time(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials.drop(columns="duration")
+
+
+def test_the_best_is_the_completed_trial_with_the_lowest_validation_loss() -> None:
+    tuned = tune(DATA, budget(6), TRAINING, "study")
+    assert len(tuned.trials) == 6
+    completed = tuned.trials[tuned.trials["state"] == "COMPLETE"]
+    winner = completed.loc[completed["value"].idxmin()]
+    assert tuned.best.to_dict() == {name: winner[f"params_{name}"] for name in tuned.best.to_dict()}
+
+
+def test_the_loss_of_a_trial_can_be_had_again_from_its_hyperparameters() -> None:
+    tuned = tune(DATA, budget(3), TRAINING, "study")
+    network = build_network(tuned.best.network_spec(DATA), TRAINING.seed)
+    settings = replace(tuned.best.fit_settings(TRAINING), epochs=2, patience=2)
+    again = fit(network, DATA, settings).best.validation_loss
+    assert again == tuned.trials["value"][tuned.trials["state"] == "COMPLETE"].min()
+
+
+def test_one_seed_gives_one_study() -> None:
+    first, again = (tune(DATA, budget(4), TRAINING, "study") for _ in range(2))
+    pd.testing.assert_frame_equal(without_time(first.trials), without_time(again.trials))
+    other = tune(DATA, budget(4), TRAINING.model_copy(update={"seed": 12}), "study")
+    assert not without_time(other.trials).equals(without_time(first.trials))
+
+
+def test_labels_after_the_validation_stretch_change_nothing() -> None:
+    early = replace(DATA, validation=np.arange(90, 110))
+    target, values = DATA.target.clone(), DATA.values.clone()
+    target[110:], values[110:] = 99.0, 99.0
+    first = tune(early, budget(3), TRAINING, "study")
+    again = tune(replace(early, target=target, values=values), budget(3), TRAINING, "study")
+    pd.testing.assert_frame_equal(without_time(first.trials), without_time(again.trials))
+
+
+def test_an_interrupted_study_runs_only_the_missing_trials_and_the_same_ones(
+    database: str, fits: list[Any]
+) -> None:
+    whole = tune(DATA, budget(5), TRAINING, "study")
+    fits.clear()
+    tune(DATA, budget(2), TRAINING, "study", database)
+    resumed = tune(DATA, budget(5), TRAINING, "study", database)
+    assert len(fits) == 5
+    pd.testing.assert_frame_equal(without_time(resumed.trials), without_time(whole.trials))
+    assert resumed.best == whole.best
+    finished = tune(DATA, budget(5), TRAINING, "study", database)
+    assert len(fits) == 5
+    assert finished.best == whole.best
+
+
+def test_failed_and_abandoned_trials_neither_count_nor_block(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first ten proposals are random; only later ones could heed the abandoned trials.
+    trials = budget(12, epochs=1)
+    whole = tune(DATA, trials, TRAINING, "study")
+    study = optuna.create_study(study_name="study", storage=database)
+    for _ in range(4):
+        tuning_module._suggest(study.ask(), SPACE)
+
+    def broken(*arguments: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(tuning_module, "fit", broken)
+        tune(DATA, trials, TRAINING, "study", database)
+    tuned = tune(DATA, trials, TRAINING, "study", database)
+    assert tuned.trials["state"][:5].tolist() == ["RUNNING"] * 4 + ["FAIL"]
+    assert len(tuned.trials) == 5 + 12
+    assert tuned.best == whole.best
+    assert tuned.trials["value"][5:].tolist() == whole.trials["value"].tolist()
+
+
+def test_hopeless_trials_are_pruned_before_their_last_epoch(database: str) -> None:
+    # Rates from useless to good: the useless ones stay at the loss of an untrained network.
+    space = SPACE.model_copy(
+        update={
+            "architecture": ["lstm"],
+            "learning_rate": FloatRange(low=1e-7, high=3e-2, log=True),
+        }
+    )
+    tune(DATA, budget(14, epochs=5, patience=5, search_space=space), TRAINING, "study", database)
+    trials = optuna.load_study(study_name="study", storage=database).trials
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    completed = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert len(pruned) + len(completed) == len(trials) == 14
+    assert min(trial.number for trial in pruned) >= 5, "the first five trials set the median"
+    assert min(len(trial.intermediate_values) for trial in pruned) < 5
+    for trial in pruned:
+        epoch = max(trial.intermediate_values)
+        earlier = [t.intermediate_values[epoch] for t in completed if t.number < trial.number]
+        assert min(trial.intermediate_values.values()) > np.median(earlier)
+
+
+def test_a_diverged_trial_is_pruned_and_the_study_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poisoned = replace(DATA, values=torch.where(DATA.values > 1, torch.inf, DATA.values))
+    calls = iter([poisoned, DATA, DATA])
+    monkeypatch.setattr(
+        tuning_module, "fit", lambda network, data, *rest: fit(network, next(calls), *rest)
+    )
+    trials = tune(DATA, budget(3), TRAINING, "study").trials
+    assert trials["state"].tolist() == ["PRUNED", "COMPLETE", "COMPLETE"]
+
+
+def test_a_study_in_which_everything_diverges_is_an_error() -> None:
+    poisoned = replace(DATA, values=torch.where(DATA.values > 1, torch.inf, DATA.values))
+    with pytest.raises(StockAssetsError, match="no trial of the study study completed"):
+        tune(poisoned, budget(2), TRAINING, "study")
+
+
+def test_no_new_trial_starts_after_the_timeout() -> None:
+    tuned = tune(DATA, budget(50, timeout_seconds=1e-3), TRAINING, "study")
+    assert len(tuned.trials) == 1
+
+
+def test_every_proposal_lies_in_the_search_space() -> None:
+    trials = tune(DATA, budget(5), TRAINING, "study").trials
+    assert set(trials["params_architecture"]) <= set(SPACE.architecture)
+    assert trials["params_hidden_size"].isin([4, 8]).all()
+    assert trials["params_layers"].isin([1, 2]).all()
+    assert trials["params_batch_size"].isin([16, 32, 48]).all()
+    assert trials["params_dropout"].between(0.1, 0.5).all()
+    assert trials["params_learning_rate"].between(1e-4, 1e-2).all()
+
+
+def test_hyperparameters_survive_json_and_join_the_untuned_parameters() -> None:
+    chosen = Hyperparameters("lstm_attention", 8, 2, 0.30000000000000004, 0.00228, 64)
+    assert Hyperparameters.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    spec = chosen.network_spec(DATA)
+    assert (spec.tickers, spec.features, spec.window) == (3, 2, 6)
+    settings = chosen.fit_settings(TRAINING)
+    assert (settings.learning_rate, settings.batch_size) == (0.00228, 64)
+    assert (settings.epochs, settings.loss, settings.seed) == (9, "mse", 11)
