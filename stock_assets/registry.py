@@ -109,17 +109,30 @@ class Registry:
             code_paths=[str(package)],
             pip_requirements=_requirements(),
             signature=signature,
-            registered_model_name=self.model_name,
         )
-        version = str(info.registered_model_version)
-        tags = {
-            "dataset_run_id": bundle.recipe.dataset_run_id,
-            "as_of_session": as_of.isoformat(),
-            "digest": bundle.digest(),
-        }
-        for key, value in tags.items():
-            client.set_model_version_tag(self.model_name, version, key, value)
-        return self.version(int(version))
+        self._ensure_model()
+        created = client.create_model_version(
+            self.model_name,
+            source=info.model_uri,
+            run_id=info.run_id,
+            model_id=info.model_id,
+            tags={
+                "dataset_run_id": bundle.recipe.dataset_run_id,
+                "as_of_session": as_of.isoformat(),
+                "digest": bundle.digest(),
+            },
+        )
+        return _described(created)
+
+    def _ensure_model(self) -> None:
+        """Create the registered model unless it exists."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client().create_registered_model(self.model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
     def version(self, version: int) -> ModelVersion:
         """Look a version up by number."""
@@ -171,6 +184,20 @@ class Registry:
     def promote(self, version: int) -> None:
         """Move the alias ``Production`` to a version."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
+
+    def training_history(self, mlflow_run_id: str) -> list[dict[str, float]]:
+        """Give the losses of every epoch that an MLflow run logged."""
+        client = self.client()
+        losses = {
+            name: {
+                point.step: point.value for point in client.get_metric_history(mlflow_run_id, name)
+            }
+            for name in ("train_loss", "validation_loss")
+        }
+        return [
+            {"epoch": epoch} | {name: points[epoch] for name, points in losses.items()}
+            for epoch in sorted(losses["train_loss"])
+        ]
 
     def load(self, version: int) -> Bundle:
         """Load the bundle of a version."""

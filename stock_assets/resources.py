@@ -1,5 +1,6 @@
 """What assets are handed: parameters, stores, the registry, and the MLflow run of a retraining."""
 
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,12 +49,16 @@ def retraining_run(context: dg.InitResourceContext) -> Iterator[Any]:
     it leaves the MLflow runs of failed Dagster runs FINISHED, which is set right here.
     """
     import mlflow
-    from dagster_mlflow.resources import MlFlow
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # it announces itself at import
+        from dagster_mlflow.resources import MlFlow
 
     run, instance = context.dagster_run, context.instance
     if run is None or instance is None:
         raise dg.DagsterInvariantViolationError("an MLflow run belongs to a Dagster run")
     context.resources.registry.ensure_experiment()
+    warnings.filterwarnings("ignore", "Class `MlFlow`", dg.BetaWarning)
     yield MlFlow(context)  # type: ignore[no-untyped-call]
     steps = instance.get_run_step_stats(run.run_id)
     failed = any(step.status is not None and step.status.value == "FAILURE" for step in steps)

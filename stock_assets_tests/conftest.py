@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +17,16 @@ hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("suite")
 
 SMALL = {
-    "tuning": {"trials": 2, "epochs": 1, "search_space": {
-        "architecture": ["lstm"], "hidden_size": {"low": 8, "high": 8, "step": 8},
-        "layers": {"low": 1, "high": 1}, "batch_size": {"low": 128, "high": 128},
-    }},
+    "tuning": {
+        "trials": 2,
+        "epochs": 1,
+        "search_space": {
+            "architecture": ["lstm"],
+            "hidden_size": {"low": 8, "high": 8, "step": 8},
+            "layers": {"low": 1, "high": 1},
+            "batch_size": {"low": 128, "high": 128},
+        },
+    },
     "training": {"epochs": 2, "patience": 2},
     "dataset": {"history_sessions": 700, "validation_sessions": 60, "test_sessions": 30},
 }
@@ -38,17 +45,12 @@ def write_project(folder: Path, **sections: dict[str, object]) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The suite's project folder, named in the environment before anything loads the graph."""
-    return Path(os.environ["STOCK_ASSETS_PROJECT"])
+_SCRATCH = tempfile.TemporaryDirectory(prefix="stock_assets_")
 
 
 def pytest_configure() -> None:
     """Name a fresh project and home: the graph reads params.yaml when it is imported."""
-    import tempfile
-
-    folder = write_project(Path(tempfile.mkdtemp(prefix="stock_assets_")) / "project", **SMALL)
+    folder = write_project(Path(_SCRATCH.name) / "project", **SMALL)
     for name in [name for name in os.environ if name.startswith("STOCK_ASSETS_")]:
         del os.environ[name]
     os.environ["STOCK_ASSETS_PROJECT"] = str(folder)
@@ -56,15 +58,20 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Stop the suite's database and remove its files."""
-    import shutil
+    """Stop the suite's database, if it was started, and remove the suite's own folder."""
+    home = Path(_SCRATCH.name) / "project" / "home"
+    if (home / "postgres").exists():
+        from stock_assets.config import Locations
+        from stock_assets.storage import server
 
-    from stock_assets.config import find_locations
-    from stock_assets.storage import server
+        server.stop(Locations(project=home.parent, home=home, arrays_url=str(home / "arrays")))
+    _SCRATCH.cleanup()
 
-    locations = find_locations()
-    server.stop(locations)
-    shutil.rmtree(locations.project.parent, ignore_errors=True)
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The suite's project folder, named in the environment before anything loads the graph."""
+    return Path(os.environ["STOCK_ASSETS_PROJECT"])
 
 
 @pytest.fixture(scope="session")

@@ -262,8 +262,8 @@ def _as_traded_close(
     index = pd.DatetimeIndex(list(sessions))
     wanted = bars[bars["session"].isin(index)]
     closes = np.full((len(index), len(tickers)), np.nan)
-    columns = pd.Index(tickers).get_indexer(wanted["ticker"])
+    columns = pd.Index(tickers).get_indexer(pd.Index(wanted["ticker"]))
     held = columns >= 0
-    rows = index.get_indexer(wanted["session"])
+    rows = index.get_indexer(pd.DatetimeIndex(wanted["session"]))
     closes[rows[held], columns[held]] = wanted["close"].to_numpy()[held]
     return closes

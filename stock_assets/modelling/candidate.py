@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from stock_assets.config import Training
 from stock_assets.evaluation.intervals import conformal_width
 from stock_assets.features.windows import Stretch, usable
 from stock_assets.modelling.networks import Network, build_network
-from stock_assets.modelling.training import EpochScore, Fit, TrainingData, fit, forecast_scaled
+from stock_assets.modelling.training import Fit, TrainingData, fit, forecast_scaled
 from stock_assets.modelling.tuning import Hyperparameters
 
 
@@ -57,13 +56,7 @@ def train_candidate(
 ) -> Candidate:
     """Train with the tuned hyperparameters and calibrate the interval on validation residuals."""
     network = build_network(best.network_spec(data), training.seed)
-    with tqdm(total=training.epochs, desc="epochs", disable=None, leave=False) as bar:
-
-        def show(score: EpochScore) -> None:
-            bar.set_postfix(validation=f"{score.validation_loss:.4f}")
-            bar.update()
-
-        history = fit(network, data, best.fit_settings(training), show)
+    history = fit(network, data, best.fit_settings(training))
     return Candidate(network, history, _interval_width(network, data, coverage))
 
 

@@ -1,0 +1,111 @@
+"""``stock-assets demo``: the whole loop on real history, through the production jobs."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+from rich.console import Console
+
+from stock_assets.cli.loop import forecast_table, retrain_as_of, retrain_dataset
+from stock_assets.cli.platform import Platform
+from stock_assets.cli.report import describe, write_report
+from stock_assets.cli.running import run_sessions
+from stock_assets.errors import StockAssetsError
+from stock_assets.market import calendar
+from stock_assets.partitions import datasets, key_session
+from stock_assets.registry import Registry
+from stock_assets.storage.forecasts import predictions_as_of, promotions, read_performance
+
+AS_OF = date(2012, 12, 31)
+REPLAY_END = date(2013, 2, 28)
+HISTORY_END = date(2013, 3, 1)
+
+
+def run_demo(platform: Platform, console: Console) -> None:
+    """Ingest the sample history, train as of the end of 2012, and replay two months.
+
+    What is already there is left alone, so a second demo only shows the result again; one that was
+    interrupted goes on where it stopped.
+
+    Raises
+    ------
+    StockAssetsError
+        The project's source is not the sample prices.
+    """
+    if platform.params.prices.source != "sample":
+        raise StockAssetsError(
+            f"the demo runs on the sample prices, and prices.source is "
+            f"{platform.params.prices.source}",
+            "Set prices.source to sample in params.yaml, or run the stages: stock-assets --help",
+        )
+    _ingest(platform, console)
+    _train(platform, console)
+    _replay(platform, console)
+    _summarise(platform, console)
+
+
+def _ingest(platform: Platform, console: Console) -> None:
+    sessions = calendar.sessions(platform.params.prices.first_session, HISTORY_END)
+    missing = _not_materialized(platform, "raw_prices", sessions)
+    console.print(f"[bold]1. Prices[/bold] {sessions[0]} to {sessions[-1]}")
+    if missing:
+        run_sessions(platform, console, ["raw_prices"], sessions)
+    else:
+        console.print("  already stored")
+
+
+def _train(platform: Platform, console: Console) -> None:
+    console.print(f"[bold]2. Model[/bold] as of {AS_OF}")
+    if any(decided.as_of_session == AS_OF for decided in promotions(platform.engine)):
+        console.print("  already trained and decided on")
+        return
+    begun = [
+        dataset_id
+        for dataset_id in platform.instance.get_dynamic_partitions(str(datasets.name))
+        if dataset_id.startswith(f"{AS_OF:%Y%m%d}_")
+    ]
+    if begun:
+        retrain_dataset(platform, console, begun[-1])
+    else:
+        retrain_as_of(platform, console, AS_OF)
+
+
+def _replay(platform: Platform, console: Console) -> None:
+    sessions = calendar.sessions(AS_OF, REPLAY_END)
+    console.print(f"[bold]3. Replay[/bold] {sessions[1]} to {sessions[-1]}, day by day")
+    assets = ["predictions", "performance_log"]
+    if any(_not_materialized(platform, name, sessions) for name in assets):
+        run_sessions(platform, console, assets, sessions)
+    else:
+        console.print("  already forecast and scored")
+
+
+def _not_materialized(platform: Platform, asset: str, sessions: list[date]) -> set[date]:
+    import dagster as dg
+
+    made = platform.instance.get_materialized_partitions(dg.AssetKey(asset))
+    return set(sessions) - {key_session(key) for key in made}
+
+
+def _summarise(platform: Platform, console: Console) -> None:
+    registry = Registry(platform.params.tracking)
+    production = registry.production()
+    rows = read_performance(platform.engine, calendar.next_session(AS_OF), REPLAY_END)
+    newest = predictions_as_of(platform.engine, [REPLAY_END])
+    decided = next(d for d in promotions(platform.engine) if d.as_of_session == AS_OF)
+    if production is None:
+        raise StockAssetsError(
+            "no version carries the alias Production", "Train one: stock-assets retrain"
+        )
+    summary = describe(rows, production, decided)
+    history = pd.DataFrame(registry.training_history(production.mlflow_run_id))
+    report = write_report(platform.locations.reports_folder / "demo", rows, history, summary)
+    console.print()
+    console.print(forecast_table(newest))
+    console.print(summary)
+    console.print(f"\nReport with plots   {report}")
+    console.print(
+        "Look around         make up   (Dagster http://127.0.0.1:3000, "
+        "MLflow http://127.0.0.1:5000)"
+    )

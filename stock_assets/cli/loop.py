@@ -1,0 +1,141 @@
+"""The stages of the loop as commands: ingest, retrain, forecast, backfill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from stock_assets.cli.platform import Platform
+from stock_assets.cli.running import run_dataset, run_session, run_sessions
+from stock_assets.errors import StockAssetsError
+from stock_assets.market import calendar
+from stock_assets.partitions import dataset_as_of, datasets, new_dataset_id
+from stock_assets.storage.forecasts import predictions_as_of, promotion_of
+from stock_assets.storage.prices import price_coverage
+
+DAILY_ASSETS = ("raw_prices", "predictions", "performance_log")
+
+
+def last_stored_session(platform: Platform) -> date:
+    """Newest session with a stored bar.
+
+    Raises
+    ------
+    StockAssetsError
+        Nothing is stored.
+    """
+    last = price_coverage(platform.engine).last_session
+    if last is None:
+        first = platform.params.prices.first_session
+        raise StockAssetsError(
+            "no prices are stored yet",
+            f"Store some: stock-assets backfill raw_prices --from {first} --to DATE",
+        )
+    return last
+
+
+def retrain_as_of(platform: Platform, console: Console, as_of: date | None) -> str:
+    """Add a dataset as of a session and run the retraining job on it; returns its id."""
+    stored = last_stored_session(platform)
+    session = stored if as_of is None else calendar.require_session(as_of)
+    if session > stored:
+        raise StockAssetsError(
+            f"prices are stored up to {stored}, not {session}",
+            f"Store the rest: stock-assets backfill raw_prices --from {stored} --to {session}",
+        )
+    dataset_id = new_dataset_id(session, datetime.now(UTC))
+    _retrain(platform, console, dataset_id)
+    return dataset_id
+
+
+def retrain_dataset(platform: Platform, console: Console, dataset_id: str) -> None:
+    """Run the retraining job again on a dataset that was requested before."""
+    dataset_as_of(dataset_id)
+    known = platform.instance.get_dynamic_partitions(str(datasets.name))
+    if dataset_id not in known:
+        newest = ", ".join(sorted(known)[-3:])
+        raise StockAssetsError(
+            f"there is no dataset {dataset_id}",
+            f"The newest are {newest}" if newest else "Make one: stock-assets retrain",
+        )
+    _retrain(platform, console, dataset_id)
+
+
+def _retrain(platform: Platform, console: Console, dataset_id: str) -> None:
+    console.print(f"[bold]Retraining[/bold] on dataset {dataset_id}")
+    run_dataset(platform, console, dataset_id)
+    decided = promotion_of(platform.engine, dataset_id)
+    if decided is not None:
+        console.print(f"  {decided.reason}")
+
+
+def predict_as_of(platform: Platform, console: Console, day: date | None) -> None:
+    """Materialize the forecasts as of a session and show them."""
+    session = last_stored_session(platform) if day is None else calendar.require_session(day)
+    _require_partition(platform, session)
+    run_session(platform, console, ["predictions"], session)
+    console.print(forecast_table(predictions_as_of(platform.engine, [session])))
+
+
+def backfill_assets(
+    platform: Platform, console: Console, assets: Sequence[str], first: date, last: date
+) -> None:
+    """Materialize daily assets for the sessions from `first` to `last`, both included.
+
+    Raises
+    ------
+    StockAssetsError
+        An asset is unknown or not daily, or there is no session in that span.
+    """
+    unknown = [name for name in assets if name not in DAILY_ASSETS]
+    if unknown:
+        raise StockAssetsError(
+            f"{unknown[0]} is not an asset with trading-day partitions",
+            f"Choose among {', '.join(DAILY_ASSETS)}; for the others: stock-assets retrain",
+        )
+    if first > last:
+        raise StockAssetsError(f"--from {first} is later than --to {last}", "Swap the two")
+    wanted = calendar.sessions(first, last)
+    if not wanted:
+        calendar.require_session(first)
+    _require_partition(platform, wanted[0])
+    _require_partition(platform, wanted[-1])
+    console.print(
+        f"[bold]Backfilling[/bold] {', '.join(assets)}: "
+        f"{len(wanted):,} sessions, {wanted[0]} to {wanted[-1]}"
+    )
+    run_sessions(platform, console, assets, wanted)
+
+
+def _require_partition(platform: Platform, session: date) -> None:
+    first, today = platform.params.prices.first_session, datetime.now(UTC).date()
+    if session < first:
+        raise StockAssetsError(
+            f"{session} lies before the first trading-day partition, {first}",
+            "Move prices.first_session in params.yaml, or choose a later date",
+        )
+    if session > today:
+        raise StockAssetsError(f"{session} has not happened yet", "Choose a date up to today")
+
+
+def forecast_table(forecasts: pd.DataFrame) -> Table:
+    """Lay out forecasts for a person."""
+    target = forecasts["target_session"].max()
+    share = forecasts["coverage"].max()
+    table = Table(title=f"Forecast for {target:%A %Y-%m-%d}", title_justify="left")
+    for heading in ("ticker", "last close", "forecast", "move", f"{share:.0%} interval", "model"):
+        table.add_column(heading, justify="left" if heading == "ticker" else "right")
+    for row in forecasts.itertuples():
+        table.add_row(
+            str(row.ticker),
+            f"{row.last_close:,.2f}",
+            f"{row.predicted_price:,.2f}",
+            f"{row.predicted_return:+.2%}",
+            f"{row.lower_price:,.2f} – {row.upper_price:,.2f}",
+            f"v{row.model_version}",
+        )
+    return table

@@ -1,0 +1,206 @@
+"""Every command of ``stock-assets``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from stock_assets.errors import StockAssetsError
+
+app = typer.Typer(
+    help="Daily stock-price forecasting as an asset graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+database = typer.Typer(help="The database: start, stop, url, upgrade.", no_args_is_help=True)
+app.add_typer(database, name="db")
+
+console = Console(highlight=False)
+complaints = Console(stderr=True, highlight=False, soft_wrap=True)
+_shown = {"traceback": False}
+
+
+def _parse_date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
+
+
+@app.callback()
+def options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error came from.")
+    ] = False,
+) -> None:
+    """Daily stock-price forecasting as an asset graph."""
+    _shown["traceback"] = traceback
+
+
+@app.command()
+def up(
+    dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+) -> None:
+    """Run everything in the foreground: database, Dagster UI and daemon, MLflow UI."""
+    from stock_assets.cli.supervise import run_services
+
+    run_services(console, dagster_port, mlflow_port)
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole loop on the sample prices and summarise it; again, it changes nothing."""
+    from stock_assets.cli.demo import run_demo
+    from stock_assets.cli.platform import open_platform
+
+    run_demo(open_platform(), console)
+
+
+@app.command()
+def env(
+    write: Annotated[
+        bool, typer.Option("--write", help="Also write them to .env in the project folder.")
+    ] = False,
+) -> None:
+    """Print exports that make plain dagster and mlflow commands work, and start the database."""
+    import shlex
+
+    from stock_assets.cli.platform import open_platform
+
+    platform = open_platform(keep=True)
+    for name, value in platform.variables.items():
+        print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - for eval, not for people
+    if write:
+        lines = [f"{name}={value}\n" for name, value in platform.variables.items()]
+        target = platform.locations.project / ".env"
+        target.touch(mode=0o600)
+        target.write_text("".join(lines), encoding="utf-8")
+
+
+@app.command()
+def retrain(
+    as_of: Annotated[
+        date | None,
+        typer.Option(parser=_parse_date, metavar="DATE", help="Newest session it may see."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Run an existing dataset again instead of a new one.")
+    ] = None,
+) -> None:
+    """Train a candidate as of a session (default: the last stored) and decide on its promotion."""
+    from stock_assets.cli.loop import retrain_as_of, retrain_dataset
+    from stock_assets.cli.platform import open_platform
+
+    if as_of is not None and dataset is not None:
+        raise StockAssetsError("--as-of and --dataset exclude each other", "Give one of them")
+    platform = open_platform()
+    if dataset is not None:
+        retrain_dataset(platform, console, dataset)
+    else:
+        retrain_as_of(platform, console, as_of)
+
+
+@app.command()
+def predict(
+    day: Annotated[
+        date | None,
+        typer.Option(
+            "--date", parser=_parse_date, metavar="DATE", help="As-of session; default: the last."
+        ),
+    ] = None,
+) -> None:
+    """Forecast the session after DATE with the model that was in production then."""
+    from stock_assets.cli.loop import predict_as_of
+    from stock_assets.cli.platform import open_platform
+
+    predict_as_of(open_platform(), console, day)
+
+
+@app.command()
+def backfill(
+    assets: Annotated[list[str], typer.Argument(help="Daily assets, in any order.")],
+    first: Annotated[date, typer.Option("--from", parser=_parse_date, metavar="DATE")],
+    last: Annotated[date, typer.Option("--to", parser=_parse_date, metavar="DATE")],
+) -> None:
+    """Materialize daily assets for every session from one date to another, as one run."""
+    from stock_assets.cli.loop import backfill_assets
+    from stock_assets.cli.platform import open_platform
+
+    backfill_assets(open_platform(), console, assets, first, last)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what is stored, in production, forecast, scored and decided."""
+    from stock_assets.cli.platform import open_platform
+    from stock_assets.cli.status import gather_status, show_status
+
+    found = gather_status(open_platform())
+    if as_json:
+        import json
+
+        print(json.dumps(found, indent=2, default=str, allow_nan=False))  # noqa: T201 - for programs
+    else:
+        show_status(found, console)
+
+
+@database.command()
+def start() -> None:
+    """Start the embedded database and leave it running."""
+    from stock_assets.cli.platform import open_platform
+
+    platform = open_platform(keep=True)
+    console.print(f"running: {platform.locations.postgres_folder}")
+
+
+@database.command()
+def stop() -> None:
+    """Stop the embedded database."""
+    from stock_assets.config import find_locations
+    from stock_assets.storage import server
+
+    console.print("stopped" if server.stop(find_locations()) else "it was not running")
+
+
+@database.command()
+def url() -> None:
+    """Print the database's address; start it if need be and leave it running."""
+    from stock_assets.cli.platform import open_platform
+    from stock_assets.storage.database import STORE_URL_VARIABLE
+
+    print(open_platform(keep=True).variables[STORE_URL_VARIABLE])  # noqa: T201 - for programs
+
+
+@database.command()
+def upgrade() -> None:
+    """Create missing databases and bring the tables up to date."""
+    from stock_assets.cli.platform import open_platform
+
+    open_platform()
+    console.print("up to date")
+
+
+def main() -> None:
+    """Run the command line; errors meant for people take one line and status 1."""
+    try:
+        app()
+    except StockAssetsError as error:
+        if _shown["traceback"]:
+            complaints.print_exception()
+            complaints.print(getattr(error, "details", ""), markup=False)
+        complaints.print(f"[red]error:[/red] {escape(str(error))}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The summary and the page of plots that end the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from stock_assets.evaluation.metrics import (
+    Metrics,
+    by_ticker,
+    persistence_forecasts,
+    score_rows,
+    summarise,
+)
+from stock_assets.evaluation.plots import error_figure, forecast_figures, page, training_figure
+from stock_assets.registry import ModelVersion
+from stock_assets.storage.forecasts import PromotionRecord
+
+
+def describe(rows: pd.DataFrame, production: ModelVersion, decided: PromotionRecord) -> str:
+    """Tell in plain text how the replay went, beside persistence, and with which model.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Scored forecasts of the replay.
+    production : ModelVersion
+        The version that made them.
+    decided : PromotionRecord
+        Why that version is in production.
+    """
+    model = summarise(rows)
+    persistence = summarise(score_rows(persistence_forecasts(rows)))
+    tickers = by_ticker(rows)[["ticker", "forecasts", "mape", "mase", "direction_accuracy"]]
+    first, last = rows["session"].min(), rows["session"].max()
+    lines = [
+        f"Replay              {first:%Y-%m-%d} to {last:%Y-%m-%d}: "
+        f"{model.forecasts} forecasts of {model.sessions} sessions",
+        f"Error (MAPE)        {model.mape:.3%}   persistence {persistence.mape:.3%}   "
+        f"MASE {model.mase:.4f}",
+        f"                    {_verdict(model)}",
+        f"Direction           {model.direction_accuracy:.1%} right; {model.base_rate_up:.1%} of "
+        "moves were up",
+        f"Interval            held {model.coverage:.1%} of outcomes",
+        "",
+        tickers.to_string(index=False, float_format=lambda value: f"{value:.4f}"),
+        "",
+        f"Production model    version {production.version} of {decided.model_name}",
+        f"Its dataset         {production.dataset_run_id}, as of {production.as_of}",
+        f"Why                 {decided.reason}",
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(model: Metrics) -> str:
+    """Say in words what the scaled error means; daily closes are close to a random walk."""
+    if model.mase < 1:
+        return f"{1 - model.mase:.2%} less error than forecasting no change"
+    return f"no better than forecasting no change ({model.mase - 1:.2%} more error)"
+
+
+def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summary: str) -> Path:
+    """Write ``index.html`` with the summary and the plots; returns its path.
+
+    Parameters
+    ----------
+    folder : Path
+        Created when missing.
+    rows : DataFrame
+        Scored forecasts of the replay.
+    history : DataFrame
+        ``epoch``, ``train_loss``, ``validation_loss`` of the production model.
+    summary : str
+        From :func:`describe`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = [error_figure(rows), *forecast_figures(rows), training_figure(history)]
+    target = folder / "index.html"
+    partial = target.with_suffix(".partial")
+    partial.write_text(page("Replay of January and February 2013", summary, figures), "utf-8")
+    partial.replace(target)
+    return target

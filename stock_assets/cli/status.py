@@ -1,0 +1,125 @@
+"""``stock-assets status``: one look at the whole loop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stock_assets.assets.promotion import plain_metrics
+from stock_assets.cli.platform import Platform
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
+from stock_assets.market import calendar
+from stock_assets.registry import Registry
+from stock_assets.storage.forecasts import (
+    last_predicted_session,
+    last_scored_session,
+    promotions,
+    read_performance,
+    retraining_decisions_newest_first,
+)
+from stock_assets.storage.prices import price_coverage
+
+
+def gather_status(platform: Platform) -> dict[str, Any]:
+    """Collect, as plain values, what is stored, in production, forecast, scored and decided."""
+    engine, params = platform.engine, platform.params
+    production = Registry(params.tracking).production()
+    decided = promotions(engine)
+    retraining = retraining_decisions_newest_first(engine)
+    return {
+        "project": str(platform.locations.project),
+        "home": str(platform.locations.home),
+        "source": params.prices.source,
+        "tickers": params.prices.tickers,
+        "prices": asdict(price_coverage(engine)),
+        "production": asdict(production) if production else None,
+        "last_promotion_decision": asdict(decided[0]) if decided else None,
+        "last_predicted_session": last_predicted_session(engine),
+        "performance": _recent_scores(platform),
+        "last_retraining_decision": asdict(retraining[0]) if retraining else None,
+    }
+
+
+def _recent_scores(platform: Platform) -> dict[str, Any] | None:
+    """Scores over the newest sessions that monitoring looks at, beside persistence's."""
+    last = last_scored_session(platform.engine)
+    if last is None:
+        return None
+    rows = read_performance(platform.engine, _first_of_window(platform, last), last)
+    return {
+        "first_session": rows["session"].min().date(),
+        "last_session": last,
+        "model": plain_metrics(summarise(rows)),
+        "persistence": plain_metrics(summarise(score_rows(persistence_forecasts(rows)))),
+    }
+
+
+def _first_of_window(platform: Platform, last: date) -> date:
+    window = platform.params.monitoring.window_sessions
+    return calendar.previous_session(last + timedelta(days=1), window)
+
+
+def show_status(found: dict[str, Any], console: Console) -> None:
+    """Lay the status out for a person, with the next command where something is missing."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for heading, told in (
+        ("prices", _prices(found)),
+        ("production", _production(found)),
+        ("last decision", _decision(found)),
+        ("forecasts", _forecasts(found)),
+        ("scores", _scores(found)),
+        ("retraining", _retraining(found)),
+        ("data", found["home"]),
+    ):
+        table.add_row(heading, told)
+    console.print(table)
+
+
+def _prices(found: dict[str, Any]) -> str:
+    prices = found["prices"]
+    if not prices["bars"]:
+        return "none stored: stock-assets backfill raw_prices --from DATE --to DATE"
+    return (
+        f"{prices['bars']:,} bars of {prices['tickers']} tickers from {found['source']}, "
+        f"{prices['first_session']} to {prices['last_session']}"
+    )
+
+
+def _production(found: dict[str, Any]) -> str:
+    model = found["production"]
+    if model is None:
+        return "no model yet: stock-assets retrain"
+    return f"version {model['version']}, dataset {model['dataset_run_id']}"
+
+
+def _decision(found: dict[str, Any]) -> str:
+    decided = found["last_promotion_decision"]
+    return decided["reason"] if decided else "none yet"
+
+
+def _forecasts(found: dict[str, Any]) -> str:
+    session = found["last_predicted_session"]
+    return f"newest as of {session}" if session else "none yet: stock-assets predict"
+
+
+def _scores(found: dict[str, Any]) -> str:
+    scores = found["performance"]
+    if scores is None:
+        return "none yet: stock-assets backfill performance_log --from DATE --to DATE"
+    model, persistence = scores["model"], scores["persistence"]
+    return (
+        f"MAPE {model['mape']:.2%} beside persistence's {persistence['mape']:.2%} "
+        f"(MASE {model['mase']:.3f}), {model['forecasts']} forecasts, "
+        f"{scores['first_session']} to {scores['last_session']}"
+    )
+
+
+def _retraining(found: dict[str, Any]) -> str:
+    decided = found["last_retraining_decision"]
+    return decided["reason"] if decided else "no decision yet"

@@ -1,0 +1,178 @@
+"""``stock-assets up``: the services a person needs, in the foreground, and none left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from stock_assets.cli.platform import Platform, open_platform, require_free_port
+from stock_assets.errors import StockAssetsError
+
+HOST = "127.0.0.1"
+READY_SECONDS = 120
+STOP_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program to run, the address it answers on and the file its output goes to."""
+
+    name: str
+    command: Sequence[str]
+    address: str
+    log: Path
+
+
+def run_services(console: Console, dagster_port: int, mlflow_port: int) -> None:
+    """Start database, Dagster and MLflow, print their addresses, and wait for Ctrl-C.
+
+    Raises
+    ------
+    StockAssetsError
+        A port is in use, or a service ended by itself; everything is stopped first.
+    """
+    require_free_port(HOST, dagster_port, "--dagster-port")
+    require_free_port(HOST, mlflow_port, "--mlflow-port")
+    platform = open_platform()
+    services = _services(platform, dagster_port, mlflow_port)
+    with _interrupts() as interrupted, _running(services, platform) as processes:
+        _wait_until_ready(services, processes, interrupted)
+        if not interrupted:
+            for service in services:
+                console.print(f"  {service.name:<12} [link]{service.address}[/link]")
+            console.print("Ctrl-C stops everything.")
+        while not interrupted:
+            _require_alive(services, processes)
+            time.sleep(0.5)
+        console.print("Stopping …")
+    console.print("Stopped.")
+
+
+def _services(platform: Platform, dagster_port: int, mlflow_port: int) -> list[Service]:
+    programs = Path(sys.executable).parent
+    logs = platform.locations.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    platform.locations.artifacts_folder.mkdir(parents=True, exist_ok=True)
+    workspace = platform.locations.project / "workspace.yaml"
+    dagster = [programs / "dagster", "dev", "-w", workspace, "-h", HOST, "-p", dagster_port]
+    mlflow = [
+        *(programs / "mlflow", "server", "--host", HOST, "--port", mlflow_port),
+        *("--workers", 1, "--backend-store-uri", platform.variables["MLFLOW_TRACKING_URI"]),
+        *("--artifacts-destination", platform.locations.artifacts_folder.as_uri()),
+    ]
+    return [
+        Service(name, [str(word) for word in command], f"http://{HOST}:{port}", logs / f"{log}.log")
+        for name, command, port, log in (
+            ("Dagster", dagster, dagster_port, "dagster"),
+            ("MLflow", mlflow, mlflow_port, "mlflow"),
+        )
+    ]
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them."""
+    received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _running(
+    services: Sequence[Service], platform: Platform
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run services, each in a process group of its own, and stop every group at the end."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for service in services:
+            with service.log.open("wb") as log:
+                processes.append(
+                    subprocess.Popen(  # noqa: S603 - our own programs
+                        service.command,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        stdin=subprocess.DEVNULL,
+                        cwd=platform.locations.project,
+                        start_new_session=True,
+                    )
+                )
+        yield processes
+    finally:
+        _stop(processes)
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Interrupt all groups, wait, and kill what is left of them."""
+    _signal_groups(processes, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    _signal_groups(processes, signal.SIGKILL)
+
+
+def _signal_groups(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            continue  # the whole group has ended
+
+
+def _wait_until_ready(
+    services: Sequence[Service],
+    processes: Sequence[subprocess.Popen[bytes]],
+    interrupted: Sequence[int],
+) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    waiting = list(services)
+    while waiting and not interrupted:
+        _require_alive(services, processes)
+        if time.monotonic() > deadline:
+            raise StockAssetsError(
+                f"{waiting[0].name} did not answer within {READY_SECONDS} s",
+                f"Read {waiting[0].log}",
+            )
+        waiting = [service for service in waiting if not _answers(service.address)]
+        time.sleep(0.25)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - our own loopback address
+            return True
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _require_alive(
+    services: Sequence[Service], processes: Sequence[subprocess.Popen[bytes]]
+) -> None:
+    for service, process in zip(services, processes, strict=True):
+        if process.poll() is not None:
+            raise StockAssetsError(
+                f"{service.name} ended with status {process.returncode}", f"Read {service.log}"
+            )
