@@ -147,6 +147,7 @@ class Training(Section):
     loss: Loss = Field("huber", description="on the scaled target")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
     gradient_clip: PositiveFloat = Field(1.0, description="largest gradient norm")
+    threads: PositiveInt = Field(1, description="CPU threads; small networks lose with more")
     seed: Count = Field(20130301, description="of initialisation, dropout, order and search")
 
 

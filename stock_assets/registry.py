@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -100,16 +101,19 @@ class Registry:
         client, as_of = self.client(), bundle.recipe.as_of
         bundle.save(folder)
         package = Path(__file__).parent
-        signature = mlflow.models.infer_signature(example, bundle.forecast(example, [as_of]))
+        forecasts = bundle.forecast(example, [as_of]).astype({"horizon": float})
+        signature = mlflow.models.infer_signature(example, forecasts)
         signature.params = ParamSchema([ParamSpec("sessions", "string", [], shape=(-1,))])
-        info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(package / "modelling" / "pyfunc_model.py"),
-            artifacts={"bundle": str(folder)},
-            code_paths=[str(package)],
-            pip_requirements=_requirements(),
-            signature=signature,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "An input example was not provided|.*input_example")
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(package / "modelling" / "pyfunc_model.py"),
+                artifacts={"bundle": str(folder)},
+                code_paths=[str(package)],
+                pip_requirements=_requirements(),
+                signature=signature,
+            )
         self._ensure_model()
         created = client.create_model_version(
             self.model_name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,8 @@ class FitSettings:
         Of AdamW.
     gradient_clip : float
         Largest norm of the gradient.
+    threads : int
+        CPU threads.
     seed : int
         Of dropout and the order of windows.
     """
@@ -85,6 +88,7 @@ class FitSettings:
     loss: Loss
     weight_decay: float
     gradient_clip: float
+    threads: int
     seed: int
 
 
@@ -145,7 +149,8 @@ def fit(
     optimiser, schedule = _optimiser(network, settings)
     history: list[EpochScore] = []
     best_epoch, best_loss, best_weights = 0, math.inf, network.state_dict()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    cuda = [device] if device.type == "cuda" else []
+    with _cpu_threads(settings.threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(settings.seed)
         bar = tqdm(range(1, settings.epochs + 1), "epochs", disable=None, leave=False)
         for epoch in bar:
@@ -245,6 +250,17 @@ def _examples(
         labels[kept].to(device),
         counted[kept].to(device),
     )
+
+
+@contextmanager
+def _cpu_threads(count: int) -> Iterator[None]:
+    """Compute with so many CPU threads, and as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _optimiser(

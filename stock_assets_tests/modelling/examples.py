@@ -18,6 +18,7 @@ SETTINGS = FitSettings(
     loss="mse",
     weight_decay=1e-4,
     gradient_clip=1.0,
+    threads=1,
     seed=7,
 )
 

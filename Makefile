@@ -1,0 +1,40 @@
+# Two commands to know: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo up test check bench docs clean
+
+demo: $(VENV)/installed ## the whole loop on the sample prices
+	$(BIN)/stock-assets demo
+
+up: $(VENV)/installed ## database, Dagster and MLflow in the foreground
+	$(BIN)/stock-assets up
+
+test: $(VENV)/installed-dev ## the whole suite, on the real components
+	$(BIN)/pytest
+
+check: $(VENV)/installed-dev ## lint, format, types and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-dev ## measurements, as JSON
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/installed-dev ## the pages that are made from the code
+	$(BIN)/python docs/generate.py
+
+clean: ## the environment and all caches; the data in .stock_assets stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --editable '.[dev]'
+	touch $@

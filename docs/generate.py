@@ -1,0 +1,193 @@
+"""Write the generated tables of ``docs/``: ``python docs/generate.py``.
+
+A page keeps its hand-written text. What lies between ``<!-- generated: NAME -->`` and
+``<!-- end -->`` is replaced by the table of that name.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stock_assets.config import Params
+from stock_assets.features.indicators import FEATURES, Feature
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_SEARCHED = {
+    "architecture": "networks to choose from",
+    "hidden_size": "units of the recurrent state; multiples of 4, the number of attention heads",
+    "layers": "recurrent layers, one on top of the other",
+    "dropout": "share of units dropped while training",
+    "learning_rate": "of AdamW, at the first epoch",
+    "batch_size": "windows per step of the optimiser",
+}
+"""Meanings of the hyperparameters, which carry no description in the model."""
+
+_SCALE_NOTES = {
+    "IntegerRange": "integers `{low, high, step}`, both ends included",
+    "FloatRange": "numbers `{low, high, step, log}`, both ends included",
+}
+
+
+def parameters() -> str:
+    """Give one table per section of ``params.yaml``, nested sections after their parent."""
+    shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    schema = Params.model_json_schema()
+    return "\n".join(_section(schema, schema, "", shipped))
+
+
+def _section(
+    schema: dict[str, Any], section: dict[str, Any], path: str, shipped: Any
+) -> Iterator[str]:
+    """Yield the lines of a section's table, then those of the sections within."""
+    nested: list[tuple[str, dict[str, Any]]] = []
+    rows: list[str] = []
+    for name, field in section["properties"].items():
+        key = f"{path}.{name}" if path else name
+        target = _target(schema, field)
+        if target is not None and target["title"] not in _SCALE_NOTES:
+            nested.append((key, target))
+            continue
+        meaning = field.get("description") or _SEARCHED[name]
+        default = _plain(field.get("default"))
+        value = _plain(shipped[name]) if isinstance(shipped, dict) and name in shipped else "–"
+        rows.append(f"| `{key}` | {_kind(schema, field)} | {default} | {value} | {meaning} |")
+    if path:
+        yield f"### `{path}`"
+        yield ""
+        yield section["description"]
+        yield ""
+    if rows:
+        yield "| key | type, choices | default in code | shipped | meaning |"
+        yield "|---|---|---|---|---|"
+        yield from rows
+        yield ""
+    for key, target in nested:
+        inner = shipped.get(key.rpartition(".")[2]) if isinstance(shipped, dict) else None
+        yield from _section(schema, target, key, inner)
+
+
+def _target(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the model that a field refers to, if it does."""
+    reference = field.get("$ref")
+    if reference is None:
+        return None
+    found: dict[str, Any] = schema["$defs"][reference.rpartition("/")[2]]
+    return found
+
+
+def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
+    """Say what a field may hold."""
+    target = _target(schema, field)
+    if target is not None:
+        return _SCALE_NOTES[target["title"]]
+    if "anyOf" in field:
+        given = [option for option in field["anyOf"] if option["type"] != "null"]
+        return " or ".join(_kind(schema, option) for option in given) + ", or empty"
+    if "enum" in field:
+        return " · ".join(f"`{choice}`" for choice in field["enum"])
+    if field["type"] == "array":
+        return f"list of {_kind(schema, field['items'])}"
+    if "format" in field:
+        return {"date": "date", "time": "time of day", "path": "path"}[field["format"]]
+    words = {"integer": "integer", "number": "number", "string": "text"}
+    bounds = [
+        f"{sign} {field[bound]:g}"
+        for bound, sign in (
+            ("minimum", "≥"),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "≤"),
+            ("exclusiveMaximum", "<"),
+        )
+        if bound in field
+    ]
+    return ", ".join([words[field["type"]], *bounds])
+
+
+def _plain(value: Any) -> str:
+    """Write a value as ``params.yaml`` holds it, in one line."""
+    if value is None:
+        return "empty"
+    if isinstance(value, list):
+        return f"`[{', '.join(map(str, value))}]`"
+    if isinstance(value, dict):
+        said = {name: inner for name, inner in value.items() if inner not in (None, False)}
+        return f"`{{{', '.join(f'{n}: {_number(v)}' for n, v in said.items())}}}`"
+    return f"`{_number(value)}`"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value).removesuffix(":00")
+
+
+def features() -> str:
+    """Give one table per group of declared features."""
+    lines: list[str] = []
+    for group in dict.fromkeys(feature.group for feature in FEATURES.values()):
+        members = [feature for feature in FEATURES.values() if feature.group == group]
+        warm_up = max(feature.warm_up for feature in members)
+        lines += [
+            f"### Group `{group}`",
+            "",
+            f"{len(members)} features; the group's warm-up is {warm_up} rows.",
+            "",
+            "| feature | inputs | window | warm-up | scale-free | depends on start | formula |",
+            "|---|---|---|---|---|---|---|",
+            *(_feature_row(feature) for feature in members),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _feature_row(feature: Feature) -> str:
+    window = "–" if feature.window is None else str(feature.window)
+    formula = feature.formula.__name__
+    provenance = f"`formulas.{formula}`"
+    if feature.formula.__module__.startswith("talib"):
+        provenance = f"TA-Lib `{formula}`"
+    cells = (
+        f"`{feature.name}`",
+        ", ".join(dict.fromkeys(feature.inputs)),
+        window,
+        str(feature.warm_up),
+        "yes" if feature.scale_free else "no",
+        "yes" if feature.depends_on_start else "no",
+        provenance,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+TABLES: dict[str, Callable[[], str]] = {"parameters": parameters, "features": features}
+"""Every generated table, by the name that a page asks for it."""
+
+
+def render(page: str) -> str:
+    """Give the text of a page with its generated tables as they should be."""
+    return _BLOCK.sub(
+        lambda block: f"{block[1]}\n{TABLES[block[2]]().rstrip()}\n\n{block[3]}", page
+    )
+
+
+def main() -> None:
+    """Bring every page up to date and name those that changed."""
+    for path in sorted(DOCS.glob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = render(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)} written\n")
+
+
+if __name__ == "__main__":
+    main()
