@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from sqlalchemy import Engine
+
+    from stock_assets.cli.platform import Platform
+    from stock_assets.resources import Store
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,8 +86,143 @@ def project() -> Path:
 
 
 @pytest.fixture(scope="session")
-def platform(project: Path) -> Iterator[object]:
+def platform(project: Path) -> Iterator[Platform]:
     """The suite's installation: database running, schema migrated, environment set."""
     from stock_assets.cli.platform import open_platform
 
     yield open_platform()
+
+
+FIRST_INGESTED = date(2010, 1, 4)
+LAST_INGESTED = date(2013, 3, 1)
+AS_OF = date(2012, 12, 31)
+DATASET = "20121231_120000"
+SECOND_DATASET = "20130131_120000"
+REPLAYED = (date(2012, 12, 31), date(2013, 1, 31))
+"""First and last session that the loop forecasts; what came due of them is scored."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A whole turn of the loop on the suite's installation, each part made once.
+
+    Prices of three years of the sample, which is more than the small parameters look back over; a
+    retraining as of the end of 2012, promoted as there was nothing before; January 2013 replayed.
+    """
+
+    platform: Platform
+    ingest: dg.ExecuteInProcessResult
+    forecasts: dg.ExecuteInProcessResult
+    scores: dg.ExecuteInProcessResult
+    replayed: tuple[date, ...]
+
+    @property
+    def store(self) -> Store:
+        """Stores of the installation."""
+        from stock_assets.resources import Store
+
+        return Store()
+
+
+@pytest.fixture(scope="session")
+def loop(platform: Platform) -> Loop:
+    """Run the loop once, through the same functions as the command line."""
+    from rich.console import Console
+
+    from stock_assets.cli.running import run_dataset, run_sessions
+    from stock_assets.market import calendar
+
+    console = Console(quiet=True)
+    ingested = calendar.sessions(FIRST_INGESTED, LAST_INGESTED)
+    replayed = calendar.sessions(*REPLAYED)
+    ingest = run_sessions(platform, console, ["raw_prices"], ingested)
+    run_dataset(platform, console, DATASET)
+    forecasts = run_sessions(platform, console, ["predictions"], replayed)
+    scores = run_sessions(platform, console, ["performance_log"], replayed[1:])
+    return Loop(platform, ingest, forecasts, scores, tuple(replayed))
+
+
+@pytest.fixture(scope="session")
+def second_retraining(loop: Loop) -> str:
+    """A second dataset whose candidate has met the one that was in production; its id."""
+    from rich.console import Console
+
+    from stock_assets.cli.running import run_dataset
+
+    run_dataset(loop.platform, Console(quiet=True), SECOND_DATASET)
+    return SECOND_DATASET
+
+
+@pytest.fixture(scope="session")
+def template_database(platform: Platform) -> str:
+    """A migrated, empty database that others are copied from; its name."""
+    from stock_assets.storage.database import upgrade
+
+    upgrade(_create_database(platform, "suite_template"))
+    return "suite_template"
+
+
+@pytest.fixture
+def database_url(platform: Platform, template_database: str) -> Iterator[str]:
+    """Address of a migrated, empty database of the test's own on the suite's server."""
+    yield from _throw_away(platform, template_database)
+
+
+@pytest.fixture
+def bare_database_url(platform: Platform) -> Iterator[str]:
+    """Address of a database without a table."""
+    yield from _throw_away(platform, None)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """Engine on the test's own database."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def own_store(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """Stores of the test's own: database, arrays and forecast files."""
+    from stock_assets.resources import Store
+    from stock_assets.storage.database import STORE_URL_VARIABLE
+
+    monkeypatch.setenv(STORE_URL_VARIABLE, database_url)
+    monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
+    store = Store()
+    yield store
+    store.engine.dispose()
+
+
+def _throw_away(platform: Platform, template: str | None) -> Iterator[str]:
+    name = f"suite_{uuid.uuid4().hex}"
+    yield _create_database(platform, name, template)
+    _administer(platform, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _create_database(platform: Platform, name: str, template: str | None = None) -> str:
+    from sqlalchemy.engine import make_url
+
+    from stock_assets.storage.database import STORE_URL_VARIABLE
+    from stock_assets.storage.server import database_url
+
+    copied = "" if template is None else f" TEMPLATE {template}"
+    _administer(platform, f"CREATE DATABASE {name}{copied}")
+    return database_url(make_url(platform.variables[STORE_URL_VARIABLE]), name)
+
+
+def _administer(platform: Platform, statement: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    from stock_assets.storage.database import STORE_URL_VARIABLE
+
+    address = platform.variables[STORE_URL_VARIABLE]
+    engine = create_engine(address, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

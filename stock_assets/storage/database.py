@@ -13,13 +13,15 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, text
+from sqlalchemy import Connection, Double, Engine, Select, Table, Text, create_engine, text
 from sqlalchemy.dialects import postgresql
 
 from stock_assets.errors import StockAssetsError
 
 DRIVER = "postgresql+psycopg2"
 STORE_URL_VARIABLE = "STOCK_ASSETS_STORE_URL"
+PROVENANCE = "dagster_run_id"
+"""The column that says which run wrote a row; rows that differ in it alone are equal."""
 
 
 def store_engine() -> Engine:
@@ -82,7 +84,11 @@ def copy_in(connection: Connection, table: str, frame: pd.DataFrame) -> None:
 def copy_out(
     connection: Connection, query: Select[tuple[object, ...]], dates: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Rows of a query as a frame, floats exact to the bit; `dates` become datetime64."""
+    """Rows of a query as a frame, floats exact to the bit; `dates` become datetime64.
+
+    Numbers and texts have the types of their columns, whatever the rows look like: a ticker named
+    TRUE stays a text, and whole prices stay floats.
+    """
     statement = query.compile(
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
         compile_kwargs={"literal_binds": True},
@@ -93,6 +99,7 @@ def copy_out(
     buffer.seek(0)
     frame = pd.read_csv(
         buffer,
+        dtype=_dtypes(query),
         float_precision="round_trip",
         keep_default_na=False,
         na_values=[""],
@@ -119,7 +126,8 @@ def stage(connection: Connection, table: Table, frame: pd.DataFrame) -> str:
 def merge(connection: Connection, table: Table, frame: pd.DataFrame) -> Merge:
     """Insert new rows and update those whose values differ; equal rows are left untouched.
 
-    Rows are the same row when their primary key is equal. Columns that `frame` lacks keep their
+    Rows are the same row when their primary key is equal, and equal when nothing but the run that
+    wrote them differs. Columns that `frame` lacks keep their
     value, or take their default in new rows, so that the time a row was first written survives.
     """
     staged = stage(connection, table, frame)
@@ -151,8 +159,9 @@ def replace(
 def _merge_staged(connection: Connection, table: Table, staged: str, columns: list[str]) -> Merge:
     key = [column.name for column in table.primary_key]
     values = [name for name in columns if name not in key]
+    compared = [name for name in values if name != PROVENANCE]
     ours, theirs = (
-        ", ".join(f"{side}.{name}" for name in values) for side in (table.name, "excluded")
+        ", ".join(f"{side}.{name}" for name in compared) for side in (table.name, "excluded")
     )
     changed = connection.execute(
         text(
@@ -164,6 +173,17 @@ def _merge_staged(connection: Connection, table: Table, staged: str, columns: li
     ).scalars()
     outcomes = list(changed)
     return Merge(inserted=sum(outcomes), updated=len(outcomes) - sum(outcomes))
+
+
+def _dtypes(query: Select[tuple[object, ...]]) -> dict[str, str]:
+    """Dtypes of the columns that a CSV reader would otherwise guess."""
+    known = {Double: "float64", Text: "str"}
+    return {
+        column.name: dtype
+        for column in query.selected_columns
+        for kind, dtype in known.items()
+        if isinstance(column.type, kind)
+    }
 
 
 def _cursor(connection: Connection) -> Any:

@@ -1,0 +1,162 @@
+"""Parameters: what is shipped loads, what is wrong is told in one line, places are found."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date, time
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from stock_assets.config import Params, SearchSpace, find_locations, load_params
+from stock_assets.errors import StockAssetsError
+from stock_assets_tests.conftest import ROOT
+
+
+def params_file(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_shipped_file_loads_and_says_what_is_meant() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.prices.source == "sample"
+    assert params.prices.first_session == date(2000, 3, 1)
+    assert params.dataset.window == 30
+    assert params.schedule.daily_at == time(18, 30)
+    assert params.monitoring.thresholds.mase_max == 1.10
+
+
+def test_the_shipped_file_names_every_section() -> None:
+    named = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert set(named) == set(Params.model_fields)
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    assert load_params(params_file(tmp_path, "")) == Params()
+
+
+def test_parameters_survive_a_trip_through_json() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert Params.model_validate(params.model_dump(mode="json")) == params
+
+
+def test_parameters_do_not_change_after_loading() -> None:
+    with pytest.raises(ValidationError):
+        Params().dataset.window = 5  # type: ignore[misc]
+
+
+def test_tickers_are_upper_case_and_sorted(tmp_path: Path) -> None:
+    path = params_file(tmp_path, "prices: {tickers: [msft, ' aapl ', IBM]}")
+    assert load_params(path).prices.tickers == ["AAPL", "IBM", "MSFT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("pricse: {}", "pricse"),
+        ("dataset: {windows: 30}", "dataset.windows"),
+        ("dataset: {window: 0}", r"dataset.window: .* \(got 0\)"),
+        ("dataset: {window: thirty}", r"dataset.window: .* \(got 'thirty'\)"),
+        ("prices: {source: bloomberg}", "prices.source"),
+        ("prices: {tickers: []}", "prices.tickers"),
+        ("prices: {tickers: [IBM, ibm]}", r"prices.tickers: .*(?i:repeated: \['ibm'\])"),
+        ("forecast: {coverage: 1.0}", "forecast.coverage"),
+        ("features: {groups: [astrology]}", "features.groups"),
+        ("tuning: {search_space: {layers: {low: 3, high: 1}}}", "tuning.search_space: .*layers"),
+        ("tuning: {search_space: {hidden_size: {low: 10, high: 12}}}", "multiples of the 4"),
+        ("monitoring: {thresholds: {mape: 0.1}}", "monitoring.thresholds.mape"),
+        ("- 1\n- 2", "the file"),
+    ],
+)
+def test_a_wrong_key_is_told_in_one_line(tmp_path: Path, text: str, key: str) -> None:
+    path = params_file(tmp_path, text)
+    with pytest.raises(StockAssetsError, match=key) as caught:
+        load_params(path)
+    assert str(path) in caught.value.problem
+    assert "\n" not in str(caught.value)
+    assert "docs/configuration.md" in caught.value.remedy
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StockAssetsError, match=r"does not exist\. Run from the project folder"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_broken_yaml_names_the_line_in_one_line(tmp_path: Path) -> None:
+    path = params_file(tmp_path, "prices:\n  tickers: [IBM\ndataset: {}")
+    with pytest.raises(StockAssetsError, match="is not valid YAML: .*line 3") as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="YAML reads an unquoted 18:30 as 1110, which is 00:18:30")
+def test_a_time_without_quotes_is_that_time_or_an_error(tmp_path: Path) -> None:
+    try:
+        params = load_params(params_file(tmp_path, "schedule: {daily_at: 18:30}"))
+    except StockAssetsError:
+        return
+    assert params.schedule.daily_at == time(18, 30)
+
+
+def test_a_search_space_of_one_point_is_allowed() -> None:
+    space = SearchSpace.model_validate({"layers": {"low": 1, "high": 1}})
+    assert (space.layers.low, space.layers.high) == (1, 1)
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working folder, with nothing named in the environment."""
+    for name in [name for name in os.environ if name.startswith("STOCK_ASSETS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path.resolve()
+
+
+def test_the_project_is_the_nearest_folder_with_parameters(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = nowhere / "project" / "notebooks" / "deep"
+    inner.mkdir(parents=True)
+    params_file(nowhere, "")
+    params_file(nowhere / "project", "")
+    monkeypatch.chdir(inner)
+    locations = find_locations()
+    assert locations.project == nowhere / "project"
+    assert locations.params_file == nowhere / "project" / "params.yaml"
+    assert locations.home == nowhere / "project" / ".stock_assets"
+    assert locations.arrays_url == str(locations.home / "arrays")
+
+
+def test_without_parameters_the_project_is_the_working_folder(nowhere: Path) -> None:
+    assert find_locations().project == nowhere
+
+
+def test_the_environment_names_each_place(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params_file(nowhere, "")
+    monkeypatch.setenv("STOCK_ASSETS_PROJECT", str(nowhere / "elsewhere"))
+    monkeypatch.setenv("STOCK_ASSETS_HOME", str(nowhere / "data"))
+    monkeypatch.setenv("STOCK_ASSETS_ARRAYS_URL", "s3://bucket/arrays")
+    locations = find_locations()
+    assert locations.project == nowhere / "elsewhere"
+    assert locations.home == nowhere / "data"
+    assert locations.arrays_url == "s3://bucket/arrays"
+    folders = (
+        locations.postgres_folder,
+        locations.artifacts_folder,
+        locations.forecasts_folder,
+        locations.reports_folder,
+    )
+    assert len({locations.home, *folders}) == 5
+    assert all(folder.parent == locations.home for folder in folders)
+
+
+@pytest.mark.parametrize("stop", ["", "."])
+def test_an_error_is_a_problem_and_a_remedy_with_one_stop_each(stop: str) -> None:
+    error = StockAssetsError(f"It broke{stop}", f"Mend it{stop}")
+    assert str(error) == "It broke. Mend it."
+    assert not re.search(r"\.\.", str(error))
