@@ -6,6 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -153,67 +154,54 @@ def second_retraining(loop: Loop) -> str:
     return SECOND_DATASET
 
 
-@pytest.fixture(scope="session")
-def template_database(platform: Platform) -> str:
-    """A migrated, empty database that others are copied from; its name."""
-    from stock_assets.storage.database import upgrade
-
-    upgrade(_create_database(platform, "suite_template"))
-    return "suite_template"
-
-
-@pytest.fixture
-def database_url(platform: Platform, template_database: str) -> Iterator[str]:
-    """Address of a migrated, empty database of the test's own on the suite's server."""
-    yield from _throw_away(platform, template_database)
-
-
-@pytest.fixture
-def bare_database_url(platform: Platform) -> Iterator[str]:
-    """Address of a database without a table."""
-    yield from _throw_away(platform, None)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """Engine on the test's own database."""
-    from sqlalchemy import create_engine
-
-    engine = create_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def own_store(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Store]:
-    """Stores of the test's own: database, arrays and forecast files."""
-    from stock_assets.resources import Store
-    from stock_assets.storage.database import STORE_URL_VARIABLE
-
-    monkeypatch.setenv(STORE_URL_VARIABLE, database_url)
-    monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
-    store = Store()
-    yield store
-    store.engine.dispose()
-
-
-def _throw_away(platform: Platform, template: str | None) -> Iterator[str]:
-    name = f"suite_{uuid.uuid4().hex}"
-    yield _create_database(platform, name, template)
-    _administer(platform, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _create_database(platform: Platform, name: str, template: str | None = None) -> str:
+@contextmanager
+def throw_away_database(platform: Platform) -> Iterator[str]:
+    """Make a database without a table on the suite's server; gives its address."""
     from sqlalchemy.engine import make_url
 
     from stock_assets.storage.database import STORE_URL_VARIABLE
     from stock_assets.storage.server import database_url
 
-    copied = "" if template is None else f" TEMPLATE {template}"
-    _administer(platform, f"CREATE DATABASE {name}{copied}")
-    return database_url(make_url(platform.variables[STORE_URL_VARIABLE]), name)
+    name = f"suite_{uuid.uuid4().hex}"
+    _administer(platform, f"CREATE DATABASE {name}")
+    yield database_url(make_url(platform.variables[STORE_URL_VARIABLE]), name)
+    _administer(platform, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def own_database(platform: Platform) -> Iterator[str]:
+    """Address of a migrated database beside the installation's, for tests that write."""
+    from stock_assets.storage.database import upgrade
+
+    with throw_away_database(platform) as url:
+        upgrade(url)
+        yield url
+
+
+@pytest.fixture
+def engine(own_database: str) -> Engine:
+    """Engine on a migrated database without a row."""
+    from sqlalchemy import text
+
+    from stock_assets.storage.database import engine_for
+    from stock_assets.storage.tables import metadata
+
+    engine = engine_for(own_database)
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+    return engine
+
+
+@pytest.fixture
+def own_store(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Stores of the test's own: empty database, arrays and forecast files."""
+    from stock_assets.resources import Store
+    from stock_assets.storage.database import STORE_URL_VARIABLE
+
+    address = engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv(STORE_URL_VARIABLE, address)
+    monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
+    return Store()
 
 
 def _administer(platform: Platform, statement: str) -> None:

@@ -89,7 +89,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 def test_broken_yaml_names_the_line_in_one_line(tmp_path: Path) -> None:
     path = params_file(tmp_path, "prices:\n  tickers: [IBM\ndataset: {}")
-    with pytest.raises(StockAssetsError, match="is not valid YAML: .*line 3") as caught:
+    with pytest.raises(StockAssetsError, match=r"is not valid YAML: .*line 3") as caught:
         load_params(path)
     assert "\n" not in str(caught.value)
 

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from stock_assets.cli.platform import Platform
 from stock_assets.errors import StockAssetsError
 from stock_assets.storage.database import (
     STORE_URL_VARIABLE,
@@ -41,8 +42,9 @@ from stock_assets.storage.database import (
     replace,
     store_engine,
 )
+from stock_assets_tests.conftest import throw_away_database
 
-law = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+law = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ITEMS = Table(
     "items",
@@ -65,15 +67,24 @@ CELLS = Table(
 )
 
 
+@pytest.fixture(scope="module")
+def module_engine(platform: Platform) -> Iterator[Engine]:
+    """A database with the tables of this module."""
+    with throw_away_database(platform) as url:
+        engine = engine_for(url)
+        with engine.begin() as connection:
+            ITEMS.create(connection)
+            CELLS.create(connection)
+        yield engine
+        engine.dispose()
+
+
 @pytest.fixture
-def bare(bare_database_url: str) -> Iterator[Engine]:
-    """A database with the tables of this test."""
-    engine = engine_for(bare_database_url)
-    with engine.begin() as connection:
-        ITEMS.create(connection)
-        CELLS.create(connection)
-    yield engine
-    engine.dispose()
+def bare(module_engine: Engine) -> Engine:
+    """The same, without a row."""
+    with module_engine.begin() as connection:
+        connection.execute(text("TRUNCATE items, cells"))
+    return module_engine
 
 
 def items(*rows: tuple[str, int, float], **columns: object) -> pd.DataFrame:
@@ -203,7 +214,9 @@ def test_order_and_overlap_of_frames_do_not_change_the_table(
     bare: Engine, table: dict[tuple[str, int], float | None], data: st.DataObject
 ) -> None:
     keys = sorted(table)
-    parts = data.draw(st.lists(st.lists(st.sampled_from(keys), unique=True)) if keys else st.just([]))
+    parts = data.draw(
+        st.lists(st.lists(st.sampled_from(keys), unique=True)) if keys else st.just([])
+    )
     parts = data.draw(st.permutations([*parts, keys]))
     with bare.connect() as connection:
         for part in parts:
@@ -263,7 +276,9 @@ def test_floats_come_back_to_the_bit(bare: Engine, numbers: list[float]) -> None
     ]
 
 
-@pytest.mark.parametrize("numbers", [[1.0, 2.0], [0.0, -0.0], [math.inf, -math.inf], [5e-324, 1e300]])
+@pytest.mark.parametrize(
+    "numbers", [[1.0, 2.0], [0.0, -0.0], [math.inf, -math.inf], [5e-324, 1e300]]
+)
 def test_special_floats_stay_floats(bare: Engine, numbers: list[float]) -> None:
     back = there_and_back(bare, cells(number=numbers))["number"]
     assert back.dtype == np.float64

@@ -1,0 +1,1 @@
+"""Measurements of the whole system, printed as JSON: ``python -m benchmarks``."""

@@ -1,0 +1,114 @@
+"""Rows for the tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pandas as pd
+
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
+from stock_assets.storage.datasets import PanelRecord
+from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
+
+DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
+DATASET = "20121231_120000"
+
+PANEL = PanelRecord(
+    dataset_run_id=DATASET,
+    as_of_session=date(2012, 12, 31),
+    first_session=date(2010, 3, 22),
+    last_session=date(2012, 12, 31),
+    bars=1400,
+    tickers=["AAPL", "IBM"],
+    features=["RSI", "Log_Return"],
+    basis="adjusted",
+    anchors={"AAPL": {"price": 0.1 + 0.2, "volume": 1.0}, "IBM": {"price": 1 / 3, "volume": 7.0}},
+    target="log_return",
+    params={"dataset": {"window": 30}, "prices": {"tickers": ["AAPL", "IBM"]}},
+    bars_digest="b" * 64,
+    digest="d" * 64,
+    location="dd/d.safetensors",
+    frame_location="ff/f.parquet",
+)
+
+PROMOTION = PromotionRecord(
+    dataset_run_id=DATASET,
+    as_of_session=date(2012, 12, 31),
+    model_name="Model",
+    candidate_version=1,
+    production_version=None,
+    metric="mase",
+    candidate={"mase": 0.1 + 0.2, "ic": None},
+    production=None,
+    persistence={"mase": 1.0, "ic": None},
+    first_session=date(2012, 11, 15),
+    last_session=date(2012, 12, 28),
+    promoted=True,
+    reason="Promoted: it is the first",
+    mlflow_run_id="abc",
+    dagster_run_id="def",
+)
+
+RETRAINING = RetrainingRecord(
+    session=DAYS[0],
+    retrain=True,
+    breaches=["MASE 1.5 is not within 1.1"],
+    reason="Retrain: it must",
+    metrics={"mase": 1.5, "ic": None},
+    dataset_run_id="20130102_120000",
+)
+
+
+def panel(dataset_id: str) -> PanelRecord:
+    """The example panel under another id."""
+    return replace(PANEL, dataset_run_id=dataset_id)
+
+
+def bars(tickers: str = "AB", days: list[date] = DAYS, close: float = 100.1) -> pd.DataFrame:
+    """Bars of one-letter tickers that rise by a tenth a day."""
+    rows = [
+        {
+            "ticker": ticker,
+            "session": pd.Timestamp(day),
+            "open": close + number / 10,
+            "high": close + number / 10 + 1,
+            "low": close + number / 10 - 1,
+            "close": close + number / 10,
+            "volume": 1000.0,
+            "dividends": 0.0,
+            "stock_splits": 0.0,
+        }
+        for ticker in tickers
+        for number, day in enumerate(days)
+    ]
+    return tidy(pd.DataFrame(rows))
+
+
+def forecasts(
+    days: list[date], tickers: str = "AB", version: int = 1, price: float = 101.5
+) -> pd.DataFrame:
+    """Forecasts as of `days`, with the columns that the asset stores."""
+    return pd.DataFrame(
+        [
+            {
+                "as_of_session": pd.Timestamp(day),
+                "target_session": pd.Timestamp(calendar.next_session(day)),
+                "ticker": ticker,
+                "horizon": 1,
+                "last_close": 100.0,
+                "predicted_return": 0.01,
+                "predicted_price": price,
+                "lower_price": price - 2,
+                "upper_price": price + 2,
+                "coverage": 0.9,
+                "model_version": version,
+                "dataset_run_id": DATASET,
+                "mlflow_run_id": "abc",
+                "dagster_run_id": "run",
+            }
+            for day in days
+            for ticker in tickers
+        ]
+    )

@@ -1,0 +1,138 @@
+"""Array files: named by their content, whole or not there, to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.storage.arrays import ArrayStore
+
+VALUES = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+FRAME = pd.DataFrame({"session": pd.to_datetime(["2013-01-02"] * 2), "x": [0.1 + 0.2, np.nan]})
+
+
+def files_under(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_named_by_the_digest_of_its_bytes(tmp_path: Path) -> None:
+    stored = ArrayStore(str(tmp_path)).write_tensors({"values": VALUES})
+    path = tmp_path / stored.location
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == stored.digest
+    assert stored.location == f"{stored.digest[:2]}/{stored.digest}.safetensors"
+    assert path.stat().st_size == stored.size
+
+
+def test_equal_content_is_one_file_and_is_not_written_again(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    first = store.write_tensors({"a": VALUES, "b": VALUES > 3})
+    written = (tmp_path / first.location).stat()
+    second = store.write_tensors({"b": VALUES > 3, "a": VALUES.copy()})
+    again = (tmp_path / second.location).stat()
+    assert second == first
+    assert (again.st_ino, again.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert store.write_frame(FRAME) == ArrayStore(str(tmp_path)).write_frame(FRAME.copy())
+    assert len(files_under(tmp_path)) == 2
+
+
+def test_other_content_is_another_file(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    changed = VALUES.copy()
+    changed[1, 2, 3] = np.nextafter(changed[1, 2, 3], np.float32(99))
+    names = {
+        store.write_tensors({"a": VALUES}).location,
+        store.write_tensors({"a": changed}).location,
+        store.write_tensors({"b": VALUES}).location,
+        store.write_tensors({"a": VALUES.reshape(3, 2, 4)}).location,
+        store.write_tensors({"a": VALUES.astype(np.float64)}).location,
+    }
+    assert len(names) == len(files_under(tmp_path)) == 5
+
+
+@settings(max_examples=30)
+@given(
+    hnp.arrays(
+        st.sampled_from([np.float32, np.float64, np.bool_, np.int64]),
+        hnp.array_shapes(max_dims=3, max_side=5),
+    )
+)
+def test_tensors_come_back_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray
+) -> None:
+    store = ArrayStore(str(tmp_path_factory.getbasetemp() / "tensors"))
+    back = store.read_tensors(store.write_tensors({"values": values}).location)["values"]
+    assert (back.dtype, back.shape) == (values.dtype, values.shape)
+    assert back.tobytes() == values.tobytes()
+
+
+def test_strides_do_not_matter(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    turned = VALUES.transpose(2, 0, 1)
+    stored = store.write_tensors({"values": turned})
+    assert stored == store.write_tensors({"values": turned.copy()})
+    np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], turned)
+
+
+def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    back = store.read_frame(store.write_frame(FRAME).location)
+    pd.testing.assert_frame_equal(back, FRAME, check_exact=True)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    stored = store.write_tensors({"values": VALUES})
+    (tmp_path / stored.location).unlink()
+    with pytest.raises(StockAssetsError, match=r"is missing from .*stock-assets retrain\.") as told:
+        store.read_tensors(stored.location)
+    assert stored.location in told.value.problem
+    assert "\n" not in str(told.value)
+
+
+def test_a_write_that_is_cut_short_shows_nothing_under_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ArrayStore(str(tmp_path))
+
+    def half(source: Path, target: Path) -> None:
+        content = Path(source).read_bytes()
+        Path(target).write_bytes(content[: len(content) // 2])
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", half)
+        with pytest.raises(OSError, match="no space left"):
+            store.write_tensors({"values": VALUES})
+    assert not list(tmp_path.rglob("*.safetensors"))
+    stored = store.write_tensors({"values": VALUES})
+    np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], VALUES)
+
+
+def test_content_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="object|dtype"):
+        ArrayStore(str(tmp_path)).write_tensors({"values": np.array([object()])})
+    assert not files_under(tmp_path)
+
+
+def test_any_object_store_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = ArrayStore("memory://bucket/arrays")
+    stored, frame = store.write_tensors({"values": VALUES}), store.write_frame(FRAME)
+    assert stored == store.write_tensors({"values": VALUES})
+    fetched = store.local_path(stored.location)
+    assert hashlib.sha256(fetched.read_bytes()).hexdigest() == stored.digest
+    written = fetched.stat().st_mtime_ns
+    np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], VALUES)
+    assert store.local_path(stored.location).stat().st_mtime_ns == written
+    pd.testing.assert_frame_equal(store.read_frame(frame.location), FRAME)
+    with pytest.raises(StockAssetsError, match="is missing from"):
+        store.read_frame("ab/abc.parquet")

@@ -1,0 +1,121 @@
+"""What is known of a dataset: it comes back as it was stored, or says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.scaling import fit_scaler
+from stock_assets.storage.datasets import (
+    StretchRecord,
+    load_panel,
+    load_scalers,
+    load_stretches,
+    load_tuning,
+    save_panel,
+    save_scalers,
+    save_stretches,
+    save_tuning,
+)
+from stock_assets.storage.tables import processed_feature_data
+from stock_assets_tests.storage.examples import DATASET, PANEL, panel
+
+STRETCHES = [
+    StretchRecord(
+        name, date(2012, 1, 3 + number), date(2012, 2, 1 + number), number, 9, 30, "d" * 64, "dd/d"
+    )
+    for number, name in enumerate(["train", "validation", "test"])
+]
+
+
+def test_a_panel_comes_back_as_it_was(engine: Engine) -> None:
+    save_panel(engine, PANEL)
+    assert load_panel(engine, DATASET) == PANEL
+
+
+def test_a_panel_made_again_takes_its_place_and_keeps_its_age(engine: Engine) -> None:
+    created = select(processed_feature_data.c.created_at)
+    save_panel(engine, PANEL)
+    with engine.connect() as connection:
+        before = connection.scalars(created).all()
+    again = replace(PANEL, bars=7, digest="e" * 64)
+    save_panel(engine, again)
+    assert load_panel(engine, DATASET) == again
+    with engine.connect() as connection:
+        assert connection.scalars(created).all() == before
+
+
+def test_scalers_come_back_to_the_bit(engine: Engine) -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=(80, 2, 3)) * 10.0 ** random.integers(-12, 12, (1, 2, 3))
+    fitted = fit_scaler(values, np.ones((80, 2), dtype=bool), "standard").to_dict()
+    save_panel(engine, PANEL)
+    save_scalers(engine, DATASET, fitted, {"kind": "zero_mean"}, "x")
+    assert load_scalers(engine, DATASET) == (fitted, {"kind": "zero_mean"})
+
+
+def test_stretches_are_replaced_as_a_whole(engine: Engine) -> None:
+    save_panel(engine, PANEL)
+    save_stretches(engine, DATASET, [replace(STRETCHES[0], set_name="older"), *STRETCHES])
+    save_stretches(engine, DATASET, STRETCHES)
+    assert load_stretches(engine, DATASET) == {part.set_name: part for part in STRETCHES}
+
+
+def test_tuning_is_kept_with_every_trial(engine: Engine) -> None:
+    save_panel(engine, PANEL)
+    trials = [{"number": 0, "value": 0.5, "state": "COMPLETE"}, {"number": 1, "value": None}]
+    save_tuning(engine, DATASET, {"layers": 1}, 0.5, trials)
+    save_tuning(engine, DATASET, {"layers": 2, "learning_rate": 1 / 3}, 0.25, trials)
+    assert load_tuning(engine, DATASET) == {"layers": 2, "learning_rate": 1 / 3}
+
+
+def test_datasets_do_not_touch_each_other(engine: Engine) -> None:
+    other = "20121231_130000"
+    for number, name in enumerate((DATASET, other)):
+        save_panel(engine, panel(name))
+        save_tuning(engine, name, {"layers": number}, 0.5, [])
+        save_stretches(engine, name, STRETCHES[: number + 1])
+    assert load_tuning(engine, DATASET) == {"layers": 0}
+    assert list(load_stretches(engine, DATASET)) == ["train"]
+    assert load_panel(engine, other).dataset_run_id == other
+
+
+def test_nothing_belongs_to_a_dataset_without_a_panel(engine: Engine) -> None:
+    with pytest.raises(IntegrityError, match="foreign key"):
+        save_tuning(engine, DATASET, {}, 0.5, [])
+
+
+LOADERS = [load_panel, load_scalers, load_stretches, load_tuning]
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_without_any_dataset_the_remedy_is_to_make_one(
+    engine: Engine, load: Callable[[Engine, str], object]
+) -> None:
+    with pytest.raises(StockAssetsError, match=r"Make one: stock-assets retrain\.$") as caught:
+        load(engine, DATASET)
+    assert f"dataset {DATASET} has no row in " in caught.value.problem
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_an_unknown_dataset_is_told_the_newest_three(
+    engine: Engine, load: Callable[[Engine, str], object]
+) -> None:
+    for day in ("03", "04", "07", "02"):
+        save_panel(engine, panel(f"201301{day}_120000"))
+        save_scalers(engine, f"201301{day}_120000", {}, {}, "x")
+        save_stretches(engine, f"201301{day}_120000", STRETCHES)
+        save_tuning(engine, f"201301{day}_120000", {}, 0.5, [])
+    with pytest.raises(StockAssetsError) as caught:
+        load(engine, DATASET)
+    assert caught.value.remedy == (
+        "The newest there are 20130107_120000, 20130104_120000, 20130103_120000"
+    )

@@ -1,0 +1,267 @@
+"""Forecasts, scores and decisions: replaced as a whole, decided once, told in files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import Engine, select, text
+
+from stock_assets.evaluation.scoring import score_due
+from stock_assets.storage.database import Merge
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.forecasts import (
+    forecasts_due,
+    last_predicted_session,
+    last_retraining_session,
+    predictions_as_of,
+    promotion_of,
+    promotions,
+    read_performance,
+    recent_performance,
+    record_retraining_decision,
+    retraining_decisions_newest_first,
+    save_performance,
+    save_predictions,
+    save_promotion,
+    write_forecast_files,
+)
+from stock_assets.storage.tables import model_performance_log, predictions
+from stock_assets_tests.storage.examples import (
+    DATASET,
+    DAYS,
+    PROMOTION,
+    RETRAINING,
+    bars,
+    forecasts,
+    panel,
+)
+
+
+def columns_of(engine: Engine, query: str) -> list[tuple[object, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def scored(days: list[date], version: int = 1) -> pd.DataFrame:
+    return score_due(forecasts(days, version=version), bars())
+
+
+def test_forecasts_come_back_by_target_session(engine: Engine) -> None:
+    made = forecasts(DAYS[:3])
+    assert save_predictions(engine, made, DAYS[:3], 1) == Merge(inserted=6)
+    due = forecasts_due(engine, DAYS[1:3])
+    assert due["as_of_session"].dt.date.tolist() == [DAYS[0]] * 2 + [DAYS[1]] * 2
+    expected = made[made["as_of_session"] < pd.Timestamp(DAYS[2])]
+    pd.testing.assert_frame_equal(due[made.columns], expected, check_exact=True)
+    assert forecasts_due(engine, DAYS[10:12]).empty
+    assert forecasts_due(engine, []).empty
+
+
+def test_forecasts_made_again_change_nothing(engine: Engine) -> None:
+    save_predictions(engine, forecasts(DAYS[:3]), DAYS[:3], 1)
+    before = columns_of(engine, "SELECT ticker, as_of_session, predicted_at FROM predictions")
+    again = forecasts(DAYS[:3]).assign(dagster_run_id="another")
+    assert save_predictions(engine, again, DAYS[:3], 1) == Merge()
+    assert columns_of(engine, "SELECT ticker, as_of_session, predicted_at FROM predictions") == (
+        before
+    )
+
+
+def test_forecasts_are_replaced_for_their_sessions_and_version_alone(engine: Engine) -> None:
+    save_predictions(engine, forecasts(DAYS[:3], "ABC"), DAYS[:3], 1)
+    save_predictions(engine, forecasts(DAYS[:3], "ABC", version=2), DAYS[:3], 2)
+    fewer = forecasts(DAYS[1:2], "A")
+    assert save_predictions(engine, fewer, DAYS[1:2], 1) == Merge(deleted=2)
+    left = columns_of(
+        engine,
+        "SELECT model_version, as_of_session, string_agg(ticker, '' ORDER BY ticker) "
+        "FROM predictions GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    assert [row[2] for row in left] == ["ABC", "A", "ABC", "ABC", "ABC", "ABC"]
+
+
+def test_no_forecast_at_all_empties_the_sessions(engine: Engine) -> None:
+    save_predictions(engine, forecasts(DAYS[:2]), DAYS[:2], 1)
+    none = forecasts(DAYS[:1]).iloc[:0]
+    assert save_predictions(engine, none, DAYS[:1], 1) == Merge(deleted=2)
+    assert last_predicted_session(engine) == DAYS[1]
+
+
+def test_the_newest_version_speaks_for_a_session(engine: Engine) -> None:
+    for version, days in ((9, DAYS[:2]), (10, DAYS[1:3])):
+        save_predictions(engine, forecasts(days, version=version), days, version)
+    found = predictions_as_of(engine, DAYS[:3])
+    assert found["model_version"].tolist() == [9, 9, 10, 10, 10, 10]
+    assert found["ticker"].tolist() == list("ABABAB")
+    assert found.index.tolist() == list(range(6))
+
+
+def test_the_view_holds_the_newest_forecast_of_each_ticker(engine: Engine) -> None:
+    save_predictions(engine, forecasts(DAYS[:3], "ABC"), DAYS[:3], 1)
+    save_predictions(engine, forecasts(DAYS[3:4], "A"), DAYS[3:4], 1)
+    save_predictions(engine, forecasts(DAYS[2:3], "B", version=2), DAYS[2:3], 2)
+    newest = columns_of(
+        engine, "SELECT ticker, as_of_session, model_version FROM latest_predictions ORDER BY 1"
+    )
+    assert newest == [("A", DAYS[3], 1), ("B", DAYS[2], 2), ("C", DAYS[2], 1)]
+
+
+def test_nothing_is_predicted_at_first(engine: Engine) -> None:
+    assert last_predicted_session(engine) is None
+    assert predictions_as_of(engine, DAYS).empty
+
+
+def test_scores_come_back_to_the_bit_and_once(engine: Engine) -> None:
+    rows, due = scored(DAYS[:5]), DAYS[1:6]
+    assert save_performance(engine, rows, due, "run 1") == Merge(inserted=10)
+    before = columns_of(engine, "SELECT evaluated_at, dagster_run_id FROM model_performance_log")
+    assert save_performance(engine, rows, due, "run 2") == Merge()
+    assert columns_of(engine, "SELECT evaluated_at, dagster_run_id FROM model_performance_log") == (
+        before
+    )
+    back = read_performance(engine, due[0], due[-1])
+    shared = [name for name in rows.columns if name in back.columns and name != "dagster_run_id"]
+    pd.testing.assert_frame_equal(
+        back[shared], rows[shared], check_exact=True, check_dtype=False
+    )
+    assert {"actual", "persistence", "direction_hit", "covered"} <= set(shared)
+
+
+def test_an_undefined_direction_is_null(engine: Engine) -> None:
+    rows = scored(DAYS[:1]).assign(direction_hit=[np.nan, 1.0])
+    save_performance(engine, rows, DAYS[1:2], "run")
+    query = select(model_performance_log.c.direction_hit).order_by(model_performance_log.c.ticker)
+    with engine.connect() as connection:
+        assert connection.scalars(query).all() == [None, 1.0]
+
+
+def test_a_score_without_a_forecast_goes(engine: Engine) -> None:
+    save_performance(engine, scored(DAYS[:3]), DAYS[1:4], "run")
+    none = score_due(forecasts_due(engine, DAYS[2:3]), bars())
+    assert none.empty
+    assert save_performance(engine, none, DAYS[2:3], "run") == Merge(deleted=2)
+    left = read_performance(engine, DAYS[0], DAYS[-1])["session"].dt.date.unique().tolist()
+    assert left == [DAYS[1], DAYS[3]]
+
+
+def test_recent_scores_are_of_one_version_and_its_newest_sessions(engine: Engine) -> None:
+    save_performance(engine, scored(DAYS[:6]), DAYS[1:7], "run")
+    save_performance(
+        engine,
+        pd.concat([scored(DAYS[7:9]), scored(DAYS[7:9], version=2)]),
+        DAYS[8:10],
+        "run",
+    )
+    recent = recent_performance(engine, 3, 1)
+    assert recent["session"].dt.date.unique().tolist() == [DAYS[6], DAYS[8], DAYS[9]]
+    assert set(recent["model_version"]) == {1}
+    assert len(recent_performance(engine, 20, 2)) == 4
+    assert recent_performance(engine, 20, 3).empty
+
+
+def test_a_promotion_comes_back_as_it_was(engine: Engine) -> None:
+    save_panel(engine, panel(DATASET))
+    assert promotion_of(engine, DATASET) is None
+    save_promotion(engine, PROMOTION)
+    assert promotion_of(engine, DATASET) == PROMOTION
+    changed = replace(PROMOTION, candidate_version=2, production={"mase": 1.0}, promoted=False)
+    save_promotion(engine, changed)
+    assert promotions(engine) == [changed]
+
+
+def test_promotions_are_newest_first_and_can_be_those_that_were_promoted(engine: Engine) -> None:
+    days = [date(2012, 12, 31), date(2013, 1, 31), date(2012, 6, 29), date(2013, 1, 31)]
+    for version, day in enumerate(days, start=1):
+        dataset = f"{day:%Y%m%d}_12000{version}"
+        save_panel(engine, panel(dataset))
+        save_promotion(
+            engine,
+            replace(
+                PROMOTION,
+                dataset_run_id=dataset,
+                as_of_session=day,
+                candidate_version=version,
+                promoted=version != 2,
+            ),
+        )
+    assert [record.candidate_version for record in promotions(engine)] == [4, 2, 1, 3]
+    chosen = promotions(engine, promoted_only=True)
+    assert [record.candidate_version for record in chosen] == [4, 1, 3]
+
+
+def test_the_first_decision_about_a_session_stands(engine: Engine) -> None:
+    assert record_retraining_decision(engine, RETRAINING) == RETRAINING
+    other = replace(RETRAINING, retrain=False, reason="Healthy", dataset_run_id=None, metrics=None)
+    assert record_retraining_decision(engine, other) == RETRAINING
+    assert record_retraining_decision(engine, replace(RETRAINING, dataset_run_id="x")) == RETRAINING
+    assert retraining_decisions_newest_first(engine) == [RETRAINING]
+
+
+def test_the_newest_retraining_is_the_newest_that_was_called_for(engine: Engine) -> None:
+    assert last_retraining_session(engine) is None
+    for number, retrain in enumerate([True, True, False]):
+        record_retraining_decision(
+            engine, replace(RETRAINING, session=DAYS[number], retrain=retrain)
+        )
+    assert last_retraining_session(engine) == DAYS[1]
+    newest = [record.session for record in retraining_decisions_newest_first(engine)]
+    assert newest == [DAYS[2], DAYS[1], DAYS[0]]
+
+
+def test_a_file_per_target_session_and_one_for_the_newest(tmp_path: Path) -> None:
+    folder = tmp_path / "forecasts"
+    write_forecast_files(folder, forecasts(DAYS[:2], price=101.25))
+    names = sorted(path.name for path in (folder / "historical").iterdir())
+    assert names == [f"{DAYS[1]}.json", f"{DAYS[2]}.json"]
+    latest = json.loads((folder / "latest_predictions.json").read_text())
+    assert latest == {
+        "date": DAYS[2].isoformat(),
+        "predictions": {"A": 101.25, "B": 101.25},
+        "model_mlflow_run_id": "abc",
+    }
+
+
+def test_forecasts_of_the_past_do_not_become_the_latest(tmp_path: Path) -> None:
+    write_forecast_files(tmp_path, forecasts(DAYS[5:6], price=1.5))
+    write_forecast_files(tmp_path, forecasts(DAYS[:2], price=2.5))
+    latest = tmp_path / "latest_predictions.json"
+    assert json.loads(latest.read_text())["date"] == DAYS[6].isoformat()
+    write_forecast_files(tmp_path, forecasts(DAYS[5:6], price=3.5))
+    assert json.loads(latest.read_text())["predictions"] == {"A": 3.5, "B": 3.5}
+
+
+def test_files_hold_prices_to_the_bit(tmp_path: Path) -> None:
+    write_forecast_files(tmp_path, forecasts(DAYS[:1], price=0.1 + 0.2))
+    latest = json.loads((tmp_path / "latest_predictions.json").read_text())
+    assert latest["predictions"]["A"] == 0.1 + 0.2
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    write_forecast_files(tmp_path, forecasts(DAYS[:1]))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_forecast_files(tmp_path, forecasts(DAYS[:1], price=float("nan")))
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_no_forecast_makes_no_file(tmp_path: Path) -> None:
+    write_forecast_files(tmp_path, forecasts(DAYS[:1]).iloc[:0])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_key_of_a_forecast_is_session_ticker_horizon_and_version() -> None:
+    keys = {
+        table.name: [column.name for column in table.primary_key]
+        for table in (predictions, model_performance_log)
+    }
+    assert keys == {
+        "predictions": ["as_of_session", "ticker", "horizon", "model_version"],
+        "model_performance_log": ["session", "ticker", "horizon", "model_version"],
+    }

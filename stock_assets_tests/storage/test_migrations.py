@@ -1,0 +1,106 @@
+"""Migrations: they leave the tables of the code, again and again, and can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+
+from stock_assets.cli.platform import Platform
+from stock_assets.storage import database
+from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
+from stock_assets.storage.tables import metadata, predictions
+from stock_assets_tests.conftest import throw_away_database
+
+MIGRATIONS = Path(database.__file__).parent / "migrations"
+CATALOGUE = """
+SELECT c.oid, c.relname, c.relfilenode, c.xmin
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'public' ORDER BY c.oid
+"""
+
+
+@pytest.fixture
+def bare_url(platform: Platform) -> Iterator[str]:
+    """A database without a table."""
+    with throw_away_database(platform) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(bare_url: str) -> Iterator[Connection]:
+    """A connection to it after the migrations."""
+    upgrade(bare_url)
+    engine = create_engine(bare_url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def test_the_migrations_leave_the_tables_of_the_code(connection: Connection) -> None:
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True}
+    )
+    assert compare_metadata(context, metadata) == []
+
+
+def test_the_comparison_would_see_a_difference(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE predictions ALTER COLUMN coverage DROP NOT NULL"))
+    connection.execute(text("DROP INDEX raw_stock_data_session"))
+    context = MigrationContext.configure(connection)
+    assert len(compare_metadata(context, metadata)) == 2
+
+
+def test_the_newest_forecasts_are_a_view_with_the_columns_of_the_table(
+    connection: Connection,
+) -> None:
+    assert inspect(connection).get_view_names() == ["latest_predictions"]
+    columns = [column["name"] for column in inspect(connection).get_columns("latest_predictions")]
+    assert columns == [column.name for column in predictions.columns]
+
+
+def test_every_table_says_what_it_holds(connection: Connection) -> None:
+    for name in metadata.tables:
+        assert inspect(connection).get_table_comment(name)["text"]
+
+
+def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) -> None:
+    before = connection.execute(text(CATALOGUE)).all()
+    connection.rollback()
+    upgrade(bare_url)
+    assert connection.execute(text(CATALOGUE)).all() == before
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0001"]
+
+
+def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    engine = create_engine(bare_url)
+    upgrade(bare_url)
+    command.downgrade(config, "base")
+    assert set(inspect(engine).get_table_names()) == {"alembic_version"}
+    assert inspect(engine).get_view_names() == []
+    upgrade(bare_url)
+    assert set(inspect(engine).get_table_names()) == {"alembic_version", *metadata.tables}
+    engine.dispose()
+
+
+def test_there_is_one_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert len(ScriptDirectory.from_config(config).get_heads()) == 1
+
+
+def test_the_installation_is_migrated(platform: Platform) -> None:
+    engine: Engine = create_engine(platform.variables[STORE_URL_VARIABLE])
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()

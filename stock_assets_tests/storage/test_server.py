@@ -1,0 +1,155 @@
+"""The server: the embedded one's life, an external one by address, its databases."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from stock_assets.cli.platform import Platform
+from stock_assets.config import Locations
+from stock_assets.errors import StockAssetsError
+from stock_assets.storage import server
+from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE
+from stock_assets.storage.server import DATABASES, EXTERNAL_VARIABLE
+
+
+def locations(folder: Path) -> Locations:
+    return Locations(project=folder, home=folder / "home", arrays_url=str(folder / "arrays"))
+
+
+@pytest.mark.slow
+def test_an_embedded_server_starts_stays_and_stops(tmp_path: Path) -> None:
+    here = locations(tmp_path)
+    assert not server.is_running(here)
+    assert not server.stop(here)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        url = server.start(here, keep=True)
+    assert url.drivername == DRIVER
+    assert server.is_running(here)
+    assert server.start(here) == url
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+        assert connection.scalar(text("SHOW listen_addresses")) == ""
+    engine.dispose()
+    assert server.stop(here)
+    assert not server.is_running(here)
+    assert not server.stop(here)
+
+
+def test_the_suites_server_runs(platform: Platform) -> None:
+    assert server.is_running(platform.locations)
+
+
+def test_there_is_no_external_server_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(EXTERNAL_VARIABLE, raising=False)
+    assert server.external_url() is None
+    monkeypatch.setenv(EXTERNAL_VARIABLE, "")
+    assert server.external_url() is None
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg"])
+def test_an_external_address_names_the_driver_in_use(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv(EXTERNAL_VARIABLE, f"{scheme}://me:s%40crt@db.example:6543/stock_assets")
+    url = server.external_url()
+    assert url is not None
+    assert url.drivername == DRIVER
+    assert (url.host, url.port, url.password) == ("db.example", 6543, "s@crt")
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("db.example:5432", "is not a database address"),
+        ("sqlite:///here.db", "names sqlite, not PostgreSQL"),
+        ("mysql://me@db/stock_assets", "names mysql, not PostgreSQL"),
+    ],
+)
+def test_another_address_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str, problem: str
+) -> None:
+    monkeypatch.setenv(EXTERNAL_VARIABLE, address)
+    with pytest.raises(StockAssetsError, match=problem) as caught:
+        server.external_url()
+    assert "postgresql://USER:PASSWORD@HOST:5432/stock_assets" in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+def test_an_external_server_is_used_and_left_alone(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = platform.variables[STORE_URL_VARIABLE]
+    monkeypatch.setenv(EXTERNAL_VARIABLE, address)
+    here = locations(tmp_path)
+    assert server.start(here) == make_url(address)
+    assert not here.home.exists()
+    with pytest.raises(StockAssetsError, match=r"external \(STOCK_ASSETS_DATABASE_URL is set\)"):
+        server.stop(here)
+    assert server.is_running(platform.locations)
+
+
+def test_a_server_that_does_not_answer_is_told_in_one_line_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXTERNAL_VARIABLE, "postgresql://me:secret@127.0.0.1:1/stock_assets")
+    with pytest.raises(StockAssetsError, match="no database at .*refused") as caught:
+        server.start(locations(tmp_path))
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_databases_exist_and_preparing_them_again_changes_nothing(platform: Platform) -> None:
+    url = make_url(platform.variables[STORE_URL_VARIABLE])
+    server.prepare_databases(url)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        present = connection.scalars(text("SELECT datname FROM pg_database")).all()
+        relaxed = connection.scalars(
+            text(
+                "SELECT d.datname FROM pg_db_role_setting s JOIN pg_database d "
+                "ON d.oid = s.setdatabase WHERE 'synchronous_commit=off' = ANY(s.setconfig)"
+            )
+        ).all()
+    engine.dispose()
+    assert set(DATABASES) <= set(present)
+    assert sorted(relaxed) == ["dagster", "mlflow", "optuna"]  # market data wait for the disk
+
+
+def test_a_user_who_may_not_create_databases_is_told_what_to_do(platform: Platform) -> None:
+    url = make_url(platform.variables[STORE_URL_VARIABLE])
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE ROLE visitor LOGIN PASSWORD 'pass'"))
+        connection.execute(text("ALTER DATABASE optuna RENAME TO optuna_hidden"))
+        try:
+            visitor = url.set(username="visitor", password="pass")
+            with pytest.raises(StockAssetsError, match="permission denied .*CREATEDB") as caught:
+                server.prepare_databases(visitor)
+        finally:
+            connection.execute(text("ALTER DATABASE optuna_hidden RENAME TO optuna"))
+            connection.execute(text("DROP ROLE visitor"))
+    engine.dispose()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_is_all_that_plain_commands_need(platform: Platform) -> None:
+    url = make_url("postgresql+psycopg2://me:s%40crt@db.example/postgres")
+    variables = server.environment(platform.locations, url)
+    assert variables == {
+        "DAGSTER_HOME": str(platform.locations.project),
+        "STOCK_ASSETS_PROJECT": str(platform.locations.project),
+        "STOCK_ASSETS_HOME": str(platform.locations.home),
+        "STOCK_ASSETS_COMPUTE_LOGS": str(platform.locations.home / "compute_logs"),
+        "STOCK_ASSETS_STORE_URL": "postgresql+psycopg2://me:s%40crt@db.example/stock_assets",
+        "STOCK_ASSETS_DAGSTER_URL": "postgresql+psycopg2://me:s%40crt@db.example/dagster",
+        "STOCK_ASSETS_OPTUNA_URL": "postgresql+psycopg2://me:s%40crt@db.example/optuna",
+        "MLFLOW_TRACKING_URI": "postgresql+psycopg2://me:s%40crt@db.example/mlflow",
+    }
+    assert platform.variables.keys() == variables.keys()
