@@ -214,24 +214,33 @@ class Registry:
         return Bundle.load(Path(folder) / "artifacts" / "bundle")
 
 
+def champion_as_of(
+    session: date, production: ModelVersion | None, promoted: Sequence[ModelVersion]
+) -> ModelVersion | None:
+    """Give the model that was, or would have been, in production as of a session.
+
+    The production model, if it saw nothing later than the session; otherwise the once-promoted
+    version with the newest as-of session that saw nothing later; None when there is none.
+    """
+    if production is not None and production.as_of <= session:
+        return production
+    earlier = [model for model in promoted if model.as_of <= session]
+    return max(earlier, key=lambda model: (model.as_of, model.version), default=None)
+
+
 def model_for(
     session: date, production: ModelVersion | None, promoted: Sequence[ModelVersion]
 ) -> ModelVersion:
-    """Choose the model that may forecast as of a session.
-
-    The production model, if it saw nothing later than the session; otherwise the once-promoted
-    version with the newest as-of session that saw nothing later.
+    """Choose the model that may forecast as of a session: the champion of that time.
 
     Raises
     ------
     StockAssetsError
         There is no such model: a forecast would be in sample.
     """
-    if production is not None and production.as_of <= session:
-        return production
-    earlier = [model for model in promoted if model.as_of <= session]
-    if earlier:
-        return max(earlier, key=lambda model: (model.as_of, model.version))
+    champion = champion_as_of(session, production, promoted)
+    if champion is not None:
+        return champion
     remedy = f"Train one that may: stock-assets retrain --as-of {session}"
     if production is None:
         raise StockAssetsError(f"there is no production model to forecast {session} with", remedy)

@@ -8,7 +8,7 @@ import dagster as dg
 
 from stock_assets.assets.common import DAILY, lineage, sessions_of, table, verdict
 from stock_assets.assets.prices import raw_prices
-from stock_assets.assets.promotion import production_model
+from stock_assets.assets.promotion import production_model, promoted_models
 from stock_assets.config import Params, find_locations
 from stock_assets.errors import StockAssetsError
 from stock_assets.partitions import session_key
@@ -97,14 +97,9 @@ def _models(
     sessions: Sequence[date], store: Store, registry: Registry
 ) -> Mapping[ModelVersion, list[date]]:
     """Choose the model of each session; sessions by model."""
-    from stock_assets.storage.forecasts import promotions
-
     production = registry.production()
-    promoted = [
-        registry.version(record.candidate_version)
-        for record in promotions(store.engine, promoted_only=True)
-        if production is None or production.as_of > sessions[0]
-    ]
+    replayed = production is None or production.as_of > sessions[0]
+    promoted = promoted_models(store, registry) if replayed else []
     chosen: dict[ModelVersion, list[date]] = {}
     for session in sessions:
         chosen.setdefault(model_for(session, production, promoted), []).append(session)

@@ -9,7 +9,7 @@ from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, plain_diges
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.training import candidate_model
 from stock_assets.config import Params
-from stock_assets.registry import PRODUCTION, ModelVersion, Registry
+from stock_assets.registry import PRODUCTION, ModelVersion, Registry, champion_as_of
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
@@ -47,8 +47,12 @@ def promotion(
     production = registry.production()
     decided = promotion_of(store.engine, context.partition_key)
     if decided is None or decided.candidate_version != candidate.version:
-        decided = _decide(context, params, store, registry, candidate, production, mlflow_run)
+        earlier = promoted_models(store, registry)
+        champion = champion_as_of(candidate.as_of, production, earlier)
+        decided = _decide(context, params, store, registry, candidate, champion, mlflow_run)
         save_promotion(store.engine, decided)
+    # A model as of an earlier time than production's may win in its own time, and then forecasts
+    # the sessions of that time; the alias stays where it is.
     standing = production.version if production else None
     if decided.promoted and standing == decided.production_version:
         registry.promote(candidate.version)
@@ -65,7 +69,7 @@ def _decide(
     store: Store,
     registry: Registry,
     candidate: ModelVersion,
-    production: ModelVersion | None,
+    champion: ModelVersion | None,
     mlflow_run: Any,
 ) -> "PromotionRecord":
     """Score everyone on the test stretch and decide."""
@@ -82,7 +86,7 @@ def _decide(
     bars = read_bars(store.engine, params.prices.first_session, record.as_of_session)
     outcome = challenge(
         registry.load(candidate.version),
-        registry.load(production.version) if production else None,
+        registry.load(champion.version) if champion else None,
         bars,
         held_out,
     )
@@ -95,7 +99,7 @@ def _decide(
         as_of_session=record.as_of_session,
         model_name=registry.model_name,
         candidate_version=candidate.version,
-        production_version=production.version if production else None,
+        production_version=champion.version if champion else None,
         metric=params.promotion.metric,
         candidate=plain_metrics(outcome.candidate),
         production=plain_metrics(outcome.production) if outcome.production else None,
@@ -107,6 +111,14 @@ def _decide(
         mlflow_run_id=candidate.mlflow_run_id,
         dagster_run_id=context.run.run_id,
     )
+
+
+def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
+    """Give every version that was ever promoted."""
+    from stock_assets.storage.forecasts import promotions
+
+    decided = promotions(store.engine, promoted_only=True)
+    return [registry.version(record.candidate_version) for record in decided]
 
 
 def plain_metrics(metrics: "Metrics") -> dict[str, float | int | None]:

@@ -103,9 +103,6 @@ def _summarise(platform: Platform, console: Console) -> None:
     report = write_report(platform.locations.reports_folder / "demo", rows, history, summary)
     console.print()
     console.print(forecast_table(newest))
-    console.print(summary)
-    console.print(f"\nReport with plots   {report}")
-    console.print(
-        "Look around         make up   (Dagster http://127.0.0.1:3000, "
-        "MLflow http://127.0.0.1:5000)"
-    )
+    console.print(summary, soft_wrap=True)
+    console.print(f"\nReport with plots   {report}", soft_wrap=True)
+    console.print("Look around         make up   (Dagster and MLflow in the browser)")

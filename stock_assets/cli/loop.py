@@ -70,7 +70,7 @@ def _retrain(platform: Platform, console: Console, dataset_id: str) -> None:
     run_dataset(platform, console, dataset_id)
     decided = promotion_of(platform.engine, dataset_id)
     if decided is not None:
-        console.print(f"  {decided.reason}")
+        console.print(f"  {decided.reason}", soft_wrap=True)
 
 
 def predict_as_of(platform: Platform, console: Console, day: date | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -48,7 +49,9 @@ def describe(rows: pd.DataFrame, production: ModelVersion, decided: PromotionRec
         "",
         f"Production model    version {production.version} of {decided.model_name}",
         f"Its dataset         {production.dataset_run_id}, as of {production.as_of}",
-        f"Why                 {decided.reason}",
+        textwrap.fill(
+            f"Why                 {decided.reason}", width=96, subsequent_indent=" " * 20
+        ),
     ]
     return "\n".join(lines)
 

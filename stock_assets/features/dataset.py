@@ -96,7 +96,7 @@ def changed_by_the_future(
     built : FeatureSet
         The panel to examine, made from the same bars and parameters.
     held_back : int
-        How many of the newest sessions to hide.
+        How many of the newest sessions to hide; all but the first if there are not so many.
 
     Returns
     -------
@@ -104,15 +104,14 @@ def changed_by_the_future(
         Features with a value that hidden sessions changed; all False where nothing looks ahead.
     """
     sessions = built.panel.sessions
-    first, earlier = sessions[0].date(), sessions[-1 - held_back].date()
-    start, end = sessions[0], sessions[-1 - held_back]
+    start, end = sessions[0], sessions[-1 - min(held_back, len(sessions) - 1)]
     seen = bars[bars["session"].between(start, end)].reset_index(drop=True)
     again = build_panel(
         rebase(seen, features.basis, built.anchors),
         built.panel.tickers,
         select(features.groups),
-        first,
-        earlier,
+        start.date(),
+        end.date(),
     )
     before = built.panel.values[: len(again.sessions)].view(np.uint32)
     differs = before != again.values.view(np.uint32)

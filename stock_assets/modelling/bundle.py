@@ -41,6 +41,7 @@ FORECAST_COLUMNS = (
 )
 _SPECIFICATION = "bundle.json"
 _WEIGHTS = "network.safetensors"
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -234,16 +235,23 @@ class Bundle:
         return frame[list(FORECAST_COLUMNS)]
 
     def _scaled(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Network outputs for the windows that end at `ends`, shape (B, N), scaled units."""
+        """Network outputs for the windows that end at `ends`, shape (B, N), scaled units.
+
+        The last bits of a matrix product depend on how many rows it has and on a row's place among
+        them, though not on what the others hold. So every session has its own place in a batch of
+        one size, whichever sessions are asked for.
+        """
         values = scaled_values(panel.values, panel.valid, self.recipe.feature_scaler)
-        outputs = forecast_scaled(
-            self.network,
-            torch.from_numpy(values),
-            torch.from_numpy(panel.valid),
-            ends,
-            self.recipe.network.window,
-        )
-        return np.asarray(outputs[:, 0, :], dtype=np.float64)
+        inputs = torch.from_numpy(values), torch.from_numpy(panel.valid)
+        window = self.recipe.network.window
+        outputs = np.empty((len(ends), len(panel.tickers)))
+        for batch in np.unique(ends // _BATCH):
+            places = np.arange(batch * _BATCH, (batch + 1) * _BATCH)
+            filled = np.clip(places, window - 1, len(values) - 1)
+            forecast = forecast_scaled(self.network, *inputs, filled, window)[:, 0, :]
+            wanted = ends // _BATCH == batch
+            outputs[wanted] = forecast[ends[wanted] % _BATCH]
+        return outputs
 
     def _ratio(
         self, scaled: NDArray[np.float64], close: NDArray[np.float64]

@@ -1,0 +1,88 @@
+"""Plots: the numbers drawn are the numbers given, and the page needs nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stock_assets.evaluation.metrics import score_rows
+from stock_assets.evaluation.plots import error_figure, forecast_figures, page, training_figure
+
+
+def rows() -> pd.DataFrame:
+    """Two tickers over thirty sessions, newest first."""
+    days = pd.date_range("2013-01-01", periods=30, freq="B")
+    frame = pd.DataFrame(
+        {
+            "session": np.repeat(days, 2),
+            "ticker": ["AAA", "BBB"] * 30,
+            "actual": np.linspace(100.0, 130.0, 60),
+            "predicted": np.linspace(101.0, 131.0, 60),
+            "persistence": np.linspace(98.0, 128.0, 60),
+        }
+    )
+    frame = frame.assign(lower=frame["predicted"] - 3, upper=frame["predicted"] + 3)
+    return score_rows(frame.iloc[::-1].reset_index(drop=True))
+
+
+def lines(figure: object) -> dict[str, object]:
+    return {line.name: line for line in figure.data}
+
+
+def test_each_ticker_has_a_figure_with_forecast_actual_and_interval() -> None:
+    figures = forecast_figures(rows())
+    assert [figure.layout.title.text.split(":")[0] for figure in figures] == ["AAA", "BBB"]
+    own = rows().query("ticker == 'AAA'").sort_values("session")
+    drawn = lines(figures[0])
+    for name, column in (("actual", "actual"), ("forecast", "predicted"), ("interval", "lower")):
+        np.testing.assert_array_equal(drawn[name].y, own[column])
+    assert list(pd.to_datetime(drawn["actual"].x)) == list(own["session"])
+    assert figures[0].layout.yaxis.title.text == "price, $"
+
+
+def test_no_forecast_has_no_figure() -> None:
+    assert forecast_figures(rows().iloc[:0]) == []
+
+
+def test_errors_are_drawn_in_percent_beside_persistence() -> None:
+    drawn = lines(error_figure(rows(), window=1))
+    assert set(drawn) == {"forecast", "persistence"}
+    scored = rows()
+    daily = 100 * scored.groupby("session")["absolute_percentage_error"].mean()
+    np.testing.assert_allclose(drawn["forecast"].y, daily)
+    idle = 100 * (scored["persistence_absolute_error"] / scored["actual"])
+    np.testing.assert_allclose(drawn["persistence"].y, idle.groupby(scored["session"]).mean())
+
+
+def test_errors_roll_over_sessions_that_are_past() -> None:
+    smooth, daily = lines(error_figure(rows(), window=5)), lines(error_figure(rows(), window=1))
+    values = np.asarray(daily["forecast"].y)
+    assert smooth["forecast"].y[0] == pytest.approx(values[0])
+    assert smooth["forecast"].y[9] == pytest.approx(values[5:10].mean())
+
+
+def test_training_curves_are_the_losses() -> None:
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [3.0, 2.0], "validation_loss": [4.0, 5]})
+    drawn = lines(training_figure(history))
+    assert list(drawn["training"].y) == [3.0, 2.0]
+    assert list(drawn["validation"].y) == [4.0, 5.0]
+    assert list(drawn["training"].x) == [1, 2]
+
+
+def test_the_page_holds_everything_it_shows() -> None:
+    text = page("A title", "First line\nsecond line", forecast_figures(rows()))
+    assert text.startswith("<!doctype html>")
+    assert text.count('class="plotly-graph-div"') == 2
+    assert "First line\nsecond line" in text
+    assert "plotly.js v" in text
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
+
+
+def test_what_is_told_on_the_page_is_text_and_not_markup() -> None:
+    text = page("<b>A & B</b>", "<script>alert('{x}')</script>", [])
+    assert "<title>&lt;b&gt;A &amp; B&lt;/b&gt;</title>" in text
+    assert "alert(&#x27;{x}&#x27;)" in text
+    assert "<script>alert" not in text

@@ -1,0 +1,288 @@
+"""A dataset: labels are the next session, nothing sees the future, scaling is training's alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stock_assets.config import Dataset, Features
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.dataset import (
+    HORIZON,
+    FeatureSet,
+    build_feature_set,
+    changed_by_the_future,
+    fit_scalers,
+    scaled_arrays,
+    scaled_values,
+    split_dataset,
+    stretch_sessions,
+)
+from stock_assets.features.windows import gather
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
+from stock_assets.market.sources.sample import load_sample
+from stock_assets_tests.features.examples import FIRST, as_frame, same_bits, session_dates, walk
+
+EVERY_GROUP = Features(groups=["raw", "trend", "momentum", "volatility", "volume", "returns"])
+CLOSES = Features(groups=["raw"], basis="raw")
+DATASET = Dataset(window=10, validation_sessions=30, test_sessions=20)
+AS_OF = session_dates(300)[-1].date()
+BARS = as_frame({"AAA": walk(320, seed=1), "BBB": walk(320, seed=2), "CCC": walk(320, seed=3)})
+
+
+def numbered(rows: int = 60) -> pd.DataFrame:
+    """Bars of two tickers whose closes are 1, 2, 3 ... and 1001, 1002, 1003 ..."""
+    count = np.arange(1.0, rows + 1)
+    return as_frame(
+        {
+            name: {
+                **dict.fromkeys(("open", "high", "low", "close"), count + offset),
+                "volume": np.ones(rows),
+                "dividends": np.zeros(rows),
+                "stock_splits": np.zeros(rows),
+            }
+            for name, offset in (("AAA", 0.0), ("BBB", 1000.0))
+        }
+    )
+
+
+def built(bars: pd.DataFrame = BARS, features: Features = EVERY_GROUP, **changes: object):
+    return build_feature_set(
+        bars, features, DATASET.model_copy(update=changes), FIRST, changes.get("as_of", AS_OF)
+    )
+
+
+def numbered_set(target: str) -> FeatureSet:
+    bars = numbered()
+    dataset = DATASET.model_copy(update={"target": target})
+    return build_feature_set(bars, CLOSES, dataset, FIRST, session_dates(60)[-1].date())
+
+
+def assert_same(left: FeatureSet, right: FeatureSet) -> None:
+    assert left.panel.sessions.equals(right.panel.sessions)
+    assert left.panel.tickers == right.panel.tickers
+    assert left.anchors == right.anchors
+    assert same_bits(left.panel.values, right.panel.values)
+    assert same_bits(left.target, right.target)
+    assert same_bits(left.panel.close, right.panel.close)
+    assert np.array_equal(left.panel.valid, right.panel.valid)
+
+
+def test_closes_that_are_row_numbers_prove_the_label() -> None:
+    made = numbered_set("close")
+    close = made.panel.features.index("Close")
+    values = torch.from_numpy(made.panel.values)
+    ends = torch.arange(9, 59)
+    windows = gather(values, ends, 10)
+    for ticker, offset in ((0, 0), (1, 1000)):
+        newest = windows[:, -1, ticker, close]
+        np.testing.assert_array_equal(newest, offset + np.arange(10, 60))
+        np.testing.assert_array_equal(windows[:, 0, ticker, close], newest - 9)
+        np.testing.assert_array_equal(made.target[9:59, ticker], newest + HORIZON)
+        assert np.isnan(made.target[59, ticker])
+
+
+def test_a_return_is_from_the_windows_last_close_to_the_next() -> None:
+    made = numbered_set("log_return")
+    count = np.arange(1.0, 60.0)
+    np.testing.assert_allclose(made.target[:-1, 0], np.log((count + 1) / count), rtol=1e-12)
+    assert np.isnan(made.target[-1]).all()
+
+
+def test_the_last_label_of_each_stretch_lies_before_the_first_input_of_the_next() -> None:
+    made = numbered_set("close")
+    dataset = Dataset(window=5, validation_sessions=8, test_sessions=6)
+    split = split_dataset(60, dataset)
+    first_inputs = [part.first - dataset.window + 1 for part in (split.validation, split.test)]
+    for before, first_input in zip((split.train, split.validation), first_inputs, strict=True):
+        assert made.target[before.last, 0] < made.panel.close[first_input, 0]
+    assert made.target[split.test.last, 0] == 60
+
+
+def test_a_purge_is_never_nothing() -> None:
+    split = split_dataset(60, Dataset(window=1, validation_sessions=8, test_sessions=6))
+    assert split.purge >= 1
+    assert split.train.last < split.validation.first - 1
+
+
+def test_bars_after_the_as_of_session_are_not_seen() -> None:
+    known = BARS[BARS["session"] <= pd.Timestamp(AS_OF)]
+    assert_same(built(), built(known))
+    made = built()
+    assert made.panel.sessions[-1] == pd.Timestamp(AS_OF)
+    assert np.isnan(made.target[-1]).all()
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_whatever_comes_later_changes_no_bit(seed: int, split: bool, listing: bool) -> None:
+    other = as_frame({name: walk(320, seed + i) for i, name in enumerate(("AAA", "BBB", "CCC"))})
+    later = BARS["session"] > pd.Timestamp(AS_OF)
+    mixed = BARS.where(~later, other)
+    if split:
+        row = mixed.index[later & (mixed["ticker"] == "BBB")][2]
+        mixed.loc[row, "stock_splits"] = 7.0
+    if listing:
+        newcomer = as_frame({"ABC": walk(320, seed)})
+        mixed = tidy(pd.concat([mixed, newcomer[newcomer["session"] > pd.Timestamp(AS_OF)]]))
+    assert_same(built(mixed), built())
+
+
+def test_the_features_of_a_session_do_not_know_the_as_of_session() -> None:
+    scale_free = Features(groups=["returns"], basis="raw")
+    earlier = session_dates(250)[-1].date()
+    whole = built(features=scale_free)
+    before = built(features=scale_free, as_of=earlier)
+    assert same_bits(whole.panel.values[:250], before.panel.values)
+    assert same_bits(whole.target[:249], before.target[:249])
+
+
+def test_history_starts_where_it_is_told() -> None:
+    made = built(history_sessions=120)
+    assert len(made.panel.sessions) == 120
+    assert made.panel.sessions[-1] == pd.Timestamp(AS_OF)
+    assert len(built(history_sessions=5000).panel.sessions) == 300
+    start = session_dates(40)[-1].date()
+    later = build_feature_set(BARS, EVERY_GROUP, DATASET, start, AS_OF)
+    assert later.panel.sessions[0] == pd.Timestamp(start)
+
+
+def test_tickers_that_had_no_bar_yet_are_not_part_of_it() -> None:
+    young = BARS[(BARS["ticker"] != "BBB") | (BARS["session"] > pd.Timestamp(AS_OF))]
+    made = built(young.reset_index(drop=True))
+    assert made.panel.tickers == ("AAA", "CCC")
+    assert set(made.anchors) == {"AAA", "CCC"}
+
+
+def test_without_a_bar_the_remedy_is_a_command() -> None:
+    with pytest.raises(StockAssetsError, match=r"stock-assets backfill raw_prices --from") as told:
+        build_feature_set(BARS, EVERY_GROUP, DATASET, date(2000, 3, 1), date(2001, 3, 1))
+    assert "no stored bar from 2000-03-01 to 2001-03-01" in told.value.problem
+
+
+def test_splits_and_dividends_leave_no_jump_in_adjusted_features() -> None:
+    sample = load_sample()
+    made = build_feature_set(
+        sample, Features(groups=["returns"]), Dataset(), date(2004, 1, 2), date(2006, 1, 3)
+    )
+    assert made.panel.tickers == ("AAPL", "GOOG", "IBM", "MSFT")
+    split = made.panel.sessions.get_loc(pd.Timestamp("2005-02-28"))  # AAPL, 2:1
+    change = made.panel.values[split, 0, made.panel.features.index("Log_Return")]
+    assert abs(change) < 0.05
+    assert np.nanmax(np.abs(made.target[:, 0])) < 0.2
+
+
+def test_no_declared_feature_looks_ahead() -> None:
+    made = built()
+    changed = changed_by_the_future(made, BARS, EVERY_GROUP, 20)
+    assert changed.shape == (len(made.panel.features),)
+    assert not changed.any()
+
+
+def test_a_feature_that_looks_ahead_is_found() -> None:
+    made = built()
+    leaking = made.panel.values.copy()
+    leaking[:-1, :, 3] = made.panel.values[1:, :, 3]
+    guilty = replace(made, panel=replace(made.panel, values=leaking))
+    changed = changed_by_the_future(guilty, BARS, EVERY_GROUP, 20)
+    assert np.flatnonzero(changed).tolist() == [3]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 20, 21])
+def test_a_short_panel_can_be_examined(rows: int) -> None:
+    as_of = session_dates(rows)[-1].date()
+    made = built(as_of=as_of)
+    assert not changed_by_the_future(made, BARS, EVERY_GROUP, 20).any()
+
+
+def arrays(made: FeatureSet) -> dict[str, np.ndarray]:
+    return {"values": made.panel.values, "valid": made.panel.valid, "target": made.target}
+
+
+def scalers_of(made: FeatureSet, dataset: Dataset = DATASET):
+    split = split_dataset(len(made.panel.sessions), dataset)
+    return fit_scalers(**arrays(made), split=split, dataset=dataset)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_scalers_know_nothing_after_the_training_labels(seed: int) -> None:
+    made = built(features=Features(groups=["returns"]))
+    split = split_dataset(len(made.panel.sessions), DATASET)
+    known = split.train.last + 1
+    random = np.random.default_rng(seed)
+    changed = {name: value.copy() for name, value in arrays(made).items()}
+    for name in ("values", "target"):
+        changed[name][known:] = random.normal(size=changed[name][known:].shape)
+    changed["valid"][known:] = random.random(changed["valid"][known:].shape) > 0.5
+    before, after = scalers_of(made), fit_scalers(**changed, split=split, dataset=DATASET)
+    for left, right in zip(before, after, strict=True):
+        assert left.to_dict() == right.to_dict()
+
+
+def test_scalers_know_the_training_sessions_to_the_last() -> None:
+    made = built(features=Features(groups=["returns"]))
+    split = split_dataset(len(made.panel.sessions), DATASET)
+    made.panel.values[split.train.last, 0, 0] += 1
+    changed = scalers_of(made)[0].to_dict()
+    assert changed != scalers_of(built(features=Features(groups=["returns"])))[0].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("target", "scaler", "kind"),
+    [
+        ("log_return", "standard", "zero_mean"),
+        ("log_return", "minmax", "zero_mean"),
+        ("close", "standard", "standard"),
+        ("close", "minmax", "minmax"),
+    ],
+)
+def test_a_scaled_return_of_nothing_is_persistence(target: str, scaler: str, kind: str) -> None:
+    dataset = DATASET.model_copy(update={"target": target, "scaler": scaler})
+    made = build_feature_set(BARS, Features(groups=["returns"]), dataset, FIRST, AS_OF)
+    features, labels = scalers_of(made, dataset)
+    assert (features.kind, labels.kind) == (scaler, kind)
+    assert features.centre.shape == (3, len(made.panel.features))
+    assert labels.centre.shape == (3, 1)
+    if target == "log_return":
+        assert (labels.inverse(np.zeros((1, 3, 1))) == 0).all()
+
+
+def test_what_is_not_valid_is_scaled_to_nothing() -> None:
+    made = built(features=Features(groups=["returns"]))
+    features, target = scalers_of(made)
+    scaled = scaled_arrays(arrays(made), features, target)
+    assert {name: value.dtype for name, value in scaled.items()} == {
+        "values": np.float32,
+        "valid": np.bool_,
+        "target": np.float32,
+    }
+    assert not scaled["values"][~made.panel.valid].any()
+    assert np.isfinite(scaled["values"]).all()
+    assert same_bits(
+        scaled["values"], scaled_values(made.panel.values, made.panel.valid, features)
+    )
+    np.testing.assert_array_equal(np.isnan(scaled["target"]), np.isnan(made.target))
+    back = target.inverse(scaled["target"][..., None])[..., 0]
+    np.testing.assert_allclose(back, made.target, rtol=1e-6)
+
+
+def test_stretches_are_named_by_the_sessions_their_windows_end_at() -> None:
+    split = split_dataset(300, DATASET)
+    spans = stretch_sessions(split, FIRST, AS_OF)
+    assert list(spans) == ["train", "validation", "test"]
+    days = calendar.sessions(FIRST, AS_OF)
+    for stretch, first, last in spans.values():
+        assert (first, last) == (days[stretch.first], days[stretch.last])
+    assert spans["train"][1] == days[DATASET.window - 1]
+    assert calendar.next_session(spans["test"][2]) == AS_OF
+    assert len(spans["validation"][0]) == 30
+    assert len(spans["test"][0]) == 20

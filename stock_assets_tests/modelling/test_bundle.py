@@ -1,0 +1,277 @@
+"""A bundle: serves what was trained, knows no later bar, comes back from disk to the bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stock_assets.config import Features
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.dataset import scaled_values
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
+from stock_assets.modelling.bundle import FORECAST_COLUMNS, Bundle, Recipe
+from stock_assets.modelling.training import forecast_scaled
+from stock_assets_tests.features.examples import same_bits
+from stock_assets_tests.modelling.bundles import (
+    AS_OF,
+    FEATURES,
+    FIRST,
+    LAST,
+    bundle,
+    dataset,
+    same_frame,
+    sample_bars,
+)
+
+ARCHITECTURES = ("lstm", "lstm_attention", "lstm_cross_attention")
+DAYS = calendar.sessions(AS_OF, LAST)
+BUNDLES = {name: bundle(name) for name in ARCHITECTURES}
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+def up_to(day: date, bars: pd.DataFrame | None = None) -> pd.DataFrame:
+    bars = sample_bars() if bars is None else bars
+    return bars[bars["session"] <= pd.Timestamp(day)].reset_index(drop=True)
+
+
+def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
+    return frame[frame["as_of_session"].isin(pd.to_datetime(list(days)))]
+
+
+@each_architecture
+def test_a_bundle_comes_back_from_disk_to_the_bit(architecture: str, tmp_path: Path) -> None:
+    made = BUNDLES[architecture]
+    made.save(tmp_path / "bundle")
+    back = Bundle.load(tmp_path / "bundle")
+    assert back.digest() == made.digest()
+    assert back.recipe.to_dict() == made.recipe.to_dict()
+    assert same_bits(back.recipe.feature_scaler.scale, made.recipe.feature_scaler.scale)
+    assert same_frame(back.forecast(sample_bars(), DAYS), made.forecast(sample_bars(), DAYS))
+
+
+def test_a_bundle_is_numbers_and_text_and_nothing_executable(tmp_path: Path) -> None:
+    BUNDLES["lstm"].save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bundle.json",
+        "network.safetensors",
+    ]
+    assert Recipe.from_dict(json.loads((tmp_path / "bundle.json").read_text())).as_of == AS_OF
+
+
+def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StockAssetsError, match="holds no model bundle"):
+        Bundle.load(tmp_path)
+
+
+def test_the_digest_tells_models_apart() -> None:
+    made = BUNDLES["lstm"]
+    other = Bundle(replace(made.recipe, interval_width=0.8), made.network)
+    digests = {made.digest(), other.digest(), bundle(seed=2).digest()}
+    assert len(digests) == 3
+    assert bundle().digest() == made.digest()
+
+
+def test_a_forecast_has_its_columns_and_the_next_session() -> None:
+    frame = BUNDLES["lstm"].forecast(sample_bars(), DAYS)
+    assert tuple(frame.columns) == FORECAST_COLUMNS
+    assert len(frame) == 5 * len(DAYS)
+    following = [calendar.next_session(day.date()) for day in frame["as_of_session"]]
+    assert frame["target_session"].dt.date.tolist() == following
+    assert frame["lower_price"].lt(frame["predicted_price"]).all()
+    assert frame["predicted_price"].lt(frame["upper_price"]).all()
+    np.testing.assert_allclose(
+        frame["predicted_price"], frame["last_close"] * np.exp(frame["predicted_return"])
+    )
+    assert frame["predicted_return"].abs().gt(1e-5).all()
+
+
+@each_architecture
+@pytest.mark.parametrize("count", [1, 2, 7, 31, 32, 33])
+def test_any_range_forecasts_the_same_bits_as_one_session_at_a_time(
+    architecture: str, count: int
+) -> None:
+    made, whole = BUNDLES[architecture], BUNDLES[architecture].forecast(sample_bars(), DAYS)
+    for start in (0, 3, len(DAYS) - count):
+        days = DAYS[start : start + count]
+        assert same_frame(made.forecast(up_to(days[-1]), days), as_of(whole, *days))
+
+
+@each_architecture
+def test_a_forecast_equals_the_one_made_when_no_later_bar_existed(architecture: str) -> None:
+    made = BUNDLES[architecture]
+    whole = made.forecast(sample_bars(), DAYS)
+    for day in DAYS:
+        assert same_frame(made.forecast(up_to(day), [day]), as_of(whole, day))
+
+
+@each_architecture
+def test_chosen_sessions_are_forecast_like_all_of_them(architecture: str) -> None:
+    made = BUNDLES[architecture]
+    whole, chosen = made.forecast(sample_bars(), DAYS), DAYS[2::9]
+    assert same_frame(made.forecast(sample_bars(), chosen), as_of(whole, *chosen))
+
+
+def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame:
+    """The sample with everything after `day` changed."""
+    random = np.random.default_rng(seed)
+    bars = sample_bars().copy()
+    later = bars["session"] > pd.Timestamp(day)
+    factor = np.exp(random.normal(0.0, 0.5, later.sum()))
+    for name in ("open", "high", "low", "close", "volume"):
+        bars.loc[later, name] *= factor
+    if split:
+        struck = bars.index[later][random.integers(0, later.sum(), 3)]
+        bars.loc[struck, "stock_splits"] = 5.0
+        bars.loc[bars.index[later][:2], "dividends"] = 0.01
+    if newcomer:
+        young = bars[later & (bars["ticker"] == "IBM")].assign(ticker="HAL")
+        bars = pd.concat([bars, young])
+    lost = bars.index[bars["session"] > pd.Timestamp(day)][random.integers(0, 20, 2)]
+    return tidy(bars.reset_index(drop=True).drop(index=lost, errors="ignore"))
+
+
+@settings(max_examples=12)
+@given(
+    st.integers(0, len(DAYS) - 8),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(ARCHITECTURES),
+)
+def test_whatever_happens_later_changes_no_forecast(
+    known: int, seed: int, split: bool, newcomer: bool, architecture: str
+) -> None:
+    made, days = BUNDLES[architecture], DAYS[: known + 1]
+    before = made.forecast(sample_bars(), days)
+    changed = perturbed(days[-1], seed, split, newcomer)
+    assert same_frame(made.forecast(changed, days), before)
+    assert same_frame(as_of(made.forecast(changed, DAYS), *days), before)
+
+
+def test_whatever_happens_later_changes_no_trained_number() -> None:
+    changed = bundle(bars=perturbed(AS_OF, 1, split=True, newcomer=True))
+    assert changed.digest() == BUNDLES["lstm"].digest()
+
+
+TRAINED, _ = dataset()
+
+
+@settings(max_examples=15)
+@given(st.integers(0, len(TRAINED.panel.sessions) - 1), st.booleans())
+def test_serving_builds_the_panel_of_training(position: int, later_bars: bool) -> None:
+    day = TRAINED.panel.sessions[position].date()
+    bars = sample_bars() if later_bars else up_to(day)
+    served = BUNDLES["lstm"].panel(bars, day)
+    stop = position + 1
+    assert served.tickers == TRAINED.panel.tickers
+    assert served.features == TRAINED.panel.features
+    assert served.sessions.equals(TRAINED.panel.sessions[:stop])
+    assert same_bits(served.values, TRAINED.panel.values[:stop])
+    assert same_bits(served.close, TRAINED.panel.close[:stop])
+    assert np.array_equal(served.valid, TRAINED.panel.valid[:stop])
+
+
+@pytest.mark.parametrize("basis", ["raw", "split_adjusted", "adjusted"])
+def test_serving_builds_the_panel_of_training_across_splits_and_dividends(basis: str) -> None:
+    bars = sample_bars().copy()
+    known = bars["session"] == pd.Timestamp("2012-03-01")
+    bars.loc[known & (bars["ticker"] == "IBM"), "stock_splits"] = 3.0
+    bars.loc[known & (bars["ticker"] == "MSFT"), "dividends"] = 1.0
+    features = Features(groups=["raw", "trend", "volume", "returns"], basis=basis)
+    built, _ = dataset(bars, features=features)
+    after = bars["session"] > pd.Timestamp(AS_OF)
+    bars.loc[bars.index[after][::7], "stock_splits"] = 2.0
+    served = bundle(bars=bars, features=features).panel(bars, LAST)
+    stop = len(built.panel.sessions)
+    assert same_bits(served.values[:stop], built.panel.values)
+    assert same_bits(served.close[:stop], built.panel.close)
+
+
+@each_architecture
+def test_forecasts_are_what_the_network_says_about_the_panel(architecture: str) -> None:
+    made = BUNDLES[architecture]
+    recipe, panel = made.recipe, TRAINED.panel
+    values = scaled_values(panel.values, panel.valid, recipe.feature_scaler)
+    ends = np.arange(len(panel.sessions) - 20, len(panel.sessions))
+    scaled = forecast_scaled(
+        made.network, torch.from_numpy(values), torch.from_numpy(panel.valid), ends, 10
+    )[:, 0]
+    expected = recipe.target_scaler.inverse(scaled[..., None])[..., 0]
+    days = [day.date() for day in panel.sessions[ends]]
+    frame = made.forecast(sample_bars(), days)
+    found = frame.pivot_table(index="as_of_session", columns="ticker", values="predicted_return")
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_prices_are_in_the_shares_of_the_as_of_session() -> None:
+    bars = sample_bars().copy()
+    day = DAYS[40]
+    after = (bars["session"] >= pd.Timestamp(day)) & (bars["ticker"] == "AAPL")
+    bars.loc[after, ["open", "high", "low", "close", "dividends"]] /= 7
+    bars.loc[after, "volume"] *= 7
+    bars.loc[after & (bars["session"] == pd.Timestamp(day)), "stock_splits"] = 7.0
+    plain = BUNDLES["lstm"].forecast(sample_bars(), DAYS)
+    split = BUNDLES["lstm"].forecast(bars, DAYS)
+    ours = (plain["ticker"] == "AAPL") & (plain["as_of_session"] >= pd.Timestamp(day))
+    for name in ("last_close", "predicted_price", "lower_price", "upper_price"):
+        np.testing.assert_allclose(split[name][ours], plain[name][ours] / 7, rtol=1e-5)
+        np.testing.assert_allclose(split[name][~ours], plain[name][~ours], rtol=1e-5)
+    np.testing.assert_allclose(
+        split["predicted_return"], plain["predicted_return"], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_level_as_target_gives_prices_of_the_day() -> None:
+    made = bundle(target="close")
+    frame = made.forecast(sample_bars(), DAYS)
+    assert frame["lower_price"].lt(frame["predicted_price"]).all()
+    np.testing.assert_allclose(
+        frame["predicted_price"], frame["last_close"] * np.exp(frame["predicted_return"])
+    )
+    for day in DAYS[::20]:
+        assert same_frame(made.forecast(up_to(day), [day]), as_of(frame, day))
+
+
+def test_a_ticker_without_enough_bars_has_no_forecast_and_the_others_go_on() -> None:
+    listed = date(2012, 5, 18)
+    days = calendar.sessions(listed, date(2012, 10, 26))
+    frame = BUNDLES["lstm"].forecast(sample_bars(), days)
+    assert frame["ticker"].value_counts().drop("FB").eq(len(days)).all()
+    first = frame.loc[frame["ticker"] == "FB", "as_of_session"].min().date()
+    warm_up = 20
+    assert first > calendar.next_session(listed, warm_up)
+    bars = sample_bars()
+    gone = bars[(bars["ticker"] != "IBM") | (bars["session"] != pd.Timestamp(DAYS[-1]))]
+    newest = BUNDLES["lstm"].forecast(gone.reset_index(drop=True), [DAYS[-1]])
+    assert newest["ticker"].tolist() == ["AAPL", "FB", "GOOG", "MSFT"]
+
+
+def test_a_ticker_that_was_not_trained_on_is_left_out() -> None:
+    bars = sample_bars()
+    more = tidy(pd.concat([bars, bars[bars["ticker"] == "IBM"].assign(ticker="HAL")]))
+    made = BUNDLES["lstm"]
+    assert same_frame(made.forecast(more, DAYS[:3]), made.forecast(bars, DAYS[:3]))
+
+
+def test_a_session_without_a_window_of_history_is_told() -> None:
+    early = calendar.sessions(FIRST, LAST)[8]
+    with pytest.raises(StockAssetsError, match="less than 10 sessions of history since 2011-06-01"):
+        BUNDLES["lstm"].forecast(up_to(early), [early])
+    with pytest.raises(StockAssetsError, match="less than 10 sessions"):
+        BUNDLES["lstm"].forecast(sample_bars(), [date(2010, 6, 1)])
+
+
+def test_features_are_what_the_recipe_says() -> None:
+    made = BUNDLES["lstm"]
+    assert made.recipe.features == TRAINED.panel.features
+    assert made.recipe.basis == FEATURES.basis
