@@ -11,9 +11,19 @@ from stock_assets.assets.training import candidate_model, tuned_params
 
 RETRAINING_TAG = "stock_assets/retraining"
 
+daily_assets = [raw_prices, predictions, performance_log]
+retraining_assets = [
+    processed_features,
+    scalers,
+    scaled_features,
+    tuned_params,
+    candidate_model,
+    promotion,
+]
+
 daily_job = dg.define_asset_job(
     "daily",
-    selection=[raw_prices, predictions, performance_log],
+    selection=daily_assets,
     description="Fetch the session's prices, forecast the next one, score what came due.",
     executor_def=dg.in_process_executor,
     tags={"stock_assets/job": "daily"},
@@ -21,14 +31,7 @@ daily_job = dg.define_asset_job(
 
 retraining_job = dg.define_asset_job(
     "retraining",
-    selection=[
-        processed_features,
-        scalers,
-        scaled_features,
-        tuned_params,
-        candidate_model,
-        promotion,
-    ],
+    selection=retraining_assets,
     description=(
         "A new dataset, its scalers, tuned hyperparameters, candidate and promotion decision. In "
         "one process unless the launch configuration chooses `multiprocess`."

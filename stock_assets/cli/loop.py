@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from stock_assets.automation.jobs import daily_assets
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.running import run_dataset, run_session, run_sessions
 from stock_assets.errors import StockAssetsError
@@ -17,7 +18,7 @@ from stock_assets.partitions import dataset_as_of, datasets, new_dataset_id
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
 from stock_assets.storage.prices import price_coverage
 
-DAILY_ASSETS = ("raw_prices", "predictions", "performance_log")
+DAILY_ASSETS = tuple(asset.key.to_user_string() for asset in daily_assets)
 
 
 def last_stored_session(platform: Platform) -> date:

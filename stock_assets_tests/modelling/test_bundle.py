@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from stock_assets.config import Features
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.dataset import scaled_values
+from stock_assets.features.dataset import FeatureSet, scaled_values
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.modelling.bundle import FORECAST_COLUMNS, Bundle, Recipe
@@ -35,8 +37,26 @@ from stock_assets_tests.modelling.bundles import (
 
 ARCHITECTURES = ("lstm", "lstm_attention", "lstm_cross_attention")
 DAYS = calendar.sessions(AS_OF, LAST)
-BUNDLES = {name: bundle(name) for name in ARCHITECTURES}
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Spare small networks the cost of sharing their work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def example(architecture: str) -> Bundle:
+    return bundle(architecture)
+
+
+@cache
+def trained() -> FeatureSet:
+    return dataset()[0]
 
 
 def up_to(day: date, bars: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -50,7 +70,7 @@ def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
 
 @each_architecture
 def test_a_bundle_comes_back_from_disk_to_the_bit(architecture: str, tmp_path: Path) -> None:
-    made = BUNDLES[architecture]
+    made = example(architecture)
     made.save(tmp_path / "bundle")
     back = Bundle.load(tmp_path / "bundle")
     assert back.digest() == made.digest()
@@ -60,7 +80,7 @@ def test_a_bundle_comes_back_from_disk_to_the_bit(architecture: str, tmp_path: P
 
 
 def test_a_bundle_is_numbers_and_text_and_nothing_executable(tmp_path: Path) -> None:
-    BUNDLES["lstm"].save(tmp_path)
+    example("lstm").save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bundle.json",
         "network.safetensors",
@@ -74,7 +94,7 @@ def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
 
 
 def test_the_digest_tells_models_apart() -> None:
-    made = BUNDLES["lstm"]
+    made = example("lstm")
     other = Bundle(replace(made.recipe, interval_width=0.8), made.network)
     digests = {made.digest(), other.digest(), bundle(seed=2).digest()}
     assert len(digests) == 3
@@ -82,7 +102,7 @@ def test_the_digest_tells_models_apart() -> None:
 
 
 def test_a_forecast_has_its_columns_and_the_next_session() -> None:
-    frame = BUNDLES["lstm"].forecast(sample_bars(), DAYS)
+    frame = example("lstm").forecast(sample_bars(), DAYS)
     assert tuple(frame.columns) == FORECAST_COLUMNS
     assert len(frame) == 5 * len(DAYS)
     following = [calendar.next_session(day.date()) for day in frame["as_of_session"]]
@@ -92,7 +112,7 @@ def test_a_forecast_has_its_columns_and_the_next_session() -> None:
     np.testing.assert_allclose(
         frame["predicted_price"], frame["last_close"] * np.exp(frame["predicted_return"])
     )
-    assert frame["predicted_return"].abs().gt(1e-5).all()
+    assert frame["predicted_return"].abs().median() > 1e-4
 
 
 @each_architecture
@@ -100,7 +120,7 @@ def test_a_forecast_has_its_columns_and_the_next_session() -> None:
 def test_any_range_forecasts_the_same_bits_as_one_session_at_a_time(
     architecture: str, count: int
 ) -> None:
-    made, whole = BUNDLES[architecture], BUNDLES[architecture].forecast(sample_bars(), DAYS)
+    made, whole = example(architecture), example(architecture).forecast(sample_bars(), DAYS)
     for start in (0, 3, len(DAYS) - count):
         days = DAYS[start : start + count]
         assert same_frame(made.forecast(up_to(days[-1]), days), as_of(whole, *days))
@@ -108,7 +128,7 @@ def test_any_range_forecasts_the_same_bits_as_one_session_at_a_time(
 
 @each_architecture
 def test_a_forecast_equals_the_one_made_when_no_later_bar_existed(architecture: str) -> None:
-    made = BUNDLES[architecture]
+    made = example(architecture)
     whole = made.forecast(sample_bars(), DAYS)
     for day in DAYS:
         assert same_frame(made.forecast(up_to(day), [day]), as_of(whole, day))
@@ -116,7 +136,7 @@ def test_a_forecast_equals_the_one_made_when_no_later_bar_existed(architecture: 
 
 @each_architecture
 def test_chosen_sessions_are_forecast_like_all_of_them(architecture: str) -> None:
-    made = BUNDLES[architecture]
+    made = example(architecture)
     whole, chosen = made.forecast(sample_bars(), DAYS), DAYS[2::9]
     assert same_frame(made.forecast(sample_bars(), chosen), as_of(whole, *chosen))
 
@@ -151,7 +171,7 @@ def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame
 def test_whatever_happens_later_changes_no_forecast(
     known: int, seed: int, split: bool, newcomer: bool, architecture: str
 ) -> None:
-    made, days = BUNDLES[architecture], DAYS[: known + 1]
+    made, days = example(architecture), DAYS[: known + 1]
     before = made.forecast(sample_bars(), days)
     changed = perturbed(days[-1], seed, split, newcomer)
     assert same_frame(made.forecast(changed, days), before)
@@ -160,25 +180,22 @@ def test_whatever_happens_later_changes_no_forecast(
 
 def test_whatever_happens_later_changes_no_trained_number() -> None:
     changed = bundle(bars=perturbed(AS_OF, 1, split=True, newcomer=True))
-    assert changed.digest() == BUNDLES["lstm"].digest()
-
-
-TRAINED, _ = dataset()
+    assert changed.digest() == example("lstm").digest()
 
 
 @settings(max_examples=15)
-@given(st.integers(0, len(TRAINED.panel.sessions) - 1), st.booleans())
-def test_serving_builds_the_panel_of_training(position: int, later_bars: bool) -> None:
-    day = TRAINED.panel.sessions[position].date()
+@given(st.sampled_from(calendar.sessions(FIRST, AS_OF)), st.booleans())
+def test_serving_builds_the_panel_of_training(day: date, later_bars: bool) -> None:
+    training = trained().panel
     bars = sample_bars() if later_bars else up_to(day)
-    served = BUNDLES["lstm"].panel(bars, day)
-    stop = position + 1
-    assert served.tickers == TRAINED.panel.tickers
-    assert served.features == TRAINED.panel.features
-    assert served.sessions.equals(TRAINED.panel.sessions[:stop])
-    assert same_bits(served.values, TRAINED.panel.values[:stop])
-    assert same_bits(served.close, TRAINED.panel.close[:stop])
-    assert np.array_equal(served.valid, TRAINED.panel.valid[:stop])
+    served = example("lstm").panel(bars, day)
+    stop = training.sessions.get_loc(pd.Timestamp(day)) + 1
+    assert served.tickers == training.tickers
+    assert served.features == training.features
+    assert served.sessions.equals(training.sessions[:stop])
+    assert same_bits(served.values, training.values[:stop])
+    assert same_bits(served.close, training.close[:stop])
+    assert np.array_equal(served.valid, training.valid[:stop])
 
 
 @pytest.mark.parametrize("basis", ["raw", "split_adjusted", "adjusted"])
@@ -199,8 +216,8 @@ def test_serving_builds_the_panel_of_training_across_splits_and_dividends(basis:
 
 @each_architecture
 def test_forecasts_are_what_the_network_says_about_the_panel(architecture: str) -> None:
-    made = BUNDLES[architecture]
-    recipe, panel = made.recipe, TRAINED.panel
+    made = example(architecture)
+    recipe, panel = made.recipe, trained().panel
     values = scaled_values(panel.values, panel.valid, recipe.feature_scaler)
     ends = np.arange(len(panel.sessions) - 20, len(panel.sessions))
     scaled = forecast_scaled(
@@ -220,8 +237,8 @@ def test_prices_are_in_the_shares_of_the_as_of_session() -> None:
     bars.loc[after, ["open", "high", "low", "close", "dividends"]] /= 7
     bars.loc[after, "volume"] *= 7
     bars.loc[after & (bars["session"] == pd.Timestamp(day)), "stock_splits"] = 7.0
-    plain = BUNDLES["lstm"].forecast(sample_bars(), DAYS)
-    split = BUNDLES["lstm"].forecast(bars, DAYS)
+    plain = example("lstm").forecast(sample_bars(), DAYS)
+    split = example("lstm").forecast(bars, DAYS)
     ours = (plain["ticker"] == "AAPL") & (plain["as_of_session"] >= pd.Timestamp(day))
     for name in ("last_close", "predicted_price", "lower_price", "upper_price"):
         np.testing.assert_allclose(split[name][ours], plain[name][ours] / 7, rtol=1e-5)
@@ -245,33 +262,33 @@ def test_a_level_as_target_gives_prices_of_the_day() -> None:
 def test_a_ticker_without_enough_bars_has_no_forecast_and_the_others_go_on() -> None:
     listed = date(2012, 5, 18)
     days = calendar.sessions(listed, date(2012, 10, 26))
-    frame = BUNDLES["lstm"].forecast(sample_bars(), days)
+    frame = example("lstm").forecast(sample_bars(), days)
     assert frame["ticker"].value_counts().drop("FB").eq(len(days)).all()
     first = frame.loc[frame["ticker"] == "FB", "as_of_session"].min().date()
     warm_up = 20
     assert first > calendar.next_session(listed, warm_up)
     bars = sample_bars()
     gone = bars[(bars["ticker"] != "IBM") | (bars["session"] != pd.Timestamp(DAYS[-1]))]
-    newest = BUNDLES["lstm"].forecast(gone.reset_index(drop=True), [DAYS[-1]])
+    newest = example("lstm").forecast(gone.reset_index(drop=True), [DAYS[-1]])
     assert newest["ticker"].tolist() == ["AAPL", "FB", "GOOG", "MSFT"]
 
 
 def test_a_ticker_that_was_not_trained_on_is_left_out() -> None:
     bars = sample_bars()
     more = tidy(pd.concat([bars, bars[bars["ticker"] == "IBM"].assign(ticker="HAL")]))
-    made = BUNDLES["lstm"]
+    made = example("lstm")
     assert same_frame(made.forecast(more, DAYS[:3]), made.forecast(bars, DAYS[:3]))
 
 
 def test_a_session_without_a_window_of_history_is_told() -> None:
     early = calendar.sessions(FIRST, LAST)[8]
     with pytest.raises(StockAssetsError, match="less than 10 sessions of history since 2011-06-01"):
-        BUNDLES["lstm"].forecast(up_to(early), [early])
+        example("lstm").forecast(up_to(early), [early])
     with pytest.raises(StockAssetsError, match="less than 10 sessions"):
-        BUNDLES["lstm"].forecast(sample_bars(), [date(2010, 6, 1)])
+        example("lstm").forecast(sample_bars(), [date(2010, 6, 1)])
 
 
 def test_features_are_what_the_recipe_says() -> None:
-    made = BUNDLES["lstm"]
-    assert made.recipe.features == TRAINED.panel.features
+    made = example("lstm")
+    assert made.recipe.features == trained().panel.features
     assert made.recipe.basis == FEATURES.basis
