@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+_BUNDLE = "bundle"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Registry:
         from mlflow.types import ParamSchema, ParamSpec
 
         client, as_of = self.client(), bundle.recipe.as_of
-        bundle.save(folder)
+        laid_out = folder / _BUNDLE
+        bundle.save(laid_out)
         package = Path(__file__).parent
         forecasts = bundle.forecast(example, [as_of]).astype({"horizon": float})
         signature = mlflow.models.infer_signature(example, forecasts)
@@ -109,7 +111,7 @@ class Registry:
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(package / "modelling" / "pyfunc_model.py"),
-                artifacts={"bundle": str(folder)},
+                artifacts={_BUNDLE: str(laid_out)},
                 code_paths=[str(package)],
                 pip_requirements=_requirements(),
                 signature=signature,
@@ -211,7 +213,7 @@ class Registry:
 
         self.client()
         folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")
-        return Bundle.load(Path(folder) / "artifacts" / "bundle")
+        return Bundle.load(Path(folder) / "artifacts" / _BUNDLE)
 
 
 def champion_as_of(

@@ -91,7 +91,9 @@ def platform(project: Path) -> Iterator[Platform]:
     """The suite's installation: database running, schema migrated, environment set."""
     from stock_assets.cli.platform import open_platform
 
-    yield open_platform()
+    opened = open_platform()
+    assert opened.engine  # connected before a test names another database
+    yield opened
 
 
 FIRST_INGESTED = date(2010, 1, 4)
@@ -116,13 +118,7 @@ class Loop:
     forecasts: dg.ExecuteInProcessResult
     scores: dg.ExecuteInProcessResult
     replayed: tuple[date, ...]
-
-    @property
-    def store(self) -> Store:
-        """Stores of the installation."""
-        from stock_assets.resources import Store
-
-        return Store()
+    store: Store
 
 
 @pytest.fixture(scope="session")
@@ -132,15 +128,18 @@ def loop(platform: Platform) -> Loop:
 
     from stock_assets.cli.running import run_dataset, run_sessions
     from stock_assets.market import calendar
+    from stock_assets.resources import Store
 
-    console = Console(quiet=True)
+    console, store = Console(quiet=True), Store()
+    assert store.engine
+    assert store.arrays
     ingested = calendar.sessions(FIRST_INGESTED, LAST_INGESTED)
     replayed = calendar.sessions(*REPLAYED)
     ingest = run_sessions(platform, console, ["raw_prices"], ingested)
     run_dataset(platform, console, DATASET)
     forecasts = run_sessions(platform, console, ["predictions"], replayed)
     scores = run_sessions(platform, console, ["performance_log"], replayed[1:])
-    return Loop(platform, ingest, forecasts, scores, tuple(replayed))
+    return Loop(platform, ingest, forecasts, scores, tuple(replayed), store)
 
 
 @pytest.fixture(scope="session")

@@ -64,8 +64,8 @@ def processed_features(
     built = build_feature_set(
         bars, params.features, params.dataset, params.prices.first_session, as_of
     )
-    changed = changed_by_the_future(built, bars, params.features, HELD_BACK_SESSIONS)
-    record = _stored(context.partition_key, as_of, built, bars, params, store)
+    changed = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
+    record = _stored(context.partition_key, as_of, built, params, store)
     save_panel(store.engine, record)
     panel = built.panel
     leaking = [name for name, leaks in zip(panel.features, changed, strict=True) if leaks]
@@ -84,7 +84,7 @@ def processed_features(
 
 
 def _stored(
-    dataset_id: str, as_of: date, built: "FeatureSet", bars: Any, params: Params, store: Store
+    dataset_id: str, as_of: date, built: "FeatureSet", params: Params, store: Store
 ) -> "PanelRecord":
     """Write the arrays of a panel and describe them."""
     from stock_assets.features.panel import to_frame
@@ -105,7 +105,7 @@ def _stored(
         as_of_session=as_of,
         first_session=panel.sessions[0].date(),
         last_session=panel.sessions[-1].date(),
-        bars=len(bars),
+        bars=len(built.bars),
         tickers=list(panel.tickers),
         features=list(panel.features),
         basis=params.features.basis,
@@ -115,7 +115,7 @@ def _stored(
         },
         target=params.dataset.target,
         params=params.model_dump(mode="json"),
-        bars_digest=content_digest(bars),
+        bars_digest=content_digest(built.bars),
         digest=stored.digest,
         location=stored.location,
         frame_location=frame.location,

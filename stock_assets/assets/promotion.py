@@ -54,7 +54,9 @@ def promotion(
     # A model as of an earlier time than production's may win in its own time, and then forecasts
     # the sessions of that time; the alias stays where it is.
     standing = production.version if production else None
-    if decided.promoted and standing == decided.production_version:
+    # Killed between moving the alias and saying so, the candidate stands but has no event yet.
+    due = decided.promoted and standing in (decided.production_version, candidate.version)
+    if due and not _was_in_production(context.instance, registry.model_name, candidate.version):
         registry.promote(candidate.version)
         context.log_event(_production_event(registry.model_name, candidate, decided))
     return dg.MaterializeResult(
@@ -111,6 +113,18 @@ def _decide(
         mlflow_run_id=candidate.mlflow_run_id,
         dagster_run_id=context.run.run_id,
     )
+
+
+def _was_in_production(instance: dg.DagsterInstance, model_name: str, version: int) -> bool:
+    """Whether a version carried the alias before: whoever moved it on since meant it."""
+    history = instance.fetch_materializations(production_model.key, limit=1000).records
+    materialized = [record.asset_materialization for record in history]
+    carried = [
+        (event.metadata["model"].value, event.metadata["model_version"].value)
+        for event in materialized
+        if event is not None
+    ]
+    return (model_name, version) in carried
 
 
 def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:

@@ -57,15 +57,14 @@ def _ingest(platform: Platform, console: Console) -> None:
 
 def _train(platform: Platform, console: Console) -> None:
     console.print(f"[bold]2. Model[/bold] as of {AS_OF}")
-    if any(decided.as_of_session == AS_OF for decided in promotions(platform.engine)):
-        console.print("  already trained and decided on")
-        return
     begun = [
         dataset_id
         for dataset_id in platform.instance.get_dynamic_partitions(str(datasets.name))
         if dataset_id.startswith(f"{AS_OF:%Y%m%d}_")
     ]
-    if begun:
+    if any(dataset_id in _materialized(platform, "promotion") for dataset_id in begun):
+        console.print("  already trained and decided on")
+    elif begun:
         retrain_dataset(platform, console, begun[-1])
     else:
         retrain_as_of(platform, console, AS_OF)
@@ -82,10 +81,14 @@ def _replay(platform: Platform, console: Console) -> None:
 
 
 def _not_materialized(platform: Platform, asset: str, sessions: list[date]) -> set[date]:
+    return set(sessions) - {key_session(key) for key in _materialized(platform, asset)}
+
+
+def _materialized(platform: Platform, asset: str) -> set[str]:
+    """Partitions whose materialization is on record, which is the last thing that a step does."""
     import dagster as dg
 
-    made = platform.instance.get_materialized_partitions(dg.AssetKey(asset))
-    return set(sessions) - {key_session(key) for key in made}
+    return platform.instance.get_materialized_partitions(dg.AssetKey(asset))
 
 
 def _summarise(platform: Platform, console: Console) -> None:

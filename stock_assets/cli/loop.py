@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 from rich.console import Console
@@ -113,7 +114,8 @@ def backfill_assets(
 
 
 def _require_partition(platform: Platform, session: date) -> None:
-    first, today = platform.params.prices.first_session, datetime.now(UTC).date()
+    first = platform.params.prices.first_session
+    today = datetime.now(ZoneInfo(calendar.TIMEZONE)).date()
     if session < first:
         raise StockAssetsError(
             f"{session} lies before the first trading-day partition, {first}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from datetime import date
 from typing import Annotated
 
+import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -46,8 +48,12 @@ def options(
 
 @app.command()
 def up(
-    dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    dagster_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the Dagster UI.")
+    ] = 3000,
+    mlflow_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")
+    ] = 5000,
 ) -> None:
     """Run everything in the foreground: database, Dagster UI and daemon, MLflow UI."""
     from stock_assets.cli.supervise import run_services
@@ -191,15 +197,31 @@ def upgrade() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors meant for people take one line and status 1."""
+    """Run the command line; an error meant for people takes one line.
+
+    The status is 1 when something is wrong, 2 when the command was written wrongly.
+    """
+    # Without this SIGTERM would leave the embedded database running.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        help_command = f"{error.ctx.command_path if error.ctx else 'stock-assets'} --help"
+        _complain(StockAssetsError(error.format_message(), f"See {help_command}"))
+        sys.exit(error.exit_code)
     except StockAssetsError as error:
-        if _shown["traceback"]:
-            complaints.print_exception()
-            complaints.print(getattr(error, "details", ""), markup=False)
-        complaints.print(f"[red]error:[/red] {escape(str(error))}")
+        _complain(error)
         sys.exit(1)
+
+
+def _complain(error: StockAssetsError) -> None:
+    if _shown["traceback"]:
+        complaints.print_exception()
+        complaints.print(getattr(error, "details", ""), markup=False)
+    complaints.print(f"[red]error:[/red] {escape(str(error))}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dagster import DagsterEventType as Event
 from rich.console import Console
 from tqdm import tqdm
 
+from stock_assets.cli.abandoned import end_abandoned_runs, process_tag
 from stock_assets.cli.platform import Platform
 from stock_assets.errors import StockAssetsError
 from stock_assets.partitions import session_key
@@ -60,6 +61,7 @@ def _run(
 ) -> dg.ExecuteInProcessResult:
     from stock_assets.definitions import defs
 
+    end_abandoned_runs(platform)
     job = defs.resolve_job_def(job_name)
     run_id = str(uuid.uuid4())
     with _Progress(console, partitions) as progress:
@@ -69,7 +71,7 @@ def _run(
             instance=platform.instance,
             run_id=run_id,
             partition_key=partition_key,
-            tags=tags,
+            tags=process_tag() | (tags or {}),
             asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
             raise_on_error=False,
         )
@@ -112,7 +114,14 @@ class _Progress:
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
-    """Tell what failed, in the words of the first step that did."""
+    """Tell what failed, in the words of the first check or step that did."""
+    in_the_ui = f"See run {result.run_id} in the Dagster UI: stock-assets up"
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            problem = (
+                f"{check.asset_key.to_user_string()}: {check.check_name} failed: {_seen(check)}"
+            )
+            return RunFailedError(problem, in_the_ui, result.run_id, "")
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
         while error is not None and error.cause is not None:
@@ -125,16 +134,25 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
             return RunFailedError(problem, remedy, result.run_id, error.to_string())
         return RunFailedError(
             f"{event.step_key} failed: {error.message.strip().splitlines()[0]}",
-            f"See run {result.run_id} in the Dagster UI (stock-assets up), or add --traceback",
+            f"{in_the_ui}; or see where: stock-assets --traceback …",
             result.run_id,
             error.to_string(),
         )
     return RunFailedError(
         f"run {result.run_id} failed before its first step",
-        "See the run in the Dagster UI: stock-assets up",
+        in_the_ui,
         result.run_id,
         "",
     )
+
+
+def _seen(check: dg.AssetCheckEvaluation) -> str:
+    """What a failed check says, with the first of the offending rows if it shows any."""
+    rows = check.metadata.get("rows")
+    if not isinstance(rows, dg.TableMetadataValue) or not rows.records:
+        return str(check.description)
+    first = ", ".join(f"{name} {value}" for name, value in rows.records[0].data.items())
+    return f"{check.description}; the first: {first}"
 
 
 class RunFailedError(StockAssetsError):

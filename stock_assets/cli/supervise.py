@@ -17,6 +17,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from stock_assets.cli.abandoned import end_abandoned_runs
 from stock_assets.cli.platform import Platform, open_platform, require_free_port
 from stock_assets.errors import StockAssetsError
 
@@ -41,11 +42,17 @@ def run_services(console: Console, dagster_port: int, mlflow_port: int) -> None:
     Raises
     ------
     StockAssetsError
-        A port is in use, or a service ended by itself; everything is stopped first.
+        A port is in use or named twice, or a service ended by itself; everything is stopped first.
     """
+    if dagster_port == mlflow_port:
+        raise StockAssetsError(
+            f"both UIs are to use port {dagster_port}",
+            "Choose another with --dagster-port or --mlflow-port",
+        )
     require_free_port(HOST, dagster_port, "--dagster-port")
     require_free_port(HOST, mlflow_port, "--mlflow-port")
     platform = open_platform()
+    end_abandoned_runs(platform)
     services = _services(platform, dagster_port, mlflow_port)
     with _interrupts() as interrupted, _running(services, platform) as processes:
         _wait_until_ready(services, processes, interrupted)

@@ -35,11 +35,14 @@ class FeatureSet:
         Row t is the label of the window that ends at t.
     anchors : dict of str to Anchor
         Per ticker, the adjustment factors at the as-of session.
+    bars : DataFrame
+        The bars it was built from, as traded.
     """
 
     panel: Panel
     target: NDArray[np.float64]
     anchors: dict[str, Anchor]
+    bars: pd.DataFrame
 
 
 def build_feature_set(
@@ -83,18 +86,20 @@ def build_feature_set(
         seen["session"].min().date(),
         as_of,
     )
-    return FeatureSet(panel, targets(panel.close, dataset.target, HORIZON), factors)
+    return FeatureSet(panel, targets(panel.close, dataset.target, HORIZON), factors, seen)
 
 
 def changed_by_the_future(
-    built: FeatureSet, bars: pd.DataFrame, features: Features, held_back: int
+    built: FeatureSet, features: Features, held_back: int
 ) -> NDArray[np.bool_]:
     """Build the panel again without its newest sessions and compare, bit for bit.
 
     Parameters
     ----------
     built : FeatureSet
-        The panel to examine, made from the same bars and parameters.
+        The panel to examine.
+    features : Features
+        The parameters it was built with.
     held_back : int
         How many of the newest sessions to hide; all but the first if there are not so many.
 
@@ -105,7 +110,7 @@ def changed_by_the_future(
     """
     sessions = built.panel.sessions
     start, end = sessions[0], sessions[-1 - min(held_back, len(sessions) - 1)]
-    seen = bars[bars["session"].between(start, end)].reset_index(drop=True)
+    seen = built.bars[built.bars["session"] <= end].reset_index(drop=True)
     again = build_panel(
         rebase(seen, features.basis, built.anchors),
         built.panel.tickers,

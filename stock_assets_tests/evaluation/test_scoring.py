@@ -137,8 +137,9 @@ def test_what_has_no_close_yet_is_left_out() -> None:
 
 def test_no_forecast_gives_no_row_but_every_column() -> None:
     traded = bars([100.0, 101.0, 103.0])
-    none, some = score_due(forecast(1, 1.0, 1.0).iloc[:0], traded), score_due(
-        forecast(1, 101.0, 104.0), traded
+    none, some = (
+        score_due(forecast(1, 1.0, 1.0).iloc[:0], traded),
+        score_due(forecast(1, 101.0, 104.0), traded),
     )
     assert none.empty
     assert list(none.columns) == list(some.columns)

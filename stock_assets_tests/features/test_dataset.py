@@ -182,7 +182,7 @@ def test_splits_and_dividends_leave_no_jump_in_adjusted_features() -> None:
 
 def test_no_declared_feature_looks_ahead() -> None:
     made = built()
-    changed = changed_by_the_future(made, BARS, EVERY_GROUP, 20)
+    changed = changed_by_the_future(made, EVERY_GROUP, 20)
     assert changed.shape == (len(made.panel.features),)
     assert not changed.any()
 
@@ -192,7 +192,7 @@ def test_a_feature_that_looks_ahead_is_found() -> None:
     leaking = made.panel.values.copy()
     leaking[:-1, :, 3] = made.panel.values[1:, :, 3]
     guilty = replace(made, panel=replace(made.panel, values=leaking))
-    changed = changed_by_the_future(guilty, BARS, EVERY_GROUP, 20)
+    changed = changed_by_the_future(guilty, EVERY_GROUP, 20)
     assert np.flatnonzero(changed).tolist() == [3]
 
 
@@ -200,7 +200,7 @@ def test_a_feature_that_looks_ahead_is_found() -> None:
 def test_a_short_panel_can_be_examined(rows: int) -> None:
     as_of = session_dates(rows)[-1].date()
     made = built(as_of=as_of)
-    assert not changed_by_the_future(made, BARS, EVERY_GROUP, 20).any()
+    assert not changed_by_the_future(made, EVERY_GROUP, 20).any()
 
 
 def arrays(made: FeatureSet) -> dict[str, np.ndarray]:
@@ -267,9 +267,7 @@ def test_what_is_not_valid_is_scaled_to_nothing() -> None:
     }
     assert not scaled["values"][~made.panel.valid].any()
     assert np.isfinite(scaled["values"]).all()
-    assert same_bits(
-        scaled["values"], scaled_values(made.panel.values, made.panel.valid, features)
-    )
+    assert same_bits(scaled["values"], scaled_values(made.panel.values, made.panel.valid, features))
     np.testing.assert_array_equal(np.isnan(scaled["target"]), np.isnan(made.target))
     back = target.inverse(scaled["target"][..., None])[..., 0]
     np.testing.assert_allclose(back, made.target, rtol=1e-6)

@@ -65,7 +65,11 @@ def test_nothing_after_the_validation_stretch_is_read() -> None:
     before = train(data)
     stop = int(data.validation[-1])
     shorter = TrainingData(
-        data.values.clone(), data.valid, data.target.clone(), WINDOW, data.train,
+        data.values.clone(),
+        data.valid,
+        data.target.clone(),
+        WINDOW,
+        data.train,
         data.validation[:-5],
     )
     clean = train(shorter)

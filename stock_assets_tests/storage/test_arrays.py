@@ -118,7 +118,7 @@ def test_a_write_that_is_cut_short_shows_nothing_under_the_name(
 
 
 def test_content_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="object|dtype"):
+    with pytest.raises(Exception, match=r"object|dtype"):
         ArrayStore(str(tmp_path)).write_tensors({"values": np.array([object()])})
     assert not files_under(tmp_path)
 

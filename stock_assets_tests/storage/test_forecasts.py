@@ -127,9 +127,7 @@ def test_scores_come_back_to_the_bit_and_once(engine: Engine) -> None:
     )
     back = read_performance(engine, due[0], due[-1])
     shared = [name for name in rows.columns if name in back.columns and name != "dagster_run_id"]
-    pd.testing.assert_frame_equal(
-        back[shared], rows[shared], check_exact=True, check_dtype=False
-    )
+    pd.testing.assert_frame_equal(back[shared], rows[shared], check_exact=True, check_dtype=False)
     assert {"actual", "persistence", "direction_hit", "covered"} <= set(shared)
 
 

@@ -152,7 +152,9 @@ def test_spans_in_any_order_and_overlap_give_the_same_bars(
         connection.execute(text("TRUNCATE raw_stock_data"))
     whole = bars()
     parts = [
-        whole[whole["session"].between(pd.Timestamp(DAYS[min(span)]), pd.Timestamp(DAYS[max(span)]))]
+        whole[
+            whole["session"].between(pd.Timestamp(DAYS[min(span)]), pd.Timestamp(DAYS[max(span)]))
+        ]
         for span in spans
     ]
     for part in data.draw(st.permutations([*parts, whole])):

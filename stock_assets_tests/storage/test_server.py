@@ -99,7 +99,7 @@ def test_a_server_that_does_not_answer_is_told_in_one_line_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(EXTERNAL_VARIABLE, "postgresql://me:secret@127.0.0.1:1/stock_assets")
-    with pytest.raises(StockAssetsError, match="no database at .*refused") as caught:
+    with pytest.raises(StockAssetsError, match=r"no database at .*refused") as caught:
         server.start(locations(tmp_path))
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -36,7 +36,7 @@ class YahooSource:
     """Daily bars from Yahoo, one request per ticker.
 
     Yahoo divides its prices by every split up to the moment of the request. Each request therefore
-    runs from ``first`` to the present, so that all those splits are in the answer and can be
+    runs to the present, so that all those splits are in the answer and can be
     undone, and is cut to the range afterwards. A session that has not closed has no bar.
 
     Parameters
@@ -57,9 +57,9 @@ class YahooSource:
     def fetch(self, tickers: Sequence[str], first: date, last: date) -> Fetch:
         """Get bars as traded; see ``PriceSource.fetch``.
 
-        An answer without any bar is a failure; a closed session that Yahoo shows without prices is
-        a missing bar. A caller that has stored some sessions before
-        ``first`` asks for a few of them again, so that "nothing new" and "no answer" differ.
+        A few sessions before ``first`` are asked for as well, so that a sound answer always holds
+        some bar and one without any is a failure. A closed session that Yahoo shows without prices
+        is a missing bar.
         """
         from curl_cffi.requests.exceptions import RequestException
         from yfinance.data import YfData
@@ -68,26 +68,27 @@ class YahooSource:
         # yfinance remembers answers, failed and cut ones too, for the life of the process.
         YfData.cache_get.cache_clear()
         end = min(last, last_closed_session(self._now()))
+        start = calendar.previous_session(first, self._settings.overlap_sessions)
         histories: list[pd.DataFrame] = []
         failures: dict[str, str] = {}
         for position, ticker in enumerate(tqdm(tickers, "Yahoo", disable=None, leave=False)):
             if position:
                 time.sleep(self._settings.pause_seconds)
             try:
-                histories.append(self._history(ticker, first))
+                histories.append(self._history(ticker, start))
             except (YFException, RequestException, json.JSONDecodeError) as error:
                 failures[ticker] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         bars = tidy(pd.concat([empty_bars(), *histories]))
         wanted = bars["session"].between(pd.Timestamp(first), pd.Timestamp(end))
         return Fetch(bars[wanted].reset_index(drop=True), failures)
 
-    def _history(self, ticker: str, first: date) -> pd.DataFrame:
-        """Get one ticker's bars as traded, from ``first`` to the present."""
+    def _history(self, ticker: str, start: date) -> pd.DataFrame:
+        """Get one ticker's bars as traded, from ``start`` to the present."""
         history = (
             _yfinance()
             .Ticker(ticker)
             .history(
-                start=first.isoformat(),
+                start=start.isoformat(),
                 interval="1d",
                 auto_adjust=False,
                 actions=True,

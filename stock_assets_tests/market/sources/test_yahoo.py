@@ -124,9 +124,14 @@ def test_a_failure_is_not_remembered(source, yahoo):
     assert source.fetch(*asked).failures == {}
 
 
-@pytest.mark.parametrize("first", [date(2013, 3, 2), date(2013, 3, 4)])
-def test_an_answer_without_bars_is_a_failure(source, first):
-    fetch = source.fetch(["IBM"], first, date(2013, 3, 8))
+def test_nothing_new_is_no_failure(source):
+    fetch = source.fetch(["IBM"], date(2013, 3, 4), date(2013, 3, 8))
+    assert fetch.failures == {}
+    assert fetch.bars.empty
+
+
+def test_an_answer_without_any_bar_is_a_failure(source):
+    fetch = source.fetch(["IBM"], date(2013, 3, 11), date(2013, 3, 15))
     assert list(fetch.failures) == ["IBM"]
     assert fetch.bars.empty
 

@@ -1,0 +1,206 @@
+"""Forecasts: by a model of their time, sound or not stored, the same however they are asked for."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from sqlalchemy import text
+
+from stock_assets.assets.forecast import predictions
+from stock_assets.cli.running import RunFailedError, run_session
+from stock_assets.config import Tracking, find_locations
+from stock_assets.market import calendar
+from stock_assets.modelling.bundle import FORECAST_COLUMNS, Bundle
+from stock_assets.registry import Registry
+from stock_assets.resources import Store
+from stock_assets.storage.forecasts import predictions_as_of
+from stock_assets.storage.prices import read_bars, store_bars
+from stock_assets_tests.assets.running import (
+    by_partition,
+    checks,
+    data_version,
+    failure,
+    materialize,
+    metadata,
+    params,
+)
+from stock_assets_tests.conftest import DATASET, FIRST_INGESTED, Loop
+from stock_assets_tests.modelling.bundles import bundle, same_frame, sample_bars
+
+BEFORE = date(2012, 12, 28)
+
+
+@pytest.fixture
+def registry(loop: Loop) -> Registry:
+    return Registry(loop.platform.params.tracking)
+
+
+def forecasts(loop: Loop, *days: date) -> pd.DataFrame:
+    return predictions_as_of(loop.platform.engine, days or loop.replayed)
+
+
+def count(loop: Loop) -> int:
+    with loop.platform.engine.connect() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM predictions")))
+
+
+def test_every_session_of_the_range_has_its_forecasts(loop: Loop) -> None:
+    told = by_partition(loop.forecasts, "predictions")
+    assert {key: values["dagster/row_count"] for key, values in told.items()} == {
+        day.isoformat(): 5 for day in loop.replayed
+    }
+    assert checks(loop.forecasts) == {"forecasts_are_sound": True}
+    stored = forecasts(loop)
+    assert len(stored) == 5 * len(loop.replayed)
+    assert set(stored["dataset_run_id"]) == {DATASET}
+    assert stored["target_session"].min() == pd.Timestamp("2013-01-02")
+    assert stored["target_session"].max() == pd.Timestamp("2013-02-01")
+
+
+def test_a_replay_gives_the_bits_of_each_day_by_itself(loop: Loop, registry: Registry) -> None:
+    model, stored = registry.load(registry.candidate(DATASET).version), forecasts(loop)
+    for day in loop.replayed[::4]:
+        known = read_bars(loop.platform.engine, FIRST_INGESTED, day)
+        alone = model.forecast(known, [day])
+        kept = stored[stored["as_of_session"] == pd.Timestamp(day)][list(FORECAST_COLUMNS)]
+        assert same_frame(kept.reset_index(drop=True), alone)
+
+
+def test_a_day_again_changes_nothing(loop: Loop) -> None:
+    day, console = loop.replayed[5], Console(quiet=True)
+    before = forecasts(loop)
+    first = run_session(loop.platform, console, ["predictions"], day)
+    again = run_session(loop.platform, console, ["predictions"], day)
+    assert data_version(first, "predictions") == data_version(again, "predictions")
+    pd.testing.assert_frame_equal(forecasts(loop), before, check_exact=True)
+
+
+def test_the_past_is_forecast_by_the_model_of_its_time(
+    loop: Loop, registry: Registry, second_retraining: str
+) -> None:
+    before = forecasts(loop)
+    day = loop.replayed[3]
+    result = run_session(loop.platform, Console(quiet=True), ["predictions"], day)
+    assert metadata(result, "predictions")["dataset_run_ids"] == DATASET
+    pd.testing.assert_frame_equal(forecasts(loop), before, check_exact=True)
+
+
+def test_a_session_before_any_model_is_refused_with_the_command(loop: Loop) -> None:
+    before = count(loop)
+    with pytest.raises(RunFailedError) as caught:
+        run_session(loop.platform, Console(quiet=True), ["predictions"], BEFORE)
+    assert f"stock-assets retrain --as-of {BEFORE}" in str(caught.value)
+    assert "every promoted model has seen sessions after 2012-12-28" in caught.value.problem
+    assert "\n" not in str(caught.value)
+    assert count(loop) == before
+
+
+def test_without_a_model_the_remedy_is_to_train_one(loop: Loop, own_store: Store) -> None:
+    nobody = Registry(Tracking(model_name="Nobody"))
+    store_bars(own_store.engine, sample_bars(), "sample")
+    result = materialize([predictions], "2013-01-04", own_store, params(), nobody)
+    assert not result.success
+    assert "there is no production model to forecast 2013-01-04 with" in failure(result)
+    assert "stock-assets retrain --as-of 2013-01-04" in failure(result)
+
+
+def test_a_session_whose_prices_are_not_stored_is_told(
+    loop: Loop, own_store: Store, registry: Registry
+) -> None:
+    known = sample_bars().query("session <= '2013-02-28'")
+    store_bars(own_store.engine, known, "sample")
+    result = materialize([predictions], "2013-03-01", own_store, params(), registry)
+    assert not result.success
+    assert "no bar is stored for 2013-03-01" in failure(result)
+    command = "stock-assets backfill raw_prices --from 2013-03-01 --to 2013-03-01"
+    assert command in failure(result)
+
+
+def registered(model: Bundle, name: str, folder: Path) -> Registry:
+    """A registry of its own with a model in production."""
+    registry = Registry(Tracking(experiment="forecast", model_name=name))
+    registry.client()
+    registry.ensure_experiment()
+    mlflow.set_experiment("forecast")
+    with mlflow.start_run():
+        registry.promote(registry.register(model, folder / name, sample_bars()).version)
+    return registry
+
+
+def test_unsound_forecasts_are_neither_stored_nor_written(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    sound = bundle()
+    store_bars(own_store.engine, sample_bars(), "sample")
+    good = registered(sound, "Sound", tmp_path)
+    first = materialize([predictions], "2013-01-04", own_store, params(), good)
+    assert first.success, failure(first)
+    files = sorted(find_locations().forecasts_folder.rglob("*.json"))
+    contents = [path.read_text() for path in files]
+
+    weights = sound.network.state_dict()
+    weights["head.1.bias"] = weights["head.1.bias"] * np.nan
+    sound.network.load_state_dict(weights)
+    broken = registered(sound, "Unsound", tmp_path)
+    result = materialize([predictions], "2013-01-07", own_store, params(), broken)
+    assert not result.success
+    assert checks(result) == {"forecasts_are_sound": False}
+    (found,) = result.get_asset_check_evaluations()
+    assert found.metadata["unsound"].value == 5
+    assert {row.data["problem"] for row in found.metadata["rows"].records} == {
+        "a price is not finite and positive"
+    }
+    assert predictions_as_of(own_store.engine, [date(2013, 1, 7)]).empty
+    assert sorted(find_locations().forecasts_folder.rglob("*.json")) == files
+    assert [path.read_text() for path in files] == contents
+
+
+def test_a_ticker_without_a_bar_is_reported_and_the_others_go_on(
+    loop: Loop, own_store: Store, registry: Registry
+) -> None:
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, date(2013, 2, 4))
+    suspended = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp("2013-02-04"))
+    late = bars["ticker"].eq("MSFT") & (bars["session"] < pd.Timestamp("2013-01-25"))
+    store_bars(own_store.engine, bars[~suspended & ~late], "sample")
+    result = materialize([predictions], "2013-02-04", own_store, params(), registry)
+    assert result.success
+    told = metadata(result, "predictions")
+    assert told["not_forecast"] == {"MSFT": 1}
+    assert told["dagster/row_count"] == told["forecasts"] == 3
+    stored = predictions_as_of(own_store.engine, [date(2013, 2, 4)])
+    assert stored["ticker"].tolist() == ["AAPL", "FB", "GOOG"]
+
+
+def test_the_files_hold_what_is_stored(loop: Loop, registry: Registry) -> None:
+    folder = loop.platform.locations.forecasts_folder
+    run = registry.version(registry.candidate(DATASET).version).mlflow_run_id
+    for day in loop.replayed:
+        target = calendar.next_session(day)
+        content = json.loads((folder / "historical" / f"{target}.json").read_text())
+        stored = forecasts(loop, day)
+        assert content == {
+            "date": target.isoformat(),
+            "predictions": dict(zip(stored["ticker"], stored["predicted_price"], strict=True)),
+            "model_mlflow_run_id": run,
+        }
+    newest = max((folder / "historical").iterdir())
+    assert (folder / "latest_predictions.json").read_text() == newest.read_text()
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_the_view_shows_the_newest_session(loop: Loop) -> None:
+    with loop.platform.engine.connect() as connection:
+        shown = connection.execute(
+            text("SELECT ticker, as_of_session FROM latest_predictions ORDER BY ticker")
+        ).all()
+        newest = connection.scalar(text("SELECT max(as_of_session) FROM predictions"))
+    assert [tuple(row) for row in shown] == [
+        (ticker, newest) for ticker in ("AAPL", "FB", "GOOG", "IBM", "MSFT")
+    ]

@@ -1,0 +1,112 @@
+"""The performance log: what came due, once, beside persistence."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from sqlalchemy import text
+
+from stock_assets.assets.performance import performance_log
+from stock_assets.cli.running import run_session, run_sessions
+from stock_assets.evaluation.metrics import summarise
+from stock_assets.evaluation.scoring import score_due
+from stock_assets.market import calendar
+from stock_assets.resources import Store
+from stock_assets.storage.forecasts import (
+    forecasts_due,
+    predictions_as_of,
+    read_performance,
+    save_predictions,
+)
+from stock_assets.storage.prices import read_bars, store_bars
+from stock_assets_tests.assets.running import data_version, materialize, metadata, params
+from stock_assets_tests.conftest import FIRST_INGESTED, Loop
+
+LOG = (
+    "SELECT session, ticker, evaluated_at, dagster_run_id FROM model_performance_log ORDER BY 1, 2"
+)
+
+
+def log(loop: Loop) -> pd.DataFrame:
+    return read_performance(loop.platform.engine, loop.replayed[0], loop.replayed[-1])
+
+
+def written(loop: Loop) -> list[tuple[object, ...]]:
+    with loop.platform.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(LOG))]
+
+
+def test_every_forecast_that_came_due_is_scored(loop: Loop) -> None:
+    scored = log(loop)
+    assert len(scored) == 5 * (len(loop.replayed) - 1)
+    assert scored["session"].dt.date.unique().tolist() == list(loop.replayed[1:])
+    before = [calendar.previous_session(day) for day in scored["session"].dt.date]
+    assert scored["as_of_session"].dt.date.tolist() == before
+    assert scored["evaluated_at"].notna().all()
+
+
+def test_scores_are_those_of_the_stored_forecasts_and_closes(loop: Loop) -> None:
+    bars = read_bars(loop.platform.engine, *[loop.replayed[i] for i in (0, -1)])
+    expected = score_due(forecasts_due(loop.platform.engine, loop.replayed[1:]), bars)
+    scored = log(loop)
+    shared = [name for name in scored.columns if name in expected and name != "dagster_run_id"]
+    pd.testing.assert_frame_equal(
+        scored[shared], expected[shared], check_exact=True, check_dtype=False
+    )
+    closes = bars.merge(scored, on=["ticker", "session"])
+    assert (closes["close"] == closes["actual"]).all()
+    told = {
+        name: value.value
+        for name, value in loop.scores.asset_materializations_for_node("performance_log")[
+            0
+        ].metadata.items()
+    }
+    model = summarise(scored)
+    assert told["mase"] == pytest.approx(model.mase, rel=1e-12)
+    assert told["mape"] == pytest.approx(model.mape, rel=1e-12)
+    assert told["forecasts_scored"] == told["forecasts_due"] == len(scored)
+
+
+def test_scoring_again_changes_nothing(loop: Loop) -> None:
+    before, console = written(loop), Console(quiet=True)
+    days = loop.replayed[1:]
+    again = run_sessions(loop.platform, console, ["performance_log"], days)
+    versions = {
+        event.tags["dagster/data_version"]
+        for result in (loop.scores, again)
+        for event in result.asset_materializations_for_node("performance_log")
+    }
+    assert len(versions) == 1
+    run_session(loop.platform, console, ["performance_log"], days[7])
+    assert written(loop) == before
+
+
+def test_a_session_without_a_forecast_is_no_failure_and_no_row(loop: Loop) -> None:
+    before = written(loop)
+    day = date(2012, 12, 27)
+    result = run_session(loop.platform, Console(quiet=True), ["performance_log"], day)
+    told = metadata(result, "performance_log")
+    assert told["scores"] == "no forecast was due"
+    assert (told["forecasts_due"], told["forecasts_scored"]) == (0, 0)
+    assert written(loop) == before
+
+
+def test_a_session_without_its_close_is_told_and_scored_later(loop: Loop, own_store: Store) -> None:
+    day, as_of = loop.replayed[4], loop.replayed[3]
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, day)
+    made = predictions_as_of(loop.platform.engine, [as_of]).drop(columns="predicted_at")
+    save_predictions(own_store.engine, made, [as_of], int(made["model_version"].iloc[0]))
+    late = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp(day))
+    store_bars(own_store.engine, bars[~late], "sample")
+    key = day.isoformat()
+    first = materialize([performance_log], key, own_store, params())
+    told = metadata(first, "performance_log")
+    assert (told["forecasts_scored"], told["forecasts_without_a_close"]) == (4, 1)
+    store_bars(own_store.engine, bars[late], "sample")
+    second = materialize([performance_log], key, own_store, params())
+    assert metadata(second, "performance_log")["forecasts_scored"] == 5
+    assert data_version(first, "performance_log") != data_version(second, "performance_log")
+    assert len(read_performance(own_store.engine, day, day)) == 5

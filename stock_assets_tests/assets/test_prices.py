@@ -1,0 +1,146 @@
+"""Prices: stored as they traded, once; what is unsound stops the run and is not stored."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+from sqlalchemy import func, select
+
+from stock_assets.assets.prices import raw_prices
+from stock_assets.config import Params
+from stock_assets.market.sources.history import COLUMNS
+from stock_assets.market.sources.sample import load_sample
+from stock_assets.resources import Store
+from stock_assets.storage.prices import read_bars
+from stock_assets.storage.tables import price_revisions
+from stock_assets_tests.assets.running import (
+    by_partition,
+    checks,
+    data_version,
+    failure,
+    materialize,
+    metadata,
+    params,
+)
+from stock_assets_tests.conftest import FIRST_INGESTED, LAST_INGESTED, Loop
+
+DAY = date(2013, 1, 4)
+KEY = DAY.isoformat()
+
+
+@pytest.fixture
+def csv_params(tmp_path: Path) -> Params:
+    """The sample's last months of two tickers as files, and parameters that read them."""
+    for ticker in ("AAPL", "IBM"):
+        bars = load_sample().query("ticker == @ticker and session >= '2012-12-03'")
+        saved = bars.rename(columns={ours: theirs for theirs, ours in COLUMNS.items()})
+        saved.drop(columns="ticker").to_csv(tmp_path / f"{ticker}.csv", index=False)
+    chosen = {"source": "csv", "csv_folder": tmp_path, "tickers": ["AAPL", "IBM"]}
+    return params(prices=chosen)
+
+
+def edit(params: Params, ticker: str, day: date, **values: float) -> None:
+    """Change a bar in a file."""
+    file = params.prices.csv_folder / f"{ticker}.csv"
+    table = pd.read_csv(file)
+    table.loc[table["Date"].str.startswith(day.isoformat()), list(values)] = list(values.values())
+    table.to_csv(file, index=False)
+
+
+def stored(store: Store, day: date = DAY) -> pd.DataFrame:
+    return read_bars(store.engine, day, day)
+
+
+def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
+    expected = load_sample().query("session >= @FIRST_INGESTED")
+    counts = expected.groupby(expected["session"].dt.date).size()
+    told = by_partition(loop.ingest, "raw_prices")
+    assert {key: values["dagster/row_count"] for key, values in told.items()} == {
+        day.isoformat(): count for day, count in counts.items()
+    }
+    assert told["2012-05-17"]["dagster/row_count"] == 4
+    assert told["2012-05-18"]["dagster/row_count"] == 5  # FB is listed
+    assert checks(loop.ingest) == {"bars_are_sound": True}
+
+
+def test_what_is_stored_is_what_the_source_gave(loop: Loop) -> None:
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, LAST_INGESTED)
+    expected = load_sample().query("session >= @FIRST_INGESTED").reset_index(drop=True)
+    pd.testing.assert_frame_equal(bars, expected, check_exact=True)
+
+
+def test_a_session_again_changes_nothing(own_store: Store) -> None:
+    first = materialize([raw_prices], KEY, own_store, params())
+    again = materialize([raw_prices], KEY, own_store, params())
+    told = [metadata(result, "raw_prices") for result in (first, again)]
+    assert [(t["inserted"], t["updated"], t["revisions"]) for t in told] == [(5, 0, 0), (0, 0, 0)]
+    assert data_version(first, "raw_prices") == data_version(again, "raw_prices")
+    assert told[0]["dagster/row_count"] == told[1]["dagster/row_count"] == 5
+    assert told[0]["source"] == "sample"
+    assert told[0]["tickers"] == "AAPL, FB, GOOG, IBM, MSFT"
+
+
+def test_a_bar_that_changes_later_is_a_revision(own_store: Store, csv_params: Params) -> None:
+    materialize([raw_prices], KEY, own_store, csv_params)
+    before = stored(own_store)
+    edit(csv_params, "IBM", DAY, Volume=1.0)
+    changed = materialize([raw_prices], KEY, own_store, csv_params)
+    told = metadata(changed, "raw_prices")
+    assert (told["inserted"], told["updated"], told["revisions"]) == (0, 1, 1)
+    with own_store.engine.connect() as connection:
+        table = price_revisions.c
+        query = select(table.ticker, table.field, table.old_value, table.new_value)
+        row = connection.execute(query.add_columns(table.dagster_run_id)).one()
+    assert tuple(row) == ("IBM", "volume", before["volume"][1], 1.0, changed.run_id)
+
+
+@pytest.mark.parametrize(
+    "change", [{"Close": 1e6}, {"Open": 0.5}, {"Close": -3.0, "Low": -4.0}, {"Volume": -1.0}]
+)
+def test_an_unsound_bar_fails_the_check_and_is_not_stored(
+    own_store: Store, csv_params: Params, change: dict[str, float]
+) -> None:
+    edit(csv_params, "IBM", DAY, **change)
+
+    @dg.asset(deps=[raw_prices], partitions_def=raw_prices.partitions_def)
+    def follows() -> None:
+        """What would be made of the prices."""
+
+    result = materialize([raw_prices, follows], KEY, own_store, csv_params)
+    assert not result.success
+    assert checks(result) == {"bars_are_sound": False}
+    assert not result.asset_materializations_for_node("follows")
+    assert stored(own_store)["ticker"].tolist() == ["AAPL"]
+    (found,) = result.get_asset_check_evaluations()
+    assert found.severity == dg.AssetCheckSeverity.ERROR
+    assert found.metadata["violations"].value >= 1
+    assert {row.data["ticker"] for row in found.metadata["rows"].records} == {"IBM"}
+
+
+def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) -> None:
+    sound = load_sample().query("ticker == 'IBM' and session == @DAY")["close"].item()
+    edit(csv_params, "IBM", DAY, Close=-3.0, Low=-4.0)
+    materialize([raw_prices], KEY, own_store, csv_params)
+    edit(csv_params, "IBM", DAY, Close=sound, Low=sound / 2)
+    assert materialize([raw_prices], KEY, own_store, csv_params).success
+    assert stored(own_store)["close"].tolist()[1] == sound
+
+
+def test_an_empty_answer_is_a_failure_and_says_what_to_do(own_store: Store) -> None:
+    result = materialize([raw_prices], "2013-03-04", own_store, params())
+    assert not result.success
+    assert "source sample has no bar for 2013-03-04" in failure(result)
+    assert "Its newest session is 2013-03-01" in failure(result)
+    assert not result.asset_materializations_for_node("raw_prices")
+
+
+def test_the_run_that_fetched_a_bar_is_known(loop: Loop) -> None:
+    from stock_assets.storage.tables import raw_stock_data
+
+    query = select(raw_stock_data.c.dagster_run_id, func.count()).group_by("dagster_run_id")
+    with loop.platform.engine.connect() as connection:
+        assert loop.ingest.run_id in {row[0] for row in connection.execute(query)}

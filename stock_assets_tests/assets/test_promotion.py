@@ -1,0 +1,137 @@
+"""Promotion: decided once per candidate on the same sessions, and the alias follows once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+from rich.console import Console
+from sqlalchemy import select
+
+from stock_assets.cli.running import run_dataset
+from stock_assets.registry import ModelVersion, Registry
+from stock_assets.storage.datasets import load_stretches
+from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promotions
+from stock_assets.storage.tables import model_promotions
+from stock_assets_tests.conftest import AS_OF, DATASET, Loop
+
+
+@pytest.fixture
+def registry(loop: Loop) -> Registry:
+    return Registry(loop.platform.params.tracking)
+
+
+def timeline(loop: Loop) -> list[dict[str, Any]]:
+    """What was ever put into production, newest first."""
+    key = dg.AssetKey("production_model")
+    found = loop.platform.instance.fetch_materializations(key, limit=100).records
+    return [
+        {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        for record in found
+    ]
+
+
+def record_of(loop: Loop, dataset: str) -> PromotionRecord:
+    record = promotion_of(loop.platform.engine, dataset)
+    assert record is not None
+    return record
+
+
+def snapshot(loop: Loop, registry: Registry) -> tuple[Any, ...]:
+    """All that a decision may have changed."""
+    with loop.platform.engine.connect() as connection:
+        query = select(model_promotions.c.dataset_run_id, model_promotions.c.decided_at)
+        decided = sorted(tuple(row) for row in connection.execute(query))
+    datasets = [record.dataset_run_id for record in promotions(loop.platform.engine)]
+    versions: list[ModelVersion] = [
+        version for name in datasets for version in registry.versions_of(name)
+    ]
+    return (
+        registry.production(),
+        versions,
+        promotions(loop.platform.engine),
+        decided,
+        (timeline(loop)),
+    )
+
+
+def test_the_first_model_is_promoted_and_says_so(loop: Loop, registry: Registry) -> None:
+    record = record_of(loop, DATASET)
+    assert record.promoted
+    assert record.production_version is None
+    assert record.production is None
+    assert record.reason.startswith("Promoted: ")
+    assert "there is no production model yet" in record.reason
+    assert "persistence" in record.reason
+    assert record.candidate_version == registry.candidate(DATASET).version
+
+
+def test_the_decision_is_about_the_test_stretch(loop: Loop) -> None:
+    record, test = (
+        record_of(loop, DATASET),
+        load_stretches(loop.platform.engine, DATASET)["test"],
+    )
+    assert (record.first_session, record.last_session) == (test.first_session, test.last_session)
+    assert record.candidate["sessions"] == loop.platform.params.dataset.test_sessions
+    assert record.candidate["forecasts"] == record.persistence["forecasts"] == 5 * 30
+    assert record.persistence["mase"] == 1.0
+    assert record.persistence["coverage"] is None
+    assert record.last_session < AS_OF
+
+
+def test_a_change_of_production_is_an_event_with_its_lineage(
+    loop: Loop, registry: Registry
+) -> None:
+    first, record = timeline(loop)[-1], record_of(loop, DATASET)
+    assert first["model_version"] == record.candidate_version
+    assert first["dataset_run_id"] == DATASET
+    assert first["as_of_session"] == AS_OF.isoformat()
+    assert first["mlflow_run_id"] == record.mlflow_run_id
+    assert first["digest"] == registry.version(record.candidate_version).digest
+    assert first["cause"] == "promotion"
+    assert "replaces_version" not in first
+
+
+def test_the_second_candidate_meets_production_on_the_same_sessions(
+    loop: Loop, registry: Registry, second_retraining: str
+) -> None:
+    first, record = record_of(loop, DATASET), record_of(loop, second_retraining)
+    assert record.production_version == first.candidate_version
+    assert record.production is not None
+    for name in ("forecasts", "sessions", "base_rate_up"):
+        assert record.candidate[name] == record.production[name] == record.persistence[name]
+    better = record.candidate["mase"] < record.production["mase"]
+    assert record.promoted is better
+    assert record.reason.startswith("Promoted: " if better else "Not promoted: ")
+    standing = registry.production()
+    assert standing is not None
+    assert standing.version == (record.candidate_version if better else first.candidate_version)
+    assert len(timeline(loop)) == 1 + better
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_running_the_partition_again_changes_nothing(
+    loop: Loop, registry: Registry, second_retraining: str, which: str
+) -> None:
+    dataset = DATASET if which == "first" else second_retraining
+    before = snapshot(loop, registry)
+    run_dataset(loop.platform, Console(quiet=True), dataset)
+    assert snapshot(loop, registry) == before
+
+
+def test_a_rollback_is_not_undone_by_running_the_partition_again(
+    loop: Loop, registry: Registry, second_retraining: str
+) -> None:
+    record, standing = record_of(loop, second_retraining), registry.production()
+    if not record.promoted:
+        pytest.skip("the second candidate was not promoted, so there is nothing to roll back")
+    assert record.production_version is not None
+    assert standing is not None
+    registry.promote(record.production_version)
+    try:
+        before = snapshot(loop, registry)
+        run_dataset(loop.platform, Console(quiet=True), second_retraining)
+        assert snapshot(loop, registry) == before
+    finally:
+        registry.promote(standing.version)

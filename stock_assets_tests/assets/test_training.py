@@ -1,0 +1,143 @@
+"""Training: the study and the candidate are on record, and MLflow ends as Dagster did."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import dagster as dg
+import mlflow
+import pytest
+from sqlalchemy import select
+
+from stock_assets.assets.training import candidate_model, tuned_params
+from stock_assets.features.dataset import build_feature_set
+from stock_assets.registry import Registry
+from stock_assets.storage.datasets import load_panel, load_stretches, load_tuning
+from stock_assets.storage.prices import read_bars
+from stock_assets.storage.tables import optimization_results
+from stock_assets_tests.assets.running import data_version, failure, materialize, metadata
+from stock_assets_tests.conftest import AS_OF, DATASET, Loop
+from stock_assets_tests.features.examples import same_bits
+
+
+@pytest.fixture
+def registry(loop: Loop) -> Registry:
+    return Registry(loop.platform.params.tracking)
+
+
+@pytest.fixture
+def run(registry: Registry) -> mlflow.entities.Run:
+    """The MLflow run of the loop's retraining."""
+    return registry.client().get_run(registry.candidate(DATASET).mlflow_run_id)
+
+
+def test_the_study_is_kept_whole_with_its_best(loop: Loop) -> None:
+    query = select(optimization_results).where(optimization_results.c.dataset_run_id == DATASET)
+    with loop.platform.engine.connect() as connection:
+        row = connection.execute(query).mappings().one()
+    assert len(row["trials"]) == loop.platform.params.tuning.trials
+    complete = [trial for trial in row["trials"] if trial["state"] == "COMPLETE"]
+    best = min(complete, key=lambda trial: trial["value"])
+    assert row["best_value"] == best["value"]
+    assert row["best_params"] == {
+        name.removeprefix("params_"): value
+        for name, value in best.items()
+        if name.startswith("params_")
+    }
+
+
+def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Registry) -> None:
+    version = registry.candidate(DATASET)
+    assert (version.dataset_run_id, version.as_of) == (DATASET, AS_OF)
+    bundle = registry.load(version.version)
+    record, best = (
+        load_panel(loop.platform.engine, DATASET),
+        load_tuning(loop.platform.engine, DATASET),
+    )
+    assert bundle.digest() == version.digest
+    assert bundle.recipe.dataset_run_id == DATASET
+    assert list(bundle.recipe.features) == record.features
+    assert list(bundle.recipe.tickers) == record.tickers
+    assert bundle.recipe.network.hidden_size == best["hidden_size"]
+    assert bundle.recipe.coverage == loop.platform.params.forecast.coverage
+    assert bundle.recipe.interval_width > 0
+
+
+@pytest.mark.parametrize("day", [date(2011, 7, 1), date(2012, 8, 15), AS_OF])
+def test_the_model_serves_the_panel_that_it_was_trained_on(
+    loop: Loop, registry: Registry, day: date
+) -> None:
+    record = load_panel(loop.platform.engine, DATASET)
+    stored = loop.store.arrays.read_tensors(record.location)
+    bars = read_bars(loop.platform.engine, date(2000, 3, 1), day)
+    served = registry.load(registry.candidate(DATASET).version).panel(bars, day)
+    stop = len(served.sessions)
+    assert same_bits(served.values, stored["values"][:stop].copy())
+    assert same_bits(served.close, stored["close"][:stop].copy())
+    params = loop.platform.params
+    bars = read_bars(loop.platform.engine, date(2000, 3, 1), AS_OF)
+    again = build_feature_set(
+        bars, params.features, params.dataset, params.prices.first_session, AS_OF
+    )
+    assert same_bits(again.panel.values, stored["values"])
+
+
+def test_the_mlflow_run_tells_how_training_went(
+    loop: Loop, registry: Registry, run: mlflow.entities.Run
+) -> None:
+    assert run.info.status == "FINISHED"
+    assert run.data.params["dataset_run_id"] == run.data.tags["dataset_run_id"] == DATASET
+    assert run.data.params["as_of_session"] == AS_OF.isoformat()
+    history = registry.client().get_metric_history(run.info.run_id, "validation_loss")
+    assert [point.step for point in history] == [1, 2]
+    assert {"train_loss", "learning_rate", "best_epoch", "test_mase"} <= set(run.data.metrics)
+    names = {found.path for found in registry.client().list_artifacts(run.info.run_id)}
+    assert "evaluation.html" in names
+
+
+def test_one_mlflow_run_belongs_to_one_dagster_run(loop: Loop, run: mlflow.entities.Run) -> None:
+    assert run.data.tags["dagster_run_id"]
+    found = loop.platform.instance.get_run_by_id(run.data.tags["dagster_run_id"])
+    assert found.job_name == "retraining"
+    assert found.tags["dagster/partition"] == DATASET
+
+
+def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -> None:
+    before = registry.versions_of(DATASET)
+    result = materialize(
+        [tuned_params, candidate_model],
+        DATASET,
+        loop.store,
+        loop.platform.params,
+        registry,
+        loop.platform.instance,
+    )
+    assert result.success
+    assert registry.versions_of(DATASET) == before
+    assert metadata(result, "candidate_model")["model_version"] == before[0].version
+    assert data_version(result, "candidate_model") == before[0].digest
+    assert metadata(result, "tuned_params")["trials"] == loop.platform.params.tuning.trials
+
+
+def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) -> None:
+    missing = "20130108_120000"
+    result = materialize(
+        [candidate_model], missing, loop.store, loop.platform.params, registry,
+        dg.DagsterInstance.ephemeral(),
+    )  # fmt: skip
+    assert not result.success
+    assert f"dataset {missing} has no row in processed_feature_data" in failure(result)
+    runs = mlflow.search_runs(
+        search_all_experiments=True,
+        filter_string=f"tags.dagster_run_id = '{result.run_id}'",
+        output_format="list",
+    )
+    assert [found.info.status for found in runs] == ["FAILED"]
+    assert registry.versions_of(missing) == []
+
+
+def test_the_test_stretch_is_not_among_what_training_sees(loop: Loop) -> None:
+    stretches = load_stretches(loop.platform.engine, DATASET)
+    newest = max(stretches[name].last_position for name in ("train", "validation"))
+    window = loop.platform.params.dataset.window
+    assert newest + 1 < stretches["test"].first_position - window + 1

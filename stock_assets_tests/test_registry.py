@@ -1,0 +1,166 @@
+"""The registry: which model may forecast, and versions, aliases and bundles in a real MLflow."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import mlflow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stock_assets.cli.platform import Platform
+from stock_assets.config import Tracking
+from stock_assets.errors import StockAssetsError
+from stock_assets.market import calendar
+from stock_assets.registry import TRACKING_VARIABLE, ModelVersion, Registry, model_for
+from stock_assets_tests.modelling.bundles import AS_OF, bundle, same_frame, sample_bars
+
+DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
+MISSING = Tracking(experiment="registry", model_name="Missing")
+
+
+def version(number: int, as_of: date) -> ModelVersion:
+    return ModelVersion(number, "run", f"{as_of:%Y%m%d}_120000", as_of, "digest")
+
+
+days = st.sampled_from(DAYS)
+promoted_models = st.lists(days, max_size=6).map(
+    lambda dates: [version(number, day) for number, day in enumerate(dates, start=1)]
+)
+
+
+@given(days, promoted_models, st.data())
+def test_no_model_forecasts_a_session_that_it_has_seen_past(
+    session: date, promoted: list[ModelVersion], data: st.DataObject
+) -> None:
+    production = data.draw(st.sampled_from([None, *promoted]))
+    allowed = [model for model in promoted if model.as_of <= session]
+    if not allowed:
+        with pytest.raises(StockAssetsError, match=f"stock-assets retrain --as-of {session}"):
+            model_for(session, production, promoted)
+        return
+    chosen = model_for(session, production, promoted)
+    assert chosen.as_of <= session
+    if production in allowed:
+        assert chosen == production
+    else:
+        assert chosen.as_of == max(model.as_of for model in allowed)
+        assert chosen in allowed
+
+
+@given(days, promoted_models, st.randoms())
+def test_the_order_of_versions_does_not_matter(
+    session: date, promoted: list[ModelVersion], random: object
+) -> None:
+    shuffled = promoted.copy()
+    random.shuffle(shuffled)
+    if any(model.as_of <= session for model in promoted):
+        assert model_for(session, None, promoted) == model_for(session, None, shuffled)
+
+
+def test_of_two_as_of_one_session_the_later_version_forecasts() -> None:
+    models = [version(1, DAYS[5]), version(3, DAYS[5]), version(2, DAYS[5])]
+    assert model_for(DAYS[9], None, models).version == 3
+
+
+def test_production_forecasts_although_a_newer_version_exists() -> None:
+    older, newer = version(1, DAYS[5]), version(2, DAYS[6])
+    assert model_for(DAYS[9], older, [older, newer]) == older
+
+
+def test_the_session_of_the_dataset_itself_may_be_forecast() -> None:
+    assert model_for(DAYS[5], version(1, DAYS[5]), []).version == 1
+
+
+def test_a_refusal_says_who_has_seen_too_much() -> None:
+    with pytest.raises(StockAssetsError, match="there is no production model") as none:
+        model_for(DAYS[0], None, [])
+    with pytest.raises(StockAssetsError, match=r"version 4\) is as of 2012-01-10") as seen:
+        model_for(DAYS[0], version(4, DAYS[5]), [version(4, DAYS[5])])
+    for caught in (none, seen):
+        assert caught.value.remedy.endswith(f"stock-assets retrain --as-of {DAYS[0]}")
+
+
+@pytest.fixture(scope="module")
+def registry(platform: Platform) -> Registry:
+    """A registered model of this module's own, with an MLflow run to register in."""
+    registry = Registry(Tracking(experiment="registry", model_name="Registry"))
+    registry.client()
+    registry.ensure_experiment()
+    return registry
+
+
+def register(registry: Registry, folder: Path, **chosen: object) -> ModelVersion:
+    mlflow.set_experiment("registry")
+    with mlflow.start_run():
+        return registry.register(bundle(**chosen), folder, sample_bars())
+
+
+def test_nothing_is_in_production_at_first(platform: Platform) -> None:
+    assert Registry(MISSING).production() is None
+
+
+def test_an_experiment_is_made_once_with_its_files_in_the_home(
+    platform: Platform, registry: Registry
+) -> None:
+    registry.ensure_experiment()
+    experiment = registry.client().get_experiment_by_name("registry")
+    assert experiment.artifact_location == platform.locations.artifacts_folder.as_uri()
+
+
+def test_a_model_is_registered_promoted_and_loaded(registry: Registry, tmp_path: Path) -> None:
+    first = register(registry, tmp_path)
+    assert (first.dataset_run_id, first.as_of) == ("20121026_120000", AS_OF)
+    assert first.digest == bundle().digest()
+    assert registry.version(first.version) == first
+    assert registry.candidate(first.dataset_run_id) == first
+    assert registry.production() is None
+
+    again = register(registry, tmp_path)
+    assert again == first
+    assert registry.versions_of(first.dataset_run_id) == [first]
+
+    second = register(registry, tmp_path, seed=2)
+    assert second.version > first.version
+    assert second.mlflow_run_id != first.mlflow_run_id
+    assert registry.versions_of(first.dataset_run_id) == [second, first]
+    assert registry.candidate(first.dataset_run_id) == second
+
+    for chosen in (first, second, first):
+        registry.promote(chosen.version)
+        assert registry.production() == chosen
+    registry.promote(first.version)
+    assert registry.production() == first
+
+    loaded = registry.load(first.version)
+    assert loaded.digest() == first.digest
+    assert same_frame(
+        loaded.forecast(sample_bars(), DAYS[-3:]), bundle().forecast(sample_bars(), DAYS[-3:])
+    )
+
+
+def test_unknown_versions_and_datasets_are_told(registry: Registry) -> None:
+    with pytest.raises(StockAssetsError, match=r"has no version 99\. .*stock-assets status"):
+        registry.version(99)
+    with pytest.raises(StockAssetsError, match="dataset 20000101_000000 has no registered"):
+        registry.candidate("20000101_000000")
+    assert registry.versions_of("20000101_000000") == []
+
+
+def test_a_version_that_somebody_else_registered_is_told(registry: Registry) -> None:
+    client = registry.client()
+    client.create_registered_model("Foreign")
+    client.create_model_version("Foreign", source="file:///nowhere")
+    foreign = Registry(Tracking(experiment="registry", model_name="Foreign"))
+    foreign.promote(1)
+    with pytest.raises(StockAssetsError, match="version 1 of Foreign has no tag") as caught:
+        foreign.production()
+    assert "Point the alias Production at" in caught.value.remedy
+
+
+def test_without_a_tracking_store_the_remedy_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TRACKING_VARIABLE, raising=False)
+    with pytest.raises(StockAssetsError, match=r'Run eval "\$\(stock-assets env\)" first'):
+        Registry(MISSING).client()
