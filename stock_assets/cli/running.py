@@ -11,15 +11,16 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType as Event
 from rich.console import Console
-from tqdm import tqdm
 
 from stock_assets.cli.abandoned import end_abandoned_runs, process_tag
 from stock_assets.cli.platform import Platform
 from stock_assets.errors import StockAssetsError
 from stock_assets.partitions import session_key
+from stock_assets.progress import bar, keep_terminal
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+_PROGRESS = (Event.ASSET_MATERIALIZATION_PLANNED, Event.ASSET_MATERIALIZATION)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -62,6 +63,7 @@ def _run(
     from stock_assets.definitions import defs
 
     end_abandoned_runs(platform)
+    keep_terminal()
     job = defs.resolve_job_def(job_name)
     run_id = str(uuid.uuid4())
     with _Progress(console, partitions) as progress:
@@ -99,10 +101,13 @@ class _Progress:
         event = entry.dagster_event
         if event is None or event.step_key is None:
             return
+        if event.event_type == Event.ASSET_MATERIALIZATION_PLANNED and self._bar is None:
+            self._bar = bar(None, "planning")
         if event.event_type == Event.STEP_START:
+            self.__exit__()
             self._began = time.monotonic()
-            self._bar = tqdm(total=self._partitions, desc=event.step_key, disable=None, leave=False)
-        elif event.event_type == Event.ASSET_MATERIALIZATION and self._bar is not None:
+            self._bar = bar(None, event.step_key, self._partitions)
+        elif event.event_type in _PROGRESS and self._bar is not None:
             self._bar.update()
         elif event.event_type in (Event.STEP_SUCCESS, Event.STEP_FAILURE):
             self.__exit__()
@@ -147,7 +152,7 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
 
 
 def _seen(check: dg.AssetCheckEvaluation) -> str:
-    """What a failed check says, with the first of the offending rows if it shows any."""
+    """Repeat what a failed check says, with the first of the offending rows if it shows any."""
     rows = check.metadata.get("rows")
     if not isinstance(rows, dg.TableMetadataValue) or not rows.records:
         return str(check.description)

@@ -9,12 +9,12 @@ from datetime import date
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stock_assets.config import Target
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.indicators import FEATURES, INPUT_COLUMNS, Feature
 from stock_assets.market import calendar
+from stock_assets.progress import bar
 
 FloatArray = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def build_panel(
     values = np.full((len(sessions), len(tickers), len(declared)), np.nan, dtype=np.float32)
     close = np.full((len(sessions), len(tickers)), np.nan)
     bars_of = known.groupby("ticker", sort=False).indices
-    progress = tqdm(tickers, desc="features", unit="ticker", disable=None, leave=False)
+    progress = bar(tickers, "features")
     for number, ticker in enumerate(progress):
         own = bars_of.get(ticker)
         if own is None:

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from stock_assets.config import Loss
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.windows import gather, usable
 from stock_assets.modelling.networks import Network, pick_device
+from stock_assets.progress import bar
 
 LOSSES: dict[Loss, Callable[..., Tensor]] = {
     "huber": functional.huber_loss,
@@ -152,13 +152,13 @@ def fit(
     cuda = [device] if device.type == "cuda" else []
     with _cpu_threads(settings.threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(settings.seed)
-        bar = tqdm(range(1, settings.epochs + 1), "epochs", disable=None, leave=False)
-        for epoch in bar:
+        epochs = bar(range(1, settings.epochs + 1), "epochs")
+        for epoch in epochs:
             rate = optimiser.param_groups[0]["lr"]
             train_loss = _train_epoch(network, train, optimiser, settings)
             loss = _mean_loss(network, validation, LOSSES[settings.loss])
             history.append(EpochScore(epoch, train_loss, loss, rate))
-            bar.set_postfix(validation=f"{loss:.4f}")
+            epochs.set_postfix(validation=f"{loss:.4f}")
             if on_epoch is not None:
                 on_epoch(history[-1])
             if loss < best_loss:

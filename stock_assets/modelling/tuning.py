@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
-from tqdm import tqdm
 
 from stock_assets.config import Architecture, SearchSpace, Training, Tuning
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.networks import NetworkSpec, build_network
 from stock_assets.modelling.training import EpochScore, FitSettings, TrainingData, fit
+from stock_assets.progress import bar
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -123,7 +123,7 @@ def tune(
         return _validation_loss(trial, data, _suggest(trial, tuning.search_space), short)
 
     deadline = time.monotonic() + (tuning.timeout_seconds or math.inf)
-    for rank in tqdm(range(_finished(study), tuning.trials), "trials", disable=None, leave=False):
+    for rank in bar(range(_finished(study), tuning.trials), "trials"):
         if time.monotonic() > deadline:
             break
         study.sampler = optuna.samplers.TPESampler(seed=training.seed + rank, constant_liar=False)

@@ -127,8 +127,8 @@ def merge(connection: Connection, table: Table, frame: pd.DataFrame) -> Merge:
     """Insert new rows and update those whose values differ; equal rows are left untouched.
 
     Rows are the same row when their primary key is equal, and equal when nothing but the run that
-    wrote them differs. Columns that `frame` lacks keep their
-    value, or take their default in new rows, so that the time a row was first written survives.
+    wrote them differs. Columns that `frame` lacks keep their value, or take their default in new
+    rows, so that the time a row was first written survives.
     """
     staged = stage(connection, table, frame)
     return _merge_staged(connection, table, staged, list(frame.columns))

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -21,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from stock_assets.storage import server
 from stock_assets.storage.tables import metadata
-from stock_assets_tests.conftest import SMALL, write_project
+from stock_assets_tests.conftest import ROOT, SMALL, write_project
 
 COMMAND = Path(sys.executable).with_name("stock-assets")
 FOREIGN = ("DAGSTER_HOME", "MLFLOW_TRACKING_URI")
@@ -182,18 +184,29 @@ def free_port() -> int:
         return port
 
 
-def new_installation(folder: Path, **sections: dict[str, object]) -> Installation:
-    """Lay out a project with the small parameters and an empty home."""
-    project = write_project(folder, **{**SMALL, "promotion": NO_LATER_WINNER, **sections})
-    return Installation(project, folder / "home")
+@contextmanager
+def new_installation(**sections: dict[str, object]) -> Iterator[Installation]:
+    """Lay out a project with the small parameters and an empty home, removed at the end.
+
+    Not below pytest's folder: each session of pytest closes that to other users, and PostgreSQL
+    runs as another user where the suite is root.
+    """
+    with TemporaryDirectory(prefix="stock_assets_") as folder:
+        project = Path(folder) / "project"
+        write_project(project, **{**SMALL, "promotion": NO_LATER_WINNER, **sections})
+        (project / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+        made = Installation(project, project / "home")
+        try:
+            yield made
+        finally:
+            made.run("db", "stop")
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An empty installation of the module's own; its database is stopped at the end."""
-    made = new_installation(tmp_path_factory.mktemp("own"))
-    yield made
-    made.run("db", "stop")
+@pytest.fixture
+def new_home() -> Iterator[Installation]:
+    """An empty installation of the test's own."""
+    with new_installation() as made:
+        yield made
 
 
 @dataclass(frozen=True)
@@ -207,14 +220,13 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo() -> Iterator[Demo]:
     """One demo for all tests, its database left running; tests add to it and take nothing away."""
-    made = new_installation(tmp_path_factory.mktemp("demo"))
-    printed = made.succeed("demo")
-    left = [" ".join(process.cmdline()) for process in made.processes()]
-    made.succeed("db", "start")
-    yield Demo(made, printed, left, made.lasting_rows())
-    made.run("db", "stop")
+    with new_installation() as made:
+        printed = made.succeed("demo")
+        left = [" ".join(process.cmdline()) for process in made.processes()]
+        made.succeed("db", "start")
+        yield Demo(made, printed, left, made.lasting_rows())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stock_assets_tests.cli.conftest import Demo, Installation, new_installation
+from stock_assets_tests.cli.conftest import Demo, Installation
 
 pytestmark = pytest.mark.slow
 
@@ -109,9 +109,8 @@ def test_predict_goes_from_the_last_stored_session(demoed: Installation):
 def test_backfill_snaps_to_sessions(demoed: Installation):
     before = demoed.tables()
 
-    printed = demoed.succeed(
-        "backfill", "predictions", "--from", "2013-01-19", "--to", "2013-01-27"
-    )
+    span = ("--from", "2013-01-19", "--to", "2013-01-27")
+    printed = demoed.succeed("backfill", "predictions", *span)
 
     assert "predictions: 4 sessions, 2013-01-22 to 2013-01-25" in printed
     assert [day.day for day in forecasts_written_by_the_last_run(demoed)] == [22, 23, 24, 25]
@@ -193,8 +192,8 @@ def test_status_tells_a_program_all_of_it(demoed: Installation):
     }
 
 
-def test_the_database_is_started_named_and_stopped(tmp_path: Path):
-    empty = new_installation(tmp_path / "project")
+def test_the_database_is_started_named_and_stopped(new_home: Installation):
+    empty = new_home
 
     assert str(empty.home / "postgres") in empty.succeed("db", "start").replace("\n", "")
     assert empty.succeed("db", "upgrade").strip() == "up to date"
@@ -213,8 +212,8 @@ def test_the_database_is_started_named_and_stopped(tmp_path: Path):
     assert empty.succeed("db", "stop").strip() == "it was not running"
 
 
-def test_a_command_stops_the_database_that_it_started(tmp_path: Path):
-    empty = new_installation(tmp_path / "project")
+def test_a_command_stops_the_database_that_it_started(new_home: Installation):
+    empty = new_home
 
     empty.succeed("db", "upgrade")
 

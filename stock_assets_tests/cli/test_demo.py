@@ -58,7 +58,8 @@ def test_all_history_is_stored_forecast_and_scored(demoed: Installation, demo: D
         )
         == 40
     )
-    assert [row[-1] for row in rows["model_promotions"]][0].startswith("Promoted")
+    ((*_, reason),) = rows["model_promotions"]
+    assert reason.startswith("Promoted")
 
 
 def test_the_report_is_one_file_with_its_plots(demoed: Installation, demo: Demo):

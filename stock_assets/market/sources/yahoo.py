@@ -14,13 +14,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from tqdm import tqdm
 
 from stock_assets import config
 from stock_assets.market import calendar
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import as_traded
+from stock_assets.progress import bar
 
 SETTLING_TIME = timedelta(minutes=15)
 """How long after the close of a session its bar may still change."""
@@ -71,7 +71,7 @@ class YahooSource:
         start = calendar.previous_session(first, self._settings.overlap_sessions)
         histories: list[pd.DataFrame] = []
         failures: dict[str, str] = {}
-        for position, ticker in enumerate(tqdm(tickers, "Yahoo", disable=None, leave=False)):
+        for position, ticker in enumerate(bar(tickers, "Yahoo")):
             if position:
                 time.sleep(self._settings.pause_seconds)
             try:
