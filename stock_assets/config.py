@@ -190,6 +190,13 @@ class Schedule(Section):
 
     daily_at: time = Field(time(18, 30), description="after the close and Yahoo's corrections")
 
+    @field_validator("daily_at", mode="before")
+    @classmethod
+    def _is_quoted(cls, value: object) -> object:
+        if isinstance(value, int):
+            raise ValueError('YAML reads a time without quotes as a number; write "18:30"')
+        return value
+
 
 class Tracking(Section):
     """Names in MLflow."""
@@ -238,8 +245,9 @@ def load_params(path: Path) -> Params:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         given = "" if first["type"] == "extra_forbidden" else f" (got {first['input']!r})"
+        wrong = first["msg"].removeprefix("Value error, ")
         raise StockAssetsError(
-            f"{path}: {key}: {first['msg'].lower()}{given}",
+            f"{path}: {key}: {wrong}{given}",
             "Correct this key; docs/configuration.md lists all of them",
         ) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time
 
 import dagster as dg
@@ -65,6 +66,8 @@ def dataset_as_of(dataset_id: str) -> date:
         The id has another shape, or names a day without a session.
     """
     try:
+        if not re.fullmatch(r"\d{8}_\d{6}", dataset_id):
+            raise ValueError
         as_of = datetime.strptime(dataset_id, "%Y%m%d_%H%M%S").date()
     except ValueError:
         raise StockAssetsError(

@@ -54,7 +54,7 @@ def retraining_run(context: dg.InitResourceContext) -> Iterator[Any]:
         warnings.simplefilter("ignore", dg.BetaWarning)  # it announces itself at import
         from dagster_mlflow.resources import MlFlow
 
-    run, instance = context.dagster_run, context.instance
+    run, instance = context.run, context.instance
     if run is None or instance is None:
         raise dg.DagsterInvariantViolationError("an MLflow run belongs to a Dagster run")
     context.resources.registry.ensure_experiment()

@@ -61,6 +61,7 @@ def predictions(
     bars = read_bars(store.engine, params.prices.first_session, sessions[-1])
     _require_bars(bars, sessions)
     frame = _forecasts(models, bars, registry)
+    _require_forecasts(frame, sessions)
     unsound = unsound_forecasts(frame)
     if unsound.empty:
         for model, days in models.items():
@@ -135,6 +136,17 @@ def _require_bars(bars: "pd.DataFrame", sessions: Sequence[date]) -> None:
             f"no bar is stored for {missing[0]}, so there is nothing to forecast from",
             f"Store it first: stock-assets backfill raw_prices --from {missing[0]} "
             f"--to {missing[-1]}",
+        )
+
+
+def _require_forecasts(frame: "pd.DataFrame", sessions: Sequence[date]) -> None:
+    made = set(frame["as_of_session"].dt.date)
+    empty = [session for session in sessions if session not in made]
+    if empty:
+        raise StockAssetsError(
+            f"no ticker has enough bars in its window to be forecast as of {empty[0]}",
+            f"Store the sessions before it: stock-assets backfill raw_prices --from … "
+            f"--to {empty[0]}, or choose a later one",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ class ArrayStore:
         cached = Path(tempfile.gettempdir()) / "stock_assets_arrays" / location
         if not cached.exists():
             cached.parent.mkdir(parents=True, exist_ok=True)
-            partial = cached.with_suffix(".partial")
+            partial = cached.with_name(f"{cached.name}.{os.getpid()}")
             self._files.get_file(key, str(partial))
             partial.replace(cached)
         return cached

@@ -163,11 +163,21 @@ class RetrainingRecord:
 
 
 def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> RetrainingRecord:
-    """Store the decision of a session unless there is one; returns the one that stands."""
-    table = retraining_decisions
+    """Store the decision of a session; returns the one that stands.
+
+    A decision to retrain stands for good. Any other gives way to a later one about the same
+    session, whose scores may have been completed or corrected since.
+    """
+    table, row = retraining_decisions, asdict(record)
     columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
+    statement = insert(table).values(**row)
+    values = {name: statement.excluded[name] for name in row if name != "session"}
     with engine.begin() as connection:
-        connection.execute(insert(table).values(**asdict(record)).on_conflict_do_nothing())
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["session"], set_=values, where=~table.c.retrain
+            )
+        )
         query = select(*columns).where(table.c.session == record.session)
         return RetrainingRecord(**connection.execute(query).mappings().one())
 
