@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,8 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+_TICKER = re.compile(r"[A-Z0-9][A-Z0-9.^=-]*")
 
 
 class Section(BaseModel):
@@ -61,6 +64,12 @@ class Prices(Section):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated or "" in names:
             raise ValueError(f"tickers must be distinct names; repeated: {repeated}")
+        strange = [name for name in names if not _TICKER.fullmatch(name)]
+        if strange:
+            raise ValueError(
+                "tickers become names of files: letters, digits and then also . ^ = - make one, "
+                f"not {strange[0]!r}"
+            )
         return sorted(names)
 
 
@@ -86,6 +95,21 @@ class Dataset(Section):
     test_sessions: PositiveInt = Field(63, description="labels for the promotion decision alone")
     embargo_sessions: Count = Field(0, description="extra gap beside the purge")
 
+    @model_validator(mode="after")
+    def _history_holds_three_stretches(self) -> Dataset:
+        # Each gap between two stretches is a window and the embargo wide; the last label is one
+        # session more. Warm-up of the features comes on top.
+        purges = 2 * (self.window + self.embargo_sessions)
+        needed = self.window + purges + self.validation_sessions + self.test_sessions + 1
+        if self.history_sessions is not None and self.history_sessions < needed:
+            raise ValueError(
+                f"history_sessions of {self.history_sessions} is too small: at least {needed} are "
+                f"needed for one training window of {self.window}, {purges} sessions purged "
+                f"between the stretches, {self.validation_sessions} validation and "
+                f"{self.test_sessions} test sessions, and the last label"
+            )
+        return self
+
 
 class IntegerRange(Section):
     """Integers from low to high, both included."""
@@ -102,6 +126,12 @@ class FloatRange(Section):
     high: float
     step: PositiveFloat | None = None
     log: bool = False
+
+    @model_validator(mode="after")
+    def _scale_is_one_of_two(self) -> FloatRange:
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
 
 
 class SearchSpace(Section):
@@ -120,10 +150,14 @@ class SearchSpace(Section):
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> SearchSpace:
-        for name in ("hidden_size", "layers", "dropout", "learning_rate", "batch_size"):
+        for name in ("hidden_size", "layers", "batch_size"):
             bounds = getattr(self, name)
-            if not 0 <= bounds.low <= bounds.high:
-                raise ValueError(f"{name}: low must be at least 0 and at most high")
+            if not 1 <= bounds.low <= bounds.high:
+                raise ValueError(f"{name}: low must be at least 1 and at most high")
+        if not 0 <= self.dropout.low <= self.dropout.high < 1:
+            raise ValueError("dropout: low must be at least 0 and at most high, high less than 1")
+        if not 0 < self.learning_rate.low <= self.learning_rate.high:
+            raise ValueError("learning_rate: low must be greater than 0 and at most high")
         if self.hidden_size.low % 4 or self.hidden_size.step % 4:
             raise ValueError("hidden_size: low and step must be multiples of the 4 attention heads")
         return self
@@ -219,6 +253,42 @@ class Params(Section):
     schedule: Schedule = Field(default_factory=Schedule)
     tracking: Tracking = Field(default_factory=Tracking)
 
+    @model_validator(mode="after")
+    def _monitoring_can_decide(self) -> Params:
+        tickers, sessions = len(self.prices.tickers), self.monitoring.window_sessions
+        if tickers * sessions < self.monitoring.minimum_forecasts:
+            raise ValueError(
+                f"monitoring can never decide: prices.tickers ({tickers}) times "
+                f"monitoring.window_sessions ({sessions}) is less than "
+                f"monitoring.minimum_forecasts ({self.monitoring.minimum_forecasts})"
+            )
+        return self
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a file of the project.
+
+    Raises
+    ------
+    StockAssetsError
+        The file is missing, or is not YAML in UTF-8.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StockAssetsError(
+            f"{path} does not exist",
+            "Run from the project folder, or set STOCK_ASSETS_PROJECT to it",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise StockAssetsError(
+            f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}",
+            "Save it again in UTF-8",
+        ) from None
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise StockAssetsError(f"{path} is not valid YAML: {where}", "Mend that line") from None
+
 
 def load_params(path: Path) -> Params:
     """Read and check a parameter file.
@@ -229,22 +299,14 @@ def load_params(path: Path) -> Params:
         The file is missing, is not YAML, or holds an unknown key or a value of the wrong kind; the
         message names the key.
     """
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StockAssetsError(
-            f"{path} does not exist",
-            "Run from the project folder, or set STOCK_ASSETS_PROJECT to it",
-        ) from None
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise StockAssetsError(f"{path} is not valid YAML: {where}", "Mend that line") from None
+    content = read_yaml(path)
     try:
         return Params.model_validate(content or {})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        given = "" if first["type"] == "extra_forbidden" else f" (got {first['input']!r})"
+        told = first["type"] == "extra_forbidden" or isinstance(first["input"], dict)
+        given = "" if told else f" (got {first['input']!r})"
         wrong = first["msg"].removeprefix("Value error, ")
         raise StockAssetsError(
             f"{path}: {key}: {wrong}{given}",

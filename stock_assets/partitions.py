@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time
+from collections.abc import Collection
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import count
 
 import dagster as dg
 
@@ -46,15 +48,19 @@ def key_session(key: str) -> date:
     return date.fromisoformat(key)
 
 
-def new_dataset_id(as_of: date, requested: datetime) -> str:
+def new_dataset_id(as_of: date, requested: datetime, taken: Collection[str] = ()) -> str:
     """Name the dataset that ends at `as_of` and was requested at a moment in UTC.
+
+    Where the name is taken (the same second of another day), the next free second gives it.
 
     Examples
     --------
     >>> new_dataset_id(date(2012, 12, 31), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     '20121231_030405'
     """
-    return f"{as_of:%Y%m%d}_{requested.astimezone(UTC):%H%M%S}"
+    moments = (requested.astimezone(UTC) + timedelta(seconds=later) for later in count())
+    names = (f"{as_of:%Y%m%d}_{moment:%H%M%S}" for moment in moments)
+    return next(name for name in names if name not in taken)
 
 
 def dataset_as_of(dataset_id: str) -> date:

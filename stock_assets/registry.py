@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 _BUNDLE = "bundle"
+_MOST_VERSIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,16 @@ class Registry:
             raise
         return _described(found)
 
+    def versions(self) -> list[ModelVersion]:
+        """Give every version of the registered model, newest first."""
+        return self._found(f"name = '{self.model_name}'")
+
     def versions_of(self, dataset_id: str) -> list[ModelVersion]:
         """Give the versions trained on a dataset, newest first."""
-        condition = f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'"
-        found = self.client().search_model_versions(condition)
+        return self._found(f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'")
+
+    def _found(self, condition: str) -> list[ModelVersion]:
+        found = self.client().search_model_versions(condition, max_results=_MOST_VERSIONS)
         return sorted(map(_described, found), key=lambda model: -model.version)
 
     def candidate(self, dataset_id: str) -> ModelVersion:

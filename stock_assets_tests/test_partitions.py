@@ -143,3 +143,9 @@ def test_ids_sort_by_as_of_session() -> None:
     earlier = later + timedelta(hours=23)
     first, second = new_dataset_id(SESSIONS[5], earlier), new_dataset_id(SESSIONS[6], later)
     assert first < second
+
+
+def test_a_name_that_is_taken_gives_way_to_the_next_second() -> None:
+    requested = datetime(2013, 1, 2, 3, 4, 59, tzinfo=UTC)
+    name = new_dataset_id(date(2012, 12, 31), requested)
+    assert new_dataset_id(date(2012, 12, 31), requested, [name]) == "20121231_030500"

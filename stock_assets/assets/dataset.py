@@ -66,9 +66,11 @@ def processed_features(
     )
     changed = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
     record = _stored(context.partition_key, as_of, built, params, store)
-    save_panel(store.engine, record)
     panel = built.panel
     leaking = [name for name, leaks in zip(panel.features, changed, strict=True) if leaks]
+    checks = [_completeness(built), _causality(leaking)]
+    if all(check.passed for check in checks):
+        save_panel(store.engine, record)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.digest),
         metadata=_described(record)
@@ -79,7 +81,7 @@ def processed_features(
             ),
             "feature_names": dg.MetadataValue.md(", ".join(f"`{n}`" for n in panel.features)),
         },
-        check_results=[_completeness(built), _causality(leaking)],
+        check_results=checks,
     )
 
 

@@ -51,6 +51,8 @@ def predictions(
     registry: dg.ResourceParam[Registry],
 ) -> dg.MaterializeResult:
     """Forecast as of each of the run's sessions and store what is sound."""
+    import pandas as pd
+
     from stock_assets.evaluation.soundness import unsound_forecasts
     from stock_assets.market.bars import content_digest
     from stock_assets.storage.forecasts import save_predictions, write_forecast_files
@@ -62,15 +64,18 @@ def predictions(
     _require_bars(bars, sessions)
     frame = _forecasts(models, bars, registry)
     _require_forecasts(frame, sessions)
-    unsound = unsound_forecasts(frame)
+    seen = {model.version: pd.Timestamp(model.as_of) for model in models}
+    unsound = unsound_forecasts(frame.assign(model_as_of=frame["model_version"].map(seen)))
     if unsound.empty:
         for model, days in models.items():
             rows = frame[frame["model_version"] == model.version]
             stamped = rows.assign(dagster_run_id=context.run.run_id)
             save_predictions(store.engine, stamped, days, model.version)
         write_forecast_files(find_locations().forecasts_folder, frame)
-    for session, rows in frame["as_of_session"].dt.date.value_counts().items():
-        context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
+        for session, rows in frame["as_of_session"].dt.date.value_counts().items():
+            context.add_asset_metadata(
+                {"dagster/row_count": rows}, partition_key=session_key(session)
+            )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(content_digest(frame)),
         metadata=lineage(

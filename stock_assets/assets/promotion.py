@@ -40,25 +40,25 @@ def promotion(
     registry: dg.ResourceParam[Registry],
     mlflow_run: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult:
-    """Decide once per candidate, then make the alias agree with the decision."""
+    """Decide once per candidate, then make the alias agree with the decision.
+
+    One promotion at a time: of two retrainings that end together, the second meets the first.
+    """
+    from stock_assets.storage.database import exclusively
     from stock_assets.storage.forecasts import promotion_of, save_promotion
 
     candidate = registry.candidate(context.partition_key)
-    production = registry.production()
-    decided = promotion_of(store.engine, context.partition_key)
-    if decided is None or decided.candidate_version != candidate.version:
-        earlier = promoted_models(store, registry)
-        champion = champion_as_of(candidate.as_of, production, earlier)
-        decided = _decide(context, params, store, registry, candidate, champion, mlflow_run)
-        save_promotion(store.engine, decided)
-    # A model as of an earlier time than production's may win in its own time, and then forecasts
-    # the sessions of that time; the alias stays where it is.
-    standing = production.version if production else None
-    # Killed between moving the alias and saying so, the candidate stands but has no event yet.
-    due = decided.promoted and standing in (decided.production_version, candidate.version)
-    if due and not _was_in_production(context.instance, registry.model_name, candidate.version):
-        registry.promote(candidate.version)
-        context.log_event(_production_event(registry.model_name, candidate, decided))
+    with exclusively(store.engine, "promotion"):
+        production = registry.production()
+        decided = promotion_of(store.engine, context.partition_key, candidate.version)
+        if decided is None:
+            earlier = promoted_models(store, registry)
+            champion = champion_as_of(candidate.as_of, production, earlier)
+            decided = _decide(context, params, store, registry, candidate, champion, mlflow_run)
+            save_promotion(store.engine, decided)
+        if decided.promoted and _is_due(context.instance, decided, production):
+            registry.promote(candidate.version)
+            context.log_event(_production_event(registry.model_name, candidate, decided))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
         metadata=_described(decided),
@@ -115,24 +115,44 @@ def _decide(
     )
 
 
-def _was_in_production(instance: dg.DagsterInstance, model_name: str, version: int) -> bool:
-    """Whether a version carried the alias before: whoever moved it on since meant it."""
+def _is_due(
+    instance: dg.DagsterInstance, decided: "PromotionRecord", production: ModelVersion | None
+) -> bool:
+    """Whether the alias is still to be moved to a promoted candidate, or the move to be told.
+
+    With no production model it is. Otherwise only while the alias stands where the decision found
+    it (a winner of an earlier time leaves it alone), or on the candidate itself because a process
+    was killed before it said so; and never again once the candidate has been in production, for
+    whoever moved the alias on since meant it.
+    """
+    if production is None:
+        return True
+    if production.version not in (decided.production_version, decided.candidate_version):
+        return False
     history = instance.fetch_materializations(production_model.key, limit=1000).records
-    materialized = [record.asset_materialization for record in history]
-    carried = [
-        (event.metadata["model"].value, event.metadata["model_version"].value)
-        for event in materialized
+    told = [record.asset_materialization for record in history]
+    return (decided.model_name, decided.candidate_version) not in [
+        tuple(_value(event, name) for name in ("model", "model_version"))
+        for event in told
         if event is not None
     ]
-    return (model_name, version) in carried
+
+
+def _value(event: dg.AssetMaterialization, name: str) -> object:
+    """Give a metadata value, None where somebody reported the event without it."""
+    return event.metadata[name].value if name in event.metadata else None
 
 
 def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
-    """Give every version that was ever promoted."""
+    """Give every version of the registered model that was ever promoted and still exists."""
     from stock_assets.storage.forecasts import promotions
 
-    decided = promotions(store.engine, promoted_only=True)
-    return [registry.version(record.candidate_version) for record in decided]
+    promoted = {
+        record.candidate_version
+        for record in promotions(store.engine, promoted_only=True)
+        if record.model_name == registry.model_name
+    }
+    return [model for model in registry.versions() if model.version in promoted]
 
 
 def plain_metrics(metrics: "Metrics") -> dict[str, float | int | None]:

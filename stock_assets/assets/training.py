@@ -41,10 +41,13 @@ def tuned_params(
 ) -> dg.MaterializeResult:
     """Search, and store the best hyperparameters with every trial."""
     from stock_assets.modelling.tuning import tune
-    from stock_assets.storage.datasets import load_panel, save_tuning
+    from stock_assets.storage.datasets import load_panel, load_stretches, save_tuning
 
     record = load_panel(store.engine, context.partition_key)
-    study = f"{context.partition_key}-{plain_digest(params.tuning.model_dump(mode='json'))[:8]}"
+    stretches = load_stretches(store.engine, context.partition_key)
+    settings = params.model_dump(mode="json", include={"tuning", "training"})
+    tuned_on = plain_digest([settings, stretches["train"].digest])
+    study = f"{context.partition_key}-{tuned_on[:12]}"
     tuned = tune(
         _training_data(store, record),
         params.tuning,

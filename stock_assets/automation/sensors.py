@@ -1,7 +1,7 @@
 """What reacts: scores that break the thresholds, and a forecast that failed before scoring."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -28,7 +28,7 @@ from stock_assets.resources import Store
     ),
 )
 def retrain_on_breach(
-    context: dg.SensorEvaluationContext,  # noqa: ARG001
+    context: dg.SensorEvaluationContext,
     asset_event: dg.EventLogEntry,  # noqa: ARG001
     params: dg.ResourceParam[Params],
     store: dg.ResourceParam[Store],
@@ -36,14 +36,15 @@ def retrain_on_breach(
 ) -> Iterator[dg.SensorResult | dg.SkipReason]:
     """Decide once per scored session and launch what was decided.
 
-    The decision is stored before the run is requested, under the dataset's id as run key: a tick
-    that is repeated finds the decision standing and requests the same run, which Dagster launches
-    once.
+    The decision is stored before the run is requested, under the dataset's id as run key. A tick
+    requests the newest decision to retrain that has led to no promotion decision yet: one that is
+    repeated, or follows a killed daemon, requests the same run, which Dagster launches once.
     """
     from stock_assets.evaluation.policy import decide_retraining
     from stock_assets.storage.forecasts import (
         RetrainingRecord,
         last_retraining_session,
+        pending_retraining,
         recent_performance,
         record_retraining_decision,
     )
@@ -66,24 +67,28 @@ def retrain_on_breach(
             breaches=list(decision.breaches),
             reason=decision.reason,
             metrics=plain_metrics(decision.metrics) if decision.metrics else None,
-            dataset_run_id=new_dataset_id(decision.session, datetime.now(UTC))
-            if decision.retrain
-            else None,
+            dataset_run_id=_new_dataset(context, decision.session) if decision.retrain else None,
         ),
     )
-    if not standing.retrain or standing.dataset_run_id is None:
+    pending = pending_retraining(store.engine)
+    if pending is None or pending.dataset_run_id is None:
         yield dg.SkipReason(standing.reason)
         return
     yield dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=standing.dataset_run_id,
-                partition_key=standing.dataset_run_id,
-                tags={"stock_assets/breach_session": standing.session.isoformat()},
+                run_key=pending.dataset_run_id,
+                partition_key=pending.dataset_run_id,
+                tags={"stock_assets/breach_session": pending.session.isoformat()},
             )
         ],
-        dynamic_partitions_requests=[datasets.build_add_request([standing.dataset_run_id])],
+        dynamic_partitions_requests=[datasets.build_add_request([pending.dataset_run_id])],
     )
+
+
+def _new_dataset(context: dg.SensorEvaluationContext, as_of: date) -> str:
+    taken = context.instance.get_dynamic_partitions(str(datasets.name))
+    return new_dataset_id(as_of, datetime.now(UTC), taken)
 
 
 @dg.run_failure_sensor(

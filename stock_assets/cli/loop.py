@@ -49,7 +49,8 @@ def retrain_as_of(platform: Platform, console: Console, as_of: date | None) -> s
             f"prices are stored up to {stored}, not {session}",
             f"Store the rest: stock-assets backfill raw_prices --from {stored} --to {session}",
         )
-    dataset_id = new_dataset_id(session, datetime.now(UTC))
+    taken = platform.instance.get_dynamic_partitions(str(datasets.name))
+    dataset_id = new_dataset_id(session, datetime.now(UTC), taken)
     _retrain(platform, console, dataset_id)
     return dataset_id
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stock_assets.config import Locations, Params, find_locations, load_params
+from stock_assets.config import Locations, Params, find_locations, load_params, read_yaml
 from stock_assets.errors import StockAssetsError
 
 if TYPE_CHECKING:
@@ -68,16 +70,14 @@ def open_platform(*, keep: bool = False) -> Platform:
     Raises
     ------
     StockAssetsError
-        A project file is missing or wrong, or the database does not answer.
+        A project file is missing or wrong, the data folder cannot be written, or the database does
+        not answer.
     """
     locations = find_locations()
     params = load_params(locations.params_file)
     for name in ("dagster.yaml", "workspace.yaml"):
-        if not (locations.project / name).exists():
-            raise StockAssetsError(
-                f"{locations.project / name} does not exist",
-                "Run from the project folder, or set STOCK_ASSETS_PROJECT to it",
-            )
+        read_yaml(locations.project / name)
+    _require_writable(locations.home)
     _quieten()
     from stock_assets.storage import server
 
@@ -88,18 +88,60 @@ def open_platform(*, keep: bool = False) -> Platform:
     return Platform(locations, params, variables)
 
 
+def _require_writable(home: Path) -> None:
+    """Make the data folder if need be, and fail in one line when nothing can be written there."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise StockAssetsError(
+            f"the data folder {home} cannot be written: {error.strerror}",
+            "Make it writable, or set STOCK_ASSETS_HOME to another folder",
+        ) from None
+
+
+def write_env_file(target: Path, variables: Mapping[str, str]) -> None:
+    """Write variables to a file that its owner alone can read; lines of other names are kept.
+
+    Parameters
+    ----------
+    target : Path
+        A file of ``NAME=VALUE`` lines; it need not exist.
+    variables : Mapping of str to str
+        What to set, passwords included.
+    """
+    before = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
+    foreign = [line for line in before if _name_set_in(line) not in variables]
+    ours = [f"{name}={value}" for name, value in variables.items()]
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".env.") as folder:
+        partial = Path(folder) / target.name
+        partial.touch(mode=0o600)
+        partial.write_text("".join(f"{line}\n" for line in foreign + ours), encoding="utf-8")
+        partial.replace(target)
+
+
+def _name_set_in(line: str) -> str:
+    return line.partition("=")[0].strip().removeprefix("export ").strip()
+
+
 def require_free_port(host: str, port: int, option: str) -> None:
-    """Fail when something listens on a port already.
+    """Fail when something listens on a port already, or it is not ours to listen on.
 
     Raises
     ------
     StockAssetsError
-        The port is taken; the message names the option that chooses another.
+        The port is taken or privileged; the message names the option that chooses another.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except PermissionError:
+            raise StockAssetsError(
+                f"port {port} on {host} is kept for privileged users",
+                f"Choose one from 1024 on with {option}",
+            ) from None
         except OSError:
             raise StockAssetsError(
                 f"port {port} on {host} is in use",

@@ -123,9 +123,8 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
     in_the_ui = f"See run {result.run_id} in the Dagster UI: stock-assets up"
     for check in result.get_asset_check_evaluations():
         if not check.passed:
-            problem = (
-                f"{check.asset_key.to_user_string()}: {check.check_name} failed: {_seen(check)}"
-            )
+            name = f"{check.asset_key.to_user_string()}: the check {check.check_name}"
+            problem = f"{name} failed: {_seen(check)}"
             return RunFailedError(problem, in_the_ui, result.run_id, "")
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,22 @@ from stock_assets.errors import StockAssetsError
 HOST = "127.0.0.1"
 READY_SECONDS = 120
 STOP_SECONDS = 20
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+# A proxy that the environment names cannot reach a loopback address of this machine.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Service:
-    """A program to run, the address it answers on and the file its output goes to."""
+    """A program to run, the address it answers on and the file its output goes to.
+
+    Passwords are in `variables`, as everybody on the machine sees the command.
+    """
 
     name: str
     command: Sequence[str]
+    variables: Mapping[str, str]
     address: str
     log: Path
 
@@ -76,27 +84,39 @@ def _services(platform: Platform, dagster_port: int, mlflow_port: int) -> list[S
     dagster = [programs / "dagster", "dev", "-w", workspace, "-h", HOST, "-p", dagster_port]
     mlflow = [
         *(programs / "mlflow", "server", "--host", HOST, "--port", mlflow_port),
-        *("--workers", 1, "--backend-store-uri", platform.variables["MLFLOW_TRACKING_URI"]),
+        *("--workers", 1),
         *("--artifacts-destination", platform.locations.artifacts_folder.as_uri()),
     ]
+    store = {"MLFLOW_BACKEND_STORE_URI": platform.variables["MLFLOW_TRACKING_URI"]}
     return [
-        Service(name, [str(word) for word in command], f"http://{HOST}:{port}", logs / f"{log}.log")
-        for name, command, port, log in (
-            ("Dagster", dagster, dagster_port, "dagster"),
-            ("MLflow", mlflow, mlflow_port, "mlflow"),
+        Service(
+            name,
+            [str(word) for word in command],
+            variables,
+            f"http://{HOST}:{port}",
+            logs / f"{name.lower()}.log",
+        )
+        for name, command, variables, port in (
+            ("Dagster", dagster, {}, dagster_port),
+            ("MLflow", mlflow, store, mlflow_port),
         )
     ]
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them."""
+    """Collect the signals that ask a program to end instead of dying of them."""
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, note)
+        for number in INTERRUPTS
+        # Under nohup the terminal may be closed.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield received
     finally:
@@ -120,6 +140,7 @@ def _running(
                         stderr=subprocess.STDOUT,
                         stdin=subprocess.DEVNULL,
                         cwd=platform.locations.project,
+                        env=os.environ | service.variables,
                         start_new_session=True,
                     )
                 )
@@ -169,7 +190,7 @@ def _wait_until_ready(
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - our own loopback address
+        with _DIRECT.open(address, timeout=2):
             return True
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return False

@@ -61,7 +61,7 @@ def _against_production(
     score: float, held: float | None, minimum_improvement: float
 ) -> tuple[bool, str]:
     if held is None:
-        return True, "and there is no production model yet"
+        return True, "and there is no production model yet for these tickers and sessions"
     if math.isnan(held):
         return True, "and production's is undefined"
     if score >= held:

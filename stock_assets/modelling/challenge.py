@@ -24,7 +24,8 @@ _PAIR = ["session", "ticker"]
 class Challenge:
     """Scored forecasts on the (session, ticker) pairs that all models forecast, and summaries.
 
-    ``production`` and its rows are None when there is no production model.
+    ``production`` and its rows are None when there is no production model, or none that forecasts
+    any of the candidate's tickers.
     """
 
     candidate_rows: pd.DataFrame
@@ -53,8 +54,11 @@ def challenge(
     ours = score_due(candidate.forecast(bars, sessions), bars)
     theirs = None if production is None else score_due(production.forecast(bars, sessions), bars)
     if theirs is not None:
-        ours = ours.merge(theirs[_PAIR], on=_PAIR)
-        theirs = theirs.merge(ours[_PAIR], on=_PAIR)
+        shared = ours[_PAIR].merge(theirs[_PAIR])
+        if shared.empty:  # they forecast different tickers: nothing to compare
+            theirs = None
+        else:
+            ours, theirs = ours.merge(shared, on=_PAIR), theirs.merge(shared, on=_PAIR)
     return Challenge(
         candidate_rows=ours,
         production_rows=theirs,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.storage.database import Merge, copy_out, replace
 from stock_assets.storage.tables import (
@@ -21,19 +21,32 @@ from stock_assets.storage.tables import (
     retraining_decisions,
 )
 
+# After a rollback an older version forecasts a session again: equal rows, newly said.
+_STAND_AGAIN = text("""
+    UPDATE predictions p SET predicted_at = now()
+    WHERE p.as_of_session = ANY(:sessions) AND p.model_version = :version AND EXISTS (
+        SELECT 1 FROM predictions o
+        WHERE (o.as_of_session, o.ticker, o.horizon) = (p.as_of_session, p.ticker, p.horizon)
+        AND o.model_version <> p.model_version AND o.predicted_at >= p.predicted_at)
+""")
 _SESSIONS = ("session", "as_of_session", "target_session")
 
 
 def save_predictions(
     engine: Engine, frame: pd.DataFrame, sessions: Sequence[date], model_version: int
 ) -> Merge:
-    """Make the forecasts of one model version as of `sessions` equal to `frame`."""
+    """Make the forecasts of one model version as of `sessions` equal to `frame`.
+
+    Forecasts of other versions are kept as history; the ones saved here stand from now on.
+    """
     scope: dict[str, Sequence[object]] = {
         "as_of_session": list(sessions),
         "model_version": [model_version],
     }
     with engine.begin() as connection:
-        return replace(connection, predictions, _plain_dates(frame), scope)
+        saved = replace(connection, predictions, _plain_dates(frame), scope)
+        connection.execute(_STAND_AGAIN, {"sessions": list(sessions), "version": model_version})
+        return saved
 
 
 def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
@@ -42,12 +55,17 @@ def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
 
 
 def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
-    """Forecasts made as of `sessions`; where several models made one, the newest version's."""
-    found = _read(engine, predictions, predictions.c.as_of_session.in_(list(sessions)))
-    newest = found.sort_values("model_version").drop_duplicates(
-        ["as_of_session", "ticker", "horizon"], keep="last"
+    """Forecasts made as of `sessions`; where several models made one, the last one made."""
+    made = predictions.c
+    key = (made.as_of_session, made.ticker, made.horizon)
+    query = (
+        select(predictions)
+        .where(made.as_of_session.in_(list(sessions)))
+        .ext(distinct_on(*key))
+        .order_by(*key, made.predicted_at.desc(), made.model_version.desc())
     )
-    return newest.sort_values(["as_of_session", "ticker"]).reset_index(drop=True)
+    with engine.connect() as connection:
+        return copy_out(connection, query)
 
 
 def last_predicted_session(engine: Engine) -> date | None:
@@ -123,27 +141,29 @@ class PromotionRecord:
 
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
-    """Store a promotion decision, over an earlier one of the same dataset."""
-    row = asdict(record)
-    statement = insert(model_promotions).values(**row)
-    values = {name: statement.excluded[name] for name in row if name != "dataset_run_id"}
+    """Store a promotion decision; the first one about a candidate stands."""
     with engine.begin() as connection:
         connection.execute(
-            statement.on_conflict_do_update(index_elements=["dataset_run_id"], set_=values)
+            insert(model_promotions).values(**asdict(record)).on_conflict_do_nothing()
         )
 
 
-def promotion_of(engine: Engine, dataset_id: str) -> PromotionRecord | None:
-    """Read the decision about the candidate of a dataset, if there is one."""
-    found = [record for record in promotions(engine) if record.dataset_run_id == dataset_id]
-    return found[0] if found else None
+def promotion_of(
+    engine: Engine, dataset_id: str, candidate_version: int | None = None
+) -> PromotionRecord | None:
+    """Read the decision about a candidate of a dataset (the last one, if none is named)."""
+    for record in promotions(engine):
+        wanted = candidate_version in (None, record.candidate_version)
+        if wanted and record.dataset_run_id == dataset_id:
+            return record
+    return None
 
 
 def promotions(engine: Engine, *, promoted_only: bool = False) -> list[PromotionRecord]:
-    """Promotion decisions, newest as-of session first."""
+    """Promotion decisions, the last one made first."""
     table = model_promotions
     columns = [table.c[name] for name in PromotionRecord.__dataclass_fields__]
-    query = select(*columns).order_by(table.c.as_of_session.desc(), table.c.decided_at.desc())
+    query = select(*columns).order_by(table.c.decided_at.desc(), table.c.candidate_version.desc())
     if promoted_only:
         query = query.where(table.c.promoted)
     with engine.connect() as connection:
@@ -180,6 +200,21 @@ def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> Retr
         )
         query = select(*columns).where(table.c.session == record.session)
         return RetrainingRecord(**connection.execute(query).mappings().one())
+
+
+def pending_retraining(engine: Engine) -> RetrainingRecord | None:
+    """Newest decision to retrain whose dataset has no promotion decision yet."""
+    table, decided = retraining_decisions, model_promotions.c.dataset_run_id
+    columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
+    query = (
+        select(*columns)
+        .where(table.c.retrain, table.c.dataset_run_id.not_in(select(decided)))
+        .order_by(table.c.session.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else RetrainingRecord(**row)
 
 
 def last_retraining_session(engine: Engine) -> date | None:

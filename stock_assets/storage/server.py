@@ -31,7 +31,7 @@ def external_url() -> URL | None:
         return None
     try:
         url = make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise StockAssetsError(
             f"{EXTERNAL_VARIABLE} is not a database address",
             "Write it as postgresql://USER:PASSWORD@HOST:5432/stock_assets",
@@ -116,7 +116,7 @@ def _require_answer(url: URL) -> None:
     engine = create_engine(url, connect_args={"connect_timeout": 10})
     try:
         engine.connect().close()
-    except OperationalError as error:
+    except (OperationalError, ProgrammingError) as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise StockAssetsError(
             f"no database at {url.render_as_string(hide_password=True)}: {reason}",
@@ -162,6 +162,7 @@ def environment(locations: Locations, server: URL) -> dict[str, str]:
         "DAGSTER_HOME": str(locations.project),
         "STOCK_ASSETS_PROJECT": str(locations.project),
         "STOCK_ASSETS_HOME": str(locations.home),
+        "STOCK_ASSETS_ARRAYS_URL": locations.arrays_url,
         "STOCK_ASSETS_COMPUTE_LOGS": str(locations.home / "compute_logs"),
         STORE_URL_VARIABLE: database_url(server, "stock_assets"),
         "STOCK_ASSETS_DAGSTER_URL": database_url(server, "dagster"),

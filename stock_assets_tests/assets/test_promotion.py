@@ -135,3 +135,16 @@ def test_a_rollback_is_not_undone_by_running_the_partition_again(
         assert snapshot(loop, registry) == before
     finally:
         registry.promote(standing.version)
+
+
+def test_a_promoted_candidate_takes_an_alias_that_was_lost(loop: Loop, registry: Registry) -> None:
+    standing = registry.production()
+    assert standing is not None
+    registry.client().delete_registered_model_alias(registry.model_name, "Production")
+    try:
+        run_dataset(loop.platform, Console(quiet=True), DATASET)
+        restored = registry.production()
+        assert restored is not None
+        assert restored.dataset_run_id == DATASET
+    finally:
+        registry.promote(standing.version)

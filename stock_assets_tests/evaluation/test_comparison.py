@@ -39,7 +39,8 @@ def test_the_first_model_is_promoted_and_says_so() -> None:
     assert decision.promote
     assert decision.reason == (
         "Promoted: the candidate's MASE is 0.98 on 315 forecasts of 63 sessions, "
-        "and there is no production model yet; it is better than persistence (1)"
+        "and there is no production model yet for these tickers and sessions; "
+        "it is better than persistence (1)"
     )
 
 

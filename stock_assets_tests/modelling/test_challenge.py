@@ -90,3 +90,14 @@ def test_bars_after_the_last_outcome_change_no_score() -> None:
     after = challenge(CANDIDATE, PRODUCTION, bars, HELD_OUT)
     assert same_frame(before.candidate_rows, after.candidate_rows)
     assert (before.candidate, before.production) == (after.candidate, after.production)
+
+
+def test_models_of_different_tickers_have_nothing_to_compare() -> None:
+    bars = sample_bars()
+    alone = [
+        bundle(bars=bars[bars["ticker"] == ticker].reset_index(drop=True))
+        for ticker in ("IBM", "MSFT")
+    ]
+    outcome = challenge(*alone, bars, HELD_OUT)
+    assert outcome.production is None
+    assert outcome.candidate.forecasts == len(HELD_OUT)

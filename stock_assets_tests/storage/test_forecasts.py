@@ -102,6 +102,14 @@ def test_the_newest_version_speaks_for_a_session(engine: Engine) -> None:
     assert found.index.tolist() == list(range(6))
 
 
+def test_after_a_rollback_the_older_version_stands_again(engine: Engine) -> None:
+    for version in (1, 2, 1):
+        save_predictions(engine, forecasts(DAYS[:1], version=version), DAYS[:1], version)
+    assert set(predictions_as_of(engine, DAYS[:1])["model_version"]) == {1}
+    assert set(columns_of(engine, "SELECT model_version FROM latest_predictions")) == {(1,)}
+    assert set(columns_of(engine, "SELECT model_version FROM predictions")) == {(1,), (2,)}
+
+
 def test_the_view_holds_the_newest_forecast_of_each_ticker(engine: Engine) -> None:
     save_predictions(engine, forecasts(DAYS[:3], "ABC"), DAYS[:3], 1)
     save_predictions(engine, forecasts(DAYS[3:4], "A"), DAYS[3:4], 1)
@@ -170,10 +178,14 @@ def test_a_promotion_comes_back_as_it_was(engine: Engine) -> None:
     assert promotion_of(engine, DATASET) == PROMOTION
     changed = replace(PROMOTION, candidate_version=2, production={"mase": 1.0}, promoted=False)
     save_promotion(engine, changed)
-    assert promotions(engine) == [changed]
+    assert promotions(engine) == [changed, PROMOTION]
+    save_promotion(engine, replace(PROMOTION, promoted=False))  # the first decision stands
+    assert promotion_of(engine, DATASET, PROMOTION.candidate_version) == PROMOTION
 
 
-def test_promotions_are_newest_first_and_can_be_those_that_were_promoted(engine: Engine) -> None:
+def test_promotions_are_last_decided_first_and_can_be_those_that_were_promoted(
+    engine: Engine,
+) -> None:
     days = [date(2012, 12, 31), date(2013, 1, 31), date(2012, 6, 29), date(2013, 1, 31)]
     for version, day in enumerate(days, start=1):
         dataset = f"{day:%Y%m%d}_12000{version}"
@@ -188,9 +200,9 @@ def test_promotions_are_newest_first_and_can_be_those_that_were_promoted(engine:
                 promoted=version != 2,
             ),
         )
-    assert [record.candidate_version for record in promotions(engine)] == [4, 2, 1, 3]
+    assert [record.candidate_version for record in promotions(engine)] == [4, 3, 2, 1]
     chosen = promotions(engine, promoted_only=True)
-    assert [record.candidate_version for record in chosen] == [4, 1, 3]
+    assert [record.candidate_version for record in chosen] == [4, 3, 1]
 
 
 def test_the_first_decision_about_a_session_stands(engine: Engine) -> None:

@@ -13,7 +13,7 @@ LATEST_PREDICTIONS = """
 CREATE VIEW latest_predictions AS
 SELECT DISTINCT ON (ticker, horizon) *
 FROM predictions
-ORDER BY ticker, horizon, as_of_session DESC, model_version DESC
+ORDER BY ticker, horizon, as_of_session DESC, predicted_at DESC, model_version DESC
 """
 
 
@@ -167,9 +167,9 @@ def upgrade() -> None:
     op.create_table(
         "model_promotions",
         sa.Column("dataset_run_id", sa.Text(), nullable=False),
+        sa.Column("candidate_version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("as_of_session", sa.Date(), nullable=False),
         sa.Column("model_name", sa.Text(), nullable=False),
-        sa.Column("candidate_version", sa.Integer(), nullable=False),
         sa.Column("production_version", sa.Integer(), nullable=True),
         sa.Column("metric", sa.Text(), nullable=False),
         sa.Column("candidate", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -191,7 +191,7 @@ def upgrade() -> None:
             ["dataset_run_id"],
             ["processed_feature_data.dataset_run_id"],
         ),
-        sa.PrimaryKeyConstraint("dataset_run_id"),
+        sa.PrimaryKeyConstraint("dataset_run_id", "candidate_version"),
         comment="Candidate against production and persistence on the same held-out sessions",
     )
     op.create_table(
