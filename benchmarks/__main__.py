@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -115,20 +115,22 @@ def _prices(engine: Any, runs: int) -> dict[str, float]:
 
 
 def _features(engine: Any, params: Any, runs: int) -> dict[str, float]:
+    from stock_assets.config import FeatureGroup
     from stock_assets.features.dataset import build_feature_set
     from stock_assets.storage.prices import read_bars
 
     first, as_of = params.prices.first_session, date(2012, 12, 31)
     bars = read_bars(engine, first, as_of)
-    every = params.features.model_copy(
-        update={"groups": ["raw", "trend", "momentum", "volatility", "volume", "returns"]}
-    )
+    every = params.features.model_copy(update={"groups": list(get_args(FeatureGroup))})
 
-    def build() -> None:
-        build_feature_set(bars, every, params.dataset, first, as_of)
+    def build() -> Any:
+        return build_feature_set(bars, every, params.dataset, first, as_of)
 
-    build()
-    return {"features": 42, "panel_seconds": statistics.median(_repeat(build, runs))}
+    built = build()
+    return {
+        "features": built.panel.values.shape[-1],
+        "panel_seconds": statistics.median(_repeat(build, runs)),
+    }
 
 
 def _validate(folder: Path, runs: int) -> dict[str, float]:
@@ -143,27 +145,19 @@ def _validate(folder: Path, runs: int) -> dict[str, float]:
 
 def _daily_job(runs: int) -> dict[str, Any]:
     """Compare the daily job with one of as many empty steps: running, and as a whole process."""
-    names = ("daily", "empty")
-    inside = {name: _job(name, runs + 1)[1:] for name in names}
-    whole = [
-        tuple(_run([sys.executable, "-m", "benchmarks.job", n]) for n in names) for _ in range(runs)
-    ]
+    jobs = [sys.executable, "-m", "benchmarks.job"]
+    inside = subprocess.run(
+        [*jobs, str(runs + 1), "daily", "empty"], check=True, capture_output=True, text=True
+    )
+    daily, empty = ([*jobs, "1", name] for name in ("daily", "empty"))
+    whole = [(_run(daily), _run(empty)) for _ in range(runs)]
     return {
-        "in_one_process": _compared(
-            list(zip(inside["daily"], inside["empty"], strict=True)), "empty_steps"
-        ),
+        "in_one_process": _compared(json.loads(inside.stdout.splitlines()[-1])[1:], "empty_steps"),
         "whole_process_with_imports": _compared(whole, "empty_steps"),
     }
 
 
-def _job(name: str, runs: int) -> list[float]:
-    command = [sys.executable, "-m", "benchmarks.job", name, str(runs)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return seconds
-
-
-def _compared(pairs: list[tuple[float, ...]], against: str) -> dict[str, float]:
+def _compared(pairs: Sequence[Sequence[float]], against: str) -> dict[str, float]:
     return {
         "seconds": statistics.median(ours for ours, _ in pairs),
         f"{against}_seconds": statistics.median(theirs for _, theirs in pairs),

@@ -4,8 +4,6 @@ import dagster as dg
 
 from stock_assets.partitions import trading_days
 
-SINGLE_RUN = dg.BackfillPolicy.single_run()
-
 
 def empty_asset(name: str, upstream: list[str], check: str | None) -> dg.AssetsDefinition:
     """Make an asset that does nothing, with a check that passes if the real one has a check."""

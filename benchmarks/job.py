@@ -1,36 +1,43 @@
-"""Run one job for one session in this process: ``python -m benchmarks.job daily|empty [N]``.
+"""Run jobs for one session in this process: ``python -m benchmarks.job N daily|empty ...``.
 
-Prints the seconds of each of N runs; the first one pays for the imports.
+The jobs run in turn, N times each. Prints the seconds of each turn as a list with one number per
+job; the first turn pays for the imports.
 """
 
 import json
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 SESSION = "2013-02-28"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def main(name: str, runs: int) -> list[float]:
-    """Run the job so many times and time each."""
+def main(runs: int, names: Sequence[str]) -> list[list[float]]:
+    """Run the jobs in turn so many times and time each."""
     from dagster import DagsterInstance
 
+    instance = DagsterInstance.get()
+    return [[_seconds(name, instance) for name in names] for _ in range(runs)]
+
+
+def _seconds(name: str, instance: "DagsterInstance") -> float:
+    began = time.perf_counter()
     if name == "daily":
         from stock_assets.definitions import defs
     else:
         from benchmarks.empty import defs
-    instance = DagsterInstance.get()
-    seconds = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        result = defs.resolve_job_def(name).execute_in_process(
-            instance=instance, partition_key=SESSION, run_config=QUIET
-        )
-        seconds.append(time.perf_counter() - began)
-        if not result.success:
-            raise SystemExit(f"the job {name} failed")
-    return seconds
+    result = defs.resolve_job_def(name).execute_in_process(
+        instance=instance, partition_key=SESSION, run_config=QUIET
+    )
+    if not result.success:
+        raise SystemExit(f"the job {name} failed")
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1)))
+    print(json.dumps(main(int(sys.argv[1]), sys.argv[2:])))

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stock_assets.config import Params, SearchSpace, find_locations, load_params
+from stock_assets.config import Dataset, Params, SearchSpace, find_locations, load_params
 from stock_assets.errors import StockAssetsError
+from stock_assets.features.dataset import split_dataset
 from stock_assets_tests.conftest import ROOT
 
 
@@ -64,11 +65,33 @@ def test_tickers_are_upper_case_and_sorted(tmp_path: Path) -> None:
         ("dataset: {window: thirty}", r"dataset.window: .* \(got 'thirty'\)"),
         ("prices: {source: bloomberg}", "prices.source"),
         ("prices: {tickers: []}", "prices.tickers"),
+        ("prices: {tickers: [IBM, ../IBM]}", r"prices.tickers: .*files.* not '\.\./IBM'"),
+        ("prices: {tickers: [^GSPC]}", r"prices.tickers: .* not '\^GSPC'"),
         ("prices: {tickers: [IBM, ibm]}", r"prices.tickers: .*(?i:repeated: \['ibm'\])"),
         ("forecast: {coverage: 1.0}", "forecast.coverage"),
         ("features: {groups: [astrology]}", "features.groups"),
         ("tuning: {search_space: {layers: {low: 3, high: 1}}}", "tuning.search_space: .*layers"),
         ("tuning: {search_space: {hidden_size: {low: 10, high: 12}}}", "multiples of the 4"),
+        ("tuning: {search_space: {layers: {low: 0, high: 1}}}", "layers: low must be at least 1"),
+        ("tuning: {search_space: {hidden_size: {low: 0, high: 8}}}", "hidden_size: low must be"),
+        ("tuning: {search_space: {batch_size: {low: 0, high: 8}}}", "batch_size: low must be"),
+        ("tuning: {search_space: {dropout: {low: 0.5, high: 1}}}", "dropout: .* high less than 1"),
+        (
+            "tuning: {search_space: {learning_rate: {low: 0, high: 0.1, log: true}}}",
+            "learning_rate: low must be greater than 0",
+        ),
+        (
+            "tuning: {search_space: {learning_rate: {low: 0.1, high: 0.2, log: true, step: 0.1}}}",
+            r"tuning\.search_space\.learning_rate: log and step exclude each other\.",
+        ),
+        (
+            "dataset: {history_sessions: 279, window: 30}",
+            r"dataset: history_sessions of 279 is too small: at least 280 are needed",
+        ),
+        (
+            "prices: {tickers: [IBM, MSFT]}",
+            r"monitoring can never decide: prices\.tickers \(2\) .*minimum_forecasts \(50\)\.",
+        ),
         ("monitoring: {thresholds: {mape: 0.1}}", "monitoring.thresholds.mape"),
         ("- 1\n- 2", "the file"),
     ],
@@ -92,6 +115,27 @@ def test_broken_yaml_names_the_line_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StockAssetsError, match=r"is not valid YAML: .*line 3") as caught:
         load_params(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("prices: {csv_folder: données}".encode("latin-1"))
+    with pytest.raises(StockAssetsError, match=r"is not text in UTF-8: byte 25 is 0xe9\. Save"):
+        load_params(path)
+
+
+def test_the_least_history_is_what_the_split_takes() -> None:
+    least = Dataset(
+        history_sessions=7 * 3 + 2 * 2 + 40 + 20 + 1,
+        window=7,
+        embargo_sessions=2,
+        validation_sessions=40,
+        test_sessions=20,
+    )
+    assert least.history_sessions is not None
+    assert len(split_dataset(least.history_sessions, least).train) == 1
+    with pytest.raises(StockAssetsError, match="too few"):
+        split_dataset(least.history_sessions - 1, least)
 
 
 def test_a_time_without_quotes_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Stage 5: the forecast of the next session, as of a trading day."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
@@ -82,7 +83,9 @@ def predictions(
             first_session=sessions[0],
             last_session=sessions[-1],
             forecasts=len(frame),
-            not_forecast=dg.MetadataValue.json(_missing(frame, bars, sessions)),
+            not_forecast=dg.MetadataValue.json(
+                _missing(frame, models, params.prices.tickers, registry)
+            ),
             model_versions=", ".join(str(model.version) for model in models),
             dataset_run_ids=", ".join(model.dataset_run_id for model in models),
             mlflow_run_ids=", ".join(model.mlflow_run_id for model in models),
@@ -156,14 +159,18 @@ def _require_forecasts(frame: "pd.DataFrame", sessions: Sequence[date]) -> None:
 
 
 def _missing(
-    frame: "pd.DataFrame", bars: "pd.DataFrame", sessions: Sequence[date]
+    frame: "pd.DataFrame",
+    models: Mapping[ModelVersion, list[date]],
+    tickers: Sequence[str],
+    registry: Registry,
 ) -> dict[str, int]:
-    """Tickers that traded on a session but got no forecast, with the number of such sessions."""
-    import pandas as pd
-
-    on_time = bars["session"].isin(pd.DatetimeIndex(list(sessions)))
-    traded = bars[["ticker", "session"]][on_time]
-    made = frame[["ticker", "as_of_session"]].rename(columns={"as_of_session": "session"})
-    compared = traded.merge(made, how="left", indicator=True)
-    counts = compared["ticker"][compared["_merge"] == "left_only"].value_counts()
-    return {str(ticker): int(count) for ticker, count in counts.sort_index().items()}
+    """Sessions without a forecast, per ticker of the parameters or of the session's model."""
+    made = set(zip(frame["ticker"], frame["as_of_session"].dt.date, strict=True))
+    counts = Counter(
+        ticker
+        for model, days in models.items()
+        for ticker in {*tickers, *registry.load(model.version).recipe.tickers}
+        for day in days
+        if (ticker, day) not in made
+    )
+    return dict(sorted(counts.items()))

@@ -1,5 +1,7 @@
 """Stage 6: forecasts that came due on a trading day, against what happened."""
 
+from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -7,6 +9,7 @@ import dagster as dg
 from stock_assets.assets.common import DAILY, lineage, sessions_of, table
 from stock_assets.assets.forecast import predictions
 from stock_assets.assets.prices import raw_prices
+from stock_assets.errors import StockAssetsError
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def performance_log(
     due = forecasts_due(store.engine, sessions)
     first = sessions[0] if due.empty else due["as_of_session"].min().date()
     bars = read_bars(store.engine, first, sessions[-1])
+    _require_bars(bars, sorted(set(due["target_session"].dt.date)))
     rows = score_due(due, bars)
     save_performance(store.engine, rows, sessions, context.run.run_id)
     return dg.MaterializeResult(
@@ -59,8 +63,24 @@ def performance_log(
     )
 
 
+def _require_bars(bars: "pd.DataFrame", sessions: Sequence[date]) -> None:
+    """Fail when a session with due forecasts has no bar: its scores, if any, are left alone."""
+    stored = set(bars["session"].dt.date)
+    missing = next((session for session in sessions if session not in stored), None)
+    if missing is not None:
+        raise StockAssetsError(
+            f"no bar is stored for {missing}, so the forecasts due on it cannot be scored",
+            f"Store it first: stock-assets backfill raw_prices --from {missing} --to {missing}",
+        )
+
+
 def _scores(rows: "pd.DataFrame") -> dict[str, Any]:
-    """Pooled and per-ticker scores, beside persistence's."""
+    """Scores of the newest model, beside persistence's, and of every model per ticker.
+
+    Several models may have forecast the same session: pooled, its outcome would count twice.
+    """
+    import pandas as pd
+
     from stock_assets.evaluation.metrics import (
         by_ticker,
         persistence_forecasts,
@@ -70,13 +90,20 @@ def _scores(rows: "pd.DataFrame") -> dict[str, Any]:
 
     if rows.empty:
         return {"scores": "no forecast was due"}
-    model = summarise(rows)
-    persistence = summarise(score_rows(persistence_forecasts(rows)))
+    newest = rows["model_version"].max()
+    own = rows[rows["model_version"] == newest]
+    model = summarise(own)
+    persistence = summarise(score_rows(persistence_forecasts(own)))
+    tickers = [
+        by_ticker(group).assign(model_version=version)
+        for version, group in rows.groupby("model_version")
+    ]
     return {
+        "model_version": int(newest),
         "mape": model.mape,
         "persistence_mape": persistence.mape,
         "mase": model.mase,
         "direction_accuracy": model.direction_accuracy,
         "coverage": model.coverage,
-        "per_ticker": table(by_ticker(rows)),
+        "per_ticker": table(pd.concat(tickers, ignore_index=True)),
     }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stock_assets.market.sources.base import Fetch, PriceSource
 
 SOUND = "bars_are_sound"
+WHOLE = "no_bar_is_missing"
 
 
 @dg.asset(
@@ -38,7 +39,15 @@ SOUND = "bars_are_sound"
                 "Positive prices, low ≤ open and close ≤ high, one bar per ticker and session, "
                 "on sessions only. Rows that break a rule are not stored."
             ),
-        )
+        ),
+        dg.AssetCheckSpec(
+            WHOLE,
+            asset="raw_prices",
+            description=(
+                "Every ticker has a bar for every session since its first one. "
+                "A warning: the bars that did arrive are stored and used."
+            ),
+        ),
     ],
 )
 def raw_prices(
@@ -47,17 +56,20 @@ def raw_prices(
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
     """Fetch, check and store the bars of the run's sessions."""
-    from stock_assets.market.bars import content_digest, violations
+    from stock_assets.market.bars import content_digest, missing_bars, violations
     from stock_assets.market.sources.catalogue import open_source
-    from stock_assets.storage.prices import store_bars
+    from stock_assets.storage.prices import read_bars, store_bars
 
-    sessions = sessions_of(context)
+    sessions, tickers = sessions_of(context), params.prices.tickers
     source = open_source(params.prices, find_locations().project)
-    fetch = source.fetch(params.prices.tickers, sessions[0], sessions[-1])
+    fetch = source.fetch(tickers, sessions[0], sessions[-1])
     _require_bars(fetch, source, sessions)
     broken = violations(fetch.bars)
     sound = _without(fetch.bars, broken)
     stored = store_bars(store.engine, sound, source.name, context.run.run_id)
+    held = read_bars(store.engine, params.prices.first_session, sessions[-1], tickers)
+    listed_since = held.groupby("ticker")["session"].min().dt.date.to_dict()
+    missing = missing_bars(fetch.bars, tickers, sessions, listed_since)
 
     for session, rows in sound["session"].dt.date.value_counts().items():
         context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
@@ -73,6 +85,7 @@ def raw_prices(
             updated=stored.rows.updated,
             revisions=stored.revisions,
             failed_tickers=dg.MetadataValue.json(fetch.failures),
+            missing_bars=dg.MetadataValue.json(missing),
         ),
         check_results=[
             verdict(
@@ -80,8 +93,24 @@ def raw_prices(
                 broken.empty,
                 {"violations": len(broken), "rows": table(broken)},
                 "every bar is sound" if broken.empty else f"{len(broken)} violations, see rows",
-            )
+            ),
+            _completeness(missing, fetch.failures),
         ],
+    )
+
+
+def _completeness(missing: dict[str, int], failures: dict[str, str]) -> dg.AssetCheckResult:
+    """Warn about the tickers without the bars that they should have."""
+    named = ", ".join(sorted(missing.keys() | failures.keys()))
+    return dg.AssetCheckResult(
+        check_name=WHOLE,
+        passed=not named,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "missing_bars": dg.MetadataValue.json(missing),
+            "failed_tickers": dg.MetadataValue.json(failures),
+        },
+        description=f"bars are missing of {named}" if named else "no bar is missing",
     )
 
 
@@ -94,19 +123,21 @@ def _without(bars: "pd.DataFrame", broken: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _require_bars(fetch: "Fetch", source: "PriceSource", sessions: list[date]) -> None:
-    """Fail when nothing at all arrived: an empty answer never reads as "no new data"."""
-    if not fetch.bars.empty:
+    """Fail when a session has no bar at all: an empty answer never reads as "no new data"."""
+    arrived = set(fetch.bars["session"].dt.date)
+    empty = next((session for session in sessions if session not in arrived), None)
+    if empty is None:
         return
-    span = " to ".join(str(session) for session in dict.fromkeys((sessions[0], sessions[-1])))
     if fetch.failures:
         ticker, reason = next(iter(fetch.failures.items()))
         raise StockAssetsError(
-            f"source {source.name} gave no bar for {span}; {ticker}: {reason}",
+            f"source {source.name} gave no bar for {empty}; {ticker}: {reason}",
             "Check the network and prices.tickers in params.yaml, then run the partition again",
         )
     remedy = (
-        f"Its newest session is {source.last_session}: choose an earlier one or another source"
+        f"Its newest session is {source.last_session}: "
+        "choose sessions that it has, or another source"
         if source.last_session
         else "Run the partition again when the session's bars are out"
     )
-    raise StockAssetsError(f"source {source.name} has no bar for {span}", remedy)
+    raise StockAssetsError(f"source {source.name} has no bar for {empty}", remedy)

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from stock_assets.cli.loop import forecast_table, retrain_as_of, retrain_dataset
 from stock_assets.cli.platform import Platform
-from stock_assets.cli.report import describe, write_report
+from stock_assets.cli.report import describe, newest_forecasts, write_report
 from stock_assets.cli.running import run_sessions
 from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.partitions import datasets, key_session
 from stock_assets.registry import Registry
-from stock_assets.storage.forecasts import predictions_as_of, promotions, read_performance
+from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
 
 AS_OF = date(2012, 12, 31)
 REPLAY_END = date(2013, 2, 28)
@@ -31,13 +31,19 @@ def run_demo(platform: Platform, console: Console) -> None:
     Raises
     ------
     StockAssetsError
-        The project's source is not the sample prices.
+        The project's source is not the sample prices, or its first session is too late.
     """
-    if platform.params.prices.source != "sample":
+    prices = platform.params.prices
+    if prices.source != "sample":
         raise StockAssetsError(
-            f"the demo runs on the sample prices, and prices.source is "
-            f"{platform.params.prices.source}",
+            f"the demo runs on the sample prices, and prices.source is {prices.source}",
             "Set prices.source to sample in params.yaml, or run the stages: stock-assets --help",
+        )
+    if prices.first_session > AS_OF:
+        raise StockAssetsError(
+            f"the demo trains on sessions up to {AS_OF}, and prices.first_session is "
+            f"{prices.first_session}",
+            f"Set prices.first_session in params.yaml to a date in or before {AS_OF.year}",
         )
     _ingest(platform, console)
     _train(platform, console)
@@ -93,16 +99,13 @@ def _materialized(platform: Platform, asset: str) -> set[str]:
 
 def _summarise(platform: Platform, console: Console) -> None:
     registry = Registry(platform.params.tracking)
-    production = registry.production()
-    rows = read_performance(platform.engine, calendar.next_session(AS_OF), REPLAY_END)
+    scored = read_performance(platform.engine, calendar.next_session(AS_OF), REPLAY_END)
+    rows = newest_forecasts(scored)
+    version = registry.version(int(rows["model_version"].iloc[-1]))
+    decided = promotion_of(platform.engine, version.dataset_run_id, version.version)
     newest = predictions_as_of(platform.engine, [REPLAY_END])
-    decided = next(d for d in promotions(platform.engine) if d.as_of_session == AS_OF)
-    if production is None:
-        raise StockAssetsError(
-            "no version carries the alias Production", "Train one: stock-assets retrain"
-        )
-    summary = describe(rows, production, decided)
-    history = pd.DataFrame(registry.training_history(production.mlflow_run_id))
+    summary = describe(rows, registry.model_name, version, decided)
+    history = pd.DataFrame(registry.training_history(version.mlflow_run_id))
     report = write_report(platform.locations.reports_folder / "demo", rows, history, summary)
     console.print()
     console.print(forecast_table(newest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from datetime import date
@@ -27,6 +28,9 @@ app.add_typer(database, name="db")
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 _shown = {"traceback": False}
+
+# In an address, between user and host.
+_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
 
 
 def _parse_date(text: str) -> date:
@@ -79,16 +83,13 @@ def env(
     """Print exports that make plain dagster and mlflow commands work, and start the database."""
     import shlex
 
-    from stock_assets.cli.platform import open_platform
+    from stock_assets.cli.platform import open_platform, write_env_file
 
     platform = open_platform(keep=True)
     for name, value in platform.variables.items():
         print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - for eval, not for people
     if write:
-        lines = [f"{name}={value}\n" for name, value in platform.variables.items()]
-        target = platform.locations.project / ".env"
-        target.touch(mode=0o600)
-        target.write_text("".join(lines), encoding="utf-8")
+        write_env_file(platform.locations.project / ".env", platform.variables)
 
 
 @app.command()
@@ -197,12 +198,15 @@ def upgrade() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error meant for people takes one line.
+    """Run the command line; an error takes one line, unless its traceback is asked for.
 
-    The status is 1 when something is wrong, 2 when the command was written wrongly.
+    The status is 1 when something is wrong, 2 when the command was written wrongly, 130 after
+    Ctrl-C.
     """
-    # Without this SIGTERM would leave the embedded database running.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # Without this these signals would leave the embedded database running.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores the end of the terminal
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(app(standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
@@ -210,18 +214,26 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         help_command = f"{error.ctx.command_path if error.ctx else 'stock-assets'} --help"
-        _complain(StockAssetsError(error.format_message(), f"See {help_command}"))
+        _complain(str(StockAssetsError(error.format_message(), f"See {help_command}")))
         sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(128 + signal.SIGINT)
     except StockAssetsError as error:
-        _complain(error)
+        _complain(str(error), getattr(error, "details", ""))
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        first = _PASSWORD.sub(r"\1:***@", str(error).strip().partition("\n")[0])
+        told = f"{type(error).__name__}: {first.rstrip('.')}"
+        hint = "" if _shown["traceback"] else " Add --traceback to see where."
+        _complain(f"{told}.{hint}")
         sys.exit(1)
 
 
-def _complain(error: StockAssetsError) -> None:
+def _complain(told: str, details: str = "") -> None:
     if _shown["traceback"]:
         complaints.print_exception()
-        complaints.print(getattr(error, "details", ""), markup=False)
-    complaints.print(f"[red]error:[/red] {escape(str(error))}")
+        complaints.print(details, markup=False)
+    complaints.print(f"[red]error:[/red] {escape(told)}")
 
 
 if __name__ == "__main__":

@@ -19,22 +19,33 @@ from stock_assets.registry import ModelVersion
 from stock_assets.storage.forecasts import PromotionRecord
 
 
-def describe(rows: pd.DataFrame, production: ModelVersion, decided: PromotionRecord) -> str:
+def newest_forecasts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep, where several models forecast a session, the newest version's scored forecast."""
+    newest = rows.sort_values("model_version").drop_duplicates(["session", "ticker"], keep="last")
+    return newest.sort_values(["session", "ticker"]).reset_index(drop=True)
+
+
+def describe(
+    rows: pd.DataFrame, model_name: str, version: ModelVersion, decided: PromotionRecord | None
+) -> str:
     """Tell in plain text how the replay went, beside persistence, and with which model.
 
     Parameters
     ----------
     rows : DataFrame
         Scored forecasts of the replay.
-    production : ModelVersion
+    model_name : str
+        The registered model.
+    version : ModelVersion
         The version that made them.
-    decided : PromotionRecord
-        Why that version is in production.
+    decided : PromotionRecord or None
+        Why that version was put in production; None when that was done by hand.
     """
     model = summarise(rows)
     persistence = summarise(score_rows(persistence_forecasts(rows)))
     tickers = by_ticker(rows)[["ticker", "forecasts", "mape", "mase", "direction_accuracy"]]
     first, last = rows["session"].min(), rows["session"].max()
+    reason = decided.reason if decided else "Chosen by hand: no decision about it is on record"
     lines = [
         f"Replay              {first:%Y-%m-%d} to {last:%Y-%m-%d}: "
         f"{model.forecasts} forecasts of {model.sessions} sessions",
@@ -47,11 +58,9 @@ def describe(rows: pd.DataFrame, production: ModelVersion, decided: PromotionRec
         "",
         tickers.to_string(index=False, float_format=lambda value: f"{value:.4f}"),
         "",
-        f"Production model    version {production.version} of {decided.model_name}",
-        f"Its dataset         {production.dataset_run_id}, as of {production.as_of}",
-        textwrap.fill(
-            f"Why                 {decided.reason}", width=96, subsequent_indent=" " * 20
-        ),
+        f"Model               version {version.version} of {model_name}",
+        f"Its dataset         {version.dataset_run_id}, as of {version.as_of}",
+        textwrap.fill(f"Why                 {reason}", width=96, subsequent_indent=" " * 20),
     ]
     return "\n".join(lines)
 
@@ -73,7 +82,7 @@ def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summar
     rows : DataFrame
         Scored forecasts of the replay.
     history : DataFrame
-        ``epoch``, ``train_loss``, ``validation_loss`` of the production model.
+        ``epoch``, ``train_loss``, ``validation_loss`` of the model that made them.
     summary : str
         From :func:`describe`.
     """

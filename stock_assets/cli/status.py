@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -12,13 +11,11 @@ from rich.table import Table
 from stock_assets.assets.promotion import plain_metrics
 from stock_assets.cli.platform import Platform
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
-from stock_assets.market import calendar
-from stock_assets.registry import Registry
+from stock_assets.registry import ModelVersion, Registry
 from stock_assets.storage.forecasts import (
     last_predicted_session,
-    last_scored_session,
     promotions,
-    read_performance,
+    recent_performance,
     retraining_decisions_newest_first,
 )
 from stock_assets.storage.prices import price_coverage
@@ -39,28 +36,25 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "production": asdict(production) if production else None,
         "last_promotion_decision": asdict(decided[0]) if decided else None,
         "last_predicted_session": last_predicted_session(engine),
-        "performance": _recent_scores(platform),
+        "performance": _recent_scores(platform, production),
         "last_retraining_decision": asdict(retraining[0]) if retraining else None,
     }
 
 
-def _recent_scores(platform: Platform) -> dict[str, Any] | None:
-    """Scores over the newest sessions that monitoring looks at, beside persistence's."""
-    last = last_scored_session(platform.engine)
-    if last is None:
+def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[str, Any] | None:
+    """Scores of the production model that monitoring looks at, beside persistence's."""
+    if production is None:
         return None
-    rows = read_performance(platform.engine, _first_of_window(platform, last), last)
+    window = platform.params.monitoring.window_sessions
+    rows = recent_performance(platform.engine, window, production.version)
+    if rows.empty:
+        return None
     return {
         "first_session": rows["session"].min().date(),
-        "last_session": last,
+        "last_session": rows["session"].max().date(),
         "model": plain_metrics(summarise(rows)),
         "persistence": plain_metrics(summarise(score_rows(persistence_forecasts(rows)))),
     }
-
-
-def _first_of_window(platform: Platform, last: date) -> date:
-    window = platform.params.monitoring.window_sessions
-    return calendar.previous_session(last + timedelta(days=1), window)
 
 
 def show_status(found: dict[str, Any], console: Console) -> None:
@@ -111,13 +105,18 @@ def _forecasts(found: dict[str, Any]) -> str:
 def _scores(found: dict[str, Any]) -> str:
     scores = found["performance"]
     if scores is None:
-        return "none yet: stock-assets backfill performance_log --from DATE --to DATE"
+        return "none of the model yet: stock-assets backfill performance_log --from DATE --to DATE"
     model, persistence = scores["model"], scores["persistence"]
+    mase = _told(model["mase"], ".3f")
     return (
-        f"MAPE {model['mape']:.2%} beside persistence's {persistence['mape']:.2%} "
-        f"(MASE {model['mase']:.3f}), {model['forecasts']} forecasts, "
+        f"MAPE {_told(model['mape'], '.2%')} beside persistence's "
+        f"{_told(persistence['mape'], '.2%')} (MASE {mase}), {model['forecasts']} forecasts, "
         f"{scores['first_session']} to {scores['last_session']}"
     )
+
+
+def _told(metric: float | None, form: str) -> str:
+    return "undefined" if metric is None else format(metric, form)
 
 
 def _retraining(found: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stock_assets.evaluation.metrics import score_rows
-from stock_assets.market.adjustment import price_factor
+from stock_assets.market.adjustment import event_factor
 
 
 def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
@@ -14,7 +16,7 @@ def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     A forecast is in the shares of its as-of session; the close it is held against is in those of
     the target session. A split or dividend that lies between the two was unknown when the forecast
     was made, so forecast, interval and persistence are divided by the factor that became known:
-    a 10:1 split is not an error of 90%.
+    a 10:1 split is not an error of 90%. A score has the same bits whatever other bars are given.
 
     Parameters
     ----------
@@ -31,23 +33,23 @@ def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
         :func:`stock_assets.evaluation.metrics.score_rows` gives it: ``session`` is the target, and
         all prices are in its shares. Forecasts without a bar to hold them against are left out.
     """
-    known = bars[["ticker", "session", "close"]].assign(factor=price_factor(bars, "adjusted"))
+    known = bars[["ticker", "session", "close"]].assign(row=np.arange(len(bars)))
     at_target = known.rename(columns={"session": "target_session", "close": "actual"})
-    at_origin = known.rename(columns={"session": "as_of_session", "factor": "origin_factor"})
+    at_origin = known.rename(columns={"session": "as_of_session", "row": "origin_row"})
     due = forecasts.merge(at_target, on=["ticker", "target_session"]).merge(
         at_origin.drop(columns="close"), on=["ticker", "as_of_session"]
     )
-    scale = due["origin_factor"] / due["factor"]
+    became_known = _became_known(bars, due["origin_row"].to_numpy(), due["row"].to_numpy())
     rows = due.rename(columns={"target_session": "session"}).assign(
-        predicted=due["predicted_price"] * scale,
-        persistence=due["last_close"] * scale,
-        lower=due["lower_price"] * scale,
-        upper=due["upper_price"] * scale,
+        predicted=due["predicted_price"] / became_known,
+        persistence=due["last_close"] / became_known,
+        lower=due["lower_price"] / became_known,
+        upper=due["upper_price"] / became_known,
     )
     kept = rows.drop(
         columns=[
-            "factor",
-            "origin_factor",
+            "row",
+            "origin_row",
             "last_close",
             "predicted_price",
             "lower_price",
@@ -55,3 +57,12 @@ def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
         ]
     )
     return score_rows(kept.sort_values(["session", "ticker"]).reset_index(drop=True))
+
+
+def _became_known(
+    bars: pd.DataFrame, origins: NDArray[np.intp], targets: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Multiply the events of the rows after each origin, up to its target."""
+    events = event_factor(bars, "adjusted").to_numpy()
+    spans = zip(origins + 1, targets + 1, strict=True)
+    return np.array([events[start:stop].prod() for start, stop in spans], dtype=np.float64)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stock_assets.market import calendar
 
-_PRICES = ["last_close", "predicted_price", "lower_price", "upper_price"]
+_PRICES = ["last_close", "predicted_price", "upper_price"]
 
 
 def unsound_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
@@ -17,28 +17,33 @@ def unsound_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
     ----------
     forecasts : DataFrame
         ``as_of_session``, ``target_session``, ``ticker``, ``last_close``, ``predicted_price``,
-        ``lower_price``, ``upper_price``.
+        ``lower_price``, ``upper_price`` and, where it is known, ``model_as_of``: the newest session
+        that the model has seen.
 
     Returns
     -------
     DataFrame
-        The offending rows with a column ``problem``: a price that is not finite and positive, a
-        price outside its interval, or a target that is not the session after the as-of session.
+        The offending rows with a column ``problem``: a price that is not finite and positive (the
+        lower bound may be zero), a price outside its interval, a target that is not the session
+        after the as-of session, or a model that has seen sessions after the as-of session.
     """
     prices = forecasts[_PRICES].to_numpy(dtype=np.float64)
     finite = (np.isfinite(prices) & (prices > 0)).all(axis=1)
+    bounded = forecasts["lower_price"].between(0.0, np.inf, inclusive="left")
     inside = forecasts["predicted_price"].between(
         forecasts["lower_price"], forecasts["upper_price"]
     )
     as_of = forecasts["as_of_session"]
     following = {day: pd.Timestamp(calendar.next_session(day.date())) for day in as_of.unique()}
     on_time = forecasts["target_session"] == as_of.map(following)
+    later = forecasts.get("model_as_of", as_of) > as_of
     problem = np.select(
-        [~finite, ~inside.to_numpy(), ~on_time.to_numpy()],
+        [~(finite & bounded), ~inside, ~on_time, later],
         [
             "a price is not finite and positive",
             "the price lies outside its interval",
             "the target is not the next session",
+            "the model has seen later sessions",
         ],
         "",
     )

@@ -67,11 +67,19 @@ def price_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
     StockAssetsError
         A dividend is not smaller than the close before it.
     """
+    return event_factor(bars, basis).groupby(bars["ticker"], sort=False).cumprod()
+
+
+def event_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
+    """Compute K(t) / K(t - 1), what the events of each bar alone do; 1 where there is none.
+
+    It is made of a bar and the one before it. Parameters, result and error are those of
+    :func:`price_factor`.
+    """
     if basis == "raw":
         return pd.Series(1.0, index=bars.index)
     ratio = bars["stock_splits"].where(bars["stock_splits"] > 0, 1.0)
-    factor = ratio if basis == "split_adjusted" else ratio / _kept_after_dividend(bars, ratio)
-    return factor.groupby(bars["ticker"], sort=False).cumprod()
+    return ratio if basis == "split_adjusted" else ratio / _kept_after_dividend(bars, ratio)
 
 
 def _kept_after_dividend(bars: pd.DataFrame, ratio: pd.Series) -> pd.Series:

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,40 @@ def _broken(bars: pd.DataFrame, rule: Rule) -> pd.DataFrame:
         rule=pd.Series(rule.name, rows.index, dtype=object),
         detail=pd.Series(detail, rows.index, dtype=object),
     )
+
+
+def missing_bars(
+    bars: pd.DataFrame,
+    tickers: Sequence[str],
+    sessions: Sequence[date],
+    listed_since: Mapping[str, date],
+) -> dict[str, int]:
+    """Count, per ticker, the sessions that should have a bar and have none.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        The bars that arrived.
+    tickers, sessions : sequence of str, sequence of date
+        Whose bars were asked for, and of which sessions.
+    listed_since : dict of str to date
+        Session of each ticker's first known bar; nothing is expected before it, nor of a ticker
+        that is not named.
+
+    Returns
+    -------
+    dict of str to int
+        Tickers that lack a bar, in alphabetical order.
+    """
+    arrived = set(zip(bars["ticker"], bars["session"].dt.date, strict=True))
+    counts = {
+        ticker: sum(
+            session >= listed_since[ticker] and (ticker, session) not in arrived
+            for session in sessions
+        )
+        for ticker in sorted(listed_since.keys() & set(tickers))
+    }
+    return {ticker: count for ticker, count in counts.items() if count}
 
 
 def content_digest(frame: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -20,6 +20,8 @@ from stock_assets.errors import StockAssetsError
 EXCHANGE = "XNYS"
 HORIZON: tuple[date, date] = (date(1990, 1, 1), date(2035, 12, 31))
 TIMEZONE = "America/New_York"
+SETTLING_TIME = timedelta(minutes=15)
+"""How long after the close of a session its bar may still change."""
 
 _FILE = Path(__file__).with_name("xnys_closures.json")
 _REGULAR_CLOSE = time(16)
@@ -136,6 +138,25 @@ def close_time(session: date) -> datetime:
     """
     clock = _calendar().early_closes.get(require_session(session), _REGULAR_CLOSE)
     return datetime.combine(session, clock, tzinfo=ZoneInfo(TIMEZONE))
+
+
+def last_closed_session(now: datetime) -> date:
+    """Give the newest session whose bar is final at a moment.
+
+    Parameters
+    ----------
+    now : datetime
+        With its time zone.
+    """
+    session = last_session_on_or_before(now.astimezone(ZoneInfo(TIMEZONE)).date())
+    if now < close_time(session) + SETTLING_TIME:
+        return previous_session(session)
+    return session
+
+
+def utc_now() -> datetime:
+    """Give the present moment, with its time zone."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import usable
 from stock_assets.market import calendar
-from stock_assets.market.adjustment import Anchor, rebase
+from stock_assets.market.adjustment import Anchor, anchors, rebase
 from stock_assets.modelling.networks import Network, NetworkSpec, build_network
 from stock_assets.modelling.training import forecast_scaled, weights_digest
 
@@ -58,8 +58,9 @@ class Recipe:
     tickers, features : tuple of str
         The axes N and F of the panel.
     basis, anchors : str, dict
-        Price basis of the features and, per ticker, the factors at the as-of session: bars after it
-        are brought to the same shares as the bars that the scalers were fitted on.
+        Price basis of the features and, per ticker, the factors at the as-of session in the bars of
+        the dataset: bars after it are brought to the same shares as the bars that the scalers were
+        fitted on.
     target : str
         What the network predicts: ``log_return`` or ``close``.
     network : NetworkSpec
@@ -166,13 +167,20 @@ class Bundle:
         return hashlib.sha256(f"{recipe}{weights_digest(self.network)}".encode()).hexdigest()
 
     def panel(self, bars: pd.DataFrame, last: date) -> Panel:
-        """Build the feature panel from the first session of history to `last`."""
+        """Build the feature panel from the first session of history to `last`.
+
+        The anchors in the recipe belong to the bars that the dataset had. Bars that reach its as-of
+        session give their own, so that a later start or a corrected event moves no price level.
+        """
         recipe = self.recipe
         known = bars[bars["ticker"].isin(recipe.tickers)]
         first, end = pd.Timestamp(recipe.first_session), pd.Timestamp(last)
         known = known[known["session"].between(first, end)].reset_index(drop=True)
+        factors = recipe.anchors
+        if last >= recipe.as_of:
+            factors = anchors(known[known["session"] <= pd.Timestamp(recipe.as_of)], recipe.basis)
         return build_panel(
-            rebase(known, recipe.basis, recipe.anchors),
+            rebase(known, recipe.basis, factors),
             recipe.tickers,
             recipe.features,
             recipe.first_session,
@@ -195,8 +203,8 @@ class Bundle:
         Returns
         -------
         DataFrame
-            `FORECAST_COLUMNS`; prices in the shares of the as-of session. A ticker without enough
-            valid sessions in its window has no row.
+            `FORECAST_COLUMNS`; prices in the shares of the as-of session, no lower bound below zero.
+            A ticker without enough valid sessions in its window has no row.
         """
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1])
@@ -227,7 +235,7 @@ class Bundle:
                 "last_close": close,
                 "predicted_return": np.log(middle[rows, columns]),
                 "predicted_price": close * middle[rows, columns],
-                "lower_price": close * lower[rows, columns],
+                "lower_price": np.maximum(close * lower[rows, columns], 0.0),
                 "upper_price": close * upper[rows, columns],
                 "coverage": recipe.coverage,
             }

@@ -82,13 +82,6 @@ _SCORED = tuple(
 )
 
 
-def last_scored_session(engine: Engine) -> date | None:
-    """Newest session with scored forecasts."""
-    with engine.connect() as connection:
-        newest: date | None = connection.scalar(select(func.max(model_performance_log.c.session)))
-        return newest
-
-
 def save_performance(
     engine: Engine, rows: pd.DataFrame, sessions: Sequence[date], dagster_run_id: str
 ) -> Merge:

@@ -22,7 +22,7 @@ def test_the_summary_is_for_a_person(demo: Demo):
         )
     assert "2013-01-02 to 2013-02-28: 200 forecasts of 40 sessions" in printed
     assert re.search(r"Error \(MAPE\) +\d\.\d+% +persistence \d\.\d+% +MASE \d\.\d+", printed)
-    assert "Production model    version 1 of StockPricePredictor" in printed
+    assert "Model               version 1 of StockPricePredictor" in printed
     assert re.search(r"Its dataset +20121231_\d{6}, as of 2012-12-31", printed)
     assert "make up" in printed
 

@@ -68,6 +68,7 @@ def test_an_external_address_names_the_driver_in_use(
     ("address", "problem"),
     [
         ("db.example:5432", "is not a database address"),
+        ("postgresql://u:pa:ss@h:x/db", "is not a database address"),
         ("sqlite:///here.db", "names sqlite, not PostgreSQL"),
         ("mysql://me@db/stock_assets", "names mysql, not PostgreSQL"),
     ],
@@ -80,6 +81,7 @@ def test_another_address_is_refused_in_one_line(
         server.external_url()
     assert "postgresql://USER:PASSWORD@HOST:5432/stock_assets" in caught.value.remedy
     assert "\n" not in str(caught.value)
+    assert "pa:ss" not in str(caught.value)
 
 
 def test_an_external_server_is_used_and_left_alone(
@@ -146,6 +148,7 @@ def test_the_environment_is_all_that_plain_commands_need(platform: Platform) -> 
         "DAGSTER_HOME": str(platform.locations.project),
         "STOCK_ASSETS_PROJECT": str(platform.locations.project),
         "STOCK_ASSETS_HOME": str(platform.locations.home),
+        "STOCK_ASSETS_ARRAYS_URL": platform.locations.arrays_url,
         "STOCK_ASSETS_COMPUTE_LOGS": str(platform.locations.home / "compute_logs"),
         "STOCK_ASSETS_STORE_URL": "postgresql+psycopg2://me:s%40crt@db.example/stock_assets",
         "STOCK_ASSETS_DAGSTER_URL": "postgresql+psycopg2://me:s%40crt@db.example/dagster",

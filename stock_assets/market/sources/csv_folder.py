@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.market import calendar
 from stock_assets.market.bars import empty_bars, tidy
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import COLUMNS, as_traded
@@ -23,22 +24,25 @@ class CsvFolderSource:
     Each file has the columns ``Date, Open, High, Low, Close, Volume, Dividends, Stock Splits`` (and
     any others, which are left out) of ``yfinance.Ticker(...).history(auto_adjust=False)``: prices,
     volume and dividends adjusted for every split up to the file's last row. A date may carry a time
-    and an offset; the day it names counts.
+    and an offset; the day it names counts. A session that has not closed has no bar.
 
     Parameters
     ----------
     folder : Path
         Where the files are.
+    now : callable
+        Tells the present moment, with its time zone.
     """
 
     name = "csv"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], datetime] = calendar.utc_now) -> None:
         self._folder = folder
+        self._now = now
 
     @property
     def last_session(self) -> date:
-        """The newest date in any file of the folder.
+        """The newest closed session in any file of the folder.
 
         Raises
         ------
@@ -52,7 +56,7 @@ class CsvFolderSource:
                 "Put one file per ticker there, or correct prices.csv_folder in params.yaml",
             )
         newest: date = max(_days(_read_text(file), file).max() for file in files).date()
-        return newest
+        return min(newest, calendar.last_closed_session(self._now()))
 
     def fetch(self, tickers: Sequence[str], first: date, last: date) -> Fetch:
         """Get bars as traded; see ``PriceSource.fetch``.
@@ -72,7 +76,8 @@ class CsvFolderSource:
             )
         histories = [read_history(self._file(ticker)) for ticker in tickers]
         bars = tidy(pd.concat([empty_bars(), *histories]))
-        wanted = bars["session"].between(pd.Timestamp(first), pd.Timestamp(last))
+        end = min(last, calendar.last_closed_session(self._now()))
+        wanted = bars["session"].between(pd.Timestamp(first), pd.Timestamp(end))
         return Fetch(bars[wanted].reset_index(drop=True), failures={})
 
     def _file(self, ticker: str) -> Path:

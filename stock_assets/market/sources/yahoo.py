@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
 from atexit import register
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -22,14 +20,7 @@ from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import as_traded
 from stock_assets.progress import bar
 
-SETTLING_TIME = timedelta(minutes=15)
-"""How long after the close of a session its bar may still change."""
-
 _RETRIES = 2
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class YahooSource:
@@ -50,7 +41,9 @@ class YahooSource:
     name = "yahoo"
     last_session = None
 
-    def __init__(self, settings: config.Yahoo, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self, settings: config.Yahoo, now: Callable[[], datetime] = calendar.utc_now
+    ) -> None:
         self._settings = settings
         self._now = now
 
@@ -65,9 +58,11 @@ class YahooSource:
         from yfinance.data import YfData
         from yfinance.exceptions import YFException
 
+        # The plain ones are how yfinance stumbles over an answer of another shape than it expects.
+        broken = (YFException, RequestException, KeyError, TypeError, ValueError)
         # yfinance remembers answers, failed and cut ones too, for the life of the process.
         YfData.cache_get.cache_clear()
-        end = min(last, last_closed_session(self._now()))
+        end = min(last, calendar.last_closed_session(self._now()))
         start = calendar.previous_session(first, self._settings.overlap_sessions)
         histories: list[pd.DataFrame] = []
         failures: dict[str, str] = {}
@@ -76,7 +71,7 @@ class YahooSource:
                 time.sleep(self._settings.pause_seconds)
             try:
                 histories.append(self._history(ticker, start))
-            except (YFException, RequestException, json.JSONDecodeError) as error:
+            except broken as error:
                 failures[ticker] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         bars = tidy(pd.concat([empty_bars(), *histories]))
         wanted = bars["session"].between(pd.Timestamp(first), pd.Timestamp(end))
@@ -99,21 +94,6 @@ class YahooSource:
         bars = as_traded(history.tz_localize(None).rename_axis("Date").reset_index(), ticker)
         # Yahoo announces an event before it has the bar; the event comes again with the bar.
         return bars.dropna(subset=list(PRICE_COLUMNS), how="all")
-
-
-def last_closed_session(now: datetime) -> date:
-    """Give the newest session whose bar is final at a moment.
-
-    Parameters
-    ----------
-    now : datetime
-        With its time zone.
-    """
-    today = now.astimezone(ZoneInfo(calendar.TIMEZONE)).date()
-    session = calendar.last_session_on_or_before(today)
-    if now < calendar.close_time(session) + SETTLING_TIME:
-        return calendar.previous_session(session)
-    return session
 
 
 @cache

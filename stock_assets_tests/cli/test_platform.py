@@ -1,0 +1,96 @@
+"""Opening an installation: the folder, the environment file, ports, and what services are given."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stock_assets.cli import platform as opening
+from stock_assets.cli.platform import Platform, open_platform, require_free_port, write_env_file
+from stock_assets.cli.supervise import _answers, _services
+from stock_assets.errors import StockAssetsError
+from stock_assets_tests.conftest import write_project
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of the test's own, in which nothing was started."""
+    project = write_project(tmp_path / "project")
+    monkeypatch.setenv("STOCK_ASSETS_PROJECT", str(project))
+    monkeypatch.setenv("STOCK_ASSETS_HOME", str(project / "home"))
+    return project
+
+
+def test_a_data_folder_that_cannot_be_written_is_told_in_one_line(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = elsewhere / "params.yaml" / "home"
+    monkeypatch.setenv("STOCK_ASSETS_HOME", str(home))
+    with pytest.raises(StockAssetsError, match=r"cannot be written: .*STOCK_ASSETS_HOME") as caught:
+        open_platform()
+    assert str(home) in caught.value.problem
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
+def test_a_project_file_that_is_not_yaml_is_told_in_one_line(elsewhere: Path, name: str) -> None:
+    (elsewhere / name).write_text("storage: [\n  x: {")
+    with pytest.raises(StockAssetsError, match=rf"{name} is not valid YAML: .*line 2") as caught:
+        open_platform()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_file_is_private_and_keeps_what_is_not_ours(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# of mine\nAPI_KEY=1\nexport DAGSTER_HOME=/old\nSTOCK_ASSETS_HOME=/old")
+    file.chmod(0o644)
+    write_env_file(file, {"DAGSTER_HOME": "/new", "STOCK_ASSETS_HOME": "/data"})
+    assert file.read_text().splitlines() == [
+        "# of mine",
+        "API_KEY=1",
+        "DAGSTER_HOME=/new",
+        "STOCK_ASSETS_HOME=/data",
+    ]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+class _Refusing(socket.socket):
+    def bind(self, address: object) -> None:
+        raise PermissionError
+
+
+def test_a_privileged_port_is_not_called_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening.socket, "socket", _Refusing)
+    with pytest.raises(StockAssetsError, match=r"port 80 .* privileged .*1024 .*--dagster-port"):
+        require_free_port("127.0.0.1", 80, "--dagster-port")
+
+
+def test_a_proxy_is_not_asked_for_our_own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        proxy.settimeout(0)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert not _answers("http://127.0.0.1:1")
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+def test_no_service_has_a_password_on_its_command_line(platform: Platform, tmp_path: Path) -> None:
+    store = "postgresql+psycopg2://me:secret@db.example/mlflow"
+    here = replace(
+        platform,
+        locations=platform.locations.model_copy(update={"home": tmp_path}),
+        variables={"MLFLOW_TRACKING_URI": store},
+    )
+    services = _services(here, 3000, 5000)
+    assert not any("secret" in word for service in services for word in service.command)
+    (given,) = (service.variables for service in services if service.name == "MLflow")
+    assert given["MLFLOW_BACKEND_STORE_URI"] == store
+    assert "MLFLOW_BACKEND_STORE_URI" not in os.environ
