@@ -200,6 +200,7 @@ def own_store(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     address = engine.url.render_as_string(hide_password=False)
     monkeypatch.setenv(STORE_URL_VARIABLE, address)
     monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STOCK_ASSETS_ARRAYS_URL", str(tmp_path / "home" / "arrays"))
     return Store()
 
 

@@ -223,7 +223,7 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort
         first = _PASSWORD.sub(r"\1:***@", str(error).strip().partition("\n")[0])
-        told = f"{type(error).__name__}: {first.rstrip('.')}"
+        told = ": ".join(filter(None, (type(error).__name__, first.rstrip("."))))
         hint = "" if _shown["traceback"] else " Add --traceback to see where."
         _complain(f"{told}.{hint}")
         sys.exit(1)

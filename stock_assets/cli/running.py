@@ -122,7 +122,7 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
     """Tell what failed, in the words of the first check or step that did."""
     in_the_ui = f"See run {result.run_id} in the Dagster UI: stock-assets up"
     for check in result.get_asset_check_evaluations():
-        if not check.passed:
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
             name = f"{check.asset_key.to_user_string()}: the check {check.check_name}"
             problem = f"{name} failed: {_seen(check)}"
             return RunFailedError(problem, in_the_ui, result.run_id, "")
@@ -132,6 +132,9 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
             error = error.cause
         if error is None:
             continue
+        if error.cls_name == "DagsterExecutionInterruptedError":
+            problem, remedy = f"{event.step_key} was interrupted", "Run the command again to go on"
+            return RunFailedError(problem, remedy, result.run_id, error.to_string())
         kind, _, told = error.message.strip().partition(": ")
         if kind.endswith("StockAssetsError"):
             problem, _, remedy = told.rpartition(". ") if ". " in told else (told, "", "")

@@ -203,8 +203,8 @@ class Bundle:
         Returns
         -------
         DataFrame
-            `FORECAST_COLUMNS`; prices in the shares of the as-of session, no lower bound below zero.
-            A ticker without enough valid sessions in its window has no row.
+            `FORECAST_COLUMNS`; prices in the shares of the as-of session, the lower bound not below
+            zero. A ticker without enough valid sessions in its window has no row.
         """
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1])

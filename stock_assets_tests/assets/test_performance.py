@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 import pytest
 from rich.console import Console
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from stock_assets.assets.performance import performance_log
 from stock_assets.cli.running import run_session, run_sessions
@@ -22,7 +22,8 @@ from stock_assets.storage.forecasts import (
     save_predictions,
 )
 from stock_assets.storage.prices import read_bars, store_bars
-from stock_assets_tests.assets.running import data_version, materialize, metadata, params
+from stock_assets.storage.tables import raw_stock_data
+from stock_assets_tests.assets.running import data_version, failure, materialize, metadata, params
 from stock_assets_tests.conftest import FIRST_INGESTED, Loop
 
 LOG = (
@@ -92,6 +93,51 @@ def test_a_session_without_a_forecast_is_no_failure_and_no_row(loop: Loop) -> No
     assert told["scores"] == "no forecast was due"
     assert (told["forecasts_due"], told["forecasts_scored"]) == (0, 0)
     assert written(loop) == before
+
+
+def test_a_session_without_any_bar_is_refused_and_its_scores_stay(
+    loop: Loop, own_store: Store
+) -> None:
+    day, as_of = loop.replayed[4], loop.replayed[3]
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, day)
+    made = predictions_as_of(loop.platform.engine, [as_of]).drop(columns="predicted_at")
+    save_predictions(own_store.engine, made, [as_of], int(made["model_version"].iloc[0]))
+    store_bars(own_store.engine, bars, "sample")
+    key = day.isoformat()
+    assert materialize([performance_log], key, own_store, params()).success
+    before = read_performance(own_store.engine, day, day)
+    with own_store.engine.begin() as connection:
+        connection.execute(delete(raw_stock_data).where(raw_stock_data.c.session == day))
+    result = materialize([performance_log], key, own_store, params())
+    assert not result.success
+    assert f"no bar is stored for {day}" in failure(result)
+    assert f"stock-assets backfill raw_prices --from {day} --to {day}" in failure(result)
+    pd.testing.assert_frame_equal(read_performance(own_store.engine, day, day), before)
+
+
+def test_models_that_forecast_the_same_session_are_scored_apart(
+    loop: Loop, own_store: Store
+) -> None:
+    day, as_of = loop.replayed[4], loop.replayed[3]
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, day)
+    store_bars(own_store.engine, bars, "sample")
+    made = predictions_as_of(loop.platform.engine, [as_of]).drop(columns="predicted_at")
+    for version, change in ((7, 1.0), (8, 1.01)):
+        again = made.assign(model_version=version)
+        prices = ["predicted_price", "lower_price", "upper_price"]
+        again[prices] *= change
+        save_predictions(own_store.engine, again, [as_of], version)
+    result = materialize([performance_log], day.isoformat(), own_store, params())
+    told, scored = metadata(result, "performance_log"), read_performance(own_store.engine, day, day)
+    assert told["forecasts_scored"] == len(scored) == 10
+    newest = summarise(scored[scored["model_version"] == 8])
+    assert told["model_version"] == 8
+    assert told["mape"] == pytest.approx(newest.mape, rel=1e-12)
+    assert told["mape"] != pytest.approx(summarise(scored).mape, rel=1e-6)
+    rows = [record.data for record in told["per_ticker"].records]
+    assert [(row["model_version"], row["ticker"], row["forecasts"]) for row in rows] == [
+        (version, ticker, 1) for version in (7, 8) for ticker in made["ticker"]
+    ]
 
 
 def test_a_session_without_its_close_is_told_and_scored_later(loop: Loop, own_store: Store) -> None:

@@ -8,12 +8,16 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from rich.console import Console
 from sqlalchemy import func, select
 
 from stock_assets.assets.prices import raw_prices
+from stock_assets.cli.running import RunFailedError, run_sessions
 from stock_assets.config import Params
+from stock_assets.market import calendar
+from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import COLUMNS
-from stock_assets.market.sources.sample import load_sample
+from stock_assets.market.sources.sample import SampleSource, load_sample
 from stock_assets.resources import Store
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import price_revisions
@@ -51,8 +55,22 @@ def edit(params: Params, ticker: str, day: date, **values: float) -> None:
     table.to_csv(file, index=False)
 
 
+def lose(params: Params, ticker: str, day: date) -> None:
+    """Take a bar out of a file."""
+    file = params.prices.csv_folder / f"{ticker}.csv"
+    table = pd.read_csv(file)
+    table[~table["Date"].str.startswith(day.isoformat())].to_csv(file, index=False)
+
+
 def stored(store: Store, day: date = DAY) -> pd.DataFrame:
     return read_bars(store.engine, day, day)
+
+
+def evaluation(result: dg.ExecuteInProcessResult, check: str) -> dg.AssetCheckEvaluation:
+    """What one check of a run said."""
+    return next(
+        found for found in result.get_asset_check_evaluations() if found.check_name == check
+    )
 
 
 def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
@@ -64,7 +82,7 @@ def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
     }
     assert told["2012-05-17"]["dagster/row_count"] == 4
     assert told["2012-05-18"]["dagster/row_count"] == 5  # FB is listed
-    assert checks(loop.ingest) == {"bars_are_sound": True}
+    assert checks(loop.ingest) == {"bars_are_sound": True, "no_bar_is_missing": True}
 
 
 def test_what_is_stored_is_what_the_source_gave(loop: Loop) -> None:
@@ -112,10 +130,10 @@ def test_an_unsound_bar_fails_the_check_and_is_not_stored(
 
     result = materialize([raw_prices, follows], KEY, own_store, csv_params)
     assert not result.success
-    assert checks(result) == {"bars_are_sound": False}
+    assert checks(result) == {"bars_are_sound": False, "no_bar_is_missing": True}
     assert not result.asset_materializations_for_node("follows")
     assert stored(own_store)["ticker"].tolist() == ["AAPL"]
-    (found,) = result.get_asset_check_evaluations()
+    found = evaluation(result, "bars_are_sound")
     assert found.severity == dg.AssetCheckSeverity.ERROR
     assert found.metadata["violations"].value >= 1
     assert {row.data["ticker"] for row in found.metadata["rows"].records} == {"IBM"}
@@ -136,6 +154,73 @@ def test_an_empty_answer_is_a_failure_and_says_what_to_do(own_store: Store) -> N
     assert "source sample has no bar for 2013-03-04" in failure(result)
     assert "Its newest session is 2013-03-01" in failure(result)
     assert not result.asset_materializations_for_node("raw_prices")
+
+
+@pytest.mark.parametrize(
+    ("last", "empty", "remedy"),
+    [
+        (date(2013, 3, 8), "2013-03-04", "Its newest session is 2013-03-01"),
+        (date(2013, 3, 4), "2013-03-04", "choose sessions that it has, or another source"),
+    ],
+)
+def test_a_range_that_the_source_does_not_reach_is_a_failure_and_names_the_first_session(
+    loop: Loop, last: date, empty: str, remedy: str
+) -> None:
+    days = calendar.sessions(date(2013, 2, 27), last)
+    with pytest.raises(RunFailedError, match=f"source sample has no bar for {empty}") as caught:
+        run_sessions(loop.platform, Console(quiet=True), ["raw_prices"], days)
+    assert remedy in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+def test_a_session_without_any_bar_inside_a_range_is_a_failure(
+    own_store: Store, csv_params: Params
+) -> None:
+    lose(csv_params, "AAPL", DAY)
+    lose(csv_params, "IBM", DAY)
+    result = materialize([raw_prices], KEY, own_store, csv_params)
+    assert not result.success
+    assert f"source csv has no bar for {DAY}" in failure(result)
+    assert not result.asset_materializations_for_node("raw_prices")
+
+
+def test_a_ticker_without_its_bar_is_a_warning_and_the_others_are_stored(
+    own_store: Store, csv_params: Params
+) -> None:
+    before = calendar.previous_session(DAY)
+    lose(csv_params, "IBM", DAY)
+    unlisted = materialize([raw_prices], KEY, own_store, csv_params)
+    assert checks(unlisted)["no_bar_is_missing"]  # no earlier bar of IBM is known
+    materialize([raw_prices], before.isoformat(), own_store, csv_params)
+
+    result = materialize([raw_prices], KEY, own_store, csv_params)
+    assert result.success
+    assert stored(own_store)["ticker"].tolist() == ["AAPL"]
+    assert metadata(result, "raw_prices")["missing_bars"] == {"IBM": 1}
+    assert checks(result) == {"bars_are_sound": True, "no_bar_is_missing": False}
+    found = evaluation(result, "no_bar_is_missing")
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert found.metadata["missing_bars"].value == {"IBM": 1}
+    assert found.description == "bars are missing of IBM"
+
+
+def test_a_ticker_that_failed_is_a_warning_too(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = SampleSource.fetch
+
+    def without_ibm(self: SampleSource, tickers: list[str], first: date, last: date) -> Fetch:
+        others = [ticker for ticker in tickers if ticker != "IBM"]
+        return Fetch(fetch(self, others, first, last).bars, {"IBM": "no answer"})
+
+    monkeypatch.setattr(SampleSource, "fetch", without_ibm)
+    result = materialize([raw_prices], KEY, own_store, params())
+    assert result.success
+    told = metadata(result, "raw_prices")
+    assert (told["missing_bars"], told["failed_tickers"]) == ({}, {"IBM": "no answer"})
+    found = evaluation(result, "no_bar_is_missing")
+    assert not found.passed
+    assert found.metadata["failed_tickers"].value == {"IBM": "no answer"}
 
 
 def test_the_run_that_fetched_a_bar_is_known(loop: Loop) -> None:

@@ -99,6 +99,7 @@ class Installation:
         """Address of a database of the server that runs now."""
         embedded = server._embedded()
         running = embedded.utils.PostmasterInfo.read_from_pgdata(self.home / "postgres")
+        assert running is not None, f"no server of {self.home} runs"
         return make_url(running.get_uri()).set(drivername=server.DRIVER, database=database)
 
     def rows(self, query: str, database: str = "stock_assets") -> list[tuple[Any, ...]]:
@@ -166,7 +167,7 @@ def wait_until(holds: Callable[[], Any], seconds: float, told: str = "") -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := holds()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {told}"
-        time.sleep(0.02)
+        time.sleep(0.1)
     return answer
 
 

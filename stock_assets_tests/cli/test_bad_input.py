@@ -71,9 +71,9 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("values", "told"),
         [
-            ({"windw": 3}, "dataset.windw: extra inputs are not permitted"),
-            ({"window": "wide"}, "dataset.window: input should be a valid integer"),
-            ({"window": -5}, "dataset.window: input should be greater than 0 (got -5)"),
+            ({"windw": 3}, "dataset.windw: Extra inputs are not permitted"),
+            ({"window": "wide"}, "dataset.window: Input should be a valid integer"),
+            ({"window": -5}, "dataset.window: Input should be greater than 0 (got -5)"),
         ],
     )
     def test_a_wrong_key_or_value(
@@ -108,6 +108,7 @@ class TestParameters:
 
     def test_an_unknown_ticker(self, complaint: Installation):
         change(complaint, "prices", tickers=["AAPL", "ZZZZ"])
+        change(complaint, "monitoring", minimum_forecasts=20)
 
         line = mistake(complaint, "backfill", "raw_prices", *JANUARY)
 
@@ -123,6 +124,16 @@ class TestParameters:
 
         assert "prices.source is csv" in line
         assert "Set prices.source to sample in params.yaml" in line
+
+    def test_a_demo_that_begins_after_its_prices(self, complaint: Installation):
+        change(complaint, "prices", first_session="2013-06-03")
+
+        line = mistake(complaint, "demo")
+
+        assert line == (
+            "the demo trains on sessions up to 2012-12-31, and prices.first_session is 2013-06-03. "
+            "Set prices.first_session in params.yaml to a date in or before 2012."
+        )
 
 
 WRONG_ARGUMENTS = {
@@ -325,8 +336,9 @@ class TestCsv:
 
     def test_a_bar_that_cannot_be(self, complaint: Installation):
         self._offer(complaint, "IBM", [HEADER, SOUND[0].replace(",196.4,4", ",199.9,4")])
+        day = "2013-01-02"
 
-        line = mistake(complaint, "backfill", "raw_prices", *JANUARY)
+        line = mistake(complaint, "backfill", "raw_prices", "--from", day, "--to", day)
 
         assert line.startswith("raw_prices: the check bars_are_sound failed: 1 violation")
         assert "ticker IBM, session 2013-01-02" in line
@@ -334,6 +346,7 @@ class TestCsv:
 
     def _offer(self, installation: Installation, ticker: str, lines: list[str]) -> None:
         change(installation, "prices", source="csv", tickers=["IBM"])
+        change(installation, "monitoring", minimum_forecasts=20)
         (installation.project / "prices").mkdir()
         (installation.project / "prices" / f"{ticker}.csv").write_text("\n".join(lines) + "\n")
 
@@ -341,6 +354,9 @@ class TestCsv:
 def test_nothing_is_there_yet():
     with new_installation() as empty:
         empty.succeed("db", "start")
+        told = empty.succeed("status")
+        assert "none stored: stock-assets backfill raw_prices" in told
+        assert "no model yet: stock-assets retrain" in told
 
         assert mistake(empty, "retrain") == (
             "no prices are stored yet. "

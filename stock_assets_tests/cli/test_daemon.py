@@ -14,17 +14,21 @@ from stock_assets_tests.cli.services import begin_up
 
 pytestmark = pytest.mark.slow
 
+SCORED = 200
 BREACHED = {
-    "minimum_forecasts": 1,
+    "window_sessions": 60,
+    "minimum_forecasts": SCORED + 1,
     "cooldown_sessions": 20,
     "thresholds": {"mape_max": 0.1, "mase_max": 0.01, "direction_accuracy_min": 0.4},
 }
+"""A threshold that no forecast keeps, as soon as one session more than the demo's is scored."""
+
 LAST = date(2013, 3, 1)
 
 
 @pytest.fixture
 def strict(demoed: Installation) -> Iterator[Installation]:
-    """The demo's installation with a threshold that no forecast keeps, for as long as it lasts."""
+    """The demo's installation with thresholds that the next scored session breaks."""
     file = demoed.project / "params.yaml"
     before = file.read_text()
     file.write_text(yaml.safe_dump(yaml.safe_load(before) | {"monitoring": BREACHED}))
@@ -34,6 +38,7 @@ def strict(demoed: Installation) -> Iterator[Installation]:
 
 def test_a_breach_launches_one_retraining(strict: Installation):
     known = _datasets(strict)
+    assert strict.value("SELECT count(*) FROM model_performance_log") == SCORED
     with begin_up(strict) as services:
         services.wait_until_ready()
         _score(strict)

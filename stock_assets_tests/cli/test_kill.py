@@ -42,6 +42,21 @@ def test_a_demo_killed_again_and_again_ends_as_one_that_was_not(new_home: Instal
     ]
 
 
+def test_a_run_that_is_interrupted_says_how_to_go_on(demoed: Installation):
+    before = demoed.tables()
+
+    _require_interruption(demoed, signal.SIGINT)
+
+    assert demoed.run_statuses()[-1] == "FAILURE"
+    assert demoed.tables() == before
+
+
+def test_a_run_that_is_terminated_stops_its_database(new_home: Installation):
+    _require_interruption(new_home, signal.SIGTERM)
+
+    assert new_home.processes() == []
+
+
 @pytest.mark.xfail(
     strict=True, reason="the embedded server counts a killed command as one that still uses it"
 )
@@ -58,6 +73,19 @@ def test_a_demo_killed_while_the_database_is_made(new_home: Installation):
     _kill_demo_when(new_home, lambda: list(new_home.home.glob("*/PG_VERSION")), "at first files")
 
     assert "none stored" in new_home.succeed("status")
+
+
+def _require_interruption(installation: Installation, number: signal.Signals) -> None:
+    """Signal a command within the step that it runs; it says what happened and what to do."""
+    span = ("--from", "2008-01-02", "--to", "2013-03-01")
+    command = installation.begin("backfill", "raw_prices", *span)
+    started = "SELECT FROM runs JOIN event_logs USING (run_id) WHERE status = 'STARTED'"
+    step = f"{started} AND dagster_event_type = 'STEP_START'"
+    wait_until(lambda: installation.has(step, "dagster"), 60, "the step begins")
+    command.send_signal(number)
+    assert command.wait(60) == 1
+    told = "error: raw_prices was interrupted. Run the command again to go on."
+    assert installation.output.splitlines()[-1] == told
 
 
 def _kill_demo_when(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from stock_assets.cli import platform as opening
 from stock_assets.cli.platform import Platform, open_platform, require_free_port, write_env_file
-from stock_assets.cli.supervise import _answers, _services
+from stock_assets.cli.supervise import INTERRUPTS, _answers, _interrupts, _services
 from stock_assets.errors import StockAssetsError
 from stock_assets_tests.conftest import write_project
 
@@ -94,3 +95,22 @@ def test_no_service_has_a_password_on_its_command_line(platform: Platform, tmp_p
     (given,) = (service.variables for service in services if service.name == "MLflow")
     assert given["MLFLOW_BACKEND_STORE_URI"] == store
     assert "MLFLOW_BACKEND_STORE_URI" not in os.environ
+
+
+@pytest.mark.parametrize("number", INTERRUPTS)
+def test_a_signal_to_end_is_noted_while_services_run(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with _interrupts() as received:
+        os.kill(os.getpid(), number)
+        assert received == [number]
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _interrupts() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
 from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.sources.sample import load_sample
 
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 18))
 
@@ -113,6 +114,38 @@ def test_a_split_changes_no_relative_score(ratio: float, move: float, guess: flo
         assert split[name] * ratio == pytest.approx(plain[name])
 
 
+def real_forecasts(bars: pd.DataFrame) -> pd.DataFrame:
+    """Forecasts of the next session as of every bar, a little above its close."""
+    following = {day: calendar.next_session(day.date()) for day in bars["session"].unique()}
+    return pd.DataFrame(
+        {
+            "as_of_session": bars["session"],
+            "target_session": pd.to_datetime(bars["session"].map(following)),
+            "ticker": bars["ticker"],
+            "last_close": bars["close"],
+            "predicted_price": bars["close"] * 1.001,
+            "lower_price": bars["close"] * 0.98,
+            "upper_price": bars["close"] * 1.02,
+        }
+    )
+
+
+@settings(max_examples=20)
+@given(st.dates(date(2012, 5, 25), date(2012, 8, 7)), st.dates(date(2012, 8, 9), date(2013, 3, 1)))
+def test_a_score_has_the_same_bits_in_a_range_as_by_itself(first: date, last: date) -> None:
+    """IBM's ex-date of 2012-08-08, after others of many years or of none."""
+    sample = load_sample()
+    day, ex_date = pd.Timestamp("2012-08-07"), pd.Timestamp("2012-08-08")
+    assert sample.query("ticker == 'IBM' and session == @ex_date")["dividends"].item() > 0
+    alone = sample[sample["session"].isin([day, ex_date])].reset_index(drop=True)
+    single = score_due(real_forecasts(alone[alone["session"] == day]), alone)
+    for start in (first, date(2000, 3, 1)):
+        bars = sample[sample["session"].between(pd.Timestamp(start), pd.Timestamp(last))]
+        ranged = score_due(real_forecasts(bars), bars.reset_index(drop=True))
+        found = ranged[ranged["session"] == ex_date].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, single, check_exact=True)
+
+
 def test_each_ticker_has_its_own_events() -> None:
     traded = tidy(
         pd.concat(
@@ -152,5 +185,5 @@ def test_rows_are_in_order_and_keep_what_else_is_known() -> None:
     assert rows["session"].dt.date.tolist() == DAYS[1:4]
     assert rows["as_of_session"].dt.date.tolist() == DAYS[:3]
     assert rows["model_version"].tolist() == [3, 3, 3]
-    assert not {"predicted_price", "last_close", "factor", "origin_factor"} & set(rows.columns)
+    assert not {"predicted_price", "last_close", "row", "origin_row"} & set(rows.columns)
     assert np.isfinite(rows["squared_error"]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from stock_assets.market import calendar
 from stock_assets.market.bars import (
     BAR_COLUMNS,
     PRICE_COLUMNS,
     RULES,
     content_digest,
     empty_bars,
+    missing_bars,
     tidy,
     violations,
 )
@@ -120,6 +123,18 @@ def test_a_bar_may_break_several_rules():
         "low is above open or close",
         "high is below open or close",
     }
+
+
+def test_a_bar_is_missing_only_after_the_first_one_of_its_ticker():
+    sessions = calendar.sessions(date(2012, 5, 14), date(2012, 5, 25))
+    bars = load_sample().query("session >= '2012-05-14' and session <= '2012-05-25'")
+    lost = bars["ticker"].isin(["IBM", "FB"]) & bars["session"].ge("2012-05-23")
+    tickers = ["AAPL", "FB", "IBM", "NEVER"]
+    since = {ticker: date(2000, 3, 1) for ticker in ("AAPL", "IBM")} | {"FB": date(2012, 5, 18)}
+    assert missing_bars(bars, tickers, sessions, since) == {}
+    assert missing_bars(bars[~lost], tickers, sessions, since) == {"FB": 3, "IBM": 3}
+    assert missing_bars(empty_bars(), tickers, sessions, since) == {"AAPL": 10, "FB": 6, "IBM": 10}
+    assert missing_bars(bars[~lost], ["AAPL"], sessions, since) == {}
 
 
 def test_a_digest_is_the_same_in_every_process():

@@ -145,6 +145,22 @@ def test_closing_times_know_the_half_days_and_daylight_saving():
     assert calendar.close_time(date(2013, 1, 2)).isoformat() == "2013-01-02T16:00:00-05:00"
 
 
+@pytest.mark.parametrize(
+    ("moment", "session"),
+    [
+        ("2013-02-28T16:14:59-05:00", "2013-02-27"),
+        ("2013-02-28T16:15:00-05:00", "2013-02-28"),
+        ("2013-03-01T00:30:00+00:00", "2013-02-28"),  # still the evening before in New York
+        ("2013-03-03T12:00:00-05:00", "2013-03-01"),  # a Sunday
+        ("2012-07-03T13:15:00-04:00", "2012-07-03"),  # a half day
+        ("2012-07-04T12:00:00-04:00", "2012-07-03"),  # a holiday
+    ],
+)
+def test_a_session_counts_a_quarter_of_an_hour_after_its_close(moment, session):
+    closed = calendar.last_closed_session(datetime.fromisoformat(moment))
+    assert closed == date.fromisoformat(session)
+
+
 def test_importing_the_calendar_imports_nothing_heavy():
     script = (
         "import sys; from stock_assets.market import calendar; "

@@ -40,9 +40,10 @@ def dataset(
     target: str = "log_return",
     features: Features = FEATURES,
     as_of: date = AS_OF,
+    scaler: str = "standard",
 ) -> tuple[FeatureSet, Dataset]:
     """The dataset that a bundle is made from, and its parameters."""
-    chosen = DATASET.model_copy(update={"target": target})
+    chosen = DATASET.model_copy(update={"target": target, "scaler": scaler})
     history = sample_bars() if bars is None else bars
     return build_feature_set(history, features, chosen, FIRST, as_of), chosen
 
@@ -55,9 +56,10 @@ def bundle(
     seed: int = 1,
     dataset_id: str = DATASET_ID,
     as_of: date = AS_OF,
+    scaler: str = "standard",
 ) -> Bundle:
     """A bundle as of `as_of` whose forecasts differ from persistence."""
-    built, chosen = dataset(bars, target, features, as_of)
+    built, chosen = dataset(bars, target, features, as_of, scaler)
     panel = built.panel
     split = split_dataset(len(panel.sessions), chosen)
     scalers = fit_scalers(panel.values, panel.valid, built.target, split, chosen)

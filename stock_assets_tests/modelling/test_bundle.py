@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from stock_assets.config import Features
 from stock_assets.errors import StockAssetsError
+from stock_assets.evaluation.soundness import unsound_forecasts
 from stock_assets.features.dataset import FeatureSet, scaled_values
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
@@ -257,6 +258,41 @@ def test_a_level_as_target_gives_prices_of_the_day() -> None:
     )
     for day in DAYS[::20]:
         assert same_frame(made.forecast(up_to(day), [day]), as_of(frame, day))
+
+
+def test_a_level_whose_interval_reaches_below_zero_is_sound() -> None:
+    made = bundle(target="close", features=Features(groups=["raw"]), scaler="minmax")
+    weights = made.network.state_dict()
+    weights["head.1.weight"].mul_(0.05)
+    weights["head.1.bias"].fill_(0.5)  # about the middle of the prices it was trained on
+    wide = Bundle(replace(made.recipe, interval_width=3.0), made.network)
+    frame = wide.forecast(sample_bars(), DAYS)
+    assert frame["lower_price"].eq(0.0).any()
+    assert unsound_forecasts(frame).empty
+
+
+@pytest.mark.parametrize("basis", ["split_adjusted", "adjusted"])
+def test_bars_that_start_later_are_brought_to_the_same_basis(basis: str) -> None:
+    bars = sample_bars().copy()
+    early = (bars["ticker"] == "AAPL") & (bars["session"] < pd.Timestamp("2011-09-01"))
+    bars.loc[early, ["open", "high", "low", "close"]] *= 4
+    split = (bars["ticker"] == "AAPL") & (bars["session"] == pd.Timestamp("2011-09-01"))
+    bars.loc[split, "stock_splits"] = 4.0
+    made = bundle(bars=bars, features=Features(groups=["raw"], basis=basis))
+    later = bars[bars["session"] >= pd.Timestamp("2012-01-03")].reset_index(drop=True)
+    whole, cut = made.panel(bars, LAST), made.panel(later, LAST)
+    kept = whole.sessions >= pd.Timestamp("2012-01-03")
+    np.testing.assert_allclose(cut.close[kept], whole.close[kept], rtol=1e-12)
+    np.testing.assert_allclose(cut.values[kept], whole.values[kept], rtol=1e-6)
+
+
+def test_a_split_that_is_corrected_later_moves_no_price_level() -> None:
+    bars = sample_bars().copy()
+    made = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
+    split = (bars["ticker"] == "AAPL") & (bars["session"] == pd.Timestamp("2011-09-01"))
+    bars.loc[split, "stock_splits"] = 4.0
+    newest = made.panel(bars, LAST).close[-1]
+    assert same_bits(newest, made.panel(sample_bars(), LAST).close[-1])
 
 
 def test_a_ticker_without_enough_bars_has_no_forecast_and_the_others_go_on() -> None:

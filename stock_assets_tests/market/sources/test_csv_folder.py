@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 import pytest
@@ -107,6 +107,16 @@ def test_the_newest_session_is_the_newest_of_any_file(tmp_path):
     save(tmp_path, "IBM", date(2012, 6, 1))
     save(tmp_path, "MSFT", date(2012, 8, 1))
     assert CsvFolderSource(tmp_path).last_session == date(2012, 8, 1)
+
+
+@pytest.mark.parametrize(("clock", "newest"), [("15:59", "2013-02-28"), ("16:15", "2013-03-01")])
+def test_the_bar_of_an_open_session_is_left_out(folder, clock, newest):
+    now = datetime.fromisoformat(f"2013-03-01T{clock}-05:00")
+    source = CsvFolderSource(folder, now=lambda: now)
+    session = date.fromisoformat(newest)
+    assert source.last_session == session
+    bars = source.fetch(["IBM"], date(2013, 2, 25), LAST).bars
+    assert bars["session"].dt.date.tolist() == calendar.sessions(date(2013, 2, 25), session)
 
 
 def test_an_empty_folder_has_no_newest_session(tmp_path):

@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal
 
 from stock_assets.config import Yahoo as YahooSettings
 from stock_assets.market.sources.sample import load_sample
-from stock_assets.market.sources.yahoo import YahooSource, last_closed_session
+from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets_tests.market import yahoo_loopback
 
 AFTER_THE_SAMPLE = datetime(2013, 3, 2, 12, tzinfo=UTC)
@@ -116,6 +116,21 @@ def test_a_broken_answer_is_a_failure_with_its_reason(source, yahoo, status, bod
     assert set(fetch.bars["ticker"]) == {"MSFT"}
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"chart": {"result": [{"meta": {}}], "error": null}}', "KeyError"),
+        ('{"chart": 1}', "TypeError"),
+    ],
+)
+def test_an_answer_of_another_shape_is_the_failure_of_its_ticker(source, yahoo, body, reason):
+    yahoo.faults["IBM"] = (200, body)
+    fetch = source.fetch(["IBM", "MSFT"], date(2013, 2, 1), date(2013, 2, 28))
+    assert list(fetch.failures) == ["IBM"]
+    assert fetch.failures["IBM"].startswith(f"{reason}: ")
+    assert set(fetch.bars["ticker"]) == {"MSFT"}
+
+
 def test_a_failure_is_not_remembered(source, yahoo):
     asked = (["GOOG"], date(2013, 2, 1), date(2013, 2, 28))
     yahoo.faults["GOOG"] = (200, '{"chart": {"resu')
@@ -176,21 +191,6 @@ def test_each_ticker_costs_one_request_once_yahoo_is_known(source, yahoo):
     yahoo.log.clear()
     source.fetch(*asked)
     assert [path.rsplit("/", 1)[-1] for path in yahoo.log] == ["IBM", "MSFT"]
-
-
-@pytest.mark.parametrize(
-    ("moment", "session"),
-    [
-        ("2013-02-28T16:14:59-05:00", "2013-02-27"),
-        ("2013-02-28T16:15:00-05:00", "2013-02-28"),
-        ("2013-03-01T00:30:00+00:00", "2013-02-28"),  # still the evening before in New York
-        ("2013-03-03T12:00:00-05:00", "2013-03-01"),  # a Sunday
-        ("2012-07-03T13:15:00-04:00", "2012-07-03"),  # a half day
-        ("2012-07-04T12:00:00-04:00", "2012-07-03"),  # a holiday
-    ],
-)
-def test_a_session_counts_a_quarter_of_an_hour_after_its_close(moment, session):
-    assert last_closed_session(datetime.fromisoformat(moment)) == date.fromisoformat(session)
 
 
 def test_yahoo_is_given_a_rest_between_two_tickers(yahoo, monkeypatch):
