@@ -57,9 +57,6 @@ def test_a_run_that_is_terminated_stops_its_database(new_home: Installation):
     assert new_home.processes() == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the embedded server counts a killed command as one that still uses it"
-)
 def test_the_database_that_a_killed_command_left_is_stopped_by_the_next(new_home: Installation):
     _kill_demo_when(new_home, lambda: new_home.has("SELECT FROM alembic_version"), "at the start")
 
@@ -68,7 +65,6 @@ def test_the_database_that_a_killed_command_left_is_stopped_by_the_next(new_home
     assert new_home.processes() == []
 
 
-@pytest.mark.xfail(strict=True, reason="half of a server's folder is taken for a whole one")
 def test_a_demo_killed_while_the_database_is_made(new_home: Installation):
     _kill_demo_when(new_home, lambda: list(new_home.home.glob("*/PG_VERSION")), "at first files")
 
