@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,20 +99,26 @@ def test_no_service_has_a_password_on_its_command_line(platform: Platform, tmp_p
     assert "MLFLOW_BACKEND_STORE_URI" not in os.environ
 
 
+@contextmanager
+def handled_by(number: signal.Signals, handler: signal.Handlers) -> Iterator[None]:
+    """Whatever this process was started with, nohup for one."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_a_signal_to_end_is_noted_while_services_run(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with _interrupts() as received:
-        os.kill(os.getpid(), number)
-        assert received == [number]
-    assert signal.getsignal(number) == before
+    with handled_by(number, signal.SIG_DFL):
+        with _interrupts() as received:
+            os.kill(os.getpid(), number)
+            assert received == [number]
+        assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_nohup_is_heeded() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with _interrupts() as received:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert received == []
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with handled_by(signal.SIGHUP, signal.SIG_IGN), _interrupts() as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
