@@ -13,7 +13,8 @@ from stock_assets.automation.jobs import (
 )
 from stock_assets.automation.schedules import daily_schedule
 from stock_assets.automation.sensors import retrain_on_breach, score_when_forecasting_failed
-from stock_assets.config import find_locations, load_params
+from stock_assets.config import load_params
+from stock_assets.locations import find_locations
 from stock_assets.resources import resources
 
 _params = load_params(find_locations().params_file)

@@ -9,8 +9,9 @@ from itertools import count
 
 import dagster as dg
 
-from stock_assets.config import Params, find_locations, load_params
+from stock_assets.config import Params, load_params
 from stock_assets.errors import StockAssetsError
+from stock_assets.locations import find_locations
 from stock_assets.market import calendar
 
 NEW_YORK = "America/New_York"

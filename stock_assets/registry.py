@@ -10,8 +10,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stock_assets.config import Tracking, find_locations
+from stock_assets.config import Rename, Tracking
 from stock_assets.errors import StockAssetsError
+from stock_assets.locations import find_locations
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,10 +43,13 @@ class Registry:
     ----------
     tracking : Tracking
         Names of the experiment and of the registered model.
+    renames : sequence of Rename
+        Tickers that have another name since a session: models from before are loaded with it.
     """
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, renames: Sequence[Rename] = ()) -> None:
         self._tracking = tracking
+        self._renames = renames
 
     @property
     def model_name(self) -> str:
@@ -213,14 +217,15 @@ class Registry:
         ]
 
     def load(self, version: int) -> Bundle:
-        """Load the bundle of a version."""
+        """Load the bundle of a version, its tickers called as they are now."""
         import mlflow
 
         from stock_assets.modelling.bundle import Bundle
 
         self.client()
         folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")
-        return Bundle.load(Path(folder) / "artifacts" / _BUNDLE)
+        stored = Bundle.load(Path(folder) / "artifacts" / _BUNDLE)
+        return Bundle(stored.recipe.renamed(self._renames), stored.network)
 
 
 def champion_as_of(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.config import Params, find_locations
+from stock_assets.config import Params
+from stock_assets.locations import find_locations
 from stock_assets.registry import TRACKING_VARIABLE, Registry
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def resources(params: Params) -> dict[str, Any]:
     return {
         "params": params,
         "store": Store(),
-        "registry": Registry(params.tracking),
+        "registry": Registry(params.tracking, params.prices.renames),
         "mlflow_run": retraining_run.configured(
             {
                 "experiment_name": params.tracking.experiment,

@@ -58,8 +58,10 @@ def processed_features(
     from stock_assets.features.dataset import build_feature_set, changed_by_the_future
     from stock_assets.storage.datasets import save_panel
     from stock_assets.storage.prices import read_bars
+    from stock_assets.storage.renames import apply_renames
 
     as_of = dataset_as_of(context.partition_key)
+    apply_renames(store.engine, params.prices.renames, context.run.run_id)
     bars = read_bars(store.engine, params.prices.first_session, as_of, params.prices.tickers)
     built = build_feature_set(
         bars, params.features, params.dataset, params.prices.first_session, as_of

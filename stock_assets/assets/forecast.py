@@ -10,8 +10,9 @@ import dagster as dg
 from stock_assets.assets.common import DAILY, lineage, sessions_of, table, verdict
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.promotion import production_model, promoted_models
-from stock_assets.config import Params, find_locations
+from stock_assets.config import Params
 from stock_assets.errors import StockAssetsError
+from stock_assets.locations import find_locations
 from stock_assets.partitions import session_key
 from stock_assets.registry import ModelVersion, Registry, model_for
 from stock_assets.resources import Store
@@ -58,12 +59,14 @@ def predictions(
     from stock_assets.market.bars import content_digest
     from stock_assets.storage.forecasts import save_predictions, write_forecast_files
     from stock_assets.storage.prices import read_bars
+    from stock_assets.storage.renames import apply_renames
 
     sessions = sessions_of(context)
     models = _models(sessions, store, registry)
+    apply_renames(store.engine, params.prices.renames, context.run.run_id)
     bars = read_bars(store.engine, params.prices.first_session, sessions[-1])
     _require_bars(bars, sessions)
-    frame = _forecasts(models, bars, registry)
+    frame = _forecasts(models, bars, params.prices.tickers, registry)
     _require_forecasts(frame, sessions)
     seen = {model.version: pd.Timestamp(model.as_of) for model in models}
     unsound = unsound_forecasts(frame.assign(model_as_of=frame["model_version"].map(seen)))
@@ -71,7 +74,7 @@ def predictions(
         for model, days in models.items():
             rows = frame[frame["model_version"] == model.version]
             stamped = rows.assign(dagster_run_id=context.run.run_id)
-            save_predictions(store.engine, stamped, days, model.version)
+            save_predictions(store.engine, stamped, days, model.version, params.prices.tickers)
         write_forecast_files(find_locations().forecasts_folder, frame)
         for session, rows in frame["as_of_session"].dt.date.value_counts().items():
             context.add_asset_metadata(
@@ -83,9 +86,7 @@ def predictions(
             first_session=sessions[0],
             last_session=sessions[-1],
             forecasts=len(frame),
-            not_forecast=dg.MetadataValue.json(
-                _missing(frame, models, params.prices.tickers, registry)
-            ),
+            not_forecast=dg.MetadataValue.json(_missing(frame, sessions, params.prices.tickers)),
             model_versions=", ".join(str(model.version) for model in models),
             dataset_run_ids=", ".join(model.dataset_run_id for model in models),
             mlflow_run_ids=", ".join(model.mlflow_run_id for model in models),
@@ -116,9 +117,12 @@ def _models(
 
 
 def _forecasts(
-    models: Mapping[ModelVersion, list[date]], bars: "pd.DataFrame", registry: Registry
+    models: Mapping[ModelVersion, list[date]],
+    bars: "pd.DataFrame",
+    tickers: Sequence[str],
+    registry: Registry,
 ) -> "pd.DataFrame":
-    """Forecast the sessions of each model and say which model it was."""
+    """Forecast `tickers` at the sessions of each model and say which model it was."""
     import pandas as pd
 
     parts = [
@@ -131,7 +135,8 @@ def _forecasts(
         )
         for model, sessions in models.items()
     ]
-    return pd.concat(parts, ignore_index=True).sort_values(
+    frame = pd.concat(parts)
+    return frame[frame["ticker"].isin(tickers)].sort_values(
         ["as_of_session", "ticker"], ignore_index=True
     )
 
@@ -152,25 +157,17 @@ def _require_forecasts(frame: "pd.DataFrame", sessions: Sequence[date]) -> None:
     empty = [session for session in sessions if session not in made]
     if empty:
         raise StockAssetsError(
-            f"no ticker has enough bars in its window to be forecast as of {empty[0]}",
+            f"no ticker of prices.tickers that the model knows has enough bars in its window as of "
+            f"{empty[0]}",
             f"Store the sessions before it: stock-assets backfill raw_prices --from … "
-            f"--to {empty[0]}, or choose a later one",
+            f"--to {empty[0]}, or choose a later one; for other tickers, stock-assets retrain",
         )
 
 
 def _missing(
-    frame: "pd.DataFrame",
-    models: Mapping[ModelVersion, list[date]],
-    tickers: Sequence[str],
-    registry: Registry,
+    frame: "pd.DataFrame", sessions: Sequence[date], tickers: Sequence[str]
 ) -> dict[str, int]:
-    """Sessions without a forecast, per ticker of the parameters or of the session's model."""
+    """Count the sessions without a forecast, per ticker of the universe."""
     made = set(zip(frame["ticker"], frame["as_of_session"].dt.date, strict=True))
-    counts = Counter(
-        ticker
-        for model, days in models.items()
-        for ticker in {*tickers, *registry.load(model.version).recipe.tickers}
-        for day in days
-        if (ticker, day) not in made
-    )
+    counts = Counter(t for t in tickers for day in sessions if (t, day) not in made)
     return dict(sorted(counts.items()))

@@ -1,53 +1,51 @@
 """Stage 1: bars of a trading day, as traded, from the chosen source into ``raw_stock_data``."""
 
-from datetime import date
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from stock_assets.assets.common import DAILY, lineage, sessions_of, table, verdict
-from stock_assets.config import Params, find_locations
-from stock_assets.errors import StockAssetsError
+from stock_assets.assets.common import DAILY, lineage, sessions_of, table
+from stock_assets.config import Params
+from stock_assets.locations import find_locations
 from stock_assets.partitions import session_key
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from stock_assets.ingestion import Ingestion
 
-    from stock_assets.market.sources.base import Fetch, PriceSource
-
-SOUND = "bars_are_sound"
-WHOLE = "no_bar_is_missing"
+CHECKS = {
+    "bars_are_sound": (
+        "Positive prices, low ≤ open and close ≤ high, one bar per ticker and session, on sessions "
+        "only. A bar that breaks a rule is put in quarantine, not stored."
+    ),
+    "histories_agree": (
+        "What a source says of settled sessions is what it said before: the same currency, no bar "
+        "gone, no factor between closes then and now. A ticker that breaks its history is refused."
+    ),
+    "no_bar_is_missing": (
+        "Every ticker has a bar for every session since its first one. The bars that did arrive "
+        "are stored and used; missing ones are asked for again."
+    ),
+    "moves_are_plausible": (
+        "No jump without a corporate action, no bar repeated, no session without volume."
+    ),
+}
 
 
 @dg.asset(
     **DAILY,
     group_name="prices",
     kinds={"python", "postgres"},
-    code_version="1",
+    code_version="2",
     description=(
         "One bar per ticker and session, **as traded**, with that day's dividends and splits. "
-        "Adjusted prices are made on reading, as of a session. A bar that a source changes later "
-        "is updated here and its old values are kept in `price_revisions`."
+        "Adjusted prices are made on reading, as of a session. Each ticker is asked for from its "
+        "last stored session on, so that missed sessions are filled, with an overlap: what a "
+        "source changes later is updated here, with the old values in `price_revisions`."
     ),
     check_specs=[
-        dg.AssetCheckSpec(
-            SOUND,
-            asset="raw_prices",
-            blocking=True,
-            description=(
-                "Positive prices, low ≤ open and close ≤ high, one bar per ticker and session, "
-                "on sessions only. Rows that break a rule are not stored."
-            ),
-        ),
-        dg.AssetCheckSpec(
-            WHOLE,
-            asset="raw_prices",
-            description=(
-                "Every ticker has a bar for every session since its first one. "
-                "A warning: the bars that did arrive are stored and used."
-            ),
-        ),
+        dg.AssetCheckSpec(name, asset="raw_prices", blocking=True, description=description)
+        for name, description in CHECKS.items()
     ],
 )
 def raw_prices(
@@ -55,89 +53,76 @@ def raw_prices(
     params: dg.ResourceParam[Params],
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
-    """Fetch, check and store the bars of the run's sessions."""
-    from stock_assets.market.bars import content_digest, missing_bars, violations
+    """Fetch, check and store the bars of the run's sessions, and what is missing before them."""
+    from stock_assets.ingestion import ingest, require_arrival
+    from stock_assets.market.bars import content_digest
     from stock_assets.market.sources.catalogue import open_source
-    from stock_assets.storage.prices import read_bars, store_bars
+    from stock_assets.storage.prices import read_revisions
 
-    sessions, tickers = sessions_of(context), params.prices.tickers
+    sessions = sessions_of(context)
     source = open_source(params.prices, find_locations().project)
-    fetch = source.fetch(tickers, sessions[0], sessions[-1])
-    _require_bars(fetch, source, sessions)
-    broken = violations(fetch.bars)
-    sound = _without(fetch.bars, broken)
-    stored = store_bars(store.engine, sound, source.name, context.run.run_id)
-    held = read_bars(store.engine, params.prices.first_session, sessions[-1], tickers)
-    listed_since = held.groupby("ticker")["session"].min().dt.date.to_dict()
-    missing = missing_bars(fetch.bars, tickers, sessions, listed_since)
+    done = ingest(store.engine, source, params.prices, sessions, context.run.run_id)
+    if not done.findings.empty:
+        context.log.warning("What the checks found:\n%s", done.findings.to_string(max_rows=20))
+    require_arrival(done, source, sessions, params.prices.minimum_share)
 
-    for session, rows in sound["session"].dt.date.value_counts().items():
+    for session, rows in done.bars["session"].dt.date.value_counts().items():
         context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
+    for session, rows in sorted(done.healed.items()):
+        context.log_event(
+            dg.AssetMaterialization(
+                "raw_prices",
+                f"{rows} bars that were missing",
+                partition=session_key(session),
+                metadata={"bars_filled": rows, "source": source.name},
+            )
+        )
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(content_digest(sound)),
+        data_version=dg.DataVersion(content_digest(done.bars)),
         metadata=lineage(
             source=source.name,
             first_session=sessions[0],
             last_session=sessions[-1],
-            tickers=", ".join(sorted(sound["ticker"].unique())),
-            bars=len(sound),
-            inserted=stored.rows.inserted,
-            updated=stored.rows.updated,
-            revisions=stored.revisions,
-            failed_tickers=dg.MetadataValue.json(fetch.failures),
-            missing_bars=dg.MetadataValue.json(missing),
+            tickers=", ".join(sorted(done.bars["ticker"].unique())),
+            bars=len(done.bars),
+            **_outcome(done),
+            revised=table(read_revisions(store.engine, context.run.run_id)),
         ),
-        check_results=[
-            verdict(
-                SOUND,
-                broken.empty,
-                {"violations": len(broken), "rows": table(broken)},
-                "every bar is sound" if broken.empty else f"{len(broken)} violations, see rows",
-            ),
-            _completeness(missing, fetch.failures),
-        ],
+        check_results=[_check(name, done) for name in CHECKS],
     )
 
 
-def _completeness(missing: dict[str, int], failures: dict[str, str]) -> dg.AssetCheckResult:
-    """Warn about the tickers without the bars that they should have."""
-    named = ", ".join(sorted(missing.keys() | failures.keys()))
+def _outcome(done: "Ingestion") -> dict[str, object]:
+    """Describe what the run changed, and whose bars arrived."""
+    return {
+        "inserted": done.stored.bars.inserted,
+        "updated": done.stored.bars.updated,
+        "actions_changed": done.stored.actions.changed,
+        "revisions": done.stored.revisions,
+        "quarantined": done.quarantined,
+        "sessions_healed": len(done.healed),
+        "complete_tickers": len(done.complete),
+        "late_tickers": dg.MetadataValue.json(done.late),
+        "failed_tickers": dg.MetadataValue.json(done.failures),
+    }
+
+
+def _check(name: str, done: "Ingestion") -> dg.AssetCheckResult:
+    """Give the outcome of a check: as severe as its worst finding."""
+    from stock_assets.market.checks import rules_of
+
+    found = done.findings[done.findings["rule"].isin(rules_of(name))]
+    error = bool(found["severity"].eq("error").any())
     return dg.AssetCheckResult(
-        check_name=WHOLE,
-        passed=not named,
-        severity=dg.AssetCheckSeverity.WARN,
+        check_name=name,
+        passed=found.empty,
+        severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
         metadata={
-            "missing_bars": dg.MetadataValue.json(missing),
-            "failed_tickers": dg.MetadataValue.json(failures),
+            "findings": len(found),
+            "tickers": ", ".join(sorted(found["ticker"].unique())),
+            "rows": table(found),
         },
-        description=f"bars are missing of {named}" if named else "no bar is missing",
+        description="nothing found"
+        if found.empty
+        else "; ".join(f"{rule}: {count}" for rule, count in found["rule"].value_counts().items()),
     )
-
-
-def _without(bars: "pd.DataFrame", broken: "pd.DataFrame") -> "pd.DataFrame":
-    """Bars that break no rule."""
-    if broken.empty:
-        return bars
-    named = broken.set_index(["ticker", "session"]).index
-    return bars[~bars.set_index(["ticker", "session"]).index.isin(named)].reset_index(drop=True)
-
-
-def _require_bars(fetch: "Fetch", source: "PriceSource", sessions: list[date]) -> None:
-    """Fail when a session has no bar at all: an empty answer never reads as "no new data"."""
-    arrived = set(fetch.bars["session"].dt.date)
-    empty = next((session for session in sessions if session not in arrived), None)
-    if empty is None:
-        return
-    if fetch.failures:
-        ticker, reason = next(iter(fetch.failures.items()))
-        raise StockAssetsError(
-            f"source {source.name} gave no bar for {empty}; {ticker}: {reason}",
-            "Check the network and prices.tickers in params.yaml, then run the partition again",
-        )
-    remedy = (
-        f"Its newest session is {source.last_session}: "
-        "choose sessions that it has, or another source"
-        if source.last_session
-        else "Run the partition again when the session's bars are out"
-    )
-    raise StockAssetsError(f"source {source.name} has no bar for {empty}", remedy)

@@ -5,7 +5,8 @@ from datetime import date, time
 import dagster as dg
 
 from stock_assets.automation.jobs import daily_job
-from stock_assets.config import Params, find_locations
+from stock_assets.config import Params
+from stock_assets.locations import find_locations
 from stock_assets.market import calendar
 from stock_assets.partitions import NEW_YORK, session_key
 

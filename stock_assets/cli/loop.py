@@ -17,7 +17,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.partitions import dataset_as_of, datasets, new_dataset_id
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
-from stock_assets.storage.prices import price_coverage
+from stock_assets.storage.prices import forget_what_was_asked, price_coverage
 
 DAILY_ASSETS = tuple(asset.key.to_user_string() for asset in daily_assets)
 
@@ -112,6 +112,28 @@ def backfill_assets(
         f"{len(wanted):,} sessions, {wanted[0]} to {wanted[-1]}"
     )
     run_sessions(platform, console, assets, wanted)
+
+
+def refetch_tickers(platform: Platform, console: Console, tickers: Sequence[str]) -> None:
+    """Take tickers' whole histories anew, as their source has them now.
+
+    Raises
+    ------
+    StockAssetsError
+        A ticker is not in the parameters, or nothing is stored yet.
+    """
+    wanted = [ticker.upper() for ticker in tickers]
+    universe = platform.params.prices.tickers
+    unknown = [ticker for ticker in wanted if ticker not in universe]
+    if unknown:
+        raise StockAssetsError(
+            f"{unknown[0]} is not among prices.tickers ({', '.join(universe)})",
+            "Correct it, or add it to params.yaml first",
+        )
+    session = last_stored_session(platform)
+    forget_what_was_asked(platform.engine, wanted)
+    console.print(f"[bold]Fetching anew[/bold] {', '.join(wanted)} up to {session}")
+    run_session(platform, console, ["raw_prices"], session)
 
 
 def _require_partition(platform: Platform, session: date) -> None:

@@ -145,6 +145,17 @@ def backfill(
 
 
 @app.command()
+def refetch(
+    tickers: Annotated[list[str], typer.Argument(help="Whose history to take as it is now.")],
+) -> None:
+    """Take whole histories anew, also where they contradict the stored ones."""
+    from stock_assets.cli.loop import refetch_tickers
+    from stock_assets.cli.platform import open_platform
+
+    refetch_tickers(open_platform(), console, tickers)
+
+
+@app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -173,7 +184,7 @@ def start() -> None:
 @database.command()
 def stop() -> None:
     """Stop the embedded database."""
-    from stock_assets.config import find_locations
+    from stock_assets.locations import find_locations
     from stock_assets.storage import server
 
     console.print("stopped" if server.stop(find_locations()) else "it was not running")

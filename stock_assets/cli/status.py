@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +19,8 @@ from stock_assets.storage.forecasts import (
     recent_performance,
     retraining_decisions_newest_first,
 )
-from stock_assets.storage.prices import price_coverage
+from stock_assets.storage.prices import holdings, price_coverage
+from stock_assets.storage.quarantine import read_quarantine
 
 
 def gather_status(platform: Platform) -> dict[str, Any]:
@@ -33,12 +35,29 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "source": params.prices.source,
         "tickers": params.prices.tickers,
         "prices": asdict(price_coverage(engine)),
+        "late_tickers": _late_tickers(platform),
+        "quarantined_bars": _quarantined(platform),
         "production": asdict(production) if production else None,
         "last_promotion_decision": asdict(decided[0]) if decided else None,
         "last_predicted_session": last_predicted_session(engine),
         "performance": _recent_scores(platform, production),
         "last_retraining_decision": asdict(retraining[0]) if retraining else None,
     }
+
+
+def _late_tickers(platform: Platform) -> dict[str, date | None]:
+    """Tickers without a bar of the newest stored session, and their last one."""
+    held = holdings(platform.engine)
+    last = {t: held[t].last_session if t in held else None for t in platform.params.prices.tickers}
+    newest = max((day for day in last.values() if day), default=None)
+    return {ticker: day for ticker, day in last.items() if newest and day != newest}
+
+
+def _quarantined(platform: Platform) -> list[dict[str, Any]]:
+    rows = read_quarantine(platform.engine)
+    told = rows[["ticker", "rule", "detail"]].assign(session=rows["session"].dt.date)
+    records: list[dict[str, Any]] = told.to_dict("records")  # type: ignore[assignment]
+    return records
 
 
 def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[str, Any] | None:
@@ -64,6 +83,8 @@ def show_status(found: dict[str, Any], console: Console) -> None:
     table.add_column(overflow="fold")
     for heading, told in (
         ("prices", _prices(found)),
+        ("late", _late(found)),
+        ("quarantine", _quarantine(found)),
         ("production", _production(found)),
         ("last decision", _decision(found)),
         ("forecasts", _forecasts(found)),
@@ -71,7 +92,8 @@ def show_status(found: dict[str, Any], console: Console) -> None:
         ("retraining", _retraining(found)),
         ("data", found["home"]),
     ):
-        table.add_row(heading, told)
+        if told:
+            table.add_row(heading, told)
     console.print(table)
 
 
@@ -83,6 +105,22 @@ def _prices(found: dict[str, Any]) -> str:
         f"{prices['bars']:,} bars of {prices['tickers']} tickers from {found['source']}, "
         f"{prices['first_session']} to {prices['last_session']}"
     )
+
+
+def _late(found: dict[str, Any]) -> str:
+    named = [f"{ticker} ({day or 'no bar yet'})" for ticker, day in found["late_tickers"].items()]
+    return _shortened(named)
+
+
+def _quarantine(found: dict[str, Any]) -> str:
+    return _shortened(
+        [f"{bar['ticker']} {bar['session']}: {bar['rule']}" for bar in found["quarantined_bars"]]
+    )
+
+
+def _shortened(told: list[str], most: int = 5) -> str:
+    more = f", and {len(told) - most} more" if len(told) > most else ""
+    return ", ".join(told[:most]) + more
 
 
 def _production(found: dict[str, Any]) -> str:

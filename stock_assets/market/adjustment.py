@@ -166,26 +166,6 @@ def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:
     return rebase(known, basis, anchors(known, basis))
 
 
-def undo_splits(bars: pd.DataFrame) -> pd.DataFrame:
-    """Turn bars that a vendor adjusted for splits back into bars as traded.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Prices, volume and dividends in the shares of each ticker's last row, with every split
-        between a row and that last one in ``stock_splits``.
-
-    Returns
-    -------
-    DataFrame
-        The inverse of ``adjust(..., "split_adjusted", ...)``, in whole shares of volume.
-    """
-    factor = price_factor(bars, "split_adjusted")
-    later = factor.groupby(bars["ticker"], sort=False).transform("last") / factor
-    traded = _scaled(bars, prices=later, splits=later)
-    return traded.assign(volume=traded["volume"].round())
-
-
 def _share_basis(basis: Basis) -> Basis:
     return "raw" if basis == "raw" else "split_adjusted"
 

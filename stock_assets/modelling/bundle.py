@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from stock_assets.config import Basis, Target
+from stock_assets.config import Basis, Rename, Target
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.dataset import HORIZON, scaled_values
 from stock_assets.features.panel import Panel, build_panel
@@ -86,6 +86,26 @@ class Recipe:
     target_scaler: Scaler
     interval_width: float
     coverage: float
+
+    def renamed(self, renames: Sequence[Rename]) -> Recipe:
+        """Call the tickers by the names that they have now; their order stays.
+
+        Only renames that came after the as-of session count: a later dataset has the new names, and
+        may have an old one that was given to another company. A ticker keeps its name where the
+        dataset had the new one beside it.
+        """
+        now = {ticker: ticker for ticker in self.tickers}
+        for rename in sorted(renames, key=lambda rename: rename.first_session):
+            if self.as_of < rename.first_session and rename.new not in now.values():
+                now = {
+                    ticker: rename.new if name == rename.old else name
+                    for ticker, name in now.items()
+                }
+        return replace(
+            self,
+            tickers=tuple(now.values()),
+            anchors={now[ticker]: anchor for ticker, anchor in self.anchors.items()},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as plain values that JSON holds without loss."""

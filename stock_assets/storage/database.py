@@ -121,9 +121,14 @@ def copy_out(
     return frame.astype(dict.fromkeys(dates, "datetime64[ns]"))
 
 
+def staged_name(table: Table) -> str:
+    """Name of the temporary table that holds what was last staged for `table`."""
+    return f"staged_{table.name}"
+
+
 def stage(connection: Connection, table: Table, frame: pd.DataFrame) -> str:
     """Copy `frame` into a temporary table of the same shape, gone at the transaction's end."""
-    name = f"staged_{table.name}"
+    name = staged_name(table)
     connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
     connection.execute(
         text(

@@ -33,16 +33,23 @@ _SESSIONS = ("session", "as_of_session", "target_session")
 
 
 def save_predictions(
-    engine: Engine, frame: pd.DataFrame, sessions: Sequence[date], model_version: int
+    engine: Engine,
+    frame: pd.DataFrame,
+    sessions: Sequence[date],
+    model_version: int,
+    tickers: Sequence[str] | None = None,
 ) -> Merge:
     """Make the forecasts of one model version as of `sessions` equal to `frame`.
 
-    Forecasts of other versions are kept as history; the ones saved here stand from now on.
+    Forecasts of other versions, and of others than `tickers` if these are given, are kept as
+    history; the ones saved here stand from now on.
     """
     scope: dict[str, Sequence[object]] = {
         "as_of_session": list(sessions),
         "model_version": [model_version],
     }
+    if tickers is not None:
+        scope["ticker"] = list(tickers)
     with engine.begin() as connection:
         saved = replace(connection, predictions, _plain_dates(frame), scope)
         connection.execute(_STAND_AGAIN, {"sessions": list(sessions), "version": model_version})

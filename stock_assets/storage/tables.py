@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -33,15 +34,72 @@ raw_stock_data = Table(
     metadata,
     Column("ticker", Text, primary_key=True),
     Column("session", Date, primary_key=True),
+    *(Column(name, Double, nullable=False) for name in ("open", "high", "low", "close", "volume")),
     *(
-        Column(name, Double, nullable=False)
-        for name in ("open", "high", "low", "close", "volume", "dividends", "stock_splits")
+        Column(name, Double, nullable=False, server_default="0")
+        for name in ("dividends", "stock_splits")
     ),
     Column("source", Text, nullable=False),
     Column("dagster_run_id", Text),
     _written("fetched_at"),
     Index("raw_stock_data_session", "session"),
-    comment="One bar per ticker and session, as traded",
+    comment="One bar per ticker and session, as traded, with what corporate_actions do to it",
+)
+
+corporate_actions = Table(
+    "corporate_actions",
+    metadata,
+    Column("ticker", Text, primary_key=True),
+    Column("ex_date", Date, primary_key=True),
+    Column("kind", Text, CheckConstraint("kind IN ('dividend', 'split')"), primary_key=True),
+    Column("value", Double, CheckConstraint("value > 0"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("recorded_at"),
+    comment="Dividends per share, as traded, and split ratios; in force with the first bar from "
+    "the ex-date on",
+)
+
+instruments = Table(
+    "instruments",
+    metadata,
+    Column("ticker", Text, primary_key=True),
+    Column("currency", Text, nullable=False),
+    Column("asked_from", Date, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("first_fetched_at"),
+    comment="What prices are in, and since when they were asked for",
+)
+
+ticker_renames = Table(
+    "ticker_renames",
+    metadata,
+    Column("old_ticker", Text, primary_key=True),
+    Column("new_ticker", Text, nullable=False),
+    Column("first_session", Date, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("applied_at"),
+    comment="Renames that were applied: from its first session on, the history has the new name",
+)
+
+quarantined_bars = Table(
+    "quarantined_bars",
+    metadata,
+    Column("ticker", Text, primary_key=True),
+    Column("session", Date, primary_key=True),
+    Column("rule", Text, primary_key=True),
+    Column("detail", Text, primary_key=True),
+    *(
+        Column(name, Double)
+        for name in ("open", "high", "low", "close", "volume", "dividends", "stock_splits")
+    ),
+    Column("source", Text, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("quarantined_at"),
+    Column("released_at", DateTime(timezone=True)),
+    comment="Bars that broke a rule and were not stored; released when a sound one was",
 )
 
 price_revisions = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import pandas as pd
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
-from stock_assets.market.bars import empty_bars, tidy
-from stock_assets.market.sources.base import Fetch
+from stock_assets.market.actions import actions_of
+from stock_assets.market.bars import tidy
+from stock_assets.market.sources.base import Fetch, joined, within
 from stock_assets.market.sources.history import COLUMNS, as_traded
 
 _NUMBERS = [name for name in COLUMNS if name != "Date"]
@@ -58,7 +59,7 @@ class CsvFolderSource:
         newest: date = max(_days(_read_text(file), file).max() for file in files).date()
         return min(newest, calendar.last_closed_session(self._now()))
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date) -> Fetch:
+    def fetch(self, starts: Mapping[str, date], last: date) -> Fetch:
         """Get bars as traded; see ``PriceSource.fetch``.
 
         Raises
@@ -67,25 +68,22 @@ class CsvFolderSource:
             A ticker has no file, or a file holds something that is not a bar: nothing is returned
             then.
         """
-        missing = [ticker for ticker in tickers if not self._file(ticker).is_file()]
+        missing = [ticker for ticker in starts if not self._file(ticker).is_file()]
         if missing:
             raise StockAssetsError(
                 f"the folder {self._folder} has no file for {', '.join(missing)}",
                 f"Save {_file_name(missing[0])} there, with {_export_command(missing[0])}, "
                 "or correct prices.tickers in params.yaml",
             )
-        histories = [read_history(self._file(ticker)) for ticker in tickers]
-        bars = tidy(pd.concat([empty_bars(), *histories]))
-        end = min(last, calendar.last_closed_session(self._now()))
-        wanted = bars["session"].between(pd.Timestamp(first), pd.Timestamp(end))
-        return Fetch(bars[wanted].reset_index(drop=True), failures={})
+        whole = joined((read_history(self._file(ticker)) for ticker in starts), failures={})
+        return within(whole.bars, starts, min(last, calendar.last_closed_session(self._now())))
 
     def _file(self, ticker: str) -> Path:
         return self._folder / _file_name(ticker)
 
 
-def read_history(file: Path) -> pd.DataFrame:
-    """Read one file as bars as traded; the name of the file is the ticker.
+def read_history(file: Path) -> Fetch:
+    """Read one file as it traded; the name of the file is the ticker.
 
     Raises
     ------
@@ -102,7 +100,8 @@ def read_history(file: Path) -> pd.DataFrame:
     # Unlike to_numeric, this reads a number to its last bit.
     numbers = text[_NUMBERS].astype("float64")
     _refuse_if(numbers["High"] < numbers["Low"], text["High"], file, "is below Low")
-    return as_traded(numbers.assign(Date=days), file.stem)
+    shown = tidy(numbers.assign(Date=days, ticker=file.stem).rename(columns=COLUMNS))
+    return as_traded(shown, actions_of(shown), "USD")
 
 
 def _read_text(file: Path) -> pd.DataFrame:

@@ -1,11 +1,20 @@
-"""Bars from the table that ``yfinance.Ticker.history(auto_adjust=False)`` makes."""
+"""Bars and actions as traded, from the table that ``yfinance.Ticker.history`` makes.
+
+Yahoo divides prices and dividends by every later split, and multiplies volumes. Undoing that is not
+exact: prices come as 32-bit floats, dividends with six decimals. But shares trade in whole cents
+(below one dollar, in hundredths of a cent: Regulation NMS, rule 612), so the result is rounded to
+what can have traded, and is the same whichever splits were known when it was fetched.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from stock_assets.market.adjustment import undo_splits
-from stock_assets.market.bars import tidy
+from stock_assets.market.actions import DIVIDEND, SPLIT, attach, tidy_actions
+from stock_assets.market.bars import PRICE_COLUMNS, tidy
+from stock_assets.market.sources.base import Fetch
 
 COLUMNS = {
     "Date": "session",
@@ -17,23 +26,64 @@ COLUMNS = {
     "Dividends": "dividends",
     "Stock Splits": "stock_splits",
 }
+_DIVIDEND_STEP = 1e-6
+_PRICE_DIGITS = 6
+_CENTS, _HUNDREDTHS = 2, 4
 
 
-def as_traded(history: pd.DataFrame, ticker: str) -> pd.DataFrame:
-    """Turn one ticker's history, as Yahoo shows it, into bars as traded.
+def as_traded(history: pd.DataFrame, shown: pd.DataFrame, currency: str) -> Fetch:
+    """Turn one ticker's history, as Yahoo shows it, into what traded.
 
     Parameters
     ----------
     history : DataFrame
-        The columns ``COLUMNS``, with naive dates. Prices, volume and dividends are in the shares of
-        its newest row, all splits since its oldest row are in it, and nothing was adjusted for
-        dividends. Further columns ("Adj Close") are left out.
-    ticker : str
-        Whose history it is.
+        A bars frame of one ticker: prices and volume in the shares of the newest action, not
+        adjusted for dividends. What it holds of actions is not looked at. Days without prices are
+        left out.
+    shown : DataFrame
+        An actions frame of that ticker: all splits since the oldest bar, and dividends in the
+        shares of the newest split.
+    currency : str
+        What the prices are in.
 
     Returns
     -------
-    DataFrame
-        A bars frame with one row per row of ``history``.
+    Fetch
+        Prices of whole cents, or of hundredths of a cent for small ones; whole shares.
     """
-    return undo_splits(tidy(history.rename(columns=COLUMNS).assign(ticker=ticker)))
+    splits = shown[shown["kind"] == SPLIT]
+    bars = history.dropna(subset=list(PRICE_COLUMNS), how="all").reset_index(drop=True)
+    later = _later_ratio(bars["session"], splits)
+    prices = {name: _quoted(bars[name].to_numpy() * later) for name in PRICE_COLUMNS}
+    shares = (bars["volume"] / later).round()
+    dividends = shown[shown["kind"] == DIVIDEND]
+    ratio = _later_ratio(dividends["ex_date"], splits)
+    # The step that Yahoo rounds to has grown by the ratio.
+    decimals = np.floor(-np.log10(_DIVIDEND_STEP * ratio)).astype(int)
+    paid = dividends.assign(value=_rounded(dividends["value"].to_numpy() * ratio, decimals))
+    actions = tidy_actions(pd.concat([splits, paid]))
+    traded = attach(bars.assign(**prices, volume=shares), actions)
+    tickers = history["ticker"].unique()
+    return Fetch(tidy(traded), actions, currencies=dict.fromkeys(tickers, currency))
+
+
+def _later_ratio(days: pd.Series, splits: pd.DataFrame) -> NDArray[np.float64]:
+    """Multiply, for each day, the ratios of the splits after it."""
+    ordered = splits.sort_values("ex_date")
+    products = np.append(ordered["value"].to_numpy()[::-1].cumprod()[::-1], 1.0)
+    after = ordered["ex_date"].searchsorted(days, side="right")
+    return products[after]
+
+
+def _quoted(prices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to six digits, yet to no more than the decimals that a quote can have."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        magnitude = np.floor(np.log10(np.abs(prices)))
+    sound = np.where(np.isfinite(magnitude), magnitude, 0.0).astype(int)
+    return _rounded(prices, (_PRICE_DIGITS - 1 - sound).clip(_CENTS, _HUNDREDTHS))
+
+
+def _rounded(values: NDArray[np.float64], decimals: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Round each value to decimals of its own."""
+    scale = 10.0**decimals
+    return np.round(values * scale) / scale

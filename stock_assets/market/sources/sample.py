@@ -6,7 +6,7 @@ WIKI): prices and volume as traded, beside a close adjusted for splits and divid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from importlib.resources import files
@@ -16,7 +16,7 @@ import pandas as pd
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.market.bars import tidy
-from stock_assets.market.sources.base import Fetch
+from stock_assets.market.sources.base import Fetch, within
 
 
 class SampleSource:
@@ -30,7 +30,7 @@ class SampleSource:
         newest: date = load_sample()["session"].max().date()
         return newest
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date) -> Fetch:
+    def fetch(self, starts: Mapping[str, date], last: date) -> Fetch:
         """Get bars as traded; see ``PriceSource.fetch``.
 
         Raises
@@ -40,16 +40,13 @@ class SampleSource:
         """
         bars = load_sample()
         offered = sorted(bars["ticker"].unique())
-        unknown = sorted(set(tickers) - set(offered))
+        unknown = sorted(set(starts) - set(offered))
         if unknown:
             raise StockAssetsError(
                 f"the price source sample has no {', '.join(unknown)}; it has {', '.join(offered)}",
                 "Correct prices.tickers in params.yaml, or choose another prices.source",
             )
-        wanted = bars["ticker"].isin(tickers) & bars["session"].between(
-            pd.Timestamp(first), pd.Timestamp(last)
-        )
-        return Fetch(bars[wanted].reset_index(drop=True), failures={})
+        return within(bars, starts, last)
 
 
 @cache

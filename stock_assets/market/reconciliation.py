@@ -1,0 +1,251 @@
+"""What to ask a source for, and whether its answer agrees with what is stored.
+
+A source changes its mind: it corrects late bars, and it re-bases a whole history when a split comes
+or goes. Each request therefore overlaps with stored sessions. A correction of a bar is taken as a
+revision. A disagreement on settled bars puts the whole history in doubt: it is asked for again, and
+taken unless it differs from the stored one by a factor alone, which no trade explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import pandas as pd
+
+from stock_assets.market import calendar
+from stock_assets.market.checks import gaps
+from stock_assets.market.sources.base import Fetch, joined
+
+CLOSE_TOLERANCE = 2e-4
+"""Relative difference of two closes beyond which they are not the same price."""
+_FACTOR_TOLERANCE = 1e-3
+_FEWEST_REBASED = 2
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is stored of a ticker.
+
+    Attributes
+    ----------
+    first_session, last_session : date or None
+        Of its bars; None while it has none.
+    asked_from : date
+        The earliest day that a source was asked for.
+    currency : str
+        What its prices are in, an ISO 4217 code.
+    """
+
+    first_session: date | None
+    last_session: date | None
+    asked_from: date
+    currency: str
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far requests reach back behind what is new.
+
+    Attributes
+    ----------
+    first_session : date
+        Where histories begin.
+    overlap_sessions : int
+        Stored sessions that are asked for again.
+    healing_sessions : int
+        Newest sessions of which a missing bar is asked for again.
+    """
+
+    first_session: date
+    overlap_sessions: int
+    healing_sessions: int
+
+
+def starts(
+    tickers: Sequence[str],
+    sessions: Sequence[date],
+    held: Mapping[str, Held],
+    recent: pd.DataFrame,
+    reach: Reach,
+) -> dict[str, date]:
+    """Choose the session from which each ticker is asked for.
+
+    Parameters
+    ----------
+    tickers, sessions : sequence of str, sequence of date
+        Whose bars are wanted, and of which sessions, ascending.
+    held : mapping of str to Held
+        What is stored; a ticker that is not named, or was asked for from a later day than
+        ``reach.first_session``, gets its whole history.
+    recent : DataFrame
+        The stored bars of the newest ``reach.healing_sessions`` sessions up to the last one wanted.
+    reach : Reach
+        How far requests reach back.
+
+    Returns
+    -------
+    dict of str to date
+        For the others: the first session wanted, the last one stored, or the
+        first recent session without a bar, whichever is earliest, less the overlap.
+    """
+    lacking = _first_gaps(tickers, sessions[-1], held, recent, reach)
+    return {
+        ticker: _start(sessions[0], held[ticker], lacking.get(ticker), reach)
+        if ticker in held and held[ticker].asked_from <= reach.first_session
+        else reach.first_session
+        for ticker in tickers
+    }
+
+
+def healing_window(last: date, reach: Reach) -> list[date]:
+    """Give the newest sessions up to ``last`` of which missing bars are asked for again."""
+    earliest = calendar.previous_session(last, reach.healing_sessions)
+    return calendar.sessions(max(earliest, reach.first_session), last)
+
+
+def listed_since(held: Mapping[str, Held]) -> dict[str, date]:
+    """Give the session of each ticker's first bar, of those that have one."""
+    return {name: known.first_session for name, known in held.items() if known.first_session}
+
+
+def _first_gaps(
+    tickers: Sequence[str],
+    last: date,
+    held: Mapping[str, Held],
+    recent: pd.DataFrame,
+    reach: Reach,
+) -> dict[str, date]:
+    missing = gaps(recent, tickers, healing_window(last, reach), listed_since(held))
+    return _first_days(missing)
+
+
+def _start(wanted: date, known: Held, gap: date | None, reach: Reach) -> date:
+    newest = known.last_session or reach.first_session
+    earliest = min(day for day in (wanted, newest, gap) if day is not None)
+    return max(calendar.previous_session(earliest, reach.overlap_sessions), reach.first_session)
+
+
+def doubtful(fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, Held]) -> list[str]:
+    """Name the tickers whose settled bars are no longer what they were.
+
+    Parameters
+    ----------
+    fetch : Fetch
+        What a source gave.
+    stored : DataFrame
+        The stored bars of the same tickers and days.
+    held : mapping of str to Held
+        What is stored. A ticker's newest bar is provisional: a source may still correct it.
+
+    Returns
+    -------
+    list of str
+        Tickers of which a stored bar is missing in the fetch, or has another close, sorted.
+    """
+    arrived = fetch.bars[["ticker", "session", "close"]]
+    both = stored.merge(arrived, how="left", on=["ticker", "session"], suffixes=("", "_now"))
+    answered = both["ticker"].isin(list(fetch.currencies))
+    newest = both["ticker"].map({name: known.last_session for name, known in held.items()})
+    settled = both["session"] < pd.to_datetime(newest)
+    same = (both["close_now"] / both["close"] - 1.0).abs() <= CLOSE_TOLERANCE
+    return sorted(both.loc[answered & settled & ~same, "ticker"].unique())
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """How an answer disagrees with stored bars by one factor.
+
+    Attributes
+    ----------
+    factor : float
+        Fetched close over stored close.
+    last : date
+        The last session up to which all of them disagree so.
+    """
+
+    factor: float
+    last: date
+
+
+def rebased(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebased]:
+    """Find histories that differ from the stored ones by one factor, up to some session.
+
+    What traded does not change when a split is found, forgotten or corrected. A constant factor
+    therefore means that the source shows a split that it has not applied to its prices, has applied
+    one that it does not show, or has changed its unit.
+
+    Parameters
+    ----------
+    whole : Fetch
+        Whole histories.
+    stored : DataFrame
+        The same tickers' stored bars.
+
+    Returns
+    -------
+    dict of str to Rebased
+        Tickers of which all stored bars up to some session, two at least, and no later ones,
+        disagree by the same factor.
+    """
+    both = stored.merge(whole.bars, on=["ticker", "session"], suffixes=("", "_now"))
+    factor = both["close_now"] / both["close"]
+    differs = (factor - 1.0).abs() > CLOSE_TOLERANCE
+    shifted = both.assign(factor=factor)[differs].groupby("ticker")
+    found = {}
+    for ticker, rows in shifted:
+        earlier = both["ticker"].eq(ticker) & (both["session"] <= rows["session"].max())
+        constant = rows["factor"].max() / rows["factor"].min() - 1.0 <= _FACTOR_TOLERANCE
+        if len(rows) >= _FEWEST_REBASED and differs[earlier].all() and constant:
+            found[str(ticker)] = Rebased(rows["factor"].median(), rows["session"].max().date())
+    return found
+
+
+def strangers(whole: Fetch, stored: pd.DataFrame) -> list[str]:
+    """Name the tickers of which bars came, and bars are stored, but none of the same session."""
+    common = set(whole.bars.loc[among(whole.bars, stored), "ticker"])
+    return sorted((set(whole.bars["ticker"]) & set(stored["ticker"])) - common)
+
+
+def lost(whole: Fetch, stored: pd.DataFrame) -> pd.DataFrame:
+    """Find stored bars that whole histories no longer have.
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``stored``, of the tickers that answered.
+    """
+    asked = stored[stored["ticker"].isin(list(whole.currencies))]
+    return asked[~among(asked, whole.bars)].reset_index(drop=True)
+
+
+def among(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
+    """Tell whether each row's ticker and session are among those of other rows."""
+    pair = ["ticker", "session"]
+    there = pd.MultiIndex.from_frame(rows[pair]).isin(pd.MultiIndex.from_frame(others[pair]))
+    return pd.Series(there, rows.index, dtype=bool)
+
+
+def _first_days(rows: pd.DataFrame) -> dict[str, date]:
+    """Give each ticker's first session among rows."""
+    days: dict[str, date] = rows.groupby("ticker")["session"].min().dt.date.to_dict()
+    return days
+
+
+def without(fetch: Fetch, reasons: Mapping[str, str]) -> Fetch:
+    """Take tickers out of an answer; their reasons become failures."""
+    named = list(reasons)
+    return replace(
+        fetch,
+        bars=fetch.bars[~fetch.bars["ticker"].isin(named)].reset_index(drop=True),
+        actions=fetch.actions[~fetch.actions["ticker"].isin(named)].reset_index(drop=True),
+        failures=fetch.failures | dict(reasons),
+        currencies={t: code for t, code in fetch.currencies.items() if t not in reasons},
+    )
+
+
+def replaced(fetch: Fetch, again: Fetch, tickers: Sequence[str]) -> Fetch:
+    """Put a second answer for some tickers in the place of the first one."""
+    kept = without(fetch, dict.fromkeys(tickers, "asked again"))
+    return joined([kept, again], fetch.failures | again.failures)

@@ -1,0 +1,160 @@
+"""One history for a ticker whose name has changed: its rows get the new name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from stock_assets.config import Rename
+from stock_assets.storage.prices import take_effect
+from stock_assets.storage.tables import (
+    corporate_actions,
+    instruments,
+    model_performance_log,
+    predictions,
+    price_revisions,
+    quarantined_bars,
+    raw_stock_data,
+    ticker_renames,
+)
+
+_DAYS: tuple[Column[object], ...] = (
+    raw_stock_data.c.session,
+    corporate_actions.c.ex_date,
+    price_revisions.c.session,
+    quarantined_bars.c.session,
+    predictions.c.as_of_session,
+    model_performance_log.c.session,
+)
+"""Per table, the day that tells whose a row is: before a rename, the name meant the other."""
+
+
+def apply_renames(
+    engine: Engine, renames: Sequence[Rename], dagster_run_id: str | None = None
+) -> dict[Rename, int]:
+    """Give rows of old names the new ones, in one transaction; doing it again changes nothing.
+
+    Only rows from before a rename's first session move, for a symbol may be given to another
+    company. Where both names have a row, that of the new one stays and the other goes: a source
+    usually carries the whole history under the new name.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    renames : sequence of Rename
+        As ``prices.renames`` has them; one may lead to the old name of a later one.
+    dagster_run_id : str, optional
+        The run that this belongs to.
+
+    Returns
+    -------
+    dict of Rename to int
+        How many rows left their old name; renames without such rows are not named.
+    """
+    if not _something_to_move(engine, renames):
+        return {}
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE raw_stock_data IN SHARE ROW EXCLUSIVE MODE"))
+        ordered = sorted(renames, key=lambda rename: rename.first_session)
+        rows = {rename: _apply(connection, rename) for rename in ordered}
+        moved = {rename: count for rename, count in rows.items() if count}
+        if moved:
+            _restore_effects(connection, moved, dagster_run_id)
+            _record(connection, moved, dagster_run_id)
+    return moved
+
+
+def _something_to_move(engine: Engine, renames: Sequence[Rename]) -> bool:
+    found = [exists().where(_named_before(day, rename)) for rename in renames for day in _DAYS]
+    if not found:
+        return False
+    with engine.connect() as connection:
+        return bool(connection.scalar(select(or_(*found))))
+
+
+def _named_before(day: Column[object], rename: Rename) -> ColumnElement[bool]:
+    """Rows of a table that the old name has from before the rename."""
+    return (day.table.c.ticker == rename.old) & (day < rename.first_session)
+
+
+def _apply(connection: Connection, rename: Rename) -> int:
+    rows = sum(_move(connection, day, rename) for day in _DAYS)
+    if rows:
+        _move_instrument(connection, rename)
+    return rows
+
+
+def _move(connection: Connection, day: Column[object], rename: Rename) -> int:
+    """Move the rows of one table, and delete those that the new name has already."""
+    table, before = day.table, _named_before(day, rename)
+    twin = table.alias()
+    same = [twin.c[key.name] == key for key in table.primary_key if key.name != "ticker"]
+    has_it = exists().where(twin.c.ticker == rename.new, *same)
+    gone = connection.execute(delete(table).where(before, has_it)).rowcount
+    moved = connection.execute(update(table).where(before).values(ticker=rename.new)).rowcount
+    return gone + moved
+
+
+def _move_instrument(connection: Connection, rename: Rename) -> None:
+    """Join what is known of the two names; the old one stays known if it has bars of its own."""
+    names = instruments.c
+    as_new = select(*(literal(rename.new) if name is names.ticker else name for name in names))
+    joined = insert(instruments).from_select(names.keys(), as_new.where(names.ticker == rename.old))
+    earlier = func.least(names.asked_from, joined.excluded.asked_from)
+    connection.execute(
+        joined.on_conflict_do_update(index_elements=["ticker"], set_={"asked_from": earlier})
+    )
+    own = exists().where(raw_stock_data.c.ticker == rename.old)
+    connection.execute(delete(instruments).where(names.ticker == rename.old, ~own))
+
+
+def _restore_effects(connection: Connection, renames: Iterable[Rename], run_id: str | None) -> None:
+    """Let actions of one name take effect in bars of the other."""
+    touched = [name for rename in renames for name in (rename.old, rename.new)]
+    connection.execute(
+        text(
+            "CREATE TEMPORARY TABLE reach ON COMMIT DROP AS SELECT ticker, min(session) AS first "
+            "FROM raw_stock_data WHERE ticker = ANY(:touched) GROUP BY ticker"
+        ),
+        {"touched": touched},
+    )
+    take_effect(connection, run_id)
+
+
+def _record(connection: Connection, moved: Mapping[Rename, int], run_id: str | None) -> None:
+    """Note what moved, beside what moved before."""
+    statement = insert(ticker_renames).values(
+        [
+            {
+                "old_ticker": rename.old,
+                "new_ticker": rename.new,
+                "first_session": rename.first_session,
+                "rows": rows,
+                "dagster_run_id": run_id,
+            }
+            for rename, rows in moved.items()
+        ]
+    )
+    more = {
+        "new_ticker": statement.excluded.new_ticker,
+        "rows": ticker_renames.c.rows + statement.excluded.rows,
+    }
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["old_ticker", "first_session"], set_=more)
+    )
