@@ -73,7 +73,7 @@ def pytest_unconfigure() -> None:
     """Stop the suite's database, if it was started, and remove the suite's own folder."""
     home = Path(_SCRATCH.name) / "project" / "home"
     if (home / "postgres").exists():
-        from stock_assets.config import Locations
+        from stock_assets.locations import Locations
         from stock_assets.storage import server
 
         server.stop(Locations(project=home.parent, home=home, arrays_url=str(home / "arrays")))
@@ -96,7 +96,7 @@ def platform(project: Path) -> Iterator[Platform]:
     yield opened
 
 
-FIRST_INGESTED = date(2010, 1, 4)
+FIRST_INGESTED = date(2000, 3, 1)
 LAST_INGESTED = date(2013, 3, 1)
 AS_OF = date(2012, 12, 31)
 DATASET = "20121231_120000"
@@ -109,8 +109,8 @@ REPLAYED = (date(2012, 12, 31), date(2013, 1, 31))
 class Loop:
     """A whole turn of the loop on the suite's installation, each part made once.
 
-    Prices of three years of the sample, which is more than the small parameters look back over; a
-    retraining as of the end of 2012, promoted as there was nothing before; January 2013 replayed.
+    All prices of the sample; a retraining as of the end of 2012, promoted as there was nothing
+    before; January 2013 replayed.
     """
 
     platform: Platform

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import date, time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stock_assets.config import Dataset, Params, SearchSpace, find_locations, load_params
+from stock_assets.config import Dataset, Params, Rename, SearchSpace, load_params
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.dataset import split_dataset
 from stock_assets_tests.conftest import ROOT
@@ -56,6 +55,38 @@ def test_tickers_are_upper_case_and_sorted(tmp_path: Path) -> None:
     assert load_params(path).prices.tickers == ["AAPL", "IBM", "MSFT"]
 
 
+def renames(*lines: str, tickers: str = "AAPL, IBM, META") -> str:
+    """Parameters with a rename per line of old and new name and first session."""
+    keys = ("old", "new", "first_session")
+    parts = [
+        ", ".join(f"{key}: {word}" for key, word in zip(keys, line.split(), strict=False))
+        for line in lines
+    ]
+    listed = ", ".join(f"{{{part}}}" for part in parts)
+    return f"prices: {{tickers: [{tickers}], renames: [{listed}]}}"
+
+
+def test_renames_are_upper_case_and_dated(tmp_path: Path) -> None:
+    path = params_file(tmp_path, renames("fb meta 2022-06-09"))
+    assert load_params(path).prices.renames == [
+        Rename(old="FB", new="META", first_session=date(2022, 6, 9))
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        renames("FB META 2022-06-09", tickers="FB, IBM, META"),  # FB is another company's now
+        renames("OLD FB 2012-05-18", "FB META 2022-06-09"),
+        renames("FB META 2022-06-09", "FB IBM 2030-01-02"),  # and that one's name changed too
+    ],
+)
+def test_names_may_follow_each_other_and_be_given_again(tmp_path: Path, text: str) -> None:
+    params = load_params(params_file(tmp_path, text))
+    assert params.prices.renames
+    assert Params.model_validate(params.model_dump(mode="json")) == params
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -68,6 +99,23 @@ def test_tickers_are_upper_case_and_sorted(tmp_path: Path) -> None:
         ("prices: {tickers: [IBM, ../IBM]}", r"prices.tickers: .*files.* not '\.\./IBM'"),
         ("prices: {tickers: [^GSPC]}", r"prices.tickers: .* not '\^GSPC'"),
         ("prices: {tickers: [IBM, ibm]}", r"prices.tickers: .*(?i:repeated: \['ibm'\])"),
+        (renames("FB META 2022-06-09", "FB IBM 2022-06-09"), "prices: FB is renamed twice on 2022"),
+        (renames("FB fb 2022-06-09"), r"prices\.renames\.0: FB is renamed to itself"),
+        (renames("FB M/A 2022-06-09"), r"prices\.renames\.0\.new: .*files.* not 'M/A'"),
+        (renames("FB META june"), r"prices\.renames\.0\.first_session: .*date"),
+        (renames("FB META"), r"prices\.renames\.0\.first_session"),
+        (
+            renames("FB METAX 2022-06-09"),
+            r"prices: FB → METAX \(2022-06-09\): METAX is not among tickers",
+        ),
+        (
+            renames("FB META 2022-06-09", "META FB 2023-01-03"),
+            r"prices: FB → META \(2022-06-09\) is not after META → FB \(2023-01-03\)",
+        ),
+        (
+            renames("META METV 2022-01-31", "FB META 2022-06-09", tickers="META, METV"),
+            r"prices: META → METV \(2022-01-31\) is not after .* remove the rename that is applied",
+        ),
         ("forecast: {coverage: 1.0}", "forecast.coverage"),
         ("features: {groups: [astrology]}", "features.groups"),
         ("tuning: {search_space: {layers: {low: 3, high: 1}}}", "tuning.search_space: .*layers"),
@@ -147,53 +195,6 @@ def test_a_time_without_quotes_is_an_error(tmp_path: Path) -> None:
 def test_a_search_space_of_one_point_is_allowed() -> None:
     space = SearchSpace.model_validate({"layers": {"low": 1, "high": 1}})
     assert (space.layers.low, space.layers.high) == (1, 1)
-
-
-@pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A working folder, with nothing named in the environment."""
-    for name in [name for name in os.environ if name.startswith("STOCK_ASSETS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path.resolve()
-
-
-def test_the_project_is_the_nearest_folder_with_parameters(
-    nowhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inner = nowhere / "project" / "notebooks" / "deep"
-    inner.mkdir(parents=True)
-    params_file(nowhere, "")
-    params_file(nowhere / "project", "")
-    monkeypatch.chdir(inner)
-    locations = find_locations()
-    assert locations.project == nowhere / "project"
-    assert locations.params_file == nowhere / "project" / "params.yaml"
-    assert locations.home == nowhere / "project" / ".stock_assets"
-    assert locations.arrays_url == str(locations.home / "arrays")
-
-
-def test_without_parameters_the_project_is_the_working_folder(nowhere: Path) -> None:
-    assert find_locations().project == nowhere
-
-
-def test_the_environment_names_each_place(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params_file(nowhere, "")
-    monkeypatch.setenv("STOCK_ASSETS_PROJECT", str(nowhere / "elsewhere"))
-    monkeypatch.setenv("STOCK_ASSETS_HOME", str(nowhere / "data"))
-    monkeypatch.setenv("STOCK_ASSETS_ARRAYS_URL", "s3://bucket/arrays")
-    locations = find_locations()
-    assert locations.project == nowhere / "elsewhere"
-    assert locations.home == nowhere / "data"
-    assert locations.arrays_url == "s3://bucket/arrays"
-    folders = (
-        locations.postgres_folder,
-        locations.artifacts_folder,
-        locations.forecasts_folder,
-        locations.reports_folder,
-    )
-    assert len({locations.home, *folders}) == 5
-    assert all(folder.parent == locations.home for folder in folders)
 
 
 @pytest.mark.parametrize("stop", ["", "."])

@@ -41,7 +41,9 @@ DEPS = {
 DAILY = {"raw_prices", "predictions", "performance_log"}
 CHECKS = {
     ("raw_prices", "bars_are_sound"): "blocking",
-    ("raw_prices", "no_bar_is_missing"): "a warning",
+    ("raw_prices", "histories_agree"): "blocking",
+    ("raw_prices", "no_bar_is_missing"): "blocking",
+    ("raw_prices", "moves_are_plausible"): "blocking",
     ("processed_features", "features_are_complete"): "blocking",
     ("processed_features", "features_do_not_look_ahead"): "blocking",
     ("predictions", "forecasts_are_sound"): "blocking",

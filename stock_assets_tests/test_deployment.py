@@ -11,7 +11,7 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from stock_assets.config import Locations
+from stock_assets.locations import Locations
 from stock_assets.storage import server
 from stock_assets_tests.conftest import ROOT
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stock_assets.cli.platform import Platform
-from stock_assets.config import Tracking
+from stock_assets.config import Rename, Tracking
 from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.registry import TRACKING_VARIABLE, ModelVersion, Registry, model_for
@@ -139,6 +139,17 @@ def test_a_model_is_registered_promoted_and_loaded(registry: Registry, tmp_path:
     assert same_frame(
         loaded.forecast(sample_bars(), DAYS[-3:]), bundle().forecast(sample_bars(), DAYS[-3:])
     )
+
+
+def test_a_model_is_loaded_under_the_names_of_today_and_stays_as_it_was(
+    registry: Registry, tmp_path: Path
+) -> None:
+    stored = register(registry, tmp_path, seed=3)
+    rename = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
+    today = Registry(Tracking(experiment="registry", model_name="Registry"), [rename])
+    assert today.load(stored.version).recipe.tickers == ("AAPL", "META", "GOOG", "IBM", "MSFT")
+    assert today.version(stored.version) == stored
+    assert registry.load(stored.version).digest() == stored.digest
 
 
 def test_unknown_versions_and_datasets_are_told(registry: Registry) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from stock_assets.config import Params, find_locations, load_params
+from stock_assets.config import Params, load_params
+from stock_assets.locations import find_locations
 from stock_assets.partitions import datasets
 from stock_assets.registry import Registry
 from stock_assets.resources import Store, resources

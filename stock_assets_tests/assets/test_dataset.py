@@ -17,7 +17,6 @@ from stock_assets.market import calendar
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.resources import Store
 from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches
-from stock_assets.storage.prices import store_bars
 from stock_assets_tests.assets.running import (
     checks,
     data_version,
@@ -27,6 +26,7 @@ from stock_assets_tests.assets.running import (
     params,
 )
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
+from stock_assets_tests.storage.examples import store_bars
 
 STAGE = [processed_features, scalers, scaled_features]
 SMALL = {"window": 10, "validation_sessions": 30, "test_sessions": 20, "history_sessions": 250}

@@ -15,13 +15,14 @@ from sqlalchemy import text
 
 from stock_assets.assets.forecast import predictions
 from stock_assets.cli.running import RunFailedError, run_session
-from stock_assets.config import Tracking, find_locations
+from stock_assets.config import Rename, Tracking
+from stock_assets.locations import find_locations
 from stock_assets.market import calendar
 from stock_assets.modelling.bundle import FORECAST_COLUMNS, Bundle
 from stock_assets.registry import Registry
 from stock_assets.resources import Store
 from stock_assets.storage.forecasts import predictions_as_of
-from stock_assets.storage.prices import read_bars, store_bars
+from stock_assets.storage.prices import read_bars
 from stock_assets_tests.assets.running import (
     by_partition,
     checks,
@@ -32,7 +33,8 @@ from stock_assets_tests.assets.running import (
     params,
 )
 from stock_assets_tests.conftest import DATASET, FIRST_INGESTED, Loop
-from stock_assets_tests.modelling.bundles import bundle, same_frame, sample_bars
+from stock_assets_tests.modelling.bundles import FIRST, LAST, bundle, same_frame, sample_bars
+from stock_assets_tests.storage.examples import store_bars
 
 BEFORE = date(2012, 12, 28)
 
@@ -173,11 +175,62 @@ def test_a_ticker_without_a_bar_or_without_a_window_is_reported_and_the_others_g
     result = materialize([predictions], "2013-02-04", own_store, asked, registry)
     assert result.success
     told = metadata(result, "predictions")
-    # IBM is the model's alone, and the model has never heard of TSLA.
-    assert told["not_forecast"] == {"IBM": 1, "MSFT": 1, "TSLA": 1}
+    # The model has never heard of TSLA; nobody asks for IBM any more.
+    assert told["not_forecast"] == {"MSFT": 1, "TSLA": 1}
     assert told["dagster/row_count"] == told["forecasts"] == 3
     stored = predictions_as_of(own_store.engine, [date(2013, 2, 4)])
     assert stored["ticker"].tolist() == ["AAPL", "FB", "GOOG"]
+
+
+def stored_forecasts(store: Store, day: date) -> pd.DataFrame:
+    return predictions_as_of(store.engine, [day])[list(FORECAST_COLUMNS)]
+
+
+def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    day = date(2013, 1, 4)
+    store_bars(own_store.engine, sample_bars(), "sample")
+    asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT"]})
+    registry = registered(bundle(), "Removed", tmp_path)
+    result = materialize([predictions], "2013-01-04", own_store, asked, registry)
+    assert result.success, failure(result)
+    assert metadata(result, "predictions")["not_forecast"] == {}
+    # The network still sees IBM's bars, so that the others are forecast as before.
+    before = bundle().forecast(sample_bars(), [day]).query("ticker != 'IBM'")
+    assert same_frame(stored_forecasts(own_store, day), before)
+    assert len(read_bars(own_store.engine, FIRST, LAST)) == len(sample_bars())
+
+
+def test_a_universe_that_the_model_does_not_know_is_told(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    store_bars(own_store.engine, sample_bars(), "sample")
+    registry = registered(bundle(), "Elsewhere", tmp_path)
+    asked = params(prices={"tickers": ["TSLA"]})
+    result = materialize([predictions], "2013-01-04", own_store, asked, registry)
+    assert "no ticker of prices.tickers that the model knows" in failure(result)
+    assert "for other tickers, stock-assets retrain" in failure(result)
+
+
+def test_a_model_that_knows_the_old_name_forecasts_the_new_one(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    """The bars still have the old one: no prices were fetched since the parameters changed."""
+    day, meta = date(2013, 1, 4), {"FB": "META"}
+    store_bars(own_store.engine, sample_bars(), "sample")
+    registered(bundle(), "Renamed", tmp_path)
+    rename = Rename(old="FB", new="META", first_session=date(2013, 1, 7))
+    edited = params(
+        prices={"tickers": ["AAPL", "GOOG", "IBM", "META", "MSFT"], "renames": [rename]},
+        tracking={"experiment": "forecast", "model_name": "Renamed"},
+    )
+    result = materialize([predictions], "2013-01-04", own_store, edited)
+    assert result.success, failure(result)
+    assert metadata(result, "predictions")["not_forecast"] == {}
+    before = bundle().forecast(sample_bars(), [day])
+    expected = before.assign(ticker=before["ticker"].replace(meta)).sort_values("ticker")
+    assert same_frame(stored_forecasts(own_store, day), expected)
 
 
 def test_the_files_hold_what_is_stored(loop: Loop, registry: Registry) -> None:

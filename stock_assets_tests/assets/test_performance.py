@@ -21,10 +21,11 @@ from stock_assets.storage.forecasts import (
     read_performance,
     save_predictions,
 )
-from stock_assets.storage.prices import read_bars, store_bars
+from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import raw_stock_data
 from stock_assets_tests.assets.running import data_version, failure, materialize, metadata, params
 from stock_assets_tests.conftest import FIRST_INGESTED, Loop
+from stock_assets_tests.storage.examples import store_bars
 
 LOG = (
     "SELECT session, ticker, evaluated_at, dagster_run_id FROM model_performance_log ORDER BY 1, 2"
@@ -156,3 +157,34 @@ def test_a_session_without_its_close_is_told_and_scored_later(loop: Loop, own_st
     assert metadata(second, "performance_log")["forecasts_scored"] == 5
     assert data_version(first, "performance_log") != data_version(second, "performance_log")
     assert len(read_performance(own_store.engine, day, day)) == 5
+
+
+@pytest.mark.parametrize("ratio", [10.0, 0.1, 1.5])
+def test_a_forecast_is_scored_across_a_split_and_a_dividend(
+    loop: Loop, own_store: Store, ratio: float
+) -> None:
+    day, as_of = loop.replayed[4], loop.replayed[3]
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, day)
+    made = predictions_as_of(loop.platform.engine, [as_of]).drop(columns="predicted_at")
+    save_predictions(own_store.engine, made, [as_of], int(made["model_version"].iloc[0]))
+    store_bars(own_store.engine, bars, "sample")
+    materialize([performance_log], day.isoformat(), own_store, params())
+    before = read_performance(own_store.engine, day, day).set_index("ticker")
+
+    at_ex_date = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp(day))
+    paid = bars["ticker"].eq("MSFT") & (bars["session"] == pd.Timestamp(day))
+    prices = ["open", "high", "low", "close"]
+    bars.loc[at_ex_date, prices] /= ratio
+    bars.loc[at_ex_date, "stock_splits"] = ratio
+    worth = made.set_index("ticker")["last_close"]["MSFT"]
+    bars.loc[paid, prices] *= 1.0 - 2.0 / worth
+    bars.loc[paid, "dividends"] = 2.0
+    store_bars(own_store.engine, bars, "sample")
+    materialize([performance_log], day.isoformat(), own_store, params())
+    after = read_performance(own_store.engine, day, day).set_index("ticker")
+
+    relative = ["absolute_percentage_error", "direction_hit", "covered"]
+    pd.testing.assert_frame_equal(after[relative], before[relative], rtol=1e-12)
+    for shown in ("actual", "predicted", "persistence", "lower", "upper"):
+        assert after[shown]["IBM"] == pytest.approx(before[shown]["IBM"] / ratio)
+        assert after[shown]["MSFT"] == pytest.approx(before[shown]["MSFT"] * (1 - 2.0 / worth))

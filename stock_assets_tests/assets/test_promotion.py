@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import mlflow
 import pytest
 from rich.console import Console
 from sqlalchemy import select
 
+from stock_assets.assets.promotion import promotion
 from stock_assets.cli.running import run_dataset
+from stock_assets.config import Rename, Tracking
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
 from stock_assets.registry import ModelVersion, Registry
-from stock_assets.storage.datasets import load_stretches
+from stock_assets.resources import Store
+from stock_assets.storage.datasets import (
+    StretchRecord,
+    load_stretches,
+    save_panel,
+    save_stretches,
+)
 from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promotions
 from stock_assets.storage.tables import model_promotions
-from stock_assets_tests.conftest import AS_OF, DATASET, Loop
+from stock_assets_tests.assets.running import failure, materialize, params
+from stock_assets_tests.conftest import AS_OF, DATASET, SECOND_DATASET, Loop
+from stock_assets_tests.modelling.bundles import bundle, sample_bars
+from stock_assets_tests.storage.examples import panel, store_bars
 
 
 @pytest.fixture
@@ -108,6 +125,44 @@ def test_the_second_candidate_meets_production_on_the_same_sessions(
     assert standing is not None
     assert standing.version == (record.candidate_version if better else first.candidate_version)
     assert len(timeline(loop)) == 1 + better
+
+
+def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_tickers(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    rename = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
+    tickers = ["AAPL", "GOOG", "IBM", "META", "MSFT"]
+    bars = sample_bars()
+    bars = tidy(bars.assign(ticker=bars["ticker"].replace({"FB": "META"})))
+    store_bars(own_store.engine, bars)
+    as_of, tracking = date(2013, 1, 31), Tracking(experiment="promotion", model_name="Renamed")
+    candidate = bundle(bars=bars, as_of=as_of, dataset_id=SECOND_DATASET, seed=2)
+    held_out = calendar.sessions(date(2012, 12, 3), date(2013, 1, 15))
+    save_panel(own_store.engine, replace(panel(SECOND_DATASET), as_of_session=as_of))
+    save_stretches(
+        own_store.engine,
+        SECOND_DATASET,
+        [StretchRecord("test", held_out[0], held_out[-1], 0, 1, 1, "digest", "location")],
+    )
+    registry = Registry(tracking)
+    registry.ensure_experiment()
+    mlflow.set_experiment(tracking.experiment)
+    with mlflow.start_run():
+        old = registry.register(bundle(), tmp_path / "old", sample_bars())
+        registry.promote(old.version)
+        registry.register(candidate, tmp_path / "new", bars)
+
+    edited = params(
+        prices={"tickers": tickers, "renames": [rename]}, tracking=tracking.model_dump()
+    )
+    result = materialize([promotion], SECOND_DATASET, own_store, edited)
+    assert result.success, failure(result)
+    record = promotion_of(own_store.engine, SECOND_DATASET)
+    assert record is not None
+    assert record.production is not None
+    assert record.production_version == old.version
+    for scores in (record.candidate, record.production, record.persistence):
+        assert scores["forecasts"] == len(tickers) * len(held_out)
 
 
 @pytest.mark.parametrize("which", ["first", "second"])

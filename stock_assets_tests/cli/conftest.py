@@ -33,7 +33,8 @@ NO_LATER_WINNER = {"minimum_improvement": 0.9}
 
 OF_THE_MOMENT = {
     *("id", "dagster_run_id", "mlflow_run_id", "dataset_run_id", "trials"),
-    *("fetched_at", "revised_at", "created_at", "predicted_at", "evaluated_at", "decided_at"),
+    *("fetched_at", "first_fetched_at", "recorded_at", "revised_at", "quarantined_at"),
+    *("applied_at", "created_at", "predicted_at", "evaluated_at", "decided_at"),
 }
 """Columns that carry an id, a time or a duration; the others depend on the data alone."""
 
@@ -239,7 +240,7 @@ def demoed(demo: Demo) -> Installation:
 
 
 def _locations(installation: Installation) -> Any:
-    from stock_assets.config import Locations
+    from stock_assets.locations import Locations
 
     home = installation.home
     return Locations(project=installation.project, home=home, arrays_url=str(home / "arrays"))

@@ -20,7 +20,6 @@ from stock_assets.market.adjustment import (
     anchors,
     price_factor,
     rebase,
-    undo_splits,
 )
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.sources.sample import load_sample
@@ -199,14 +198,6 @@ def test_volume_and_dividends_follow_splits_alone(bars):
 
 
 @law
-@given(histories())
-def test_undoing_splits_is_the_inverse_of_adjusting_for_them(bars):
-    undone = undo_splits(adjust(bars, "split_adjusted", END))
-    assert_frame_equal(undone, bars, rtol=1e-12)
-    assert_same_bits(undone[["volume"]], bars[["volume"]])
-
-
-@law
 @given(histories(), bases)
 def test_a_factor_is_given_for_every_row_on_its_index(bars, basis):
     bars = bars.set_index(bars.index + 100)
@@ -219,7 +210,6 @@ def test_a_factor_is_given_for_every_row_on_its_index(bars, basis):
 def test_no_bars_stay_no_bars(basis):
     assert_same_bits(adjust(empty_bars(), basis, END), empty_bars())
     assert anchors(empty_bars(), basis) == {}
-    assert_same_bits(undo_splits(empty_bars()), empty_bars())
 
 
 def test_adjusting_leaves_its_argument_alone():

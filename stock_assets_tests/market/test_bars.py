@@ -1,10 +1,9 @@
-"""What a bars frame is, which bars are impossible, and when two frames are the same."""
+"""What a bars frame is, and when two frames are the same."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -13,16 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from stock_assets.market import calendar
 from stock_assets.market.bars import (
     BAR_COLUMNS,
-    PRICE_COLUMNS,
-    RULES,
     content_digest,
     empty_bars,
-    missing_bars,
     tidy,
-    violations,
 )
 from stock_assets.market.sources.sample import load_sample
 
@@ -66,75 +60,6 @@ def test_a_missing_column_is_an_error():
 def test_a_time_zone_is_an_error():
     with pytest.raises(TypeError):
         tidy(sample().assign(session=lambda bars: bars["session"].dt.tz_localize("UTC")))
-
-
-def test_good_bars_break_no_rule():
-    assert violations(sample()).empty
-    assert violations(empty_bars()).empty
-    assert list(violations(empty_bars())) == ["ticker", "session", "rule", "detail"]
-
-
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"open": np.nan}, "price is not a finite number"),
-        ({"high": np.inf}, "price is not a finite number"),
-        ({"low": 0.0}, "price is not positive"),
-        ({"low": -1.0}, "price is not positive"),
-        ({"low": 1e6, "high": 1e7}, "low is above open or close"),
-        ({"high": 0.01}, "high is below open or close"),
-        ({"volume": -1.0}, "volume is negative or not finite"),
-        ({"volume": np.nan}, "volume is negative or not finite"),
-        ({"dividends": -0.01}, "dividend is negative or not finite"),
-        ({"dividends": np.nan}, "dividend is negative or not finite"),
-        ({"stock_splits": -2.0}, "split is negative or not finite"),
-        ({"stock_splits": np.inf}, "split is negative or not finite"),
-        ({"session": pd.Timestamp("2000-07-04")}, "day is not a session of the exchange"),
-        ({"session": pd.Timestamp("2000-03-04")}, "day is not a session of the exchange"),
-        ({"session": pd.Timestamp("2000-03-06 16:00")}, "day is not a session of the exchange"),
-    ],
-)
-def test_each_rule_catches_its_bar_and_no_other(change, rule):
-    bars = sample()
-    bars.loc[3, list(change)] = list(change.values())
-    found = violations(bars)
-    assert found["rule"].tolist() == [rule]
-    assert found["ticker"].tolist() == [bars.loc[3, "ticker"]]
-    assert found["session"].tolist() == [bars.loc[3, "session"]]
-    name, value = next(iter(change.items()))
-    assert f"{name} {value}" in found.loc[0, "detail"]
-
-
-def test_both_bars_of_one_session_are_named():
-    bars = pd.concat([sample(), sample().iloc[[2]]], ignore_index=True)
-    found = violations(bars)
-    assert found["rule"].tolist() == ["ticker has two bars of one session"] * 2
-
-
-def test_every_rule_has_its_own_name():
-    assert len({rule.name for rule in RULES}) == len(RULES)
-
-
-def test_a_bar_may_break_several_rules():
-    bars = sample()
-    bars.loc[0, list(PRICE_COLUMNS)] = [-1.0, -3.0, 2.0, -1.0]
-    assert set(violations(bars)["rule"]) == {
-        "price is not positive",
-        "low is above open or close",
-        "high is below open or close",
-    }
-
-
-def test_a_bar_is_missing_only_after_the_first_one_of_its_ticker():
-    sessions = calendar.sessions(date(2012, 5, 14), date(2012, 5, 25))
-    bars = load_sample().query("session >= '2012-05-14' and session <= '2012-05-25'")
-    lost = bars["ticker"].isin(["IBM", "FB"]) & bars["session"].ge("2012-05-23")
-    tickers = ["AAPL", "FB", "IBM", "NEVER"]
-    since = {ticker: date(2000, 3, 1) for ticker in ("AAPL", "IBM")} | {"FB": date(2012, 5, 18)}
-    assert missing_bars(bars, tickers, sessions, since) == {}
-    assert missing_bars(bars[~lost], tickers, sessions, since) == {"FB": 3, "IBM": 3}
-    assert missing_bars(empty_bars(), tickers, sessions, since) == {"AAPL": 10, "FB": 6, "IBM": 10}
-    assert missing_bars(bars[~lost], ["AAPL"], sessions, since) == {}
 
 
 def test_a_digest_is_the_same_in_every_process():

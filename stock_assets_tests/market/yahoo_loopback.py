@@ -1,9 +1,14 @@
 """A small Yahoo on 127.0.0.1, for the real yfinance.
 
-It keeps bars as they traded and shows them as Yahoo would at a settable moment: divided by every
-split up to that moment, with a partial bar while a session is open. It is an HTTPS proxy: whoever
-sends requests through it and trusts its certificate (``environment``) talks to it under Yahoo's own
-host names, so that no code of the library or of the project changes.
+It keeps bars and actions as they traded and shows them as Yahoo would at a settable moment: divided
+by every split up to that moment, prices as 32-bit floats and dividends with six decimals, with a
+partial bar while a session is open. It is an HTTPS proxy: whoever sends requests through it and
+trusts its certificate (``environment``) talks to it under Yahoo's own host names, so that no code
+of the library or of the project changes.
+
+What goes wrong is scripted per ticker, with :mod:`stock_assets_tests.market.yahoo_faults`:
+``yahoo.answers("IBM", limited, limited)`` turns the next two answers for IBM into HTTP 429,
+``yahoo.always_answers(EVERYONE, down)`` all answers for all.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,18 +25,32 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-NEW_YORK = ZoneInfo("America/New_York")
-QUOTES = ("open", "high", "low", "close", "volume")
+from stock_assets.market.actions import DIVIDEND, SPLIT, actions_of
+from stock_assets_tests.market.yahoo_faults import (
+    NEW_YORK,
+    OPENING,
+    Fault,
+    Reply,
+    delisted,
+    explained,
+    opening_of,
+    sound,
+)
+
+CLOSING = time(16)
+PRICES = ("open", "high", "low", "close")
 COOKIE = "A3=loopback; Max-Age=86400; Domain=.yahoo.com; Path=/; Secure"
 HOSTS = ("*.yahoo.com", "*.finance.yahoo.com")
+EVERYONE = "*"
 
 
 @dataclass
@@ -39,70 +59,132 @@ class Yahoo:
 
     Attributes
     ----------
-    bars : DataFrame
-        Bars as traded.
     now : datetime
         The moment at which Yahoo is seen.
-    faults : dict of str to (int, str)
-        Ticker to the status and body that answer every request for it.
     log : list of str
         Host and path of every request, in order.
     environment : dict of str to str
         Variables that send a process's requests to the server.
     """
 
-    bars: pd.DataFrame
     now: datetime
-    faults: dict[str, tuple[int, str]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    _traded: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _actions: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _script: dict[str, deque[Fault]] = field(default_factory=dict)
+    _always: dict[str, Fault] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, host: str, path: str, query: dict[str, str]) -> tuple[int, str]:
-        """Answer one GET request with a status and a body."""
-        self.log.append(host + path)
-        if path == "/v1/test/getcrumb":
-            return 200, "crumb"
-        if not path.startswith("/v8/finance/chart/"):
-            return 404, ""  # as fc.yahoo.com does, when it hands out the cookie
+    def list_anew(self, bars: pd.DataFrame, actions: pd.DataFrame | None = None) -> None:
+        """Know these bars and actions as traded, and no others; forget faults and log.
+
+        Without actions it knows those that the bars carry.
+        """
+        known = actions_of(bars) if actions is None else actions
+        self._traded = {str(ticker): rows for ticker, rows in bars.groupby("ticker")}
+        self._actions = {str(ticker): rows for ticker, rows in known.groupby("ticker")}
+        self.recover()
+
+    def recover(self) -> None:
+        """Forget faults and log."""
+        self._script.clear()
+        self._always.clear()
+        self.log.clear()
+
+    def answers(self, ticker: str, *faults: Fault) -> None:
+        """Answer the next requests for a ticker or ``EVERYONE`` with faults; then soundly."""
+        self._script[ticker] = deque(faults)
+
+    def always_answers(self, ticker: str, fault: Fault) -> None:
+        """Answer every request for a ticker, or for ``EVERYONE``, with a fault."""
+        self._always[ticker] = fault
+
+    @property
+    def charts(self) -> list[str]:
+        """The tickers that were asked for, in order, each as often as it was."""
+        return [path.rsplit("/", 1)[-1] for path in self.log if "/chart/" in path]
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Send this process's requests to the server; yfinance is set up anew for it."""
+        from stock_assets.market.sources.yahoo_chart import connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            connection.cache_clear()
+            yield
+        connection.cache_clear()
+
+    def reply(self, host: str, path: str, query: dict[str, str]) -> Reply:
+        """Answer one GET request, with the faults that are due."""
         ticker = path.rsplit("/", 1)[-1]
-        if ticker in self.faults:
-            return self.faults[ticker]
-        shown = self.shown(ticker)
-        if shown.empty:
-            return 404, error("Not Found", "No data found, symbol may be delisted")
-        if "period1" in query:
-            start = datetime.fromtimestamp(int(query["period1"]), NEW_YORK)
-            if start > self.now:
-                return 400, error("Bad Request", "start date cannot be after end date")
-            shown = shown[shown["session"] >= pd.Timestamp(start.date())]
-        return 200, json.dumps({"chart": {"result": [self.chart(ticker, shown)], "error": None}})
+        with self._lock:
+            self.log.append(host + path)
+            fault = self._due(ticker, EVERYONE if "/chart/" in path else ticker)
+        reply = fault(self._sound(path, query))
+        if reply.late:
+            self._closing.wait()
+        return reply
 
-    def shown(self, ticker: str) -> pd.DataFrame:
+    def _due(self, *names: str) -> Fault:
+        scripted = next((script for name in names if (script := self._script.get(name))), None)
+        lasting = (fault for name in names if (fault := self._always.get(name)))
+        return scripted.popleft() if scripted else next(lasting, sound)
+
+    def _sound(self, path: str, query: dict[str, str]) -> Reply:
+        if path == "/v1/test/getcrumb":
+            return Reply(200, "crumb")
+        if "/chart/" not in path:
+            return Reply(404, "")  # as fc.yahoo.com does, when it hands out the cookie
+        ticker = path.rsplit("/", 1)[-1]
+        start = datetime.fromtimestamp(int(query.get("period1", 0)), NEW_YORK)
+        if start > self.now:
+            return Reply(400, explained("Bad Request", "start date cannot be after end date"))
+        traded = self._traded.get(ticker)
+        if traded is None or traded["session"].iloc[0] > self._opened():
+            return delisted(Reply(200, ""))
+        result = self._chart(ticker, pd.Timestamp(start.date()))
+        return Reply(200, json.dumps({"chart": {"result": [result], "error": None}}))
+
+    def shown(self, ticker: str, start: pd.Timestamp = pd.Timestamp.min) -> pd.DataFrame:
         """Give one ticker's bars as Yahoo shows them now: split-adjusted, the last one partial."""
+        bars = self._traded[ticker]
+        bars = bars[bars["session"].between(start, self._opened())].reset_index(drop=True)
+        later = self._later_ratio(ticker, bars["session"])
+        single = (bars[list(PRICES)].div(later, axis="index")).astype(np.float32)
+        bars = bars.assign(**single.astype(float), volume=(bars["volume"] * later).round())
         today = self.now.astimezone(NEW_YORK)
-        opened = today.date() if today.time() >= time(9, 30) else today.date() - timedelta(days=1)
-        bars = self.bars[self.bars["ticker"] == ticker]
-        bars = bars[bars["session"] <= pd.Timestamp(opened)].reset_index(drop=True)
-        splits = bars.loc[bars["stock_splits"] > 0, ["session", "stock_splits"]]
-        for ex_date, ratio in splits.itertuples(index=False):
-            before = bars["session"] < ex_date
-            bars.loc[before, ["open", "high", "low", "close", "dividends"]] /= ratio
-            bars.loc[before, "volume"] *= ratio
-        in_session = bars["session"].eq(pd.Timestamp(today.date())) & (today.time() < time(16))
-        bars.loc[in_session, "close"] = bars["open"]
-        bars.loc[in_session, "volume"] //= 2
+        partial = bars["session"].eq(pd.Timestamp(today.date())) & (today.time() < CLOSING)
+        bars.loc[partial, "close"] = bars["open"]
+        bars.loc[partial, "volume"] //= 2
         return bars
 
-    def chart(self, ticker: str, shown: pd.DataFrame) -> dict[str, Any]:
-        """Write bars in the form of Yahoo's chart endpoint."""
-        stamps = [self.stamp(session.date()) for session in shown["session"]]
-        events: dict[str, dict[str, Any]] = {"dividends": {}, "splits": {}}
-        for at, cash, ratio in zip(stamps, shown["dividends"], shown["stock_splits"], strict=True):
-            if cash > 0:
-                events["dividends"][str(at)] = {"amount": cash, "date": at}
-            if ratio > 0:
-                events["splits"][str(at)] = {"date": at, "numerator": ratio, "denominator": 1.0}
-        quotes = {name: shown[name].tolist() for name in QUOTES}
+    def _opened(self) -> pd.Timestamp:
+        """Give the newest day on which the exchange could open by now."""
+        today = self.now.astimezone(NEW_YORK)
+        day = today.date() - timedelta(days=int(today.time() < OPENING))
+        return pd.Timestamp(day)
+
+    def _known(self, ticker: str, kind: str) -> pd.DataFrame:
+        actions = self._actions.get(ticker)
+        if actions is None:
+            return pd.DataFrame({"ex_date": pd.Series(dtype="datetime64[ns]"), "value": []})
+        return actions[(actions["kind"] == kind) & (actions["ex_date"] <= self._opened())]
+
+    def _later_ratio(self, ticker: str, days: pd.Series) -> pd.Series:
+        ratio = pd.Series(1.0, index=days.index)
+        for _, split in self._known(ticker, SPLIT).iterrows():
+            ratio[days < split["ex_date"]] *= split["value"]
+        return ratio
+
+    def _chart(self, ticker: str, start: pd.Timestamp) -> dict[str, Any]:
+        """Write bars and events in the form of Yahoo's chart endpoint."""
+        shown = self.shown(ticker, start)
+        stamps = [self._stamp(session.date()) for session in shown["session"]]
+        quotes = {name: shown[name].tolist() for name in (*PRICES, "volume")}
         return {
             "meta": {
                 "currency": "USD",
@@ -116,29 +198,40 @@ class Yahoo:
                 "validRanges": ["1d", "max"],
             },
             "timestamp": stamps,
-            "events": events,
+            "events": self._events(ticker, start),
             "indicators": {
                 "quote": [quotes if stamps else {}],
-                "adjclose": [{"adjclose": quotes["close"]}],
+                "adjclose": [{"adjclose": list(quotes["close"])}],
             },
         }
 
-    def stamp(self, session: date) -> int:
+    def _events(self, ticker: str, start: pd.Timestamp) -> dict[str, dict[str, dict[str, float]]]:
+        events: dict[str, dict[str, dict[str, float]]] = {"dividends": {}, "splits": {}}
+        paid, splits = self._known(ticker, DIVIDEND), self._known(ticker, SPLIT)
+        amounts = (paid["value"] / self._later_ratio(ticker, paid["ex_date"])).round(6)
+        for day, amount in zip(paid["ex_date"], amounts, strict=True):
+            at = opening_of(day.date())
+            events["dividends"][str(at)] = {"amount": amount, "date": at}
+        for day, ratio in zip(splits["ex_date"], splits["value"], strict=True):
+            at = opening_of(day.date())
+            events["splits"][str(at)] = {"date": at, "numerator": ratio, "denominator": 1.0}
+        since = opening_of(start.date())
+        return {
+            kind: {at: event for at, event in found.items() if int(at) >= since}
+            for kind, found in events.items()
+        }
+
+    def _stamp(self, session: date) -> int:
         """Give a bar's time: the opening of its session, or now while it is open."""
-        opening = datetime.combine(session, time(9, 30), NEW_YORK)
-        closing = datetime.combine(session, time(16), NEW_YORK)
+        opening = datetime.combine(session, OPENING, NEW_YORK)
+        closing = datetime.combine(session, CLOSING, NEW_YORK)
         return int((self.now if opening <= self.now < closing else opening).timestamp())
 
 
-def error(code: str, description: str) -> str:
-    """Write an error in the form of Yahoo's chart endpoint."""
-    return json.dumps(
-        {"chart": {"result": None, "error": {"code": code, "description": description}}}
-    )
-
-
 @contextmanager
-def serve(bars: pd.DataFrame, now: datetime, folder: Path) -> Iterator[Yahoo]:
+def serve(
+    bars: pd.DataFrame, now: datetime, folder: Path, actions: pd.DataFrame | None = None
+) -> Iterator[Yahoo]:
     """Run the server; ``environment`` of what it gives sends a process's requests to it.
 
     Parameters
@@ -149,8 +242,11 @@ def serve(bars: pd.DataFrame, now: datetime, folder: Path) -> Iterator[Yahoo]:
         The moment at which Yahoo is seen, until it is set to another.
     folder : Path
         Where its certificate is written.
+    actions : DataFrame, optional
+        Actions as traded, where they are not those that the bars carry.
     """
-    yahoo = Yahoo(bars, now)
+    yahoo = Yahoo(now)
+    yahoo.list_anew(bars, actions)
     certificate = write_certificate(folder / "yahoo.pem")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
@@ -165,6 +261,7 @@ def serve(bars: pd.DataFrame, now: datetime, folder: Path) -> Iterator[Yahoo]:
     try:
         yield yahoo
     finally:
+        yahoo._closing.set()
         server.shutdown()
         server.server_close()
 
@@ -174,6 +271,7 @@ def handler(yahoo: Yahoo, tls: ssl.SSLContext) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         host = ""
 
         def do_CONNECT(self) -> None:
@@ -189,9 +287,12 @@ def handler(yahoo: Yahoo, tls: ssl.SSLContext) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            status, text = yahoo.answer(self.host, url.path, dict(parse_qsl(url.query)))
-            body = text.encode()
-            self.send_response(status)
+            reply = yahoo.reply(self.host, url.path, dict(parse_qsl(url.query)))
+            if reply.body is None or reply.late:
+                self.close_connection = True
+                return
+            body = reply.body.encode()
+            self.send_response(reply.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             if self.host == "fc.yahoo.com":

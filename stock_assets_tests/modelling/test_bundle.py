@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_assets.config import Features
+from stock_assets.config import Features, Rename
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.soundness import unsound_forecasts
 from stock_assets.features.dataset import FeatureSet, scaled_values
@@ -328,3 +328,74 @@ def test_features_are_what_the_recipe_says() -> None:
     made = example("lstm")
     assert made.recipe.features == trained().panel.features
     assert made.recipe.basis == FEATURES.basis
+
+
+FB_TO_META = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
+
+
+def called(bars: pd.DataFrame, **names: str) -> pd.DataFrame:
+    """Bars of the same companies under other names."""
+    return tidy(bars.assign(ticker=bars["ticker"].replace(names)))
+
+
+@each_architecture
+def test_a_renamed_bundle_says_of_the_new_name_what_it_said_of_the_old(architecture: str) -> None:
+    made = example(architecture)
+    renamed = Bundle(made.recipe.renamed([FB_TO_META]), made.network)
+    assert renamed.recipe.tickers == ("AAPL", "META", "GOOG", "IBM", "MSFT")  # FB's place
+    expected = made.forecast(sample_bars(), DAYS)
+    expected["ticker"] = expected["ticker"].replace({"FB": "META"})
+    found = renamed.forecast(called(sample_bars(), FB="META"), DAYS)
+    assert same_frame(found, expected)
+
+
+def test_a_renamed_bundle_rebases_bars_as_before() -> None:
+    """Bars that end before the as-of session take their factors from the recipe."""
+    bars = sample_bars().copy()
+    split = (bars["ticker"] == "FB") & (bars["session"] == pd.Timestamp("2012-08-01"))
+    bars.loc[split, "stock_splits"] = 4.0
+    made = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
+    renamed = Bundle(made.recipe.renamed([FB_TO_META]), made.network)
+    day = date(2012, 10, 1)
+    expected = made.panel(up_to(day, bars), day)
+    found = renamed.panel(called(up_to(day, bars), FB="META"), day)
+    assert same_bits(found.close, expected.close)
+    assert same_bits(found.values, expected.values)
+
+
+def names(*renames: Rename) -> tuple[str, ...]:
+    return example("lstm").recipe.renamed(renames).tickers
+
+
+def renamed_on(day: date, old: str, new: str) -> Rename:
+    return Rename(old=old, new=new, first_session=day)
+
+
+def test_only_renames_after_the_as_of_session_count() -> None:
+    trained = example("lstm").recipe.tickers
+    later = calendar.next_session(AS_OF)
+    assert names() == trained
+    assert names(renamed_on(AS_OF, "FB", "META")) == trained  # FB is another company already
+    assert names(renamed_on(later, "FB", "META"))[1] == "META"
+
+
+def test_names_that_follow_each_other_lead_to_the_last() -> None:
+    chain = [renamed_on(DAYS[5], "FB", "B"), renamed_on(DAYS[9], "B", "C")]
+    assert names(*chain) == names(*chain[::-1]) == ("AAPL", "C", "GOOG", "IBM", "MSFT")
+
+
+def test_a_symbol_that_was_given_again_means_the_company_of_the_time() -> None:
+    twice = [renamed_on(DAYS[5], "FB", "B"), renamed_on(DAYS[9], "FB", "C")]
+    assert names(*twice)[1] == "B"
+
+
+def test_a_bundle_that_knows_both_names_keeps_both() -> None:
+    assert names(renamed_on(DAYS[5], "FB", "IBM")) == example("lstm").recipe.tickers
+
+
+def test_renaming_changes_nothing_but_names() -> None:
+    recipe = example("lstm").recipe
+    renamed = recipe.renamed([FB_TO_META])
+    assert renamed.anchors["META"] == recipe.anchors["FB"]
+    again = replace(renamed, tickers=recipe.tickers, anchors=recipe.anchors)
+    assert again.to_dict() == recipe.to_dict()

@@ -7,9 +7,11 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from stock_assets.config import Rename
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
 from stock_assets.modelling.bundle import Bundle
 from stock_assets.modelling.challenge import Challenge, challenge
 from stock_assets_tests.modelling.bundles import bundle, same_frame, sample_bars
@@ -101,3 +103,15 @@ def test_models_of_different_tickers_have_nothing_to_compare() -> None:
     outcome = challenge(*alone, bars, HELD_OUT)
     assert outcome.production is None
     assert outcome.candidate.forecasts == len(HELD_OUT)
+
+
+def test_a_model_under_the_old_name_meets_one_under_the_new_name_on_all_tickers() -> None:
+    rename = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
+    bars = sample_bars()
+    bars = tidy(bars.assign(ticker=bars["ticker"].replace({"FB": "META"})))
+    production = Bundle(PRODUCTION.recipe.renamed([rename]), PRODUCTION.network)
+    candidate = bundle(bars=bars, as_of=date(2012, 12, 31))
+    outcome = challenge(candidate, production, bars, HELD_OUT)
+    assert_same_pairs(outcome)
+    assert outcome.candidate.forecasts == 5 * len(HELD_OUT)
+    assert "META" in set(outcome.candidate_rows["ticker"])

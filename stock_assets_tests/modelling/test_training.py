@@ -288,7 +288,11 @@ def test_a_forecast_sees_nothing_after_its_session(architecture: str) -> None:
 
 @each_architecture
 def test_on_real_prices_a_network_is_about_as_good_as_persistence(architecture: str) -> None:
-    bars = SampleSource().fetch(["GOOG", "IBM", "MSFT"], date(2011, 1, 3), date(2013, 2, 28)).bars
+    bars = (
+        SampleSource()
+        .fetch(dict.fromkeys(["GOOG", "IBM", "MSFT"], date(2011, 1, 3)), date(2013, 2, 28))
+        .bars
+    )
     closes = bars.pivot_table(index="session", columns="ticker", values="close")
     returns = np.log(closes).diff().fillna(0.0).to_numpy(dtype=np.float32)
     unit = np.sqrt(np.square(returns[:400]).mean())

@@ -6,11 +6,14 @@ from dataclasses import replace
 from datetime import date
 
 import pandas as pd
+from sqlalchemy import Engine
 
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
+from stock_assets.market.sources.base import complete
 from stock_assets.storage.datasets import PanelRecord
 from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
+from stock_assets.storage.prices import StoredPrices, store_prices
 
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
 DATASET = "20121231_120000"
@@ -112,3 +115,11 @@ def forecasts(
             for ticker in tickers
         ]
     )
+
+
+def store_bars(
+    engine: Engine, bars: pd.DataFrame, source: str = "sample", run_id: str | None = None
+) -> StoredPrices:
+    """Store bars with the actions that they carry."""
+    starts = bars.groupby("ticker")["session"].min().dt.date.to_dict()
+    return store_prices(engine, complete(bars), starts, source, run_id)

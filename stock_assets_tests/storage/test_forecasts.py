@@ -93,6 +93,13 @@ def test_no_forecast_at_all_empties_the_sessions(engine: Engine) -> None:
     assert last_predicted_session(engine) == DAYS[1]
 
 
+def test_forecasts_of_tickers_that_are_not_asked_for_stay(engine: Engine) -> None:
+    save_predictions(engine, forecasts(DAYS[:1], "ABC"), DAYS[:1], 1)
+    fewer = forecasts(DAYS[:1], "A")
+    assert save_predictions(engine, fewer, DAYS[:1], 1, ["A", "B"]) == Merge(deleted=1)
+    assert set(predictions_as_of(engine, DAYS[:1])["ticker"]) == {"A", "C"}
+
+
 def test_the_newest_version_speaks_for_a_session(engine: Engine) -> None:
     for version, days in ((9, DAYS[:2]), (10, DAYS[1:3])):
         save_predictions(engine, forecasts(days, version=version), days, version)

@@ -11,18 +11,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select, text
 
+from stock_assets.market.actions import attach, no_actions, tidy_actions
 from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.reconciliation import Held
+from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.storage.database import Merge
 from stock_assets.storage.prices import (
     PriceCoverage,
-    StoredBars,
+    StoredPrices,
+    forget_what_was_asked,
+    holdings,
     price_coverage,
+    read_actions,
     read_bars,
-    store_bars,
+    read_revisions,
+    store_prices,
 )
 from stock_assets.storage.tables import price_revisions, raw_stock_data
-from stock_assets_tests.storage.examples import DAYS, bars
+from stock_assets_tests.storage.examples import DAYS, bars, store_bars
 
 FIRST, LAST = DAYS[0], DAYS[-1]
 REVISION = ("ticker", "session", "field", "old_value", "new_value", "dagster_run_id")
@@ -45,7 +52,7 @@ def provenance(engine: Engine) -> list[tuple[object, ...]]:
 
 
 def test_new_bars_are_stored_with_their_source_and_run(engine: Engine) -> None:
-    assert store_bars(engine, bars(), "sample", "run 1") == StoredBars(Merge(len(bars())), 0)
+    assert store_bars(engine, bars(), "sample", "run 1") == StoredPrices(Merge(len(bars())))
     pd.testing.assert_frame_equal(read_bars(engine, FIRST, LAST), bars())
     assert {row[:2] for row in provenance(engine)} == {("sample", "run 1")}
     assert revisions(engine) == []
@@ -63,7 +70,7 @@ def test_the_sample_comes_back_to_the_bit(engine: Engine) -> None:
 def test_storing_the_same_bars_in_another_run_changes_nothing(engine: Engine) -> None:
     store_bars(engine, bars(), "sample", "run 1")
     before = provenance(engine)
-    assert store_bars(engine, bars(), "sample", "run 2") == StoredBars(Merge(), 0)
+    assert store_bars(engine, bars(), "sample", "run 2") == StoredPrices()
     assert provenance(engine) == before
 
 
@@ -74,7 +81,7 @@ def test_only_changed_values_become_revisions(engine: Engine) -> None:
     changed.loc[1, ["close", "volume"]] = [99.5, 2000.0]
     changed.loc[4, "dividends"] = 0.25
     done = store_bars(engine, changed, "sample", "run 2")
-    assert done == StoredBars(Merge(inserted=2, updated=2), 3)
+    assert done == StoredPrices(Merge(inserted=2, updated=1), Merge(inserted=1), 3)
     assert sorted(revisions(engine)) == [
         ("A", DAYS[1], "close", bars()["close"][1], 99.5, "run 2"),
         ("A", DAYS[1], "volume", 1000.0, 2000.0, "run 2"),
@@ -82,7 +89,7 @@ def test_only_changed_values_become_revisions(engine: Engine) -> None:
     ]
     pd.testing.assert_frame_equal(read_bars(engine, FIRST, LAST), changed)
     after = provenance(engine)
-    assert [after[0], after[2], after[5], after[6]] == [before[0], before[2], *before[4:]]
+    assert [after[0], after[2], *after[4:7]] == [before[0], before[2], *before[3:]]
     assert (after[1][1], after[1][2]) == ("run 2", before[1][2])
 
 
@@ -94,7 +101,7 @@ def test_each_change_is_recorded_once(engine: Engine) -> None:
 
 
 def test_no_bars_are_nothing_to_store(engine: Engine) -> None:
-    assert store_bars(engine, empty_bars(), "sample") == StoredBars(Merge(), 0)
+    assert store_bars(engine, empty_bars(), "sample") == StoredPrices()
     assert read_bars(engine, FIRST, LAST).equals(empty_bars())
     assert price_coverage(engine) == PriceCoverage(0, 0, None, None)
 
@@ -139,7 +146,7 @@ def test_two_writers_at_once_store_and_record_once(engine: Engine) -> None:
     with ThreadPoolExecutor(2) as pool:
         frame = bars("AB", close=200.0)
         done = list(pool.map(lambda run: store_bars(engine, frame, "sample", run), ["x", "y"]))
-    assert sorted(part.rows.updated for part in done) == [0, len(frame)]
+    assert sorted(part.bars.updated for part in done) == [0, len(frame)]
     assert sorted(part.revisions for part in done) == [0, 4 * len(frame)]
 
 
@@ -161,3 +168,130 @@ def test_spans_in_any_order_and_overlap_give_the_same_bars(
         store_bars(engine, part.sample(frac=1, random_state=1), "sample")
     pd.testing.assert_frame_equal(read_bars(engine, FIRST, LAST), whole)
     assert revisions(engine) == []
+
+
+def action(day: date, kind: str, value: float, ticker: str = "A") -> pd.DataFrame:
+    row = {"ticker": ticker, "ex_date": day, "kind": kind, "value": value}
+    return tidy_actions(pd.DataFrame([row]))
+
+
+def only(days: list[date], tickers: str = "A") -> pd.DataFrame:
+    """Bars of some days out of a history."""
+    whole = bars(tickers)
+    return whole[whole["session"].dt.date.isin(days)].reset_index(drop=True)
+
+
+def fetched(frame: pd.DataFrame, *actions: pd.DataFrame) -> Fetch:
+    known = pd.concat([no_actions(), *actions])
+    return Fetch(frame, tidy_actions(known), currencies=dict.fromkeys(frame["ticker"], "USD"))
+
+
+def store(engine: Engine, fetch: Fetch) -> StoredPrices:
+    return store_prices(engine, fetch, dict.fromkeys(fetch.currencies, FIRST), "yahoo", "run 1")
+
+
+def in_force(engine: Engine) -> list[tuple[date, float, float]]:
+    """Session, dividend and split of the stored bars in which something takes effect."""
+    stored = read_bars(engine, FIRST, LAST).query("dividends > 0 or stock_splits > 0")
+    days = stored["session"].dt.date
+    return list(zip(days, stored["dividends"], stored["stock_splits"], strict=True))
+
+
+def test_an_action_waits_for_its_bar_and_moves_to_it_when_it_comes(engine: Engine) -> None:
+    split = action(DAYS[3], "split", 2.0)
+    store(engine, fetched(only(DAYS[:3]), split))
+    assert in_force(engine) == []
+    store(engine, fetched(only(DAYS[4:6])))
+    assert in_force(engine) == [(DAYS[4], 0.0, 2.0)]
+    store(engine, fetched(only(DAYS[2:6]), split))
+    assert in_force(engine) == [(DAYS[3], 0.0, 2.0)]
+    assert revisions(engine) == [("A", DAYS[4], "stock_splits", 2.0, 0.0, "run 1")]
+
+
+def test_an_action_that_the_source_withdraws_is_gone_and_on_record(engine: Engine) -> None:
+    store(engine, fetched(bars("A"), action(DAYS[3], "dividend", 0.5)))
+    done = store(engine, fetched(only(DAYS[2:])))
+    assert done == StoredPrices(Merge(), Merge(deleted=1), 1)
+    assert read_actions(engine).empty
+    assert in_force(engine) == []
+    assert revisions(engine) == [("A", DAYS[3], "dividends", 0.5, 0.0, "run 1")]
+
+
+def test_actions_outside_what_was_fetched_stay(engine: Engine) -> None:
+    known = [action(DAYS[1], "dividend", 0.5), action(DAYS[8], "split", 3.0)]
+    store(engine, fetched(bars("AB"), *known))
+    store(engine, fetched(only(DAYS[3:6])))
+    store(engine, fetched(bars("B")))
+    assert in_force(engine) == [(DAYS[1], 0.5, 0.0), (DAYS[8], 0.0, 3.0)]
+    pd.testing.assert_frame_equal(read_actions(engine, ["A"]), tidy_actions(pd.concat(known)))
+
+
+def test_actions_of_one_bar_are_added_and_multiplied(engine: Engine) -> None:
+    actions = [
+        action(DAYS[2], "split", 2.0),
+        action(DAYS[3], "split", 3.0),
+        action(DAYS[2], "dividend", 0.25),
+        action(DAYS[3], "dividend", 0.5),
+    ]
+    store(engine, fetched(only([*DAYS[:2], *DAYS[4:]]), *actions))
+    assert in_force(engine) == [(DAYS[4], 0.75, 6.0)]
+
+
+ANY_ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(DAYS[1:]),
+        st.sampled_from(["dividend", "split"]),
+        st.sampled_from([0.25, 0.5, 2.0, 3.0]),
+    ),
+    max_size=4,
+    unique_by=lambda row: row[:2],
+)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ANY_ACTIONS, st.sets(st.sampled_from(DAYS[1:-1])), st.permutations(range(3)))
+def test_what_is_in_force_is_what_the_frame_says(
+    engine: Engine, given: list[tuple[date, str, float]], halted: set[date], order: list[int]
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE raw_stock_data, corporate_actions"))
+    actions = pd.concat([no_actions(), *(action(*row) for row in given)])
+    whole = bars("A", [day for day in DAYS if day not in halted])
+    spans = [(0, 8), (5, 14), (10, len(DAYS) - 1)]
+    for first, last in (spans[number] for number in order):
+        start, end = pd.Timestamp(DAYS[first]), pd.Timestamp(DAYS[last])
+        part = whole[whole["session"].between(start, end)]
+        known = actions[actions["ex_date"].between(start, end)]
+        store(engine, fetched(part, known))
+    pd.testing.assert_frame_equal(
+        read_bars(engine, FIRST, LAST), attach(whole, tidy_actions(actions)), check_exact=True
+    )
+    pd.testing.assert_frame_equal(read_actions(engine), tidy_actions(actions))
+
+
+def test_a_run_can_show_what_it_revised(engine: Engine) -> None:
+    store_bars(engine, bars("A"), "sample", "run 1")
+    store_bars(engine, bars("A", close=50.0), "sample", "run 2")
+    assert read_revisions(engine, "run 1").empty
+    shown = read_revisions(engine, "run 2")
+    assert len(shown) == 4 * len(DAYS)
+    assert shown["session"].dt.date.iloc[0] == DAYS[0]
+
+
+def test_what_is_held_of_each_ticker(engine: Engine) -> None:
+    store(engine, fetched(bars("A", DAYS[2:5])))
+    empty = Fetch(empty_bars(), no_actions(), currencies={"B": "EUR"})
+    store_prices(engine, empty, {"B": DAYS[4]}, "yahoo")
+    store_prices(engine, empty, {"B": DAYS[2]}, "yahoo")
+    store_prices(engine, empty, {"B": DAYS[6]}, "yahoo")
+    assert holdings(engine) == {
+        "A": Held(DAYS[2], DAYS[4], FIRST, "USD"),
+        "B": Held(None, None, DAYS[2], "EUR"),
+    }
+
+
+def test_a_ticker_can_be_forgotten_without_its_bars(engine: Engine) -> None:
+    store(engine, fetched(bars("AB")))
+    assert forget_what_was_asked(engine, ["B", "C"]) == ["B"]
+    assert list(holdings(engine)) == ["A"]
+    assert len(read_bars(engine, FIRST, LAST)) == 2 * len(DAYS)

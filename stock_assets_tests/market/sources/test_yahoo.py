@@ -1,204 +1,241 @@
-"""The real yfinance, asked by the project, answered by a Yahoo on this machine."""
+"""What Yahoo shows, turned into what traded."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
 from stock_assets.config import Yahoo as YahooSettings
-from stock_assets.market.sources.sample import load_sample
+from stock_assets.market.actions import actions_of
+from stock_assets.market.sources.base import within
 from stock_assets.market.sources.yahoo import YahooSource
-from stock_assets_tests.market import yahoo_loopback
-
-AFTER_THE_SAMPLE = datetime(2013, 3, 2, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("yahoo")
-    with (
-        yahoo_loopback.serve(load_sample(), AFTER_THE_SAMPLE, folder) as running,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        yield running
+from stock_assets_tests.market import yahoo_faults as faults
+from stock_assets_tests.market.sources.conftest import SAMPLE
+from stock_assets_tests.market.yahoo_loopback import NEW_YORK
 
 
-@pytest.fixture
-def yahoo(server):
-    """The server as it was at first, and a yfinance that has never asked it."""
-    from curl_cffi.requests import Session
-    from yfinance.data import YfData
-
-    server.now = AFTER_THE_SAMPLE
-    server.faults.clear()
-    server.log.clear()
-    YfData(session=Session(impersonate="chrome"))
-    return server
+def traded(starts, last):
+    """What the source is to find of the sample."""
+    return within(SAMPLE, starts, last)
 
 
-@pytest.fixture
-def source(yahoo):
-    settings = YahooSettings(pause_seconds=0.0, timeout_seconds=10.0)
-    return YahooSource(settings, now=lambda: yahoo.now)
-
-
-def traded(tickers, first, last):
-    """The bars that the source is to find."""
-    bars = load_sample()
-    wanted = bars["ticker"].isin(tickers) & bars["session"].between(first, last)
-    return bars[wanted].reset_index(drop=True)
-
-
-def assert_same_bars(found, expected):
-    assert_frame_equal(found, expected, rtol=1e-12)
-
-
-def test_a_range_brings_every_bar_in_it_as_traded(source):
-    fetch = source.fetch(["IBM", "MSFT"], date(2013, 1, 2), date(2013, 1, 31))
+def assert_same(fetch, expected):
+    """The same bars and actions, bit for bit, and no failure."""
     assert fetch.failures == {}
-    assert_same_bars(fetch.bars, traded(["IBM", "MSFT"], "2013-01-02", "2013-01-31"))
+    assert_frame_equal(fetch.bars, expected.bars, check_exact=True)
+    assert_frame_equal(fetch.actions, expected.actions, check_exact=True)
+    assert fetch.currencies == expected.currencies
 
 
-def test_splits_known_at_fetch_time_are_undone(source, yahoo):
-    # AAPL traded at 89 before its 2:1 split of 2005-02-28; Yahoo shows half of that ever since.
-    assert yahoo.shown("AAPL").set_index("session").loc["2005-02-24", "close"] == 44.465
-    fetch = source.fetch(["AAPL"], date(2005, 2, 24), date(2005, 3, 1))
-    assert_same_bars(fetch.bars, traded(["AAPL"], "2005-02-24", "2005-03-01"))
-    assert fetch.bars["close"].round(2).tolist() == [88.93, 88.99, 44.86, 44.5]
-    assert fetch.bars["stock_splits"].tolist() == [0.0, 0.0, 2.0, 0.0]
+def listed(fetch):
+    """The actions, for reading."""
+    return [(day.strftime("%Y-%m-%d"), kind, value) for _, day, kind, value in fetch.actions.values]
 
 
-def test_a_range_that_ends_before_a_split_is_the_same_before_and_after_the_split(source, yahoo):
-    asked = (["AAPL"], date(2005, 2, 1), date(2005, 2, 25))
-    yahoo.now = datetime(2005, 2, 26, 12, tzinfo=UTC)
-    before = source.fetch(*asked)
-    yahoo.now = AFTER_THE_SAMPLE
-    after = source.fetch(*asked)
-    assert_same_bars(before.bars, traded(["AAPL"], "2005-02-01", "2005-02-25"))
-    assert_same_bars(after.bars, before.bars)
+class TestARange:
+    def test_brings_every_bar_in_it_as_traded(self, source):
+        asked = (dict.fromkeys(["IBM", "MSFT"], date(2013, 1, 2)), date(2013, 3, 1))
+        assert_same(source.fetch(*asked), traded(*asked))
+
+    def test_may_be_a_whole_history(self, source):
+        asked = (dict.fromkeys(["AAPL", "FB", "GOOG", "MSFT"], date(2000, 3, 1)), date(2013, 3, 1))
+        assert_same(source.fetch(*asked), traded(*asked))
+
+    def test_starts_where_each_ticker_is_to_start(self, source):
+        starts = {"AAPL": date(2013, 2, 1), "GOOG": date(2012, 1, 3), "IBM": date(2013, 2, 28)}
+        assert_same(source.fetch(starts, date(2013, 3, 1)), traded(starts, date(2013, 3, 1)))
+
+    def test_may_end_before_the_present(self, source):
+        starts = {"IBM": date(2013, 1, 10)}
+        fetch = source.fetch(starts, date(2013, 1, 31))
+        assert_frame_equal(fetch.bars, traded(starts, date(2013, 1, 31)).bars, check_exact=True)
+
+    def test_holds_actions_known_by_now_even_if_it_ends_earlier(self, source):
+        fetch = source.fetch({"IBM": date(2013, 1, 10)}, date(2013, 1, 31))
+        assert listed(fetch) == [("2013-02-06", "dividend", 0.85)]
+
+    def test_of_nobody_sends_no_request(self, source, yahoo):
+        fetch = source.fetch({}, date(2013, 3, 1))
+        assert fetch.bars.empty and fetch.actions.empty and fetch.failures == {}
+        assert yahoo.log == []
+
+    def test_is_the_same_however_many_are_asked_at_once(self, open_yahoo):
+        tickers = ["MSFT", "NOSUCH", "AAPL", "IBM", "NONE", "GOOG", "FB"]
+        asked = (dict.fromkeys(tickers, date(2013, 1, 2)), date(2013, 3, 1))
+        one, many = open_yahoo(workers=1).fetch(*asked), open_yahoo(workers=7).fetch(*asked)
+        assert_frame_equal(one.bars, many.bars, check_exact=True)
+        assert_frame_equal(one.actions, many.actions, check_exact=True)
+        assert list(one.failures.items()) == list(many.failures.items())
+        assert (
+            list(one.currencies) == list(many.currencies) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+        )
+
+    def test_says_which_session_yahoo_may_still_correct(self, source):
+        fetch = source.fetch({"IBM": date(2013, 2, 1)}, date(2013, 2, 20))
+        assert fetch.provisional == date(2013, 3, 1)
 
 
-def test_dividends_arrive_on_their_ex_date_as_declared(source):
-    # IBM's of 2013-02-06, and MSFT's of 2003-02-19, a day after a split.
-    ibm = source.fetch(["IBM"], date(2013, 2, 1), date(2013, 2, 28)).bars
-    assert ibm.loc[ibm["dividends"] > 0, ["session", "dividends"]].to_numpy().tolist() == [
-        [pd.Timestamp("2013-02-06"), 0.85]
-    ]
-    msft = source.fetch(["MSFT"], date(2003, 2, 14), date(2003, 2, 20)).bars
-    assert_same_bars(msft, traded(["MSFT"], "2003-02-14", "2003-02-20"))
+class TestASplit:
+    def test_known_at_fetch_time_is_undone(self, source, yahoo):
+        # AAPL traded at 89 before its 2:1 split of 2005-02-28; Yahoo shows half of that ever since,
+        # as a 32-bit float.
+        shown = yahoo.shown("AAPL").set_index("session").loc["2005-02-24", "close"]
+        assert shown == float(np.float32(44.465)) != 44.465
+        fetch = source.fetch({"AAPL": date(2005, 2, 24)}, date(2005, 3, 1))
+        assert fetch.bars["close"].tolist() == [88.93, 88.99, 44.86, 44.5]
+        assert fetch.bars["stock_splits"].tolist() == [0.0, 0.0, 2.0, 0.0]
+
+    def test_changes_nothing_of_the_sessions_before_it(self, source, yahoo):
+        asked = ({"AAPL": date(2005, 2, 1)}, date(2005, 2, 25))
+        yahoo.now = datetime(2005, 2, 26, 12, tzinfo=UTC)
+        before = source.fetch(*asked)
+        yahoo.now = datetime(2005, 3, 1, 0, tzinfo=UTC)
+        after = source.fetch(*asked)
+        assert_frame_equal(before.bars, traded(*asked).bars, check_exact=True)
+        assert_frame_equal(after.bars, before.bars, check_exact=True)
+        assert listed(before) == []
+        assert listed(after) == [("2005-02-28", "split", 2.0)]
+
+    def test_is_undone_on_the_morning_of_its_open_session_too(self, source, yahoo):
+        yahoo.now = datetime(2005, 2, 28, 11, tzinfo=NEW_YORK)
+        asked = ({"AAPL": date(2005, 2, 22)}, date(2005, 2, 28))
+        fetch = source.fetch(*asked)
+        closed = traded({"AAPL": date(2005, 2, 22)}, date(2005, 2, 25))
+        assert_frame_equal(fetch.bars, closed.bars, check_exact=True)
+        assert listed(fetch) == [("2005-02-28", "split", 2.0)]
+
+    def test_that_is_still_to_come_is_neither_undone_nor_kept(self, source, yahoo):
+        yahoo.always_answers(
+            "IBM", faults.announced("splits", "2013-03-05", numerator=2, denominator=1)
+        )
+        asked = ({"IBM": date(2013, 2, 1)}, date(2013, 3, 1))
+        assert_same(source.fetch(*asked), traded(*asked))
+
+    def test_of_several_new_shares_for_several_old_ones_is_a_fraction(self, source, yahoo):
+        yahoo.always_answers(
+            "IBM", faults.announced("splits", "2013-03-01", numerator=3, denominator=2)
+        )
+        fetch = source.fetch({"IBM": date(2013, 2, 28)}, date(2013, 3, 1))
+        assert fetch.bars["stock_splits"].tolist() == [0.0, 1.5]
+        assert fetch.bars["close"].tolist() == [301.245, 202.91]
 
 
-def test_an_unknown_ticker_is_a_failure_and_the_others_arrive(source):
-    fetch = source.fetch(["IBM", "NOSUCH", "MSFT"], date(2013, 2, 1), date(2013, 2, 28))
-    assert list(fetch.failures) == ["NOSUCH"]
-    assert fetch.failures["NOSUCH"]
-    assert_same_bars(fetch.bars, traded(["IBM", "MSFT"], "2013-02-01", "2013-02-28"))
+class TestADividend:
+    def test_arrives_on_its_ex_date_as_declared(self, source):
+        fetch = source.fetch({"IBM": date(2013, 2, 1)}, date(2013, 2, 28))
+        assert listed(fetch) == [("2013-02-06", "dividend", 0.85)]
+        paid = fetch.bars.loc[fetch.bars["dividends"] > 0, ["session", "dividends"]]
+        assert paid.to_numpy().tolist() == [[pd.Timestamp("2013-02-06"), 0.85]]
+
+    def test_is_in_the_shares_of_its_day(self, source):
+        # MSFT paid its first dividend a day after its 2:1 split of 2003-02-18.
+        asked = ({"MSFT": date(2003, 2, 14)}, date(2003, 2, 20))
+        fetch = source.fetch(*asked)
+        assert_frame_equal(fetch.bars, traded(*asked).bars, check_exact=True)
+        assert listed(fetch)[:2] == [("2003-02-18", "split", 2.0), ("2003-02-19", "dividend", 0.08)]
+
+    def test_before_the_start_is_left_out(self, source):
+        fetch = source.fetch({"IBM": date(2013, 2, 7)}, date(2013, 3, 1))
+        assert listed(fetch) == []
+        assert not fetch.bars["dividends"].any()
+
+    def test_keeps_its_day_where_the_bar_is_missing(self, source, yahoo):
+        days = SAMPLE["session"].between("2013-02-06", "2013-02-07")
+        yahoo.list_anew(SAMPLE[~days], actions_of(SAMPLE))
+        fetch = source.fetch({"IBM": date(2013, 2, 5)}, date(2013, 2, 11))
+        assert listed(fetch) == [("2013-02-06", "dividend", 0.85)]
+        assert fetch.bars["session"].dt.day.tolist() == [5, 8, 11]
+        assert fetch.bars["dividends"].tolist() == [0.0, 0.85, 0.0]
+
+    def test_is_known_before_the_bar_of_its_day_is(self, source, yahoo):
+        yahoo.now = datetime(2013, 2, 6, 11, tzinfo=NEW_YORK)
+        fetch = source.fetch({"IBM": date(2013, 2, 4)}, date(2013, 2, 6))
+        assert fetch.bars["session"].dt.day.tolist() == [4, 5]
+        assert not fetch.bars["dividends"].any()
+        assert listed(fetch) == [("2013-02-06", "dividend", 0.85)]
+
+    def test_after_the_last_bar_makes_no_bar(self, source, yahoo):
+        yahoo.always_answers("IBM", faults.announced("dividends", "2013-03-02", amount=0.5))
+        fetch = source.fetch({"IBM": date(2013, 2, 28)}, date(2013, 3, 1))
+        assert fetch.bars["session"].dt.day.tolist() == [28, 1]
+        assert listed(fetch) == [("2013-03-02", "dividend", 0.5)]
+
+    def test_that_is_still_to_come_is_left_out(self, source, yahoo):
+        yahoo.always_answers("IBM", faults.announced("dividends", "2013-03-05", amount=0.5))
+        asked = ({"IBM": date(2013, 2, 28)}, date(2013, 3, 1))
+        assert_same(source.fetch(*asked), traded(*asked))
+
+    def test_too_small_for_six_decimals_is_none(self, source, yahoo):
+        yahoo.always_answers("IBM", faults.announced("dividends", "2013-02-27", amount=0.0))
+        asked = ({"IBM": date(2013, 2, 26)}, date(2013, 3, 1))
+        assert_same(source.fetch(*asked), traded(*asked))
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "reason"),
-    [
-        (429, "Too Many Requests", "YFRateLimitError"),
-        (200, '{"chart": {"resu', "JSONDecodeError"),
-        (200, "<html>Will be right back...</html>", "JSONDecodeError|YFDataException"),
-    ],
-)
-def test_a_broken_answer_is_a_failure_with_its_reason(source, yahoo, status, body, reason):
-    yahoo.faults["IBM"] = (status, body)
-    fetch = source.fetch(["IBM", "MSFT"], date(2013, 2, 1), date(2013, 2, 28))
-    assert list(fetch.failures) == ["IBM"]
-    assert fetch.failures["IBM"].split(":")[0] in reason.split("|")
-    assert set(fetch.bars["ticker"]) == {"MSFT"}
+class TestABar:
+    def test_of_an_open_session_is_left_out(self, source, yahoo):
+        asked = ({"IBM": date(2013, 2, 25)}, date(2013, 2, 28))
+        yahoo.now = datetime(2013, 2, 28, 15, tzinfo=NEW_YORK)
+        assert yahoo.shown("IBM")["session"].max() == pd.Timestamp("2013-02-28")
+        assert_same(source.fetch(*asked), traded(asked[0], date(2013, 2, 27)))
+        yahoo.now = datetime(2013, 2, 28, 16, 30, tzinfo=NEW_YORK)
+        assert_same(source.fetch(*asked), traded(*asked))
+
+    def test_without_any_price_is_none(self, source, yahoo):
+        yahoo.always_answers("GOOG", faults.without_prices("2013-02-26", "2013-03-01"))
+        fetch = source.fetch({"GOOG": date(2013, 2, 25)}, date(2013, 3, 1))
+        assert fetch.failures == {}
+        assert fetch.bars["session"].dt.day.tolist() == [25, 27, 28]
+
+    def test_sent_twice_comes_once(self, source, yahoo):
+        yahoo.always_answers("IBM", faults.doubled("2013-02-26", "2013-03-01"))
+        asked = ({"IBM": date(2013, 2, 25)}, date(2013, 3, 1))
+        assert_same(source.fetch(*asked), traded(*asked))
+
+    @pytest.mark.parametrize("odd", [-1.0, 0.0, float("inf"), None])
+    def test_with_an_odd_price_passes_for_the_checks_to_judge(self, source, yahoo, odd):
+        yahoo.always_answers("IBM", faults.quote("2013-02-27", "low", odd))
+        bars = source.fetch({"IBM": date(2013, 2, 26)}, date(2013, 2, 28)).bars
+        sound = traded({"IBM": date(2013, 2, 26)}, date(2013, 2, 28)).bars
+        shown = float("nan") if odd is None else odd
+        assert_frame_equal(bars, sound.assign(low=[sound["low"][0], shown, sound["low"][2]]))
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ('{"chart": {"result": [{"meta": {}}], "error": null}}', "KeyError"),
-        ('{"chart": 1}', "TypeError"),
-    ],
-)
-def test_an_answer_of_another_shape_is_the_failure_of_its_ticker(source, yahoo, body, reason):
-    yahoo.faults["IBM"] = (200, body)
-    fetch = source.fetch(["IBM", "MSFT"], date(2013, 2, 1), date(2013, 2, 28))
-    assert list(fetch.failures) == ["IBM"]
-    assert fetch.failures["IBM"].startswith(f"{reason}: ")
-    assert set(fetch.bars["ticker"]) == {"MSFT"}
+class TestWhereNothingCanBe:
+    def test_there_is_no_failure(self, source):
+        fetch = source.fetch({"IBM": date(2013, 3, 4)}, date(2013, 3, 8))
+        assert fetch.failures == {}
+        assert fetch.bars.empty
+        assert fetch.currencies == {"IBM": "USD"}
+
+    def test_the_action_of_an_open_session_is_found(self, source, yahoo):
+        yahoo.now = datetime(2013, 2, 6, 11, tzinfo=NEW_YORK)
+        fetch = source.fetch({"IBM": date(2013, 2, 6)}, date(2013, 2, 6))
+        assert fetch.bars.empty
+        assert listed(fetch) == [("2013-02-06", "dividend", 0.85)]
+
+    def test_an_answer_without_any_bar_still_is_a_failure(self, source, yahoo):
+        yahoo.always_answers("IBM", faults.empty)
+        fetch = source.fetch({"IBM": date(2013, 3, 4)}, date(2013, 3, 8))
+        assert list(fetch.failures) == ["IBM"]
 
 
-def test_a_failure_is_not_remembered(source, yahoo):
-    asked = (["GOOG"], date(2013, 2, 1), date(2013, 2, 28))
-    yahoo.faults["GOOG"] = (200, '{"chart": {"resu')
-    assert list(source.fetch(*asked).failures) == ["GOOG"]
-    yahoo.faults.clear()
-    assert source.fetch(*asked).failures == {}
+def test_a_range_that_yahoo_has_no_bar_of_is_a_failure(source, yahoo):
+    yahoo.list_anew(SAMPLE.query("session < '2013-02-27'"))
+    fetch = source.fetch({"IBM": date(2013, 2, 27)}, date(2013, 3, 1))
+    assert fetch.failures == {
+        "IBM": "Yahoo shows no bar of it from 2013-02-27 to 2013-03-01: late, halted or delisted"
+    }
+    assert fetch.bars.empty and fetch.actions.empty and fetch.currencies == {}
 
 
-def test_nothing_new_is_no_failure(source):
-    fetch = source.fetch(["IBM"], date(2013, 3, 4), date(2013, 3, 8))
-    assert fetch.failures == {}
-    assert fetch.bars.empty
-
-
-def test_an_answer_without_any_bar_is_a_failure(source):
-    fetch = source.fetch(["IBM"], date(2013, 3, 11), date(2013, 3, 15))
-    assert list(fetch.failures) == ["IBM"]
-    assert fetch.bars.empty
-
-
-def test_every_ticker_can_fail(source):
-    fetch = source.fetch(["NONE", "NOSUCH"], date(2013, 2, 1), date(2013, 2, 28))
-    assert list(fetch.failures) == ["NONE", "NOSUCH"]
-    assert fetch.bars.empty
-
-
-def test_the_bar_of_an_open_session_is_left_out(source, yahoo):
-    asked = (["IBM"], date(2013, 2, 25), date(2013, 2, 28))
-    yahoo.now = datetime(2013, 2, 28, 15, 0, tzinfo=yahoo_loopback.NEW_YORK)
-    assert yahoo.shown("IBM")["session"].max() == pd.Timestamp("2013-02-28")
-    assert_same_bars(source.fetch(*asked).bars, traded(["IBM"], "2013-02-25", "2013-02-27"))
-    yahoo.now = datetime(2013, 2, 28, 16, 30, tzinfo=yahoo_loopback.NEW_YORK)
-    assert_same_bars(source.fetch(*asked).bars, traded(["IBM"], "2013-02-25", "2013-02-28"))
-
-
-def test_a_split_on_the_morning_of_an_open_session_is_undone_too(source, yahoo):
-    yahoo.now = datetime(2005, 2, 28, 11, 0, tzinfo=yahoo_loopback.NEW_YORK)
-    fetch = source.fetch(["AAPL"], date(2005, 2, 22), date(2005, 2, 28))
-    assert_same_bars(fetch.bars, traded(["AAPL"], "2005-02-22", "2005-02-25"))
-
-
-def test_a_row_without_prices_is_no_bar(source, yahoo, monkeypatch):
-    def null_last_row(ticker, shown, chart=yahoo.chart):
-        content = chart(ticker, shown)
-        for values in content["indicators"]["quote"][0].values():
-            values[-1] = None
-        content["events"]["dividends"]["0"] = {"amount": 0.5, "date": content["timestamp"][-1]}
-        return content
-
-    monkeypatch.setattr(yahoo, "chart", null_last_row)
-    fetch = source.fetch(["GOOG"], date(2013, 2, 25), date(2013, 3, 1))
-    assert_same_bars(fetch.bars, traded(["GOOG"], "2013-02-25", "2013-02-28"))
-
-
-def test_each_ticker_costs_one_request_once_yahoo_is_known(source, yahoo):
-    asked = (["IBM", "MSFT"], date(2013, 2, 1), date(2013, 2, 28))
-    source.fetch(*asked)
-    yahoo.log.clear()
-    source.fetch(*asked)
-    assert [path.rsplit("/", 1)[-1] for path in yahoo.log] == ["IBM", "MSFT"]
-
-
-def test_yahoo_is_given_a_rest_between_two_tickers(yahoo, monkeypatch):
-    rests = []
-    monkeypatch.setattr("stock_assets.market.sources.yahoo.time.sleep", rests.append)
-    source = YahooSource(YahooSettings(pause_seconds=0.5), now=lambda: yahoo.now)
-    source.fetch(["FB", "IBM", "MSFT"], date(2013, 2, 25), date(2013, 2, 28))
-    assert rests == [0.5, 0.5]
+def test_another_currency_is_told(source, yahoo):
+    yahoo.always_answers("IBM", faults.meta(currency="EUR"))
+    fetch = source.fetch(dict.fromkeys(["IBM", "MSFT"], date(2013, 2, 1)), date(2013, 3, 1))
+    assert fetch.currencies == {"IBM": "EUR", "MSFT": "USD"}
 
 
 def test_the_source_is_live():

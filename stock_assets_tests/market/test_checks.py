@@ -1,0 +1,443 @@
+"""Which bars break a rule, which look odd, which are missing, and how serious each finding is."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+from pandera.config import config_context
+from pandera.errors import SchemaErrors
+
+from stock_assets.config import Checks, load_params
+from stock_assets.errors import StockAssetsError
+from stock_assets.market import calendar
+from stock_assets.market.bars import BAR_COLUMNS, PRICE_COLUMNS, empty_bars, tidy
+from stock_assets.market.checks import (
+    gaps,
+    history_findings,
+    judged,
+    no_findings,
+    rules_of,
+    suspicions,
+    unexplained_jumps,
+    violations,
+)
+from stock_assets.market.rules import BAR_RULES
+from stock_assets.market.sources.sample import load_sample
+
+SESSIONS = calendar.sessions(date(2000, 3, 1), date(2000, 12, 29))
+
+
+def few_bars(rows=6):
+    return load_sample().groupby("ticker").head(rows // 3).head(rows).reset_index(drop=True)
+
+
+def series(closes, ticker="IBM", **columns):
+    """Bars of one ticker with these closes, no two of them alike."""
+    count = len(closes)
+    close = pd.Series(closes, dtype=float)
+    events = {"dividends": 0.0, "stock_splits": 0.0, "volume": 1000.0 + np.arange(count)}
+    return tidy(
+        pd.DataFrame({"ticker": ticker, "session": SESSIONS[:count]}).assign(
+            open=close, high=close, low=close, close=close, **events | columns
+        )
+    )
+
+
+def names(findings):
+    """Ticker, ISO session and rule of each finding."""
+    days = findings["session"].dt.strftime("%Y-%m-%d")
+    return list(zip(findings["ticker"], days, findings["rule"], strict=True))
+
+
+def jumps(bars, jump_max=0.4):
+    return unexplained_jumps(bars, jump_max).tolist()
+
+
+# One bar
+
+
+def test_real_bars_break_no_rule():
+    assert violations(load_sample()).empty
+    assert violations(empty_bars()).empty
+
+
+def test_all_findings_have_the_same_columns_and_dtypes():
+    bars = few_bars().assign(volume=0.0)
+    kinds = [
+        no_findings(),
+        violations(bars),
+        violations(bars.assign(volume=-1.0)),
+        suspicions(bars, Checks()),
+        suspicions(empty_bars(), Checks()),
+        gaps(empty_bars(), ["IBM"], SESSIONS, {"IBM": SESSIONS[0]}),
+        gaps(empty_bars(), [], [], {}),
+        history_findings("history shrank", {}),
+        history_findings("history shrank", {"IBM": (SESSIONS[3], "3 bars are gone")}),
+        history_findings("currency changed", {"IBM": (None, "EUR, was USD")}),
+        judged(no_findings(), Checks(), None),
+    ]
+    for findings in [*kinds, pd.concat(kinds, ignore_index=True)]:
+        assert {name: str(dtype) for name, dtype in findings.dtypes.items()} == {
+            "ticker": "object",
+            "session": "datetime64[ns]",
+            "rule": "object",
+            "severity": "object",
+            "detail": "object",
+        }
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"open": np.nan}, "price is not a finite number"),
+        ({"high": np.inf}, "price is not a finite number"),
+        ({"low": 0.0}, "price is not positive"),
+        ({"low": -1.0}, "price is not positive"),
+        ({"low": 1e6, "high": 1e7}, "low is above open or close"),
+        ({"high": 0.01}, "high is below open or close"),
+        ({"volume": -1.0}, "volume is negative or not finite"),
+        ({"volume": np.nan}, "volume is negative or not finite"),
+        ({"dividends": -0.01}, "dividend is negative or not finite"),
+        ({"dividends": np.nan}, "dividend is negative or not finite"),
+        ({"stock_splits": -2.0}, "split is negative or not finite"),
+        ({"stock_splits": np.inf}, "split is negative or not finite"),
+        ({"session": pd.Timestamp("2000-07-04")}, "day is not a session of the exchange"),
+        ({"session": pd.Timestamp("2000-03-04")}, "day is not a session of the exchange"),
+        ({"session": pd.Timestamp("2000-03-06 16:00")}, "day is not a session of the exchange"),
+        ({"session": pd.NaT}, "day is not a session of the exchange"),
+    ],
+)
+def test_each_rule_catches_its_bar_and_no_other(change, rule):
+    bars = few_bars()
+    bars.loc[3, list(change)] = list(change.values())
+    found = violations(bars)
+    assert found["rule"].tolist() == [rule]
+    assert found["severity"].tolist() == ["error"]
+    assert found["ticker"].tolist() == [bars.loc[3, "ticker"]]
+    assert found["session"].equals(bars["session"].iloc[[3]].reset_index(drop=True))
+    name, value = next(iter(change.items()))
+    assert f"{name} {value}" in found.loc[0, "detail"]
+
+
+def test_both_bars_of_one_session_are_named():
+    bars = pd.concat([few_bars(), few_bars().iloc[[2]]])
+    found = violations(bars)
+    assert found["rule"].tolist() == ["ticker has two bars of one session"] * 2
+
+
+def test_a_bar_may_break_several_rules():
+    bars = few_bars()
+    bars.loc[[0, 4], list(PRICE_COLUMNS)] = [-1.0, -3.0, 2.0, -1.0]
+    found = violations(bars)
+    broken = ["price is not positive", "low is above open or close", "high is below open or close"]
+    assert found["rule"].tolist() == [rule for rule in broken for _ in range(2)]
+    assert found["session"].tolist() == bars.loc[[0, 4], "session"].tolist() * 3
+
+
+NUMBERS = st.sampled_from([-math.inf, -1.0, 0.0, 1.0, 2.0, 3.0, math.inf, math.nan])
+
+
+def plainly_broken(bar):
+    """The rules of one bar, said again, one number at a time."""
+    prices = [bar.open, bar.high, bar.low, bar.close]
+    body = [price for price in (bar.open, bar.close) if not math.isnan(price)]
+    return {
+        "price is not a finite number": not all(map(math.isfinite, prices)),
+        "price is not positive": any(price <= 0 for price in prices),
+        "low is above open or close": any(bar.low > price for price in body),
+        "high is below open or close": any(bar.high < price for price in body),
+        "volume is negative or not finite": not 0 <= bar.volume < math.inf,
+        "dividend is negative or not finite": not 0 <= bar.dividends < math.inf,
+        "split is negative or not finite": not 0 <= bar.stock_splits < math.inf,
+    }
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(*[NUMBERS] * 7), min_size=1, max_size=8))
+def test_the_rules_hold_for_any_numbers(rows):
+    bars = few_bars(9).head(len(rows))
+    bars.loc[:, list(BAR_COLUMNS[2:])] = rows
+    expected = {
+        (bar.ticker, f"{bar.session:%Y-%m-%d}", rule)
+        for bar in bars.itertuples()
+        for rule, broken in plainly_broken(bar).items()
+        if broken
+    }
+    found = names(violations(bars))
+    assert set(found) == expected
+    assert len(found) == len(expected)
+
+
+@settings(max_examples=30)
+@given(
+    st.permutations(range(8)),
+    st.lists(st.tuples(st.integers(0, 7), st.sampled_from(BAR_COLUMNS[2:])), max_size=8),
+)
+def test_the_order_of_rows_does_not_matter_and_findings_name_rows_that_exist(order, spoilt):
+    bars = pd.concat([few_bars(), few_bars().head(2)], ignore_index=True)
+    for row, column in spoilt:
+        bars.loc[row, column] = -1.0
+    mixed = bars.iloc[list(order)]
+    before, found = mixed.copy(), violations(mixed)
+    by = ["ticker", "session", "rule", "detail"]
+    assert_frame_equal(
+        found.sort_values(by, ignore_index=True),
+        violations(bars).sort_values(by, ignore_index=True),
+    )
+    rows = set(zip(bars["ticker"], bars["session"], strict=True))
+    assert set(zip(found["ticker"], found["session"], strict=True)) <= rows
+    assert_frame_equal(mixed, before)
+
+
+def test_a_frame_that_is_none_of_bars_is_an_error():
+    with pytest.raises(SchemaErrors, match="volume"):
+        violations(few_bars().astype({"volume": "int64"}))
+    with pytest.raises(KeyError, match="open"):
+        violations(few_bars().drop(columns="open"))
+
+
+def test_bars_are_checked_although_the_environment_switches_pandera_off():
+    with config_context(validation_enabled=False):
+        assert len(violations(few_bars().assign(volume=-1.0))) == 6
+
+
+# A series of bars
+
+
+def test_the_one_odd_bar_of_the_sample_is_apple_after_its_warning():
+    assert names(suspicions(load_sample(), Checks())) == [
+        ("AAPL", "2000-09-29", "jump without a corporate action")
+    ]
+
+
+def test_a_jump_shows_both_closes_and_the_actions():
+    found = suspicions(series([100, 40, 41], dividends=[0, 2.5, 0]), Checks())
+    assert names(found) == [("IBM", "2000-03-02", "jump without a corporate action")]
+    assert found["severity"].tolist() == ["warning"]
+    assert found["detail"].tolist() == [
+        "previous_close 100.0, close 40.0, stock_splits 0.0, dividends 2.5"
+    ]
+
+
+def test_up_and_down_count_alike():
+    assert jumps(series([100, 139, 100, 71.8, 100])) == [False] * 5
+    assert jumps(series([100, 141, 100, 71.2, 100])) == [False, True, True, True, True]
+
+
+def test_a_split_explains_its_jump_and_a_wrong_ratio_does_not():
+    closes = [100, 50, 51]
+    assert jumps(series(closes)) == [False, True, False]
+    assert jumps(series(closes, stock_splits=[0, 2, 0])) == [False, False, False]
+    assert jumps(series(closes, stock_splits=[0, 4, 0])) == [False, True, False]
+    assert jumps(series(closes, stock_splits=[0, 0, 2])) == [False, True, True]
+
+
+def test_a_dividend_explains_its_fall_and_a_wrong_one_does_not():
+    assert jumps(series([100, 60, 61], dividends=[0, 40, 0])) == [False, False, False]
+    assert jumps(series([100, 99, 99], dividends=[0, 80, 0])) == [False, True, False]
+
+
+def test_the_first_bar_of_a_ticker_has_none_before_it():
+    bars = pd.concat([series([1, 1.1], "A"), series([500, 510], "B")], ignore_index=True)
+    assert jumps(bars) == [False] * 4
+    assert suspicions(bars.set_index(bars.index + 7), Checks()).empty
+
+
+@settings(max_examples=100)
+@given(
+    ratio=st.floats(1e-3, 1e3),
+    moves=st.lists(st.floats(-0.999, 0.999), min_size=1, max_size=20),
+    jump_max=st.floats(0.01, 3.0),
+    data=st.data(),
+)
+def test_a_split_of_any_ratio_is_no_jump_while_the_price_moves_less(ratio, moves, jump_max, data):
+    growth = np.exp(np.array([0.0, *moves]) * np.log1p(jump_max))
+    split = data.draw(st.integers(1, len(moves)))
+    shares = np.where(np.arange(len(growth)) < split, 1.0, ratio)
+    ratios = np.where(np.arange(len(growth)) == split, ratio, 0.0)
+    closes = 50.0 * growth.cumprod() / shares
+    bars = series(closes, stock_splits=ratios)
+    assert not unexplained_jumps(bars, jump_max).any()
+    assume(abs(math.log(ratio)) > 2.1 * math.log1p(jump_max))
+    forgotten = unexplained_jumps(bars.assign(stock_splits=0.0), jump_max)
+    assert np.flatnonzero(forgotten).tolist() == [split]
+
+
+def repeating(*, ticker="IBM", repeats=4):
+    """A bar, its repeats, and another bar."""
+    count = repeats + 2
+    return series([*[10.0] * (count - 1), 11.0], ticker, volume=[*[500.0] * (count - 1), 1.0])
+
+
+def test_repeats_are_stale_from_the_third_on():
+    found = suspicions(repeating(), Checks())
+    assert names(found) == [
+        ("IBM", "2000-03-06", "stale repeat"),
+        ("IBM", "2000-03-07", "stale repeat"),
+    ]
+    assert found["severity"].tolist() == ["warning"] * 2
+    assert found.loc[0, "detail"] == "repeats 3, close 10.0, volume 500.0"
+
+
+def test_how_many_repeats_are_stale_is_a_setting():
+    counts = [len(suspicions(repeating(), Checks(stale_sessions=n))) for n in (1, 2, 3, 4, 5)]
+    assert counts == [4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("column", [*PRICE_COLUMNS, "volume"])
+def test_a_bar_that_differs_in_one_number_is_no_repeat(column):
+    bars = repeating()
+    bars.loc[2, column] += 0.01
+    assert suspicions(bars, Checks()).empty
+
+
+def test_repeats_do_not_run_from_one_ticker_into_the_next():
+    alike = [repeating(ticker="A", repeats=2).head(3), repeating(ticker="B", repeats=2)]
+    assert suspicions(pd.concat(alike, ignore_index=True), Checks()).empty
+
+
+def test_a_session_without_volume_is_odd():
+    found = suspicions(series([10, 11, 12], volume=[1.0, 0.0, 2.0]), Checks())
+    assert names(found) == [("IBM", "2000-03-02", "zero volume")]
+    assert found["severity"].tolist() == ["warning"]
+
+
+@settings(max_examples=40)
+@given(
+    st.dictionaries(
+        st.sampled_from(["A", "B", "C"]),
+        st.lists(
+            st.tuples(st.sampled_from([10.0, 11.0, 20.0]), st.sampled_from([0.0, 5.0])),
+            min_size=1,
+            max_size=12,
+        ),
+        min_size=1,
+    )
+)
+def test_a_ticker_is_judged_by_its_own_bars_alone(rows):
+    settings = Checks(stale_sessions=2)
+    alone = [
+        series([close for close, _ in bars], ticker, volume=[volume for _, volume in bars])
+        for ticker, bars in sorted(rows.items())
+    ]
+    found = suspicions(pd.concat(alone, ignore_index=True), settings)
+    apart = pd.concat([suspicions(bars, settings) for bars in alone], ignore_index=True)
+    by = ["ticker", "session", "rule"]
+    assert_frame_equal(
+        found.sort_values(by, ignore_index=True), apart.sort_values(by, ignore_index=True)
+    )
+
+
+# Bars that are not there
+
+
+def counted(findings):
+    return findings.groupby("ticker").size().to_dict()
+
+
+def test_a_bar_is_missing_only_after_the_first_one_of_its_ticker():
+    sessions = calendar.sessions(date(2012, 5, 14), date(2012, 5, 25))
+    bars = load_sample().query("session >= '2012-05-14' and session <= '2012-05-25'")
+    lost = bars["ticker"].isin(["IBM", "FB"]) & bars["session"].ge("2012-05-23")
+    tickers = ["AAPL", "FB", "IBM", "NEVER"]
+    since = {ticker: date(2000, 3, 1) for ticker in ("AAPL", "IBM")} | {"FB": date(2012, 5, 18)}
+    assert gaps(bars, tickers, sessions, since).empty
+    assert counted(gaps(bars[~lost], tickers, sessions, since)) == {"FB": 3, "IBM": 3}
+    everything = {"AAPL": 10, "FB": 6, "IBM": 10}
+    assert counted(gaps(empty_bars(), tickers, sessions, since)) == everything
+    assert gaps(bars[~lost], ["AAPL"], sessions, since).empty
+
+
+def test_a_gap_is_named_by_ticker_and_session():
+    bars = few_bars().drop(index=3)
+    gone = few_bars().loc[3]
+    since = {"FB": date(2012, 5, 18)}
+    found = gaps(bars, ["NEVER", "FB"], [gone["session"].date()], since)
+    assert names(found) == [("FB", "2012-05-21", "no bar")]
+    assert found["severity"].tolist() == ["warning"]
+    assert found["detail"].tolist() == ["listed_since 2012-05-18"]
+
+
+TICKERS = st.sampled_from(["A", "B", "C"])
+DAYS = st.sampled_from(SESSIONS[:6])
+
+
+@settings(max_examples=60)
+@given(
+    st.sets(st.tuples(TICKERS, DAYS)),
+    st.lists(TICKERS, unique=True),
+    st.lists(DAYS, unique=True),
+    st.dictionaries(TICKERS, DAYS),
+    st.randoms(use_true_random=False),
+)
+def test_gaps_are_what_was_expected_less_what_arrived(arrived, tickers, sessions, since, random):
+    rows = random.sample(sorted(arrived), len(arrived))
+    bars = pd.DataFrame(rows, columns=["ticker", "session"]).astype({"session": "datetime64[ns]"})
+    expected = {(t, day) for t in tickers for day in sessions if t in since and day >= since[t]}
+    assert names(gaps(bars, tickers, sessions, since)) == [
+        (ticker, day.isoformat(), "no bar") for ticker, day in sorted(expected - arrived)
+    ]
+
+
+# Severities
+
+
+def test_a_history_that_does_not_fit_is_an_error():
+    day = date(2012, 5, 18)
+    found = history_findings(
+        "currency changed", {"IBM": (day, "EUR, was USD"), "FB": (None, "GBp, was USD")}
+    )
+    assert found.to_numpy().tolist() == [
+        ["IBM", pd.Timestamp(day), "currency changed", "error", "EUR, was USD"],
+        ["FB", pd.NaT, "currency changed", "error", "GBp, was USD"],
+    ]
+
+
+def test_parameters_say_how_serious_a_rule_is():
+    found = suspicions(series([10, 20, 20.5], volume=[1.0, 0.0, 2.0]), Checks())
+    assert found["severity"].tolist() == ["warning", "warning"]
+    stricter = Checks(severities={"jump without a corporate action": "error"})
+    changed = judged(found, stricter, None)
+    assert changed["severity"].tolist() == ["error", "warning"]
+    assert_frame_equal(changed.drop(columns="severity"), found.drop(columns="severity"))
+    assert found["severity"].tolist() == ["warning", "warning"]
+
+
+def test_a_bar_of_this_evening_may_close_outside_its_range():
+    bars = series([10, 11, 12])
+    bars.loc[1:, "high"] = [10.5, 11.5]
+    bars.loc[2, "low"] = 12.5
+    bars.loc[2, "volume"] = -1.0
+    found = violations(bars)
+    newest = SESSIONS[2]
+    told = dict(zip(names(found), judged(found, Checks(), newest)["severity"], strict=True))
+    assert told == {
+        ("IBM", "2000-03-02", "high is below open or close"): "error",
+        ("IBM", "2000-03-03", "high is below open or close"): "warning",
+        ("IBM", "2000-03-03", "low is above open or close"): "warning",
+        ("IBM", "2000-03-03", "volume is negative or not finite"): "error",
+    }
+    assert set(judged(found, Checks(), None)["severity"]) == {"error"}
+    severe = Checks(severities={"high is below open or close": "error"})
+    assert_frame_equal(judged(found, severe, newest), judged(found, Checks(), newest))
+
+
+def test_a_severity_of_an_unknown_rule_is_told_the_rules(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("prices: {checks: {severities: {jump: error}}}")
+    with pytest.raises(StockAssetsError) as caught:
+        load_params(path)
+    assert "prices.checks.severities.jump" in caught.value.problem
+    assert "'jump without a corporate action', 'stale repeat'" in caught.value.problem
+
+
+def test_an_asset_check_knows_its_rules():
+    assert rules_of("bars_are_sound") == [rule.name for rule in BAR_RULES]
+    assert rules_of("no_bar_is_missing") == ["no bar", "no answer"]

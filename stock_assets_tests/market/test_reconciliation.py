@@ -1,0 +1,206 @@
+"""What is asked for, and when an answer is doubted or refused."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from stock_assets.market import calendar
+from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.reconciliation import (
+    Held,
+    Reach,
+    Rebased,
+    doubtful,
+    healing_window,
+    lost,
+    rebased,
+    replaced,
+    starts,
+    strangers,
+    without,
+)
+from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.sample import load_sample
+
+FIRST = date(2004, 1, 2)
+REACH = Reach(first_session=FIRST, overlap_sessions=5, healing_sessions=20)
+NEWEST = date(2005, 3, 8)
+SPLIT = date(2005, 2, 28)  # AAPL, two for one
+
+
+def sample(first=FIRST, last=NEWEST, tickers=("AAPL", "IBM")):
+    bars = load_sample()
+    wanted = bars["ticker"].isin(tickers) & bars["session"].between(
+        pd.Timestamp(first), pd.Timestamp(last)
+    )
+    return bars[wanted].reset_index(drop=True)
+
+
+def held(last=NEWEST, asked_from=FIRST):
+    return {name: Held(FIRST, last, asked_from, "USD") for name in ("AAPL", "IBM")}
+
+
+def recent(last=NEWEST):
+    return sample(healing_window(last, REACH)[0], last)
+
+
+def on(bars, ticker, day):
+    return bars["ticker"].eq(ticker) & bars["session"].eq(pd.Timestamp(day))
+
+
+def before(day, count):
+    return calendar.previous_session(day, count)
+
+
+def test_a_new_ticker_is_asked_for_its_whole_history():
+    asked = starts(["AAPL", "NEW"], [NEWEST], held(), recent(), REACH)
+    assert asked == {"AAPL": before(NEWEST, 5), "NEW": FIRST}
+
+
+def test_a_history_that_was_asked_for_later_than_it_begins_now_is_asked_for_whole():
+    later = held(asked_from=date(2004, 6, 1))
+    assert starts(["IBM"], [NEWEST], later, recent(), REACH) == {"IBM": FIRST}
+
+
+@pytest.mark.parametrize("missed", [1, 2, 10])
+def test_sessions_missed_are_asked_for_from_the_last_one_stored(missed):
+    stored = before(NEWEST, missed)
+    asked = starts(["IBM"], [NEWEST], held(last=stored), recent(stored), REACH)
+    assert asked == {"IBM": before(stored, 5)}
+
+
+def test_an_earlier_session_is_asked_for_with_its_overlap():
+    earlier = before(NEWEST, 100)
+    assert starts(["IBM"], [earlier], held(), recent(earlier), REACH) == {"IBM": before(earlier, 5)}
+
+
+def test_a_range_is_asked_for_from_its_first_session():
+    sessions = calendar.sessions(before(NEWEST, 30), NEWEST)
+    asked = starts(["IBM"], sessions, held(), recent(), REACH)
+    assert asked == {"IBM": before(sessions[0], 5)}
+
+
+def test_a_recent_gap_is_asked_for_again_and_an_old_one_is_not():
+    gap = before(NEWEST, 15)
+    holed = recent()[~on(recent(), "IBM", gap)]
+    asked = starts(["AAPL", "IBM"], [NEWEST], held(), holed, REACH)
+    assert asked == {"AAPL": before(NEWEST, 5), "IBM": before(gap, 5)}
+    assert before(NEWEST, 21) < healing_window(NEWEST, REACH)[0]
+
+
+def test_nothing_is_asked_for_before_histories_begin():
+    day = calendar.next_session(FIRST, 2)
+    assert starts(["IBM"], [day], held(last=day), recent(day), REACH) == {"IBM": FIRST}
+
+
+def test_what_agrees_is_not_doubted():
+    stored = sample(before(NEWEST, 10))
+    assert doubtful(complete(stored), stored, held()) == []
+    assert doubtful(complete(stored), empty_bars(), {}) == []
+
+
+def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
+    stored = sample(before(NEWEST, 10))
+    settled, newest = stored.copy(), stored.copy()
+    settled.loc[on(stored, "IBM", before(NEWEST, 1)), "close"] *= 1.001
+    newest.loc[on(stored, "IBM", NEWEST), "close"] *= 1.001
+    assert doubtful(complete(settled), stored, held()) == ["IBM"]
+    assert doubtful(complete(newest), stored, held()) == []
+
+
+def test_a_settled_bar_that_is_gone_is_doubted_unless_its_ticker_failed():
+    stored = sample(before(NEWEST, 10))
+    answer = complete(stored[~on(stored, "AAPL", before(NEWEST, 3))])
+    assert doubtful(answer, stored, held()) == ["AAPL"]
+    assert doubtful(without(answer, {"AAPL": "no answer"}), stored, held()) == []
+
+
+def test_a_late_dividend_or_volume_is_a_correction_and_no_doubt():
+    stored = sample(before(NEWEST, 10))
+    corrected = stored.assign(volume=stored["volume"] + 100, dividends=0.1)
+    assert doubtful(complete(corrected), stored, held()) == []
+
+
+def traded_before(bars, ticker, day, factor):
+    """The same with a ticker's prices before a day times a factor."""
+    earlier = bars["ticker"].eq(ticker) & (bars["session"] < pd.Timestamp(day))
+    prices = bars[["open", "high", "low", "close"]]
+    return bars.assign(**prices.mask(earlier, prices * factor))
+
+
+def test_a_split_that_the_source_forgot_re_bases_its_history():
+    # Yahoo's prices stay divided, and nothing says that they have to be undone.
+    forgotten = traded_before(sample(), "AAPL", SPLIT, 0.5)
+    found = rebased(complete(forgotten.assign(stock_splits=0.0)), sample())
+    assert found == {"AAPL": Rebased(0.5, before(SPLIT, 1))}
+
+
+def test_a_split_that_is_shown_but_not_applied_re_bases_its_history():
+    day = before(NEWEST, 2)
+    early = traded_before(sample(), "IBM", day, 10.0)
+    early.loc[on(early, "IBM", day), "stock_splits"] = 10.0
+    assert rebased(complete(early), sample()) == {"IBM": Rebased(10.0, before(day, 1))}
+
+
+def test_another_unit_re_bases_its_history():
+    pence = traded_before(sample(), "IBM", date.max, 100.0)
+    found = rebased(complete(pence), sample())
+    assert found == {"IBM": Rebased(pytest.approx(100.0), NEWEST)}
+
+
+def test_corrected_bars_are_not_re_based():
+    late = sample()
+    late.loc[on(late, "IBM", before(NEWEST, 3)), "close"] *= 1.1
+    noisy = traded_before(sample(), "AAPL", before(NEWEST, 20), 1.0)
+    some = noisy["ticker"].eq("AAPL") & (noisy["session"] < pd.Timestamp(before(NEWEST, 20)))
+    noisy.loc[some, "close"] *= 1.0 + 0.1 * (noisy.index[some] % 7)
+    assert rebased(complete(late), sample()) == {}
+    assert rebased(complete(noisy), sample()) == {}
+    assert rebased(complete(sample()), sample()) == {}
+
+
+def test_bars_that_a_whole_history_lost_are_named():
+    stored = sample()
+    day = before(NEWEST, 50)
+    answer = complete(stored[~on(stored, "IBM", day)])
+    (row,) = lost(answer, stored).itertuples()
+    assert (row.ticker, row.session.date()) == ("IBM", day)
+    assert lost(without(answer, {"IBM": "refused"}), stored).empty
+
+
+def test_an_answer_without_a_stored_session_is_of_a_stranger():
+    stored = sample(last=before(NEWEST, 10))
+    assert strangers(complete(sample(before(NEWEST, 9))), stored) == ["AAPL", "IBM"]
+    assert strangers(complete(sample(before(NEWEST, 10))), stored) == []
+    assert strangers(complete(sample(before(NEWEST, 9))), empty_bars()) == []
+
+
+def test_a_second_answer_takes_the_place_of_the_first():
+    first = complete(sample(before(NEWEST, 10)))
+    whole = complete(sample(tickers=("IBM",)))
+    both = replaced(first, whole, ["IBM"])
+    ibm = both.bars["ticker"].eq("IBM")
+    assert_frame_equal(both.bars[ibm].reset_index(drop=True), whole.bars)
+    expected = sample(before(NEWEST, 10), tickers=("AAPL",))
+    assert_frame_equal(both.bars[~ibm].reset_index(drop=True), expected)
+    assert both.currencies == {"AAPL": "USD", "IBM": "USD"}
+    assert both.failures == {}
+
+
+def test_a_second_answer_that_failed_leaves_nothing_of_the_first():
+    first = complete(sample(before(NEWEST, 10)))
+    failed = without(complete(sample(tickers=("IBM",))), {"IBM": "no answer"})
+    both = replaced(first, failed, ["IBM"])
+    assert set(both.bars["ticker"]) == {"AAPL"}
+    assert both.failures == {"IBM": "no answer"}
+
+
+def test_taking_tickers_out_keeps_a_frame_tidy():
+    answer = without(complete(sample()), {"AAPL": "refused"})
+    assert_frame_equal(answer.bars, tidy(answer.bars))
+    assert set(answer.actions["ticker"]) == {"IBM"}
+    assert answer.currencies == {"IBM": "USD"}
