@@ -56,6 +56,7 @@ def measure(folder: Path, runs: int) -> dict[str, Any]:
         },
         "replay": _replay(opened.engine),
         "prices": _prices(opened.engine, runs),
+        "market": _market(folder),
         "features": _features(opened.engine, opened.params, runs),
         "definitions_validate": _validate(folder, runs),
         "daily_job": _daily_job(runs),
@@ -91,20 +92,24 @@ def _replay(engine: Any) -> dict[str, float]:
 def _prices(engine: Any, runs: int) -> dict[str, float]:
     from sqlalchemy import text
 
+    from stock_assets.market.sources.base import complete
     from stock_assets.market.sources.sample import load_sample
-    from stock_assets.storage.prices import read_bars, store_bars
+    from stock_assets.storage.prices import read_bars, store_prices
 
     bars, first, last = load_sample(), date(2000, 3, 1), date(2013, 3, 1)
 
     def empty() -> None:
         with engine.begin() as connection:
-            connection.execute(text("TRUNCATE raw_stock_data"))
+            connection.execute(text("TRUNCATE raw_stock_data, corporate_actions"))
+
+    def store_all() -> None:
+        store_prices(engine, complete(bars), dict.fromkeys(bars["ticker"], first), "sample")
 
     store = []
     for _ in range(runs):
         empty()
-        store.append(_seconds(lambda: store_bars(engine, bars, "sample")))
-    again = [_seconds(lambda: store_bars(engine, bars, "sample")) for _ in range(runs)]
+        store.append(_seconds(store_all))
+    again = _repeat(store_all, runs)
     read = [_seconds(lambda: read_bars(engine, first, last)) for _ in range(runs)]
     return {
         "bars": len(bars),
@@ -112,6 +117,14 @@ def _prices(engine: Any, runs: int) -> dict[str, float]:
         "store_again_seconds": statistics.median(again),
         "read_seconds": statistics.median(read),
     }
+
+
+def _market(folder: Path) -> Any:
+    """Prices of 505 tickers, in a process and a database of their own."""
+    alone = {**os.environ, "STOCK_ASSETS_HOME": str(folder / "market")}
+    command = [sys.executable, "-m", "benchmarks.market"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=alone)
+    return json.loads(told.stdout.splitlines()[-1])
 
 
 def _features(engine: Any, params: Any, runs: int) -> dict[str, float]:

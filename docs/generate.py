@@ -16,6 +16,7 @@ import yaml
 
 from stock_assets.config import Params
 from stock_assets.features.indicators import FEATURES, Feature
+from stock_assets.market.rules import RULES_OF_CHECK
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -35,6 +36,7 @@ _SEARCHED = {
 _SCALE_NOTES = {
     "IntegerRange": "integers `{low, high, step}`, both ends included",
     "FloatRange": "numbers `{low, high, step, log}`, both ends included",
+    "Rename": "`{old, new, first_session}`",
 }
 
 
@@ -97,6 +99,8 @@ def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
         return " · ".join(f"`{choice}`" for choice in field["enum"])
     if field["type"] == "array":
         return f"list of {_kind(schema, field['items'])}"
+    if field["type"] == "object":
+        return f"mapping of names to {_kind(schema, field['additionalProperties'])}"
     if "format" in field:
         return {"date": "date", "time": "time of day", "path": "path"}[field["format"]]
     words = {"integer": "integer", "number": "number", "string": "text"}
@@ -168,7 +172,21 @@ def _feature_row(feature: Feature) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-TABLES: dict[str, Callable[[], str]] = {"parameters": parameters, "features": features}
+def rules() -> str:
+    """Give one table per asset check of the rules that it reports."""
+    lines: list[str] = []
+    for check, members in RULES_OF_CHECK.items():
+        lines += [f"### `{check}`", "", "| rule | severity | what holds |", "|---|---|---|"]
+        lines += [f"| {rule.name} | {rule.severity} | {rule.meaning} |" for rule in members]
+        lines.append("")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "parameters": parameters,
+    "features": features,
+    "rules": rules,
+}
 """Every generated table, by the name that a page asks for it."""
 
 

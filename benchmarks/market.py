@@ -1,0 +1,121 @@
+"""Prices at the size of a market, printed as JSON: ``python -m benchmarks.market``.
+
+505 tickers over 1,259 sessions, made up, as traded, with splits and dividends. A Yahoo on this
+machine, in a process of its own, answers the real yfinance.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stock_assets.cli.platform import open_platform
+from stock_assets.config import Prices
+from stock_assets.ingestion import ingest
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
+from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.storage.prices import read_bars, store_prices
+from stock_assets_tests.market import yahoo_loopback
+
+TICKERS = [f"T{number:03d}" for number in range(505)]
+APPENDED = TICKERS[:470]
+SESSIONS = calendar.sessions(date(2013, 2, 8), date(2018, 2, 7))[-1259:]
+LAST = SESSIONS[-1]
+EVENING = datetime.combine(LAST, datetime.min.time(), yahoo_loopback.NEW_YORK).replace(hour=18)
+
+
+def market(sessions: list[date]) -> pd.DataFrame:
+    """Make up bars as traded: walks of 1% a day, four dividends a year, a split in ten years."""
+    chance = np.random.default_rng(20180207)
+    shape = (len(TICKERS), len(SESSIONS))
+    splits = np.where(chance.random(shape) < 1 / 2520, 2.0, 0.0)
+    steps = chance.normal(0.0, 0.01, shape) - np.log(np.where(splits > 0, splits, 1.0))
+    close = np.round(80.0 * np.exp(steps.cumsum(axis=1)), 2).clip(1.0)
+    frame = pd.DataFrame(
+        {
+            "ticker": np.repeat(TICKERS, len(SESSIONS)),
+            "session": np.tile(pd.to_datetime(SESSIONS), len(TICKERS)),
+            "open": close.ravel(),
+            "high": np.round(close * 1.01, 2).ravel(),
+            "low": np.round(close * 0.99, 2).ravel(),
+            "close": close.ravel(),
+            "volume": chance.integers(10**5, 10**7, shape).ravel(),
+            "dividends": np.where(chance.random(shape) < 4 / 252, 0.25, 0.0).ravel(),
+            "stock_splits": splits.ravel(),
+        }
+    )
+    return tidy(frame[frame["session"].isin(pd.to_datetime(sessions))])
+
+
+def serve(link: Connection) -> None:
+    """Be Yahoo for the newest sessions: tell the environment, then how often it was asked."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        yahoo_loopback.serve(market(SESSIONS[-30:]), EVENING, Path(folder)) as yahoo,
+    ):
+        link.send(yahoo.environment)
+        link.recv()
+        link.send(len(yahoo.log))
+
+
+def main() -> None:
+    """Store, read, append and update; print what each took."""
+    engine = open_platform().engine
+    bars = market(SESSIONS)
+    starts = dict.fromkeys(TICKERS, SESSIONS[0])
+    earlier = bars[bars["session"] < pd.Timestamp(LAST)].reset_index(drop=True)
+    newest = bars["session"].isin(pd.to_datetime(SESSIONS[-6:])) & bars["ticker"].isin(APPENDED)
+    found: dict[str, Any] = {"tickers": len(TICKERS), "bars": len(bars)}
+    found["store_seconds"] = _seconds(
+        lambda: store_prices(engine, complete(earlier), starts, "yahoo")
+    )
+    found["append_470_tickers_seconds"] = _seconds(
+        lambda: store_prices(engine, complete(bars[newest]), starts, "yahoo")
+    )
+    found["read_seconds"] = _seconds(lambda: read_bars(engine, SESSIONS[0], LAST))
+    found["yahoo_daily_update"] = _update(engine)
+    found["peak_megabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(json.dumps(found))
+
+
+def _update(engine: Any) -> dict[str, Any]:
+    """Bring the newest session of everyone in, at the pace that the project ships."""
+    here, there = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
+    server.start()
+    os.environ |= here.recv()
+    prices = Prices(source="yahoo", tickers=TICKERS, first_session=SESSIONS[0])
+    source = YahooSource(prices.yahoo, now=lambda: EVENING)
+    began = time.perf_counter()
+    done = ingest(engine, source, prices, [LAST])
+    seconds = time.perf_counter() - began
+    here.send("how often?")
+    return {
+        "seconds": seconds,
+        "requests": here.recv(),
+        "complete": len(done.complete),
+        "inserted": done.stored.bars.inserted,
+        "revisions": done.stored.revisions,
+    }
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
