@@ -334,15 +334,16 @@ class TestCsv:
         folder = complaint.project / "prices"
         assert line.startswith(f"the folder {folder} has no file for IBM. Save IBM.csv there, ")
 
-    def test_a_bar_that_cannot_be(self, complaint: Installation):
-        self._offer(complaint, "IBM", [HEADER, SOUND[0].replace(",196.4,4", ",199.9,4")])
-        day = "2013-01-02"
+    def test_a_bar_that_cannot_be(self, new_home: Installation):
+        self._offer(new_home, "IBM", [HEADER, SOUND[0].replace(",196.4,4", ",199.9,4"), SOUND[1]])
+        days = ("--from", "2013-01-03", "--to", "2013-01-03")
 
-        line = mistake(complaint, "backfill", "raw_prices", "--from", day, "--to", day)
+        line = mistake(new_home, "backfill", "raw_prices", *days)
 
-        assert line.startswith("raw_prices: the check bars_are_sound failed: 1 violation")
+        assert line.startswith("raw_prices: the check bars_are_sound failed: high is below open")
         assert "ticker IBM, session 2013-01-02" in line
         assert "close 199.9" in line
+        assert "IBM 2013-01-02: high is below" in new_home.succeed("status")
 
     def _offer(self, installation: Installation, ticker: str, lines: list[str]) -> None:
         change(installation, "prices", source="csv", tickers=["IBM"])

@@ -189,6 +189,7 @@ def test_status_tells_a_program_all_of_it(demoed: Installation):
     assert set(told) == {
         *("project", "home", "source", "tickers", "prices", "production", "performance"),
         *("last_promotion_decision", "last_predicted_session", "last_retraining_decision"),
+        *("late_tickers", "quarantined_bars"),
     }
 
 
