@@ -12,7 +12,9 @@ from sqlalchemy import Engine
 from stock_assets import config
 from stock_assets.config import RuleName
 from stock_assets.errors import StockAssetsError
-from stock_assets.market import checks
+from stock_assets.market import calendar, checks
+from stock_assets.market.actions import no_actions
+from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.reconciliation import (
     Held,
     Reach,
@@ -29,7 +31,7 @@ from stock_assets.market.reconciliation import (
 )
 from stock_assets.market.sources.base import Fetch, PriceSource
 from stock_assets.storage.prices import StoredPrices, holdings, read_bars, store_prices
-from stock_assets.storage.quarantine import quarantine
+from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets.storage.renames import apply_renames
 
 
@@ -99,21 +101,22 @@ def ingest(
     apply_renames(engine, prices.renames, dagster_run_id)
     held = holdings(engine)
     asked = _plan(engine, prices, sessions, held)
-    before = read_bars(engine, _earliest(asked, held), sessions[-1], prices.tickers)
-    answer = _ask(engine, source, prices, _Known(held, before), asked, sessions[-1])
+    answer = _ask(engine, source, prices, held, asked, sessions[-1])
     broken = checks.violations(answer.fetch.bars)
+    known = _told_before(broken, read_quarantine(engine), sessions)
     sound = replace(answer.fetch, bars=_except(answer.fetch.bars, broken))
     quarantined = quarantine(engine, answer.fetch.bars, broken, source.name, dagster_run_id)
     stored = store_prices(engine, sound, answer.asked, source.name, dagster_run_id)
 
-    new = _except(sound.bars, before)
-    told = sound.bars["session"].dt.date.isin(sessions) | among(sound.bars, new)
+    new = _except(sound.bars, answer.stored)
+    wanted = sound.bars["session"].dt.date.isin(sessions)
+    told = wanted | ~among(sound.bars, _unchanged(sound.bars, answer.stored))
     odd = checks.suspicions(sound.bars, prices.checks)
     now_held = holdings(engine)
     bars = read_bars(engine, sessions[0], sessions[-1], prices.tickers)
     found = [
         answer.findings,
-        broken,
+        broken[~known],
         odd[among(odd, sound.bars[told])],
         checks.gaps(bars, prices.tickers, sessions, listed_since(now_held)),
     ]
@@ -196,30 +199,49 @@ def _plan(
     return starts(prices.tickers, sessions, held, recent, reach)
 
 
-def _earliest(asked: Mapping[str, date], held: Mapping[str, Held]) -> date:
-    """First day on which something stored may come again."""
-    return min((start for ticker, start in asked.items() if ticker in held), default=date.max)
+def _stored(engine: Engine, asked: Mapping[str, date], last: date) -> pd.DataFrame:
+    """Read the bars that may come again: of each ticker, since when it is asked for."""
+    together: dict[date, list[str]] = {}
+    for ticker, start in asked.items():
+        together.setdefault(start, []).append(ticker)
+    parts = [read_bars(engine, start, last, tickers) for start, tickers in together.items()]
+    return tidy(pd.concat([empty_bars(), *parts]))
 
 
-def _since(bars: pd.DataFrame, asked: Mapping[str, date]) -> pd.DataFrame:
-    """Bars from the session on from which their ticker was asked for."""
-    return bars[bars["session"] >= pd.to_datetime(bars["ticker"].map(dict(asked)))]
+def _told_before(
+    broken: pd.DataFrame, quarantined: pd.DataFrame, sessions: Sequence[date]
+) -> pd.Series:
+    """Tell which findings are of bars that earlier runs have judged for good.
+
+    Such a bar is asked for again as long as it is missing. One of the session before those wanted
+    was provisional when it was first seen.
+    """
+    earlier = broken["session"] < pd.Timestamp(calendar.previous_session(sessions[0]))
+    return earlier & among(broken, quarantined)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What was stored before a run: of every ticker, and the bars that may come again."""
-
-    held: dict[str, Held]
-    bars: pd.DataFrame
+def _unchanged(bars: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """Find the stored bars that came again as they were."""
+    both = stored.merge(bars, on=["ticker", "session"], suffixes=("", "_now"))
+    same = (both[column] == both[f"{column}_now"] for column in (*PRICE_COLUMNS, "volume"))
+    return both[pd.concat(list(same), axis="columns").all(axis="columns")]
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a source gave, as far as it is accepted, and since when each ticker was asked for."""
+    """What a source gave, as far as it is accepted.
+
+    Attributes
+    ----------
+    asked : dict of str to date
+        Since when each ticker was asked for.
+    stored : DataFrame
+        The bars of those tickers and days that were stored before; some are there twice.
+    """
 
     fetch: Fetch
     asked: dict[str, date]
+    stored: pd.DataFrame
     findings: pd.DataFrame
 
 
@@ -227,40 +249,49 @@ def _ask(
     engine: Engine,
     source: PriceSource,
     prices: config.Prices,
-    known: _Known,
+    held: Mapping[str, Held],
     asked: dict[str, date],
     last: date,
 ) -> _Answer:
     """Ask a source; ask again for whole histories that are in doubt; refuse what cannot be."""
-    fetch = source.fetch(asked, last)
-    comparable = _same_company(_since(known.bars, asked), prices.renames)
+    fetch, stored = source.fetch(asked, last), _stored(engine, asked, last)
     changed = {
-        ticker: f"its prices are in {now}, those stored in {known.held[ticker].currency}; "
+        ticker: f"its prices are in {now}, those stored in {held[ticker].currency}; "
         f"if that is right: stock-assets refetch {ticker}"
         for ticker, now in fetch.currencies.items()
-        if ticker in known.held and known.held[ticker].currency != now
+        if ticker in held and held[ticker].currency != now
     }
     fetch = without(fetch, changed)
     found = [_told("currency changed", changed, last)]
-    unsettled = doubtful(fetch, comparable, known.held)
+    unsettled = doubtful(fetch, _same_company(stored, prices.renames), held)
+    again = dict.fromkeys(unsettled, prices.first_session)
     if unsettled:
-        whole = source.fetch(dict.fromkeys(unsettled, prices.first_session), last)
-        stored = read_bars(engine, prices.first_session, last, unsettled)
-        settled, told = _settled(whole, _same_company(stored, prices.renames), last)
+        histories = _stored(engine, again, last)
+        whole = _fetch_again(source, again, last)
+        settled, told = _settled(whole, _same_company(histories, prices.renames), last)
         fetch = replaced(fetch, settled, unsettled)
+        stored = pd.concat([stored, histories], ignore_index=True)
         found.append(told)
     found.append(_told("no answer", fetch.failures, last))
-    again = dict.fromkeys(unsettled, prices.first_session)
-    return _Answer(fetch, asked | again, pd.concat(found, ignore_index=True))
+    return _Answer(fetch, asked | again, stored, pd.concat(found, ignore_index=True))
+
+
+def _fetch_again(source: PriceSource, starts: Mapping[str, date], last: date) -> Fetch:
+    """Ask once more for some tickers; if nobody answers now, it is they alone that have failed."""
+    try:
+        return source.fetch(starts, last)
+    except StockAssetsError as error:
+        reason = f"its whole history is in doubt and cannot be had: {error.problem}"
+        return Fetch(empty_bars(), no_actions(), failures=dict.fromkeys(starts, reason))
 
 
 def _settled(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.DataFrame]:
     """Refuse whole histories that are not those of the stored bars."""
     shifted = rebased(whole, stored)
     factored = {
-        ticker: f"its closes up to {by.last} are {by.factor:.6g} times those stored, which a split "
-        "that its source forgot, or has not applied yet, would explain. Nothing of it was taken; "
-        f"if it is right now: stock-assets refetch {ticker}"
+        ticker: f"some of its closes up to {by.last} are {by.factor:.6g} times those stored, which "
+        "a split that its source forgot, or has not applied yet, would explain. Nothing of it was "
+        f"taken; if it is right now: stock-assets refetch {ticker}"
         for ticker, by in shifted.items()
     }
     others = {

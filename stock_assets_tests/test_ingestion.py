@@ -249,7 +249,44 @@ def test_a_settled_bar_that_changed_brings_the_whole_history_again(
     done = bring(engine, yahoo, LAST)
     assert sorted(yahoo.charts) == [*TICKERS[:2], "IBM", "MSFT"]
     assert done.stored.revisions == 2
+    assert done.healed == {}  # revised, not new
     assert_frame_equal(stored(engine), corrected, check_exact=True)
+
+
+def test_a_ticker_in_doubt_that_cannot_be_asked_again_fails_alone(
+    engine: Engine, yahoo: yahoo_loopback.Yahoo
+) -> None:
+    seen(engine, yahoo, calendar.previous_session(LAST))
+    corrected = traded()
+    settled = corrected["ticker"].eq("IBM") & corrected["session"].eq(pd.Timestamp(2005, 4, 26))
+    corrected.loc[settled, "close"] = corrected.loc[settled, "high"]
+    yahoo.list_anew(corrected)
+    yahoo.answers("IBM", faults.sound, *[faults.dropped] * 2)
+    done = seen(engine, yahoo, LAST)
+    assert done.complete == ["AAPL", "MSFT"]
+    assert done.failures["IBM"].startswith("its whole history is in doubt and cannot be had: ")
+    seen(engine, yahoo, LAST)
+    assert_frame_equal(stored(engine), corrected, check_exact=True)
+
+
+def test_all_splits_that_yahoo_forgot_change_nothing(
+    engine: Engine, yahoo: yahoo_loopback.Yahoo
+) -> None:
+    first, friday = date(2000, 3, 1), date(2005, 3, 4)  # AAPL was split in June 2000, too
+    alone = PRICES.model_copy(update={"first_session": first, "tickers": ["AAPL"]})
+    yahoo.list_anew(traded(first=first))
+    yahoo.now = evening(calendar.previous_session(friday))
+    ingest(engine, source(yahoo), alone, [calendar.previous_session(friday)])
+    before = everything(engine)
+
+    def forget(result: dict[str, dict[str, object]]) -> None:
+        result["events"]["splits"] = {}
+
+    yahoo.always_answers("AAPL", faults.edited(forget))
+    yahoo.now = evening(friday)
+    done = ingest(engine, source(yahoo), alone, [friday])
+    assert ("AAPL", "history was re-based", "error") in rules(done)
+    assert everything(engine) == before
 
 
 def test_a_split_that_yahoo_forgot_changes_nothing_and_is_an_error(
@@ -319,6 +356,7 @@ def test_a_history_that_is_right_after_all_is_taken_when_a_person_says_so(
     done = bring(engine, yahoo, LAST)
     assert done.failures == {}
     assert done.stored.revisions == 4 * len(doubled.query("ticker == 'IBM'"))
+    assert done.healed == {}
     assert_frame_equal(stored(engine), doubled, check_exact=True)
 
 
@@ -340,6 +378,20 @@ def test_a_bar_that_breaks_a_rule_waits_in_quarantine(
     bring(engine, yahoo, LAST)
     assert read_quarantine(engine).empty
     assert_frame_equal(stored(engine), traded(), check_exact=True)
+
+
+def test_a_bar_that_stays_broken_is_an_error_until_it_is_settled_and_then_waits_in_silence(
+    engine: Engine, yahoo: yahoo_loopback.Yahoo
+) -> None:
+    day = date(2005, 4, 12)
+    broken = traded()
+    wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
+    broken.loc[wrong, "low"] = 500.0
+    yahoo.list_anew(broken)
+    told = [rules(seen(engine, yahoo, calendar.next_session(day, n))) for n in (1, 2, 9)]
+    assert told == [[("IBM", "low is above open or close", "error")], [], []]
+    assert ("IBM", "low is above open or close", "error") in rules(bring(engine, yahoo, day))
+    assert len(read_quarantine(engine)) == 1
 
 
 def test_the_bar_of_this_evening_may_be_out_of_order_without_stopping_anyone(

@@ -3,7 +3,7 @@
 A source changes its mind: it corrects late bars, and it re-bases a whole history when a split comes
 or goes. Each request therefore overlaps with stored sessions. A correction of a bar is taken as a
 revision. A disagreement on settled bars puts the whole history in doubt: it is asked for again, and
-taken unless it differs from the stored one by a factor alone, which no trade explains.
+taken unless bars in a row differ from the stored ones by one factor, which no trade explains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stock_assets.market.sources.base import Fetch, joined
 CLOSE_TOLERANCE = 2e-4
 """Relative difference of two closes beyond which they are not the same price."""
 _FACTOR_TOLERANCE = 1e-3
-_FEWEST_REBASED = 2
+_LEAST_FACTOR = 0.01
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,14 @@ def doubtful(fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, Held]) -> li
 
 @dataclass(frozen=True)
 class Rebased:
-    """How an answer disagrees with stored bars by one factor.
+    """How an answer disagrees with stored bars by a factor.
 
     Attributes
     ----------
     factor : float
-        Fetched close over stored close.
+        Fetched close over stored close, of the newest bars that disagree so.
     last : date
-        The last session up to which all of them disagree so.
+        The session of the newest of them.
     """
 
     factor: float
@@ -170,36 +170,41 @@ class Rebased:
 
 
 def rebased(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebased]:
-    """Find histories that differ from the stored ones by one factor, up to some session.
+    """Find histories of which bars in a row differ from the stored ones by one factor.
 
     What traded does not change when a split is found, forgotten or corrected. A constant factor
-    therefore means that the source shows a split that it has not applied to its prices, has applied
-    one that it does not show, or has changed its unit.
+    therefore means that the source shows a split that it has not applied to its prices, or not to
+    all of them, has applied one that it does not show, or has changed its unit. Other splits and
+    corrections in the same history do not hide it.
 
     Parameters
     ----------
     whole : Fetch
         Whole histories.
     stored : DataFrame
-        The same tickers' stored bars.
+        The same tickers' stored bars, a bars frame.
 
     Returns
     -------
     dict of str to Rebased
-        Tickers of which all stored bars up to some session, two at least, and no later ones,
-        disagree by the same factor.
+        Tickers of which two stored bars in a row, or more, disagree by the same factor.
     """
     both = stored.merge(whole.bars, on=["ticker", "session"], suffixes=("", "_now"))
-    factor = both["close_now"] / both["close"]
-    differs = (factor - 1.0).abs() > CLOSE_TOLERANCE
-    shifted = both.assign(factor=factor)[differs].groupby("ticker")
-    found = {}
-    for ticker, rows in shifted:
-        earlier = both["ticker"].eq(ticker) & (both["session"] <= rows["session"].max())
-        constant = rows["factor"].max() / rows["factor"].min() - 1.0 <= _FACTOR_TOLERANCE
-        if len(rows) >= _FEWEST_REBASED and differs[earlier].all() and constant:
-            found[str(ticker)] = Rebased(rows["factor"].median(), rows["session"].max().date())
-    return found
+    both["factor"] = both["close_now"] / both["close"]
+    ticker, differs = both["ticker"], (both["factor"] - 1.0).abs() > _LEAST_FACTOR
+    before = both["factor"].where(differs).groupby(ticker).shift()
+    repeats = differs & ((both["factor"] / before - 1.0).abs() <= _FACTOR_TOLERANCE)
+    repeated = repeats.groupby(ticker).shift(-1, fill_value=False)
+    return {
+        str(name): _newest_factor(rows) for name, rows in both[repeats | repeated].groupby("ticker")
+    }
+
+
+def _newest_factor(rows: pd.DataFrame) -> Rebased:
+    """Summarise one ticker's bars that disagree; they may do so by several factors."""
+    newest = rows.iloc[-1]
+    alike = (rows["factor"] / newest["factor"] - 1.0).abs() <= _FACTOR_TOLERANCE
+    return Rebased(rows.loc[alike, "factor"].median(), newest["session"].date())
 
 
 def strangers(whole: Fetch, stored: pd.DataFrame) -> list[str]:

@@ -132,7 +132,8 @@ in_force AS (
   CROSS JOIN LATERAL (
     SELECT session FROM raw_stock_data
     WHERE ticker = a.ticker AND session >= a.ex_date ORDER BY session LIMIT 1) b
-  WHERE b.session >= touched.first
+  WHERE b.session >= touched.first AND EXISTS (
+    SELECT FROM raw_stock_data f WHERE f.ticker = a.ticker AND f.session <= a.ex_date)
   GROUP BY a.ticker, b.session)
 SELECT b.ticker, b.session, b.fetched_at = now() AS is_new,
   b.dividends AS old_dividends, coalesce(e.dividends, 0) AS dividends,

@@ -152,6 +152,24 @@ def test_another_unit_re_bases_its_history():
     assert found == {"IBM": Rebased(pytest.approx(100.0), NEWEST)}
 
 
+def test_several_splits_that_the_source_forgot_re_base_a_history():
+    earlier, stored = date(2004, 6, 1), sample()
+    forgotten = traded_before(traded_before(stored, "AAPL", SPLIT, 0.5), "AAPL", earlier, 0.25)
+    assert rebased(complete(forgotten), stored) == {"AAPL": Rebased(0.5, before(SPLIT, 1))}
+
+
+def test_a_split_that_is_applied_to_some_bars_alone_re_bases_a_history():
+    block = traded_before(traded_before(sample(), "IBM", SPLIT, 4.0), "IBM", before(SPLIT, 5), 0.25)
+    assert rebased(complete(block), sample()) == {"IBM": Rebased(4.0, before(SPLIT, 1))}
+
+
+def test_a_corrected_bar_does_not_hide_a_forgotten_split():
+    forgotten = traded_before(sample(), "AAPL", SPLIT, 0.5)
+    for day in (before(SPLIT, 30), before(NEWEST, 2)):
+        forgotten.loc[on(forgotten, "AAPL", day), "close"] *= 1.1
+    assert rebased(complete(forgotten), sample()) == {"AAPL": Rebased(0.5, before(SPLIT, 1))}
+
+
 def test_corrected_bars_are_not_re_based():
     late = sample()
     late.loc[on(late, "IBM", before(NEWEST, 3)), "close"] *= 1.1

@@ -137,7 +137,7 @@ def dividends_in(currency: str) -> Fault:
     return edited(change)
 
 
-def announced(kind: str, day: str, **values: float) -> Fault:
+def announced(kind: str, day: str, **values: object) -> Fault:
     """Add an event to the ones that have happened; kind is "dividends" or "splits"."""
     at = opening_of(date.fromisoformat(day))
     return edited(lambda result: result["events"][kind].update({str(at): {"date": at, **values}}))

@@ -217,6 +217,13 @@ def test_an_action_that_the_source_withdraws_is_gone_and_on_record(engine: Engin
     assert revisions(engine) == [("A", DAYS[3], "dividends", 0.5, 0.0, "run 1")]
 
 
+def test_an_action_before_the_first_bar_has_no_effect(engine: Engine) -> None:
+    store(engine, fetched(only(DAYS[2:]), action(DAYS[1], "dividend", 0.5)))
+    assert in_force(engine) == []
+    store(engine, fetched(only(DAYS[:3]), action(DAYS[1], "dividend", 0.5)))
+    assert in_force(engine) == [(DAYS[1], 0.5, 0.0)]
+
+
 def test_actions_outside_what_was_fetched_stay(engine: Engine) -> None:
     known = [action(DAYS[1], "dividend", 0.5), action(DAYS[8], "split", 3.0)]
     store(engine, fetched(bars("AB"), *known))

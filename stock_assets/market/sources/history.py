@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stock_assets.market.actions import DIVIDEND, SPLIT, attach, tidy_actions
+from stock_assets.market.adjustment import event_factor
 from stock_assets.market.bars import PRICE_COLUMNS, tidy
 from stock_assets.market.sources.base import Fetch
 
@@ -50,6 +51,11 @@ def as_traded(history: pd.DataFrame, shown: pd.DataFrame, currency: str) -> Fetc
     -------
     Fetch
         Prices of whole cents, or of hundredths of a cent for small ones; whole shares.
+
+    Raises
+    ------
+    StockAssetsError
+        A dividend is not smaller than the close before it: no price could be adjusted for it.
     """
     splits = shown[shown["kind"] == SPLIT]
     bars = history.dropna(subset=list(PRICE_COLUMNS), how="all").reset_index(drop=True)
@@ -63,6 +69,7 @@ def as_traded(history: pd.DataFrame, shown: pd.DataFrame, currency: str) -> Fetc
     paid = dividends.assign(value=_rounded(dividends["value"].to_numpy() * ratio, decimals))
     actions = tidy_actions(pd.concat([splits, paid]))
     traded = attach(bars.assign(**prices, volume=shares), actions)
+    event_factor(traded[traded["close"] > 0], "adjusted")
     tickers = history["ticker"].unique()
     return Fetch(tidy(traded), actions, currencies=dict.fromkeys(tickers, currency))
 

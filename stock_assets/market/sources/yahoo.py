@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _SOUND_SESSIONS = 5
 """Of so many sessions in a row, a sound answer has at least one."""
+_SPARED = "not asked any more, after many in a row: "
 
 
 class YahooSource:
@@ -106,7 +107,10 @@ def _traded(chart: Chart, start: date, end: date, today: date) -> Fetch:
             f"Yahoo shows no bar of it from {start} to {end}: late, halted or delisted"
         )
     known = chart.actions[chart.actions["ex_date"] <= pd.Timestamp(today)]
-    traded = as_traded(kept, known, chart.currency)
+    try:
+        traded = as_traded(kept, known, chart.currency)
+    except StockAssetsError as error:
+        raise RefusedError(f"Yahoo shows what cannot be stored: {error.problem}") from error
     actions = traded.actions[traded.actions["ex_date"] >= pd.Timestamp(start)]
     return replace(traded, actions=actions.reset_index(drop=True))
 
@@ -116,7 +120,7 @@ def _refuse_silence(errors: Mapping[str, Exception], asked: int) -> None:
     silent = [error for error in errors.values() if isinstance(error, UnreachableError)]
     if silent and len(silent) == asked:
         raise StockAssetsError(
-            f"none of {asked} tickers could be asked for: {silent[0]}",
+            f"none of {asked} tickers could be asked for: {str(silent[0]).removeprefix(_SPARED)}",
             "Check the network and the proxy that HTTPS_PROXY names, then run this again",
         )
 
@@ -167,7 +171,7 @@ class _Inquiry:
         """Ask once."""
         self._pace.wait()
         if self._stopped.is_set():
-            raise type(self._last)(f"not asked any more, after many in a row: {self._last}")
+            raise type(self._last)(f"{_SPARED}{self._last}")
         try:
             chart = ask(self._connection, ticker, start, self._settings.timeout_seconds)
         except RefusedError:

@@ -135,13 +135,12 @@ def ask(connection: Any, ticker: str, start: date, timeout: float) -> Chart:
             repair=False,
             timeout=timeout,
         )
-        metadata = history.get_history_metadata()
+        currency = _currency(history.get_history_metadata())
+        rows = table.tz_localize(None).rename_axis("Date").reset_index().rename(columns=COLUMNS)
+        bars = tidy(rows.assign(ticker=ticker)).dropna(subset=list(PRICE_COLUMNS), how="all")
+        return Chart(bars, _actions(history, ticker, currency), currency)
     except (YFException, RequestException, *_STUMBLES) as error:
         raise _reason(error, start) from error
-    currency = _currency(metadata)
-    rows = table.tz_localize(None).rename_axis("Date").reset_index().rename(columns=COLUMNS)
-    bars = tidy(rows.assign(ticker=ticker)).dropna(subset=list(PRICE_COLUMNS), how="all")
-    return Chart(bars, _actions(history, ticker, currency), currency)
 
 
 def _reason(error: Exception, start: date) -> Exception:

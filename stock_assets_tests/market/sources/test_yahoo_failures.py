@@ -30,6 +30,10 @@ PASSING = {
     "a list": (faults.status(200, "[]"), "Yahoo's answer has no price from 2013-02-01 on"),
     "another shape": (faults.status(200, '{"chart": 1}'), r"cannot be read \(TypeError"),
     "no currency": (faults.meta(currency=None), r"cannot be read \(KeyError: 'currency'\)"),
+    "a dividend that is no number": (
+        faults.announced("dividends", "2013-02-27", amount=[]),
+        r"Yahoo's answer cannot be read \(ValueError",
+    ),
     "dropped": (faults.dropped, r"no answer from Yahoo \(curl: \(\d+\) [^()]*\)$"),
 }
 FINAL = {
@@ -49,6 +53,10 @@ FINAL = {
     "a negative dividend": (
         faults.announced("dividends", "2013-02-27", amount=-0.5),
         "Yahoo shows a dividend of -0.5 on 2013-02-27",
+    ),
+    "a dividend above the price": (
+        faults.announced("dividends", "2013-02-27", amount=300.0),
+        "IBM 2013-02-27: the dividend of 300.0 is not smaller than the close before it",
     ),
     "a split into nothing": (
         faults.announced("splits", "2013-02-27", numerator=0, denominator=1),

@@ -6,12 +6,14 @@ from datetime import date, datetime, time
 
 import numpy as np
 import pandas as pd
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.actions import attach, tidy_actions
+from stock_assets.market.adjustment import event_factor
 from stock_assets.market.bars import tidy
 from stock_assets_tests.market.yahoo_loopback import NEW_YORK
 
@@ -21,7 +23,10 @@ RATIOS = (1.5, 2.0, 3.0, 4.0, 10.0, 20.0, 0.5, 0.1)
 
 @st.composite
 def histories(draw):
-    """Bars and actions as traded; some actions on days without a bar."""
+    """Bars and actions as traded; some actions on days without a bar.
+
+    No dividend is as large as the close before it.
+    """
     count = draw(st.integers(8, 60))
     sessions = SESSIONS[:count]
     numbers = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -47,7 +52,12 @@ def histories(draw):
     )
     halted = draw(st.sets(days, max_size=4)) - {sessions[0], sessions[-1]}
     kept = bars[~bars["session"].isin(list(halted))]
-    return attach(tidy(kept.assign(dividends=0.0, stock_splits=0.0)), actions), actions
+    traded = attach(tidy(kept.assign(dividends=0.0, stock_splits=0.0)), actions)
+    try:
+        event_factor(traded, "adjusted")
+    except StockAssetsError:
+        reject()
+    return traded, actions
 
 
 def evening(session):

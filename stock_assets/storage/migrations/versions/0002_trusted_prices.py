@@ -17,9 +17,11 @@ FROM raw_stock_data
 CROSS JOIN LATERAL (VALUES ('dividend', dividends), ('split', stock_splits)) AS a(kind, value)
 WHERE value > 0
 """
+# Until now only the sessions wanted were asked for, whatever was missing before them: from the
+# newest one on is all that is sure, so that the next ingestion asks for whole histories once.
 INSTRUMENTS_OF_BARS = """
 INSERT INTO instruments (ticker, currency, asked_from, source, first_fetched_at)
-SELECT ticker, 'USD', min(session), max(source), min(fetched_at)
+SELECT ticker, 'USD', max(session), max(source), min(fetched_at)
 FROM raw_stock_data GROUP BY ticker
 """
 
