@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -56,8 +56,9 @@ def measure(folder: Path, runs: int) -> dict[str, Any]:
         },
         "replay": _replay(opened.engine),
         "prices": _prices(opened.engine, runs),
-        "market": _market(folder),
-        "features": _features(opened.engine, opened.params, runs),
+        "market": _alone("market", folder),
+        "features": _alone("features", folder),
+        "training": _alone("training", folder),
         "definitions_validate": _validate(folder, runs),
         "daily_job": _daily_job(runs),
     }
@@ -119,31 +120,12 @@ def _prices(engine: Any, runs: int) -> dict[str, float]:
     }
 
 
-def _market(folder: Path) -> Any:
-    """Prices of 505 tickers, in a process and a database of their own."""
-    alone = {**os.environ, "STOCK_ASSETS_HOME": str(folder / "market")}
-    command = [sys.executable, "-m", "benchmarks.market"]
+def _alone(name: str, folder: Path) -> Any:
+    """Measure 505 tickers, in a process and a database of their own."""
+    alone = {**os.environ, "STOCK_ASSETS_HOME": str(folder / name)}
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
     told = subprocess.run(command, check=True, capture_output=True, text=True, env=alone)
     return json.loads(told.stdout.splitlines()[-1])
-
-
-def _features(engine: Any, params: Any, runs: int) -> dict[str, float]:
-    from stock_assets.config import FeatureGroup
-    from stock_assets.features.dataset import build_feature_set
-    from stock_assets.storage.prices import read_bars
-
-    first, as_of = params.prices.first_session, date(2012, 12, 31)
-    bars = read_bars(engine, first, as_of)
-    every = params.features.model_copy(update={"groups": list(get_args(FeatureGroup))})
-
-    def build() -> Any:
-        return build_feature_set(bars, every, params.dataset, first, as_of)
-
-    built = build()
-    return {
-        "features": built.panel.values.shape[-1],
-        "panel_seconds": statistics.median(_repeat(build, runs)),
-    }
 
 
 def _validate(folder: Path, runs: int) -> dict[str, float]:

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from stock_assets.config import Params
-from stock_assets.features.indicators import FEATURES, Feature
+from stock_assets.features.feature import Feature
+from stock_assets.features.indicators import FEATURES
 from stock_assets.market.rules import RULES_OF_CHECK
 
 DOCS = Path(__file__).parent
@@ -157,7 +158,7 @@ def features() -> str:
 def _feature_row(feature: Feature) -> str:
     window = "–" if feature.window is None else str(feature.window)
     formula = feature.formula.__name__
-    provenance = f"`formulas.{formula}`"
+    provenance = f"`{feature.formula.__module__.rpartition('.')[2]}.{formula}`"
     if feature.formula.__module__.startswith("talib"):
         provenance = f"TA-Lib `{formula}`"
     cells = (

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from stock_assets.errors import StockAssetsError
 
 Basis = Literal["raw", "split_adjusted", "adjusted"]
-FeatureGroup = Literal["raw", "trend", "momentum", "volatility", "volume", "returns"]
+FeatureGroup = Literal["raw", "trend", "momentum", "volatility", "volume", "returns", "alpha158"]
 Target = Literal["log_return", "close"]
-ScalerKind = Literal["standard", "minmax"]
+ScalerKind = Literal["standard", "minmax", "robust"]
 Architecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
 Loss = Literal["huber", "mse", "mae"]
+Device = Literal["auto", "cpu", "cuda"]
 Severity = Literal["error", "warning"]
 RuleName = Literal[
     "price is not a finite number",
@@ -179,6 +180,11 @@ class Features(Section):
         ["returns", "momentum"], description="groups of declared features, see docs/features.md"
     )
     basis: Basis = Field("adjusted", description="prices the features are computed from")
+    correlation_threshold: Share | None = Field(
+        None,
+        description="a feature that correlates more with an earlier one, in the training sessions, "
+        "is left out; no feature is when empty",
+    )
 
 
 class Dataset(Section):
@@ -269,6 +275,9 @@ class Tuning(Section):
     epochs: PositiveInt = Field(20, description="most epochs of one trial")
     patience: PositiveInt = Field(5, description="epochs without improvement that end a trial")
     timeout_seconds: PositiveFloat | None = Field(None, description="no new trial after this")
+    workers: PositiveInt = Field(
+        1, description="trials at the same time; from two on, each in a process with one CPU thread"
+    )
     search_space: SearchSpace = Field(default_factory=SearchSpace)
 
 
@@ -280,7 +289,14 @@ class Training(Section):
     loss: Loss = Field("huber", description="on the scaled target")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
     gradient_clip: PositiveFloat = Field(1.0, description="largest gradient norm")
+    plateau_epochs: PositiveInt = Field(
+        3, description="epochs without improvement after which the learning rate falls"
+    )
+    plateau_factor: Share = Field(0.5, description="what the learning rate is then multiplied by")
     threads: PositiveInt = Field(1, description="CPU threads; small networks lose with more")
+    device: Device = Field(
+        "auto", description="auto is cuda where there is one; only a cpu repeats every bit"
+    )
     seed: Count = Field(20130301, description="of initialisation, dropout, order and search")
 
 
@@ -315,6 +331,11 @@ class Promotion(Section):
     metric: Literal["mae", "rmse", "mape", "mase"] = Field("mase", description="lower is better")
     minimum_improvement: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share by which the candidate must be better than production"
+    )
+    significance: Share | None = Field(
+        None,
+        description="p-value of the Diebold-Mariano test below which the candidate must differ "
+        "from production; not asked for when empty, see docs/evaluation.md",
     )
 
 

@@ -1,7 +1,5 @@
 """What every stage says about itself: owners, tags, partitions and lineage metadata."""
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from datetime import date
@@ -45,11 +43,6 @@ def lineage(**values: Any) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
-
-
-def plain_digest(value: Any) -> str:
-    """SHA-256 of plain values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def table(frame: Any, limit: int = 50) -> dg.TableMetadataValue:

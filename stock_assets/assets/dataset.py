@@ -1,11 +1,10 @@
 """Stage 2: a dataset as of a session: feature panel, scalers, scaled arrays and stretches."""
 
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import PER_DATASET, lineage, plain_digest, verdict
+from stock_assets.assets.common import PER_DATASET, lineage, verdict
 from stock_assets.assets.prices import raw_prices
 from stock_assets.config import Params
 from stock_assets.partitions import dataset_as_of
@@ -43,8 +42,9 @@ HELD_BACK_SESSIONS = 20
             asset="processed_features",
             blocking=True,
             description=(
-                f"Built again without its newest {HELD_BACK_SESSIONS} sessions, every earlier "
-                "value is the same, bit for bit."
+                f"Built again without its newest {HELD_BACK_SESSIONS} sessions, and without all "
+                "after the first valid one, every earlier value is the same, bit for bit; labels "
+                "are the next close; scalers are fitted on training sessions alone."
             ),
         ),
     ],
@@ -55,7 +55,8 @@ def processed_features(
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
     """Build, examine and store the panel of a dataset."""
-    from stock_assets.features.dataset import build_feature_set, changed_by_the_future
+    from stock_assets.features.dataset import build_feature_set
+    from stock_assets.reproduction import make_panel
     from stock_assets.storage.datasets import save_panel
     from stock_assets.storage.prices import read_bars
     from stock_assets.storage.renames import apply_renames
@@ -66,11 +67,9 @@ def processed_features(
     built = build_feature_set(
         bars, params.features, params.dataset, params.prices.first_session, as_of
     )
-    changed = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
-    record = _stored(context.partition_key, as_of, built, params, store)
+    checks = [_completeness(built), _causality(built, params)]
+    record = make_panel(context.partition_key, as_of, built, params, store.arrays)
     panel = built.panel
-    leaking = [name for name, leaks in zip(panel.features, changed, strict=True) if leaks]
-    checks = [_completeness(built), _causality(leaking)]
     if all(check.passed for check in checks):
         save_panel(store.engine, record)
     return dg.MaterializeResult(
@@ -82,47 +81,9 @@ def processed_features(
                 dict(zip(panel.tickers, panel.valid.sum(axis=0).tolist(), strict=True))
             ),
             "feature_names": dg.MetadataValue.md(", ".join(f"`{n}`" for n in panel.features)),
+            "features_represented_by": dg.MetadataValue.json(built.represented),
         },
         check_results=checks,
-    )
-
-
-def _stored(
-    dataset_id: str, as_of: date, built: "FeatureSet", params: Params, store: Store
-) -> "PanelRecord":
-    """Write the arrays of a panel and describe them."""
-    from stock_assets.features.panel import to_frame
-    from stock_assets.market.bars import content_digest
-    from stock_assets.storage.datasets import PanelRecord
-
-    panel = built.panel
-    tensors = {
-        "values": panel.values,
-        "valid": panel.valid,
-        "close": panel.close,
-        "target": built.target,
-    }
-    stored = store.arrays.write_tensors(tensors)
-    frame = store.arrays.write_frame(to_frame(panel, built.target))
-    return PanelRecord(
-        dataset_run_id=dataset_id,
-        as_of_session=as_of,
-        first_session=panel.sessions[0].date(),
-        last_session=panel.sessions[-1].date(),
-        bars=len(built.bars),
-        tickers=list(panel.tickers),
-        features=list(panel.features),
-        basis=params.features.basis,
-        anchors={
-            ticker: {"price": anchor.price, "volume": anchor.volume}
-            for ticker, anchor in built.anchors.items()
-        },
-        target=params.dataset.target,
-        params=params.model_dump(mode="json"),
-        bars_digest=content_digest(built.bars),
-        digest=stored.digest,
-        location=stored.location,
-        frame_location=frame.location,
     )
 
 
@@ -140,6 +101,7 @@ def _described(record: "PanelRecord") -> dict[str, Any]:
         target=record.target,
         digest=record.digest,
         parquet=record.frame_location,
+        made_with=record.made_with,
     )
 
 
@@ -160,9 +122,32 @@ def _completeness(built: "FeatureSet") -> dg.AssetCheckResult:
     )
 
 
-def _causality(leaking: list[str]) -> dg.AssetCheckResult:
-    told = f"these look ahead: {', '.join(leaking)}" if leaking else "no feature looks ahead"
-    return verdict(CAUSAL, not leaking, {"features_that_look_ahead": leaking}, told)
+def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
+    from stock_assets.features.lookahead import (
+        changed_by_the_future,
+        scalers_know_more_than_training,
+        wrong_labels,
+    )
+
+    changed = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
+    leaking = [name for name, leaks in zip(built.panel.features, changed, strict=True) if leaks]
+    labels = int(wrong_labels(built, params.dataset.target).sum())
+    scalers_leak = scalers_know_more_than_training(built, params.dataset)
+    told = [
+        *([f"these look ahead: {', '.join(leaking)}"] if leaking else []),
+        *([f"{labels} labels are not the next close"] if labels else []),
+        *(["scalers know more than the training sessions"] if scalers_leak else []),
+    ]
+    return verdict(
+        CAUSAL,
+        not told,
+        {
+            "features_that_look_ahead": leaking,
+            "wrong_labels": labels,
+            "scalers_look_ahead": scalers_leak,
+        },
+        "; ".join(told) or "no feature, label or scaler looks ahead",
+    )
 
 
 @dg.asset(
@@ -180,19 +165,13 @@ def scalers(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """Fit and store the scalers of a dataset."""
-    from stock_assets.features.dataset import fit_scalers, split_dataset
+    from stock_assets.reproduction import make_scalers
     from stock_assets.storage.datasets import load_panel, save_scalers
 
     record = load_panel(store.engine, context.partition_key)
-    dataset = Params.model_validate(record.params).dataset
-    arrays = store.arrays.read_tensors(record.location)
-    split = split_dataset(len(arrays["values"]), dataset)
-    features, target = fit_scalers(
-        arrays["values"], arrays["valid"], arrays["target"], split, dataset
-    )
-    plain = features.to_dict(), target.to_dict()
-    digest = plain_digest(plain)
-    save_scalers(store.engine, context.partition_key, *plain, digest)
+    fitted = make_scalers(record, store.arrays)
+    features, target, digest = fitted.features, fitted.target, fitted.digest
+    save_scalers(store.engine, context.partition_key, features.to_dict(), target.to_dict(), digest)
     pooled = [t for t, shared in zip(record.tickers, features.pooled, strict=True) if shared]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest),
@@ -201,7 +180,7 @@ def scalers(
             as_of_session=record.as_of_session,
             kind=features.kind,
             target_kind=target.kind,
-            training_sessions=split.train.last + 1,
+            training_sessions=fitted.split.train.last + 1,
             rows_per_ticker=dg.MetadataValue.json(
                 dict(zip(record.tickers, features.rows.tolist(), strict=True))
             ),
@@ -226,34 +205,13 @@ def scaled_features(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """Scale the panel and lay down the stretches."""
-    from stock_assets.features.dataset import scaled_arrays, split_dataset, stretch_sessions
     from stock_assets.features.scaling import Scaler
-    from stock_assets.storage.datasets import (
-        StretchRecord,
-        load_panel,
-        load_scalers,
-        save_stretches,
-    )
+    from stock_assets.reproduction import make_stretches
+    from stock_assets.storage.datasets import load_panel, load_scalers, save_stretches
 
     record = load_panel(store.engine, context.partition_key)
     features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
-    arrays = store.arrays.read_tensors(record.location)
-    stored = store.arrays.write_tensors(scaled_arrays(arrays, features, target))
-    split = split_dataset(len(arrays["values"]), Params.model_validate(record.params).dataset)
-    spans = stretch_sessions(split, record.first_session, record.as_of_session)
-    stretches = [
-        StretchRecord(
-            name,
-            first,
-            last,
-            stretch.first,
-            stretch.last,
-            split.purge,
-            stored.digest,
-            stored.location,
-        )
-        for name, (stretch, first, last) in spans.items()
-    ]
+    stored, stretches = make_stretches(record, features, target, store.arrays)
     save_stretches(store.engine, context.partition_key, stretches)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(stored.digest),
@@ -261,10 +219,11 @@ def scaled_features(
             dataset_run_id=record.dataset_run_id,
             as_of_session=record.as_of_session,
             **{
-                name: f"{first} to {last} ({len(stretch)} windows)"
-                for name, (stretch, first, last) in spans.items()
+                stretch.set_name: f"{stretch.first_session} to {stretch.last_session} "
+                f"({stretch.last_position - stretch.first_position + 1} windows)"
+                for stretch in stretches
             },
-            purge_sessions=split.purge,
+            purge_sessions=stretches[0].purge_sessions,
             megabytes=stored.size / 1e6,
             digest=stored.digest,
             location=stored.location,

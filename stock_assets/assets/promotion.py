@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, plain_digest, table
+from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, table
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.training import candidate_model
 from stock_assets.config import Params
+from stock_assets.provenance import plain_digest
 from stock_assets.registry import PRODUCTION, ModelVersion, Registry, champion_as_of
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from stock_assets.evaluation.metrics import Metrics
     from stock_assets.modelling.challenge import Challenge
     from stock_assets.storage.forecasts import PromotionRecord
@@ -22,15 +25,15 @@ if TYPE_CHECKING:
     **PER_DATASET,
     group_name="promotion",
     kinds={"mlflow", "postgres"},
-    code_version="1",
+    code_version="2",
     deps=[
         candidate_model,
         dg.AssetDep(raw_prices, partition_mapping=dg.AllPartitionMapping()),
     ],
     description=(
-        "Candidate, production and persistence scored on the **same held-out sessions** (the test "
-        "stretch, read here and nowhere else), the decision and its reason. Moving the alias "
-        "`Production` happens here alone."
+        "Candidate, production, persistence, one-day reversal and a linear model scored on the "
+        "**same held-out sessions** (the test stretch, read here and nowhere else), the decision "
+        "and its reason. Moving the alias `Production` happens here alone."
     ),
 )
 def promotion(
@@ -51,63 +54,85 @@ def promotion(
     with exclusively(store.engine, "promotion"):
         production = registry.production()
         decided = promotion_of(store.engine, context.partition_key, candidate.version)
+        details: dict[str, Any] = {}
         if decided is None:
             earlier = promoted_models(store, registry)
             champion = champion_as_of(candidate.as_of, production, earlier)
-            decided = _decide(context, params, store, registry, candidate, champion, mlflow_run)
+            outcome = _challenge(params, store, registry, candidate, champion)
+            decided = _decide(context, params, registry, candidate, champion, outcome)
+            tables = _tables(outcome, decided)
+            _log_outcome(mlflow_run, outcome, decided, tables)
             save_promotion(store.engine, decided)
+            details = _details(tables)
         if decided.promoted and _is_due(context.instance, decided, production):
             registry.promote(candidate.version)
             context.log_event(_production_event(registry.model_name, candidate, decided))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
-        metadata=_described(decided),
+        metadata=_described(decided) | details,
+    )
+
+
+def _challenge(
+    params: Params,
+    store: Store,
+    registry: Registry,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+) -> "Challenge":
+    """Score everyone on the test stretch."""
+    from stock_assets.market.calendar import sessions
+    from stock_assets.modelling.baselines import reversal, ridge, session_returns
+    from stock_assets.modelling.challenge import challenge
+    from stock_assets.storage.datasets import load_stretches
+    from stock_assets.storage.prices import read_bars
+
+    spans = {
+        name: (stretch.first_session, stretch.last_session)
+        for name, stretch in load_stretches(store.engine, candidate.dataset_run_id).items()
+    }
+    bars = read_bars(store.engine, params.prices.first_session, candidate.as_of)
+    challenger = registry.load(candidate.version)
+    recipe = challenger.recipe
+    returns = session_returns(bars, recipe.first_session, candidate.as_of)
+    return challenge(
+        challenger,
+        registry.load(champion.version) if champion else None,
+        bars,
+        sessions(*spans["test"]),
+        {
+            "reversal": reversal(returns),
+            "ridge": ridge(returns, spans["train"], spans["validation"], recipe.network.window),
+        },
     )
 
 
 def _decide(
     context: dg.AssetExecutionContext,
     params: Params,
-    store: Store,
     registry: Registry,
     candidate: ModelVersion,
     champion: ModelVersion | None,
-    mlflow_run: Any,
+    outcome: "Challenge",
 ) -> "PromotionRecord":
-    """Score everyone on the test stretch and decide."""
+    """Decide by the scores, and put down what they were."""
     from stock_assets.evaluation.comparison import decide_promotion
-    from stock_assets.market.calendar import sessions
-    from stock_assets.modelling.challenge import challenge
-    from stock_assets.storage.datasets import load_panel, load_stretches
     from stock_assets.storage.forecasts import PromotionRecord
-    from stock_assets.storage.prices import read_bars
 
-    record = load_panel(store.engine, context.partition_key)
-    test = load_stretches(store.engine, context.partition_key)["test"]
-    held_out = sessions(test.first_session, test.last_session)
-    bars = read_bars(store.engine, params.prices.first_session, record.as_of_session)
-    outcome = challenge(
-        registry.load(candidate.version),
-        registry.load(champion.version) if champion else None,
-        bars,
-        held_out,
-    )
-    decision = decide_promotion(
-        outcome.candidate, outcome.production, outcome.persistence, params.promotion
-    )
-    _log_outcome(mlflow_run, outcome, decision.reason, context.partition_key)
+    decision = decide_promotion(outcome.scores, params.promotion)
+    figures = {name: card.to_dict() for name, card in outcome.scores.items()}
     return PromotionRecord(
         dataset_run_id=context.partition_key,
-        as_of_session=record.as_of_session,
+        as_of_session=candidate.as_of,
         model_name=registry.model_name,
         candidate_version=candidate.version,
         production_version=champion.version if champion else None,
         metric=params.promotion.metric,
-        candidate=plain_metrics(outcome.candidate),
-        production=plain_metrics(outcome.production) if outcome.production else None,
-        persistence=plain_metrics(outcome.persistence),
-        first_session=test.first_session,
-        last_session=test.last_session,
+        candidate=figures.pop("candidate"),
+        production=figures.pop("production", None),
+        persistence=figures.pop("persistence") | {"baselines": figures},
+        first_session=outcome.first_session,
+        last_session=outcome.last_session,
         promoted=decision.promote,
         reason=decision.reason,
         mlflow_run_id=candidate.mlflow_run_id,
@@ -157,40 +182,64 @@ def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
 
 def plain_metrics(metrics: "Metrics") -> dict[str, float | int | None]:
     """Metrics as JSON holds them: an undefined one is null."""
-    return {name: None if value != value else value for name, value in asdict(metrics).items()}
+    from stock_assets.evaluation.metrics import undefined_as_none
+
+    return undefined_as_none(asdict(metrics))
 
 
-def _log_outcome(mlflow_run: Any, outcome: "Challenge", reason: str, dataset_id: str) -> None:
-    """Log the scores and the page of plots to the MLflow run of this retraining."""
-    from stock_assets.evaluation.plots import forecast_figures, page
+def _tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.DataFrame]":
+    """Lay out what was measured: of all models pooled and per ticker, of the candidate by day."""
+    from stock_assets.evaluation.scorecard import session_table, ticker_table
 
-    scores = plain_metrics(outcome.candidate)
-    mlflow_run.log_metrics(
-        {f"test_{name}": float(value) for name, value in scores.items() if value is not None}
-    )
-    baseline = plain_metrics(outcome.persistence)
-    mlflow_run.log_metrics(
-        {f"persistence_{name}": float(value) for name, value in baseline.items() if value}
-    )
-    mlflow_run.log_text(
-        page(
-            f"Dataset {dataset_id} on its test stretch",
-            reason,
-            forecast_figures(outcome.candidate_rows),
-        ),
-        "evaluation.html",
+    return {
+        "models": _compared(decided),
+        "tickers": ticker_table(outcome.rows),
+        "sessions": session_table(outcome.rows, "candidate"),
+    }
+
+
+def _log_outcome(
+    mlflow_run: Any,
+    outcome: "Challenge",
+    decided: "PromotionRecord",
+    tables: "dict[str, pd.DataFrame]",
+) -> None:
+    """Log scores, tables and the page of plots to the MLflow run of this retraining."""
+    from stock_assets.evaluation.plots import cumulative_figure, forecast_figures, ic_figure, page
+
+    for name, card in outcome.scores.items():
+        prefix = "test" if name == "candidate" else name
+        mlflow_run.log_metrics(
+            {
+                f"{prefix}_{figure}": float(value)
+                for figure, value in card.to_dict().items()
+                if isinstance(value, int | float)
+            }
+        )
+    candidate = outcome.rows["candidate"]
+    figures = [cumulative_figure(outcome.rows), ic_figure(candidate), *forecast_figures(candidate)]
+    title = f"Dataset {decided.dataset_run_id} on its test stretch"
+    told = [("All tickers together", tables["models"]), ("Per ticker", tables["tickers"])]
+    mlflow_run.log_text(page(title, decided.reason, figures, told), "evaluation.html")
+    for name, frame in tables.items():
+        mlflow_run.log_text(frame.to_csv(index=False), f"evaluation/{name}.csv")
+
+
+def _compared(decided: "PromotionRecord") -> "pd.DataFrame":
+    """Give every figure of every model that the decision looked at."""
+    from stock_assets.evaluation.scorecard import pooled_table
+
+    persistence = dict(decided.persistence)
+    baselines = persistence.pop("baselines", {})
+    production = {"production": decided.production} if decided.production else {}
+    return pooled_table(
+        {"candidate": decided.candidate, **production, "persistence": persistence, **baselines}
     )
 
 
 def _described(decided: "PromotionRecord") -> dict[str, Any]:
-    import pandas as pd
-
-    scores = {
-        "candidate": decided.candidate,
-        "production": decided.production or {},
-        "persistence": decided.persistence,
-    }
-    compared = pd.DataFrame(scores).T.reset_index(names="model")
+    """Describe a decision as its row does; the numbers by themselves become plots in Dagster."""
+    shown = ("mase", "p_persistence", "p_production", "direction_accuracy", "icir", "coverage")
     return lineage(
         promoted=decided.promoted,
         reason=dg.MetadataValue.md(decided.reason),
@@ -201,9 +250,19 @@ def _described(decided: "PromotionRecord") -> dict[str, Any]:
         candidate_version=decided.candidate_version,
         production_version=decided.production_version,
         mlflow_run_id=decided.mlflow_run_id,
-        scores=table(compared),
-        mase=decided.candidate["mase"],
+        scores=table(_compared(decided)),
+        **{name: decided.candidate.get(name) for name in shown},
     )
+
+
+def _details(tables: "dict[str, pd.DataFrame]") -> dict[str, Any]:
+    """Show the candidate per ticker and per session."""
+    tickers, by_session = tables["tickers"], tables["sessions"]
+    own = tickers[tickers["model"] == "candidate"].drop(columns="model")
+    return {
+        "per_ticker": table(own, limit=len(own)),
+        "per_session": table(by_session, limit=len(by_session)),
+    }
 
 
 def _production_event(

@@ -2,14 +2,18 @@
 
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import PER_DATASET, lineage, plain_digest, table
+from stock_assets.assets.common import PER_DATASET, lineage, table
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.config import Params
+from stock_assets.locations import find_locations
+from stock_assets.provenance import plain_digest
 from stock_assets.registry import Registry
 from stock_assets.resources import Store
 
@@ -38,16 +42,17 @@ def tuned_params(
     context: dg.AssetExecutionContext,
     params: dg.ResourceParam[Params],
     store: dg.ResourceParam[Store],
+    registry: dg.ResourceParam[Registry],
+    mlflow_run: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult:
-    """Search, and store the best hyperparameters with every trial."""
+    """Search, store the best hyperparameters with every trial, and log the trials to MLflow."""
+    from stock_assets.modelling.study_report import importances, improvements
     from stock_assets.modelling.tuning import tune
     from stock_assets.storage.datasets import load_panel, load_stretches, save_tuning
 
     record = load_panel(store.engine, context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
-    settings = params.model_dump(mode="json", include={"tuning", "training"})
-    tuned_on = plain_digest([settings, stretches["train"].digest])
-    study = f"{context.partition_key}-{tuned_on[:12]}"
+    study = _study_name(context.partition_key, params, stretches["train"].digest)
     tuned = tune(
         _training_data(store, record),
         params.tuning,
@@ -56,29 +61,83 @@ def tuned_params(
         os.environ.get(OPTUNA_VARIABLE),
     )
     best = tuned.best.to_dict()
-    complete = tuned.trials[tuned.trials["state"] == "COMPLETE"]
+    found = improvements(tuned.trials)
+    lowest = float(found["value"].min())
     trials = tuned.trials.assign(duration=tuned.trials["duration"].dt.total_seconds())
     save_tuning(
         store.engine,
         context.partition_key,
         best,
-        float(complete["value"].min()),
+        lowest,
         trials.astype(object).where(trials.notna(), None).to_dict("records"),
     )
+    shares = importances(tuned.study, params.training.seed)
+    _log_study(registry, mlflow_run, tuned.study, params.training.seed)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(plain_digest(best)),
         metadata=lineage(
             dataset_run_id=record.dataset_run_id,
             as_of_session=record.as_of_session,
             study=study,
-            best_validation_loss=float(complete["value"].min()),
+            mlflow_run_id=mlflow_run.active_run().info.run_id,
+            best_validation_loss=lowest,
             best_params=dg.MetadataValue.json(best),
+            importances=dg.MetadataValue.json(shares),
             trials=len(tuned.trials),
-            trials_complete=len(complete),
+            trials_complete=len(found),
             trials_pruned=int((tuned.trials["state"] == "PRUNED").sum()),
+            history=table(found),
             all_trials=table(trials.sort_values("value")),
         ),
     )
+
+
+def _study_name(dataset_id: str, params: Params, data_digest: str) -> str:
+    """Name a study by what its trials depend on: how fast they are made is not part of it."""
+    speed = {"tuning": {"workers", "timeout_seconds"}, "training": {"epochs", "patience"}}
+    settings = {
+        name: getattr(params, name).model_dump(mode="json", exclude=left_out)
+        for name, left_out in speed.items()
+    }
+    return f"{dataset_id}-{plain_digest([settings, data_digest])[:12]}"
+
+
+_RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+"""How a trial that ended in a state of Optuna's ended in MLflow's words."""
+
+
+def _log_study(registry: Registry, mlflow_run: Any, study: Any, seed: int) -> None:
+    """Log each trial as a run within that of this retraining, and the plots to the latter."""
+    from mlflow.entities import Metric, Param
+
+    from stock_assets.evaluation.plots import page
+    from stock_assets.modelling.study_report import study_figures
+
+    client, parent = registry.client(), mlflow_run.active_run().info
+    for trial in study.get_trials(deepcopy=False):
+        state = trial.state.name
+        if state not in _RUN_STATUS:
+            continue
+        began, ended = (
+            int(moment.timestamp() * 1000)
+            for moment in (trial.datetime_start, trial.datetime_complete)
+        )
+        run = client.create_run(
+            parent.experiment_id,
+            began,
+            tags={"mlflow.parentRunId": parent.run_id, "state": state},
+            run_name=f"trial {trial.number}",
+        ).info.run_id
+        losses = [
+            Metric("validation_loss", loss, ended, epoch)
+            for epoch, loss in trial.intermediate_values.items()
+        ]
+        value = [] if trial.value is None else [Metric("value", trial.value, ended, 0)]
+        chosen = [Param(name, str(choice)) for name, choice in trial.params.items()]
+        client.log_batch(run, metrics=losses + value, params=chosen)
+        client.set_terminated(run, _RUN_STATUS[state], ended)
+    title = f"Study {study.study_name}"
+    mlflow_run.log_text(page(title, "", study_figures(study, seed)), "tuning.html")
 
 
 @dg.asset(
@@ -103,13 +162,22 @@ def candidate_model(
     from stock_assets.modelling.bundle import Bundle
     from stock_assets.modelling.candidate import train_candidate
     from stock_assets.modelling.tuning import Hyperparameters
-    from stock_assets.storage.datasets import load_panel, load_tuning
+    from stock_assets.storage.datasets import load_panel, load_stretches, load_tuning
     from stock_assets.storage.prices import read_bars
 
     record = load_panel(store.engine, context.partition_key)
     best = Hyperparameters.from_dict(load_tuning(store.engine, context.partition_key))
-    data = _training_data(store, record)
-    candidate = train_candidate(data, best, params.training, params.forecast.coverage)
+    data = _training_data(store, record)()
+    checkpoint = _checkpoint(context.partition_key)
+    stretches = load_stretches(store.engine, context.partition_key)
+    candidate = train_candidate(
+        data,
+        best,
+        params.training,
+        params.forecast.coverage,
+        checkpoint,
+        stretches["train"].digest,
+    )
     _log_training(mlflow_run, record, best, candidate)
     recipe = _recipe(record, best, data, candidate, params, store)
     bars = read_bars(store.engine, record.first_session, record.as_of_session, record.tickers)
@@ -117,6 +185,7 @@ def candidate_model(
         version = registry.register(
             Bundle(recipe, candidate.network), Path(folder) / "bundle", bars
         )
+    checkpoint.unlink(missing_ok=True)
     last = candidate.fit.history[-1]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.digest),
@@ -136,10 +205,10 @@ def candidate_model(
     )
 
 
-def _training_data(store: Store, record: "PanelRecord") -> "TrainingData":
-    """Map the scaled arrays of a dataset."""
+def _training_data(store: Store, record: "PanelRecord") -> "Callable[[], TrainingData]":
+    """Give what maps the scaled arrays of a dataset, in this process or in another."""
     from stock_assets.features.windows import Stretch
-    from stock_assets.modelling.candidate import load_training_data
+    from stock_assets.modelling.training import load_training_data
     from stock_assets.storage.datasets import load_stretches
 
     stretches = load_stretches(store.engine, record.dataset_run_id)
@@ -149,7 +218,12 @@ def _training_data(store: Store, record: "PanelRecord") -> "TrainingData":
     )
     path = store.arrays.local_path(stretches["train"].location)
     window = Params.model_validate(record.params).dataset.window
-    return load_training_data(path, train, validation, window)
+    return partial(load_training_data, path, train, validation, window)
+
+
+def _checkpoint(dataset_id: str) -> Path:
+    """Place of what a killed training of a dataset goes on from; gone once it is registered."""
+    return find_locations().home / "checkpoints" / f"{dataset_id}.safetensors"
 
 
 def _recipe(

@@ -24,10 +24,17 @@ app = typer.Typer(
 )
 database = typer.Typer(help="The database: start, stop, url, upgrade.", no_args_is_help=True)
 app.add_typer(database, name="db")
+dataset_commands = typer.Typer(
+    help="Datasets: list, show, and verify against the stored rows.", no_args_is_help=True
+)
+app.add_typer(dataset_commands, name="dataset")
 
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False, soft_wrap=True)
 _shown = {"traceback": False}
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="Such as 20121231_183000.")]
 
 # In an address, between user and host.
 _PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
@@ -156,20 +163,57 @@ def refetch(
 
 
 @app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def status(as_json: AsJson = False) -> None:
     """Show what is stored, in production, forecast, scored and decided."""
     from stock_assets.cli.platform import open_platform
     from stock_assets.cli.status import gather_status, show_status
 
     found = gather_status(open_platform())
     if as_json:
-        import json
-
-        print(json.dumps(found, indent=2, default=str, allow_nan=False))  # noqa: T201 - for programs
+        _print_json(found)
     else:
         show_status(found, console)
+
+
+@dataset_commands.command("list")
+def list_datasets(as_json: AsJson = False) -> None:
+    """List the datasets, newest first."""
+    from stock_assets.cli.datasets import show_datasets
+    from stock_assets.cli.platform import open_platform
+    from stock_assets.storage import datasets
+
+    found = datasets.list_datasets(open_platform().engine)
+    if as_json:
+        _print_json(found)
+    else:
+        show_datasets(found, console)
+
+
+@dataset_commands.command("show")
+def show_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
+    """Show what a dataset was made from, with what, and what became of it."""
+    from stock_assets.cli import datasets
+    from stock_assets.cli.platform import open_platform
+
+    found = datasets.gather_dataset(open_platform(), dataset)
+    if as_json:
+        _print_json(found)
+    else:
+        datasets.show_dataset(found, console)
+
+
+@dataset_commands.command("verify")
+def verify_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
+    """Make a dataset again from the stored rows and compare; status 1 if it is another."""
+    from stock_assets.cli import datasets
+    from stock_assets.cli.platform import open_platform
+
+    found = datasets.verify_dataset(open_platform(), dataset)
+    if as_json:
+        _print_json(found)
+    else:
+        datasets.show_verification(found, console)
+    raise typer.Exit(0 if found["equal"] else 1)
 
 
 @database.command()
@@ -206,6 +250,12 @@ def upgrade() -> None:
 
     open_platform()
     console.print("up to date")
+
+
+def _print_json(found: object) -> None:
+    import json
+
+    print(json.dumps(found, indent=2, default=str, allow_nan=False))  # noqa: T201 - for programs
 
 
 def main() -> None:

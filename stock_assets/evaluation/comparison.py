@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stock_assets.config import Promotion
 from stock_assets.errors import StockAssetsError
-from stock_assets.evaluation.metrics import Metrics
+from stock_assets.evaluation.scorecard import Scorecard
+from stock_assets.evaluation.significance import DieboldMariano
+
+DEFAULT_LEVEL = 0.05
+"""Probability below which a difference is called significant, unless parameters say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -18,42 +23,76 @@ class PromotionDecision:
     reason: str
 
 
-def decide_promotion(
-    candidate: Metrics, production: Metrics | None, persistence: Metrics, promotion: Promotion
-) -> PromotionDecision:
+def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> PromotionDecision:
     """Decide whether the candidate becomes the production model.
 
     The candidate wins when there is no production model, when production's metric is undefined, or
     when its own metric is lower by at least the minimum improvement; equal is not lower. One whose
-    own metric is undefined never wins. Persistence decides nothing: it is what the reason compares
-    with, so that a poor winner is seen for what it is.
+    own metric is undefined never wins. With ``promotion.significance`` set, a candidate that meets
+    a production model must also differ from it by the Diebold-Mariano test; an undefined test is no
+    difference. Persistence decides nothing: it is what the reason compares with, so that a poor
+    winner is seen for what it is.
 
     Parameters
     ----------
-    candidate, production, persistence : Metrics
-        Scores on the same (session, ticker) pairs; ``production`` is None when there is none.
+    scores : mapping of str to Scorecard
+        Of ``candidate``, ``persistence`` and, where there is one, ``production``, on the same
+        (session, ticker) pairs.
     promotion : Promotion
-        The metric that decides, lower being better, and the improvement asked for.
+        The metric that decides, lower being better, the improvement asked for, and the probability
+        below which a difference is significant.
 
     Raises
     ------
     StockAssetsError
         The scores are not of equally many forecasts and sessions.
     """
-    _require_same_pairs(candidate, production, persistence)
+    _require_same_pairs(scores)
     name = promotion.metric
-    score, floor = getattr(candidate, name), getattr(persistence, name)
-    held = None if production is None else getattr(production, name)
+    candidate, production = scores["candidate"], scores.get("production")
+    score = getattr(candidate.metrics, name)
+    floor = getattr(scores["persistence"].metrics, name)
     measured = (
-        f"the candidate's {name.upper()} is {score:.4g} on {candidate.forecasts} forecasts "
-        f"of {candidate.sessions} sessions"
+        f"the candidate's {name.upper()} is {score:.4g} on {candidate.metrics.forecasts} forecasts "
+        f"of {candidate.metrics.sessions} sessions"
     )
     if math.isnan(score):
         return PromotionDecision(False, f"Not promoted: {measured}, which is undefined")
+    held = None if production is None else getattr(production.metrics, name)
     promote, against = _against_production(score, held, promotion.minimum_improvement)
+    compared = held is not None and not math.isnan(held)
+    if promote and compared and promotion.significance is not None:
+        promote, told = _significantly(candidate.against["production"], promotion.significance)
+        against = f"{against}, {told}"
     verdict = "Promoted" if promote else "Not promoted"
+    edge = edge_over_persistence(
+        candidate.against["persistence"], promotion.significance or DEFAULT_LEVEL
+    )
     return PromotionDecision(
-        promote, f"{verdict}: {measured}, {against}; it is {_against_persistence(score, floor)}"
+        promote,
+        f"{verdict}: {measured}, {against}; it is {_against_persistence(score, floor)}. {edge}",
+    )
+
+
+def edge_over_persistence(test: DieboldMariano, level: float) -> str:
+    """Say in a sentence whether a model is significantly better than forecasting no change."""
+    if test.better(level):
+        return f"Significant edge over persistence ({_evidence(test)})"
+    return f"No significant edge over persistence ({_evidence(test)})"
+
+
+def _significantly(test: DieboldMariano, level: float) -> tuple[bool, str]:
+    if test.better(level):
+        return True, f"significantly ({_evidence(test)})"
+    return False, f"but not significantly at {level:g} ({_evidence(test)})"
+
+
+def _evidence(test: DieboldMariano) -> str:
+    if test.p_value is None:
+        return f"no Diebold-Mariano test: {test.reason}"
+    return (
+        f"{test.difference:+.4%} of price in mean absolute error, "
+        f"Diebold-Mariano p = {test.p_value:.2g} over {test.sessions} sessions"
     )
 
 
@@ -77,15 +116,8 @@ def _against_persistence(score: float, floor: float) -> str:
     return f"no better than persistence ({floor:.4g}): forecasting no change does as well or better"
 
 
-def _require_same_pairs(
-    candidate: Metrics, production: Metrics | None, persistence: Metrics
-) -> None:
-    scored = {"candidate": candidate, "production": production, "persistence": persistence}
-    sizes = {
-        who: (metrics.forecasts, metrics.sessions)
-        for who, metrics in scored.items()
-        if metrics is not None
-    }
+def _require_same_pairs(scores: Mapping[str, Scorecard]) -> None:
+    sizes = {who: (card.metrics.forecasts, card.metrics.sessions) for who, card in scores.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{who} {size[0]} on {size[1]} sessions" for who, size in sizes.items())
         raise StockAssetsError(

@@ -6,7 +6,9 @@ series that is close to a random walk, so every score here is told beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,10 @@ from stock_assets.errors import StockAssetsError
 
 PRICES = ("actual", "predicted", "persistence")
 
-# Returns that differ by less than this are equal: the difference is rounding.
-_CONSTANT = 1e-12
+CONSTANT = 1e-12
+"""Returns that differ by less than this are equal: the difference is rounding."""
+
+_DECIMALS = 12
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Metrics:
     ic : float
         Information coefficient: Pearson correlation of predicted and actual returns over all
         pairs. Undefined when either return never varies.
+    rank_ic : float
+        The same of their ranks (Spearman), ties sharing their mean rank.
     coverage : float
         Share of outcomes inside the forecast's interval, among forecasts that have one.
     """
@@ -60,6 +66,7 @@ class Metrics:
     direction_accuracy: float
     base_rate_up: float
     ic: float
+    rank_ic: float
     coverage: float
 
 
@@ -128,7 +135,7 @@ def summarise(rows: pd.DataFrame) -> Metrics:
             "Choose sessions for which forecasts were made and prices are known",
         )
     persistence = rows["persistence"]
-    actual_return = rows["actual"] / persistence - 1
+    moved = relative_returns(rows)
     moves = rows.loc[rows["actual"] != persistence]
     return Metrics(
         forecasts=len(rows),
@@ -142,9 +149,33 @@ def summarise(rows: pd.DataFrame) -> Metrics:
         ),
         direction_accuracy=float(rows["direction_hit"].mean()),
         base_rate_up=float((moves["actual"] > moves["persistence"]).mean()),
-        ic=_correlation(rows["predicted"] / persistence - 1, actual_return),
+        ic=_correlation(moved),
+        rank_ic=_correlation(moved.rank()),
         coverage=float(rows["covered"].mean()),
     )
+
+
+def undefined_as_none(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Give figures as JSON holds them: NaN, which it cannot hold, is None."""
+    return {name: None if value != value else value for name, value in figures.items()}
+
+
+def relative_returns(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give each forecast's predicted and actual move as a fraction of the last close.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Forecasts with the columns of `PRICES`.
+
+    Returns
+    -------
+    DataFrame
+        ``predicted`` and ``actual``, float64, on the index of `rows`. They are rounded to 12
+        decimals, so that moves that differ by rounding alone are ties.
+    """
+    moves = rows[["predicted", "actual"]].div(rows["persistence"], axis=0) - 1
+    return moves.round(_DECIMALS)
 
 
 def by_ticker(rows: pd.DataFrame) -> pd.DataFrame:
@@ -184,7 +215,7 @@ def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator > 0 else float("nan")
 
 
-def _correlation(first: pd.Series[float], second: pd.Series[float]) -> float:
-    if min(first.std(ddof=0), second.std(ddof=0)) < _CONSTANT:
+def _correlation(pairs: pd.DataFrame) -> float:
+    if pairs.std(ddof=0).min() < CONSTANT:
         return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
+    return float(np.corrcoef(pairs.to_numpy(), rowvar=False)[0, 1])

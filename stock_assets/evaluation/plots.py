@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from stock_assets.evaluation.significance import cumulative_difference, loss_difference
+from stock_assets.evaluation.skill import session_ics
+
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure, Scatter
 
 _ACTUAL, _MODEL, _BASELINE = "#1f2933", "#c2410c", "#64748b"
 _BAND = "rgba(194, 65, 12, 0.15)"
+_OTHERS = ("#0f766e", "#6d28d9", "#a16207", "#be185d")
 
 
 def forecast_figures(rows: pd.DataFrame) -> list[Figure]:
@@ -31,20 +35,10 @@ def _forecast_figure(ticker: str, rows: pd.DataFrame) -> Figure:
 
     ordered = rows.sort_values("session")
     days = ordered["session"]
-    hidden = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     return _styled(
         Figure(
             [
-                Scatter(x=days, y=ordered["upper"], **hidden),
-                Scatter(
-                    x=days,
-                    y=ordered["lower"],
-                    fill="tonexty",
-                    fillcolor=_BAND,
-                    line={"width": 0},
-                    hoverinfo="skip",
-                    name="interval",
-                ),
+                *_band(ordered.set_index("session"), "interval"),
                 Scatter(x=days, y=ordered["actual"], name="actual", line={"color": _ACTUAL}),
                 Scatter(
                     x=days,
@@ -90,6 +84,65 @@ def error_figure(rows: pd.DataFrame, window: int = 10) -> Figure:
     return _styled(Figure(lines), title, "absolute error, %")
 
 
+def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw how the errors of each model add up beside persistence's.
+
+    The first model has a band of its clustered error: where the band at the last session excludes
+    zero, the difference is significant at 5%. Baselines are drawn when their name is clicked: a
+    poor one would leave the others no room.
+
+    Parameters
+    ----------
+    scored : mapping of str to DataFrame
+        By name, scored forecasts of the same pairs; ``persistence`` among them.
+    """
+    from plotly.graph_objects import Figure, Scatter
+
+    paths = {
+        name: 100 * cumulative_difference(loss_difference(rows, scored["persistence"]))
+        for name, rows in scored.items()
+    }
+    first = next(iter(paths))
+    colours = {first: _MODEL, "persistence": _BASELINE}
+    free, drawn = iter(_OTHERS), (first, "production", "persistence")
+    lines = [
+        Scatter(
+            x=path.index,
+            y=path["cumulative"],
+            name=name,
+            line={"color": colours.get(name) or next(free)},
+            visible=True if name in drawn else "legendonly",
+        )
+        for name, path in paths.items()
+    ]
+    title = "Absolute error minus persistence's, added up over sessions: below 0 is better"
+    return _styled(Figure([*_band(paths[first], "95% band"), *lines]), title, "% of price")
+
+
+def ic_figure(rows: pd.DataFrame) -> Figure:
+    """Draw the information coefficient of each session, with its mean.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Scored forecasts. Sessions whose coefficient is undefined have no bar.
+    """
+    from plotly.graph_objects import Bar, Figure, Scatter
+
+    ics = session_ics(rows)
+    mean = ics["ic"].mean()
+    rank = {"mode": "markers", "marker": {"color": _ACTUAL, "size": 5}}
+    drawn = [
+        Bar(x=ics.index, y=ics["ic"], name="IC", marker={"color": _BASELINE}),
+        Scatter(x=ics.index, y=ics["rank_ic"], name="rank IC", **rank),
+        Scatter(
+            x=ics.index, y=[mean] * len(ics), name="mean IC", mode="lines", line={"color": _MODEL}
+        ),
+    ]
+    title = "Correlation of forecast and actual returns over the tickers of each session"
+    return _styled(Figure(drawn), title, "information coefficient")
+
+
 def training_figure(history: pd.DataFrame) -> Figure:
     """Draw the training curves.
 
@@ -107,8 +160,13 @@ def training_figure(history: pd.DataFrame) -> Figure:
     return _styled(Figure(lines), "Training curves of the production model", "loss, scaled target")
 
 
-def page(title: str, summary: str, figures: Iterable[Figure]) -> str:
-    """Lay figures out on one self-contained page; Plotly is included, nothing is fetched.
+def page(
+    title: str,
+    summary: str,
+    figures: Iterable[Figure],
+    tables: Iterable[tuple[str, pd.DataFrame]] = (),
+) -> str:
+    """Lay tables and figures out on one self-contained page; nothing is fetched.
 
     Parameters
     ----------
@@ -116,6 +174,8 @@ def page(title: str, summary: str, figures: Iterable[Figure]) -> str:
         Plain text; line breaks in the summary are kept.
     figures : iterable of Figure
         In the order shown.
+    tables : iterable of (str, DataFrame)
+        With their headings, shown before the figures; an empty cell is an undefined number.
     """
     from plotly.io import to_html
     from plotly.offline import get_plotlyjs
@@ -124,9 +184,28 @@ def page(title: str, summary: str, figures: Iterable[Figure]) -> str:
         f"<section>{to_html(figure, include_plotlyjs=False, full_html=False)}</section>"
         for figure in figures
     )
-    return _PAGE.format(
-        title=escape(title), summary=escape(summary), script=get_plotlyjs(), figures=drawn
+    told = "\n".join(
+        f"<section><h2>{escape(heading)}</h2>{_html(table)}</section>" for heading, table in tables
     )
+    return _PAGE.format(
+        title=escape(title), summary=escape(summary), script=get_plotlyjs(), body=told + drawn
+    )
+
+
+def _html(table: pd.DataFrame) -> str:
+    shown = table.astype(object).where(table.notna(), "")
+    return shown.to_html(index=False, border=0, float_format="{:.4g}".format)
+
+
+def _band(bounds: pd.DataFrame, name: str) -> list[Scatter]:
+    """Fill between ``lower`` and ``upper``, both indexed by session."""
+    from plotly.graph_objects import Scatter
+
+    quiet = {"x": bounds.index, "line": {"width": 0}, "hoverinfo": "skip"}
+    return [
+        Scatter(y=bounds["upper"], showlegend=False, **quiet),
+        Scatter(y=bounds["lower"], fill="tonexty", fillcolor=_BAND, name=name, **quiet),
+    ]
 
 
 def _styled(figure: Figure, title: str, unit: str) -> Figure:
@@ -152,15 +231,19 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 68rem;
         margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; }}
-pre {{ background: #f5f7fa; padding: 1rem; overflow-x: auto; font-size: 0.85rem; }}
-section {{ margin: 1.5rem 0; }}
+pre {{ background: #f5f7fa; padding: 1rem; overflow-x: auto; font-size: 0.85rem;
+       white-space: pre-wrap; }}
+section {{ margin: 1.5rem 0; overflow-x: auto; }}
+h2 {{ font-size: 1rem; }}
+table {{ border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #e4e7eb; }}
 </style>
 <script>{script}</script>
 </head>
 <body>
 <h1>{title}</h1>
 <pre>{summary}</pre>
-{figures}
+{body}
 </body>
 </html>
 """

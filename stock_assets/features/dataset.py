@@ -14,7 +14,8 @@ from stock_assets.config import Dataset, Features
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.indicators import select
 from stock_assets.features.panel import Panel, build_panel, targets
-from stock_assets.features.scaling import Scaler, fit_scaler
+from stock_assets.features.scaling import Scaler, blocks, fit_scaler
+from stock_assets.features.selection import redundant
 from stock_assets.features.windows import Split, Stretch, split_sessions
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import Anchor, anchors, rebase
@@ -37,12 +38,15 @@ class FeatureSet:
         Per ticker, the adjustment factors at the as-of session.
     bars : DataFrame
         The bars it was built from, as traded.
+    represented : dict of str to str
+        Features that were left out, and the kept one that each correlates with most.
     """
 
     panel: Panel
     target: NDArray[np.float64]
     anchors: dict[str, Anchor]
     bars: pd.DataFrame
+    represented: dict[str, str]
 
 
 def build_feature_set(
@@ -51,7 +55,8 @@ def build_feature_set(
     """Build the panel and the labels that can be known at the as-of session.
 
     Bars after `as_of` are dropped before anything is computed. Tickers without a bar by then are
-    not part of the dataset.
+    not part of the dataset. Where there is a ``features.correlation_threshold``, features are left
+    out by the training sessions of all tickers (:func:`stock_assets.features.selection.redundant`).
 
     Parameters
     ----------
@@ -67,7 +72,7 @@ def build_feature_set(
     Raises
     ------
     StockAssetsError
-        There is no bar in that span.
+        There is no bar in that span, or, to leave out features, too few sessions for training.
     """
     if dataset.history_sessions is not None:
         first = max(first, calendar.previous_session(as_of, dataset.history_sessions - 1))
@@ -79,48 +84,23 @@ def build_feature_set(
             f"Store some first: stock-assets backfill raw_prices --from {first} --to {as_of}",
         )
     factors = anchors(seen, features.basis)
-    panel = build_panel(
-        rebase(seen, features.basis, factors),
-        tuple(sorted(seen["ticker"].unique())),
-        select(features.groups),
-        seen["session"].min().date(),
-        as_of,
-    )
-    return FeatureSet(panel, targets(panel.close, dataset.target, HORIZON), factors, seen)
-
-
-def changed_by_the_future(
-    built: FeatureSet, features: Features, held_back: int
-) -> NDArray[np.bool_]:
-    """Build the panel again without its newest sessions and compare, bit for bit.
-
-    Parameters
-    ----------
-    built : FeatureSet
-        The panel to examine.
-    features : Features
-        The parameters it was built with.
-    held_back : int
-        How many of the newest sessions to hide; all but the first if there are not so many.
-
-    Returns
-    -------
-    ndarray of bool, shape (F,)
-        Features with a value that hidden sessions changed; all False where nothing looks ahead.
-    """
-    sessions = built.panel.sessions
-    start, end = sessions[0], sessions[-1 - min(held_back, len(sessions) - 1)]
-    seen = built.bars[built.bars["session"] <= end].reset_index(drop=True)
-    again = build_panel(
-        rebase(seen, features.basis, built.anchors),
-        built.panel.tickers,
-        select(features.groups),
-        start.date(),
-        end.date(),
-    )
-    before = built.panel.values[: len(again.sessions)].view(np.uint32)
-    differs = before != again.values.view(np.uint32)
-    return np.asarray(differs.any(axis=(0, 1)))
+    based = rebase(seen, features.basis, factors)
+    tickers = tuple(sorted(seen["ticker"].unique()))
+    start = seen["session"].min().date()
+    panel = build_panel(based, tickers, select(features.groups), start, as_of)
+    represented = {}
+    if features.correlation_threshold is not None:
+        stop = split_dataset(len(panel.sessions), dataset).train.last + 1
+        represented = redundant(
+            panel.values[:stop], panel.valid[:stop], panel.features, features.correlation_threshold
+        )
+    if represented:
+        # Built again: without the warm-up of the features that are left out, more rows are valid,
+        # and serving, which computes the kept ones alone, sees the same.
+        kept = [name for name in panel.features if name not in represented]
+        panel = build_panel(based, tickers, kept, start, as_of)
+    labels = targets(panel.close, dataset.target, HORIZON)
+    return FeatureSet(panel, labels, factors, seen, represented)
 
 
 def split_dataset(sessions: int, dataset: Dataset) -> Split:
@@ -158,8 +138,10 @@ def scaled_values(
     values: NDArray[np.float32], valid: NDArray[np.bool_], scaler: Scaler
 ) -> NDArray[np.float32]:
     """Scale features, with zeros where they are not valid; shape (T, N, F)."""
-    scaled = scaler.transform(values)
-    return np.where(valid[..., None], scaled, np.float32(0)).astype(np.float32)
+    scaled = np.zeros(values.shape, dtype=np.float32)
+    for rows in blocks(len(values), values[0].size):
+        np.copyto(scaled[rows], scaler.transform(values[rows]), where=valid[rows, :, None])
+    return scaled
 
 
 def scaled_arrays(

@@ -2,79 +2,21 @@
 
 A feature is declared once and computed by the same code in training and in serving. Its formula is
 TA-Lib's (the C library, with its default "classic" start of exponential averages) where TA-Lib's is
-what is wanted, and one of :mod:`stock_assets.features.formulas` elsewhere.
+what is wanted, and one of :mod:`stock_assets.features.formulas` elsewhere. The group ``alpha158``
+has a module of its own, :mod:`stock_assets.features.alpha158`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-import numpy as np
 import talib
 
 from stock_assets.config import FeatureGroup
 from stock_assets.errors import StockAssetsError
 from stock_assets.features import formulas
-from stock_assets.features.formulas import FloatArray
-
-INPUT_COLUMNS = ("open", "high", "low", "close", "volume", "dividends", "stock_splits")
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One number per ticker and session.
-
-    Attributes
-    ----------
-    name : str
-        Column name, as models and tables know it.
-    group : FeatureGroup
-        What ``features.groups`` of params.yaml selects by.
-    formula : callable
-        Takes the input columns, then the window if there is one; returns as many rows.
-    inputs : tuple of str
-        Bar columns the formula reads.
-    window : int or None
-        The period of the definition, in sessions; None where the definition has none.
-    warm_up : int
-        Leading rows without a value: exactly these are NaN, and no later one is for sound bars.
-    depends_on_start : bool
-        True for recursive averages, whose memory of the first rows fades but never ends. The others
-        are functions of the newest ``warm_up + 1`` rows alone, bit for bit.
-    scale_free : bool
-        True if multiplying all prices by one number, and all volumes by another, changes nothing:
-        such a feature is not moved by a later split or dividend, and compares between tickers.
-    """
-
-    name: str
-    group: FeatureGroup
-    formula: Callable[..., FloatArray]
-    inputs: tuple[str, ...]
-    window: int | None = None
-    warm_up: int = 0
-    depends_on_start: bool = False
-    scale_free: bool = False
-
-    def compute(self, bars: Mapping[str, FloatArray]) -> FloatArray:
-        """Evaluate the feature on one ticker's bars.
-
-        Parameters
-        ----------
-        bars : mapping of str to (T,) float64
-            ``open high low close volume dividends stock_splits`` of consecutive bars in the chosen
-            basis, oldest first, all of one length.
-
-        Returns
-        -------
-        (T,) float64
-            NaN in the first ``warm_up`` rows. Row t depends on no later row, bit for bit.
-        """
-        period = () if self.window is None else (self.window,)
-        values = self.formula(*(bars[column] for column in self.inputs), *period)
-        values[: self.warm_up] = np.nan
-        return values
-
+from stock_assets.features.alpha158 import ALPHA158
+from stock_assets.features.feature import Feature
 
 _CLOSE = ("close",)
 _RANGE = ("high", "low")
@@ -177,6 +119,7 @@ _DECLARED = (
         19,
         scale_free=True,
     ),
+    *ALPHA158,
 )
 
 FEATURES: dict[str, Feature] = {feature.name: feature for feature in _DECLARED}

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Target
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.indicators import FEATURES, INPUT_COLUMNS, Feature
+from stock_assets.features.feature import INPUT_COLUMNS, Feature
+from stock_assets.features.indicators import FEATURES
 from stock_assets.market import calendar
 from stock_assets.progress import bar
 
@@ -80,6 +81,7 @@ def build_panel(
     rows = _session_rows(known, sessions)
     columns = {name: known[name].to_numpy(dtype=np.float64) for name in INPUT_COLUMNS}
     values = np.full((len(sessions), len(tickers), len(declared)), np.nan, dtype=np.float32)
+    valid = np.zeros((len(sessions), len(tickers)), dtype=np.bool_)
     close = np.full((len(sessions), len(tickers)), np.nan)
     bars_of = known.groupby("ticker", sort=False).indices
     progress = bar(tickers, "features")
@@ -88,11 +90,13 @@ def build_panel(
         if own is None:
             continue
         inputs = {name: column[own] for name, column in columns.items()}
-        computed = np.stack([feature.compute(inputs) for feature in declared], axis=1)
-        values[rows[own], number] = computed
+        computed = np.stack(
+            [feature.compute(inputs).astype(np.float32) for feature in declared], axis=1
+        )
+        whole = np.isfinite(computed).all(axis=1)
+        values[rows[own][whole], number] = computed[whole]
+        valid[rows[own], number] = whole
         close[rows[own], number] = inputs["close"]
-    valid: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=2))
-    values[~valid] = np.nan
     return Panel(sessions, tuple(tickers), tuple(features), values, valid, close)
 
 

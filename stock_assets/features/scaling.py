@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 
 from stock_assets.errors import StockAssetsError
 
-Kind = Literal["standard", "minmax", "zero_mean"]
+Kind = Literal["standard", "minmax", "robust", "zero_mean"]
 FloatArray = NDArray[np.float64]
+
+BLOCK_NUMBERS = 8_000_000
+"""Numbers of a panel that are worked on at a time; their copies are what memory is needed for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +25,12 @@ class Scaler:
     Attributes
     ----------
     kind : Kind
-        ``standard`` (mean, standard deviation), ``minmax`` (minimum, range) or ``zero_mean`` (0,
-        root mean square; for returns, so that a scaled 0 still means "no change").
+        ``standard`` (mean, standard deviation), ``minmax`` (minimum, range), ``robust`` (median,
+        distance between the quartiles) or ``zero_mean`` (0, root mean square; for returns, so that
+        a scaled 0 still means "no change").
     centre, scale : (N, F) float64
-        In the units of the feature. A feature that never varied has scale 1.
+        In the units of the feature. Where the scale would be 0 it is 1: a feature that never
+        varied, or for ``robust`` one that seldom did.
     rows : (N,) int64
         Valid training rows of each ticker.
     pooled : (N,) bool
@@ -107,21 +113,36 @@ def fit_scaler(
     pooled = rows < max(minimum_rows, 1)
     centre = np.empty(values.shape[1:])
     scale = np.empty(values.shape[1:])
-    own = ~pooled
-    centre[own], scale[own] = _statistics(values[:, own], valid[:, own, np.newaxis], kind)
+    for tickers in blocks(values.shape[1], len(values) * values.shape[2]):
+        own = np.flatnonzero(~pooled[tickers]) + tickers.start
+        if own.size:
+            centre[own], scale[own] = _statistics(values[:, own], valid[:, own, np.newaxis], kind)
     if pooled.any():
-        every_row = values[valid]
-        centre[pooled], scale[pooled] = _statistics(every_row, np.True_, kind)
+        for columns in blocks(values.shape[2], valid.size):
+            every_row = values[:, :, columns][valid]
+            mask = np.ones((len(every_row), 1), dtype=np.bool_)
+            centre[pooled, columns], scale[pooled, columns] = _statistics(every_row, mask, kind)
     return Scaler(kind, centre, np.where(scale > 0, scale, 1.0), rows, pooled)
 
 
+def blocks(count: int, numbers: int) -> Iterator[slice]:
+    """Cut `count` things of so many numbers each into blocks of about `BLOCK_NUMBERS`."""
+    step = max(1, BLOCK_NUMBERS // max(numbers, 1))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
 def _statistics(
-    values: NDArray[np.floating[Any]], mask: NDArray[np.bool_] | np.bool_, kind: Kind
+    values: NDArray[np.floating[Any]], mask: NDArray[np.bool_], kind: Kind
 ) -> tuple[FloatArray, FloatArray]:
     """Centre and scale over the first axis, of the rows where the mask holds.
 
     Deviations are taken from the minimum, so that the scale of a constant is 0 exactly.
     """
+    if kind == "robust":
+        known = np.where(mask, values, np.nan)
+        first, median, third = np.nanpercentile(known, (25, 50, 75), axis=0).astype(np.float64)
+        return median, third - first
     exact = values.astype(np.float64)
     if kind == "zero_mean":
         scale = np.sqrt(np.mean(np.square(exact), axis=0, where=mask))

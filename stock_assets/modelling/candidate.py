@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
-from torch import Tensor
+import torch
 
 from stock_assets.config import Training
 from stock_assets.evaluation.intervals import conformal_width
-from stock_assets.features.windows import Stretch, usable
-from stock_assets.modelling.networks import Network, build_network
+from stock_assets.features.windows import usable
+from stock_assets.modelling.checkpoint import Checkpoint, purpose_of
+from stock_assets.modelling.networks import Network, build_network, pick_device
 from stock_assets.modelling.training import Fit, TrainingData, fit, forecast_scaled
 from stock_assets.modelling.tuning import Hyperparameters
 
@@ -26,38 +26,44 @@ class Candidate:
     interval_width: float
 
 
-def load_training_data(
-    path: Path, train: Stretch, validation: Stretch, window: int
-) -> TrainingData:
-    """Map the scaled arrays of a dataset into memory; the test stretch is left out.
+def train_candidate(
+    data: TrainingData,
+    best: Hyperparameters,
+    training: Training,
+    coverage: float,
+    checkpoint: Path | None = None,
+    data_digest: str = "",
+) -> Candidate:
+    """Train with the tuned hyperparameters and calibrate the interval on validation residuals.
 
     Parameters
     ----------
-    path : Path
-        Tensor file with ``values`` (T, N, F), ``valid`` (T, N) and ``target`` (T, N).
-    train, validation : Stretch
-        Where the windows of each end.
-    window : int
-        Sessions a network looks back over.
+    data : TrainingData
+    best : Hyperparameters
+    training : Training
+    coverage : float
+        Share of outcomes that the interval is meant to hold.
+    checkpoint : Path, optional
+        A file that is written after each epoch. If it is there from a killed training with equal
+        data, hyperparameters, settings and version of PyTorch, that training is gone on with.
+    data_digest : str
+        Tells the data apart from other data that the file may be of.
+
+    Returns
+    -------
+    Candidate
+        Its network is on the CPU, wherever it was trained.
     """
-    tensors: dict[str, Tensor] = load_file(path)
-    return TrainingData(
-        values=tensors["values"],
-        valid=tensors["valid"],
-        target=tensors["target"],
-        window=window,
-        train=train.positions(),
-        validation=validation.positions(),
-    )
-
-
-def train_candidate(
-    data: TrainingData, best: Hyperparameters, training: Training, coverage: float
-) -> Candidate:
-    """Train with the tuned hyperparameters and calibrate the interval on validation residuals."""
     network = build_network(best.network_spec(data), training.seed)
-    history = fit(network, data, best.fit_settings(training))
-    return Candidate(network, history, _interval_width(network, data, coverage))
+    settings = best.fit_settings(training)
+    purpose = purpose_of(
+        data_digest, asdict(settings), network.spec.to_dict(), torch.__version__,
+        pick_device(training.device).type,
+    )  # fmt: skip
+    history = fit(
+        network, data, settings, checkpoint=Checkpoint(checkpoint, purpose) if checkpoint else None
+    )
+    return Candidate(network.cpu(), history, _interval_width(network, data, coverage))
 
 
 def _interval_width(network: Network, data: TrainingData, coverage: float) -> float:

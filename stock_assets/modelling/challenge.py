@@ -1,20 +1,17 @@
-"""Challenger against champion and persistence, on the same held-out sessions."""
+"""Challenger against champion and baselines, on the same held-out sessions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import pandas as pd
 
-from stock_assets.evaluation.metrics import (
-    Metrics,
-    persistence_forecasts,
-    score_rows,
-    summarise,
-)
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
+from stock_assets.evaluation.scorecard import Scorecard, score_models
 from stock_assets.evaluation.scoring import score_due
+from stock_assets.modelling.baselines import baseline_rows
 from stock_assets.modelling.bundle import Bundle
 
 _PAIR = ["session", "ticker"]
@@ -22,23 +19,34 @@ _PAIR = ["session", "ticker"]
 
 @dataclass(frozen=True)
 class Challenge:
-    """Scored forecasts on the (session, ticker) pairs that all models forecast, and summaries.
+    """What everyone forecast on the (session, ticker) pairs that both models forecast.
 
-    ``production`` and its rows are None when there is no production model, or none that forecasts
-    any of the candidate's tickers.
+    Attributes
+    ----------
+    rows : dict of str to DataFrame
+        Scored forecasts of ``candidate``, ``production``, ``persistence`` and each baseline, in
+        this order. No ``production`` where there is no production model, or none that forecasts
+        any of the candidate's tickers.
+    scores : dict of str to Scorecard
+        Under the same names.
+    first_session, last_session : date
+        The as-of sessions that were asked for.
     """
 
-    candidate_rows: pd.DataFrame
-    production_rows: pd.DataFrame | None
-    candidate: Metrics
-    production: Metrics | None
-    persistence: Metrics
+    rows: dict[str, pd.DataFrame]
+    scores: dict[str, Scorecard]
+    first_session: date
+    last_session: date
 
 
 def challenge(
-    candidate: Bundle, production: Bundle | None, bars: pd.DataFrame, sessions: Sequence[date]
+    candidate: Bundle,
+    production: Bundle | None,
+    bars: pd.DataFrame,
+    sessions: Sequence[date],
+    baselines: Mapping[str, pd.DataFrame],
 ) -> Challenge:
-    """Score both models and persistence as of the same sessions.
+    """Score both models, persistence and baselines as of the same sessions.
 
     Each model forecasts through its serving path, from bars as traded.
 
@@ -49,20 +57,24 @@ def challenge(
     bars : DataFrame
         Bars as traded, through the session after the last of `sessions`.
     sessions : sequence of date
-        As-of sessions of the test stretch.
+        As-of sessions of the test stretch, ascending.
+    baselines : mapping of str to DataFrame
+        By name, forecast log returns as :mod:`stock_assets.modelling.baselines` gives them.
     """
-    ours = score_due(candidate.forecast(bars, sessions), bars)
-    theirs = None if production is None else score_due(production.forecast(bars, sessions), bars)
-    if theirs is not None:
-        shared = ours[_PAIR].merge(theirs[_PAIR])
+    models = {"candidate": candidate, "production": production}
+    rows = {
+        name: score_due(model.forecast(bars, sessions), bars)
+        for name, model in models.items()
+        if model is not None
+    }
+    if production is not None:
+        shared = rows["candidate"][_PAIR].merge(rows["production"][_PAIR])
         if shared.empty:  # they forecast different tickers: nothing to compare
-            theirs = None
+            del rows["production"]
         else:
-            ours, theirs = ours.merge(shared, on=_PAIR), theirs.merge(shared, on=_PAIR)
-    return Challenge(
-        candidate_rows=ours,
-        production_rows=theirs,
-        candidate=summarise(ours),
-        production=None if theirs is None else summarise(theirs),
-        persistence=summarise(score_rows(persistence_forecasts(ours))),
-    )
+            rows = {name: scored.merge(shared, on=_PAIR) for name, scored in rows.items()}
+    ours = rows["candidate"]
+    rows["persistence"] = score_rows(persistence_forecasts(ours))
+    rows |= {name: baseline_rows(ours, forecast) for name, forecast in baselines.items()}
+    scores = score_models(rows, int(ours["horizon"].max()))
+    return Challenge(rows, scores, sessions[0], sessions[-1])

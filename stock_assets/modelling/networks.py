@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stock_assets.config import Architecture
+from stock_assets.config import Architecture, Device
+from stock_assets.errors import StockAssetsError
 
 ATTENTION_HEADS = 4
 
@@ -93,7 +94,8 @@ class AttentiveLSTM(Network):
     """A joint LSTM whose last state attends to all its states over time.
 
     The states carry learned positions; attention (Vaswani et al. 2017, "Attention is all you need")
-    is followed by a residual connection and layer normalisation.
+    is followed by a residual connection and layer normalisation. Sessions in which no ticker is
+    valid are not attended.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -115,7 +117,10 @@ class AttentiveLSTM(Network):
         states = states + self.positions
         # Only the last session is read, so only its query is computed.
         last = states[:, -1:]
-        attended, _ = self.attention(last, states, states, need_weights=False)
+        ignored = _ignored(~valid.any(dim=2))
+        attended, _ = self.attention(
+            last, states, states, key_padding_mask=ignored, need_weights=False
+        )
         out: Tensor = self.head(self.norm(last + attended)[:, 0])
         return out.view(len(x), self.spec.horizon, self.spec.tickers)
 
@@ -142,9 +147,7 @@ class CrossAttentiveLSTM(Network):
         by_ticker = _known(x, valid).transpose(1, 2).flatten(0, 1)
         states, _ = self.recurrent(by_ticker)
         tickers = states[:, -1].view(len(x), *self.ticker.shape) + self.ticker
-        absent = ~valid[:, -1]
-        # Softmax over no ticker at all is NaN: where all are absent, all are attended.
-        ignored = absent & ~absent.all(dim=1, keepdim=True)
+        ignored = _ignored(~valid[:, -1])
         attended, _ = self.attention(
             tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False
         )
@@ -169,13 +172,31 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
         return NETWORKS[spec.architecture](spec)
 
 
-def pick_device() -> torch.device:
-    """Choose the accelerator of this machine if it has one, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+def pick_device(wanted: Device = "auto") -> torch.device:
+    """Choose where to compute: on a CUDA device if this machine has one, unless told otherwise.
+
+    Raises
+    ------
+    StockAssetsError
+        CUDA is wanted and PyTorch finds none.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise StockAssetsError(
+            "training.device is cuda, and PyTorch finds no CUDA device",
+            "Set training.device to auto or cpu, or install PyTorch's build for this GPU",
+        )
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _known(x: Tensor, valid: Tensor) -> Tensor:
     return x.masked_fill(~valid.unsqueeze(-1), 0.0)
+
+
+def _ignored(absent: Tensor) -> Tensor:
+    """Mask for attention, (B, K): softmax over nothing is NaN, so where all are absent, none is."""
+    return absent & ~absent.all(dim=1, keepdim=True)
 
 
 def _lstm(spec: NetworkSpec, inputs: int) -> nn.LSTM:

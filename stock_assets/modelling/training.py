@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from stock_assets.config import Loss
+from stock_assets.config import Device, Loss
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.windows import gather, usable
-from stock_assets.modelling.networks import Network, pick_device
+from stock_assets.features.windows import Stretch, gather, usable
+from stock_assets.modelling.checkpoint import Checkpoint, EpochScore, Progress
+from stock_assets.modelling.networks import (
+    ATTENTION_HEADS,
+    Network,
+    NetworkSpec,
+    pick_device,
+)
 from stock_assets.progress import bar
 
 LOSSES: dict[Loss, Callable[..., Tensor]] = {
@@ -28,6 +35,8 @@ LOSSES: dict[Loss, Callable[..., Tensor]] = {
 
 # Windows that pass through a network at once where no gradient limits the choice.
 _FORECAST_BATCH = 256
+# Bytes that the windows passing through a network at once may fill, with all that is kept of them.
+_WORKING_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class FitSettings:
     patience : int
         Epochs without a better validation loss that end the fit.
     learning_rate : float
-        At the start; halved each time the validation loss has stood still for half the patience.
+        At the start.
     batch_size : int
         Windows per step.
     loss : {"huber", "mse", "mae"}
@@ -75,8 +84,12 @@ class FitSettings:
         Of AdamW.
     gradient_clip : float
         Largest norm of the gradient.
+    plateau_epochs, plateau_factor : int, float
+        The learning rate is multiplied by this factor after so many epochs without improvement.
     threads : int
         CPU threads.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute, see `pick_device`.
     seed : int
         Of dropout and the order of windows.
     """
@@ -88,18 +101,11 @@ class FitSettings:
     loss: Loss
     weight_decay: float
     gradient_clip: float
+    plateau_epochs: int
+    plateau_factor: float
     threads: int
+    device: Device
     seed: int
-
-
-@dataclass(frozen=True)
-class EpochScore:
-    """Losses of one epoch, counted from 1, each a mean over its (window, ticker) pairs."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -115,65 +121,95 @@ class Fit:
         return self.history[self.best_epoch - 1]
 
 
+def load_training_data(
+    path: Path, train: Stretch, validation: Stretch, window: int
+) -> TrainingData:
+    """Map the scaled arrays of a dataset into memory; the test stretch is left out.
+
+    Processes that map the same file share its pages.
+
+    Parameters
+    ----------
+    path : Path
+        Tensor file with ``values`` (T, N, F), ``valid`` (T, N) and ``target`` (T, N).
+    train, validation : Stretch
+        Where the windows of each end.
+    window : int
+        Sessions a network looks back over.
+    """
+    tensors: dict[str, Tensor] = load_file(path)
+    return TrainingData(
+        values=tensors["values"],
+        valid=tensors["valid"],
+        target=tensors["target"],
+        window=window,
+        train=train.positions(),
+        validation=validation.positions(),
+    )
+
+
 def fit(
     network: Network,
     data: TrainingData,
     settings: FitSettings,
     on_epoch: Callable[[EpochScore], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Fit a network in place and leave it with the weights of its best epoch.
 
     AdamW (Loshchilov and Hutter 2019) on shuffled windows, with clipped gradients, a learning rate
-    halved on plateaus, and early stopping on the validation stretch. A loss counts every usable
+    that falls on plateaus, and early stopping on the validation stretch. (A cosine needs to know
+    the last epoch, which early stopping and pruning decide.) A loss counts every usable
     (window, ticker) pair once, so it does not depend on the batch size. On a CPU, equal weights,
     data and settings give equal weights, bit for bit; PyTorch's own random state is left as it was.
 
     Parameters
     ----------
     network : Network
-        Moved to the device of `pick_device`, where it stays.
+        Moved to the device of the settings, where it stays.
     data : TrainingData
     settings : FitSettings
     on_epoch : callable, optional
         Told each epoch's score; what it raises ends the fit.
+    checkpoint : Checkpoint, optional
+        Written after each epoch, and gone on from if it was there already.
 
     Raises
     ------
     StockAssetsError
         A stretch holds no usable window, or no validation loss was finite.
     """
-    device = pick_device()
+    device = pick_device(settings.device)
     network.to(device)
     train = _examples(network, data, data.train, "training", device)
     validation = _examples(network, data, data.validation, "validation", device)
-    optimiser, schedule = _optimiser(network, settings)
-    history: list[EpochScore] = []
-    best_epoch, best_loss, best_weights = 0, math.inf, network.state_dict()
+    progress = _beginning(network, settings)
     cuda = [device] if device.type == "cuda" else []
     with _cpu_threads(settings.threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(settings.seed)
-        epochs = bar(range(1, settings.epochs + 1), "epochs")
+        if checkpoint is not None:
+            checkpoint.restore(progress)
+        epochs = bar(range(len(progress.history) + 1, settings.epochs + 1), "epochs")
         for epoch in epochs:
-            rate = optimiser.param_groups[0]["lr"]
-            train_loss = _train_epoch(network, train, optimiser, settings)
+            if epoch - progress.best_epoch > settings.patience:
+                break
+            rate = progress.optimiser.param_groups[0]["lr"]
+            train_loss = _train_epoch(network, train, progress.optimiser, settings)
             loss = _mean_loss(network, validation, LOSSES[settings.loss])
-            history.append(EpochScore(epoch, train_loss, loss, rate))
+            score = EpochScore(epoch, train_loss, loss, rate)
             epochs.set_postfix(validation=f"{loss:.4f}")
             if on_epoch is not None:
-                on_epoch(history[-1])
-            if loss < best_loss:
-                best_epoch, best_loss = epoch, loss
-                best_weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
-            if epoch - best_epoch >= settings.patience:
-                break
-            schedule.step(loss)
-    if best_epoch == 0:
+                on_epoch(score)
+            progress.finish_epoch(score)
+            if checkpoint is not None:
+                checkpoint.save(progress)
+    if progress.best_epoch == 0:
         raise StockAssetsError(
-            f"training diverged: no validation loss in {len(history)} epochs was finite",
+            f"training diverged: no validation loss in {len(progress.history)} epochs was finite",
             "Lower the learning rate, or look for extreme values among the scaled features",
         )
-    network.load_state_dict(best_weights)
-    return Fit(tuple(history), best_epoch)
+    network.load_state_dict(progress.best_weights)
+    return Fit(tuple(progress.history), progress.best_epoch)
 
 
 @torch.no_grad()
@@ -199,7 +235,8 @@ def forecast_scaled(
     network.eval()
     device = next(network.parameters()).device
     values, valid = values.to(device), valid.to(device)
-    batches = torch.split(torch.as_tensor(ends, device=device), _FORECAST_BATCH)
+    at_once = min(_FORECAST_BATCH, _windows_at_once(network.spec))
+    batches = torch.split(torch.as_tensor(ends, device=device), at_once)
     forecasts = [network(*_windows(values, valid, batch, window)) for batch in batches]
     return torch.cat(forecasts).cpu().numpy()
 
@@ -263,16 +300,28 @@ def _cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _optimiser(
-    network: Network, settings: FitSettings
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau]:
+def _beginning(network: Network, settings: FitSettings) -> Progress:
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=0.5, patience=settings.patience // 2
+        optimiser, factor=settings.plateau_factor, patience=settings.plateau_epochs - 1
     )
-    return optimiser, schedule
+    return Progress(network, optimiser, schedule)
+
+
+def _windows_at_once(spec: NetworkSpec) -> int:
+    """Give the windows that fit into `_WORKING_BYTES`, at least one.
+
+    Per session of a window: three copies of its features, and of each layer's state four gates, the
+    cell, its tanh, the output and its dropout, once or, where tickers share weights, per ticker,
+    with the gradients of half of them. Attention across tickers keeps a score per pair and head.
+    """
+    sequences = spec.tickers if spec.architecture == "lstm_cross_attention" else 1
+    inputs = 3 * spec.tickers * spec.features
+    states = 12 * spec.layers * spec.hidden_size * sequences
+    scores = 3 * ATTENTION_HEADS * sequences**2
+    return max(1, _WORKING_BYTES // (4 * (spec.window * (inputs + states) + scores)))
 
 
 def _windows(values: Tensor, valid: Tensor, ends: Tensor, window: int) -> tuple[Tensor, Tensor]:
@@ -281,35 +330,37 @@ def _windows(values: Tensor, valid: Tensor, ends: Tensor, window: int) -> tuple[
 
 def _summed_loss(
     network: Network, examples: _Examples, rows: Tensor, loss: Callable[..., Tensor]
-) -> tuple[Tensor, int]:
+) -> Tensor:
     inputs = _windows(examples.values, examples.valid, examples.ends[rows], examples.window)
     counted = examples.counted[rows]
     forecast, labels = network(*inputs)[counted], examples.labels[rows][counted]
-    return loss(forecast, labels, reduction="sum"), len(labels)
+    return loss(forecast, labels, reduction="sum")
 
 
 def _train_epoch(
     network: Network, examples: _Examples, optimiser: torch.optim.Optimizer, settings: FitSettings
 ) -> float:
+    """Take a step per batch; the gradients of a batch too large for memory are summed in parts."""
     network.train()
-    device = examples.ends.device
+    device, at_once = examples.ends.device, _windows_at_once(network.spec)
     order = torch.randperm(len(examples.ends)).to(device)
-    total, pairs = torch.zeros((), device=device), 0
-    for rows in torch.split(order, settings.batch_size):
-        summed, count = _summed_loss(network, examples, rows, LOSSES[settings.loss])
+    total = torch.zeros((), device=device)
+    for batch in torch.split(order, settings.batch_size):
+        pairs = examples.counted[batch].sum()
         optimiser.zero_grad()
-        torch.autograd.backward(summed / count)
+        for rows in torch.split(batch, at_once):
+            summed = _summed_loss(network, examples, rows, LOSSES[settings.loss])
+            torch.autograd.backward(summed / pairs)
+            total += summed.detach()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
         optimiser.step()
-        total, pairs = total + summed.detach(), pairs + count
-    return float(total) / pairs
+    return float(total) / int(examples.counted.sum())
 
 
 @torch.no_grad()
 def _mean_loss(network: Network, examples: _Examples, loss: Callable[..., Tensor]) -> float:
     network.eval()
+    at_once = min(_FORECAST_BATCH, _windows_at_once(network.spec))
     every = torch.arange(len(examples.ends), device=examples.ends.device)
-    parts = [
-        _summed_loss(network, examples, rows, loss) for rows in torch.split(every, _FORECAST_BATCH)
-    ]
-    return float(sum(summed for summed, _ in parts)) / sum(count for _, count in parts)
+    parts = [_summed_loss(network, examples, rows, loss) for rows in torch.split(every, at_once)]
+    return float(sum(parts)) / int(examples.counted.sum())

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
 from stock_assets.config import Architecture, SearchSpace, Training, Tuning
 from stock_assets.errors import StockAssetsError
+from stock_assets.modelling.checkpoint import EpochScore
 from stock_assets.modelling.networks import NetworkSpec, build_network
-from stock_assets.modelling.training import EpochScore, FitSettings, TrainingData, fit
+from stock_assets.modelling.training import FitSettings, TrainingData, fit
+from stock_assets.modelling.workers import IsOver, run_in_processes
 from stock_assets.progress import bar
 
 if TYPE_CHECKING:
@@ -71,20 +75,23 @@ class Tuned:
     trials : DataFrame
         One row per trial: ``number``, ``value`` (the best validation loss; the last one of a pruned
         trial), ``state``, ``duration`` and a column ``params_*`` per hyperparameter.
+    study : optuna.Study
+        The study itself, with the loss of every epoch of every trial.
     """
 
     best: Hyperparameters
     trials: pd.DataFrame
+    study: Study
 
 
 def tune(
-    data: TrainingData,
+    open_data: Callable[[], TrainingData],
     tuning: Tuning,
     training: Training,
     study_name: str,
     storage_url: str | None = None,
 ) -> Tuned:
-    """Search until the study holds ``tuning.trials`` finished trials.
+    """Search until the study holds ``tuning.trials`` finished trials, and never more.
 
     The tree-structured Parzen estimator (Bergstra et al. 2011) proposes; a trial whose validation
     loss is above the median of the earlier ones at the same epoch is pruned. A study of this name
@@ -92,45 +99,119 @@ def tune(
     rank, they are those that would have run without the interruption. Trials that failed, or that a
     killed process left running, count for nothing.
 
+    One worker makes the same trials every time. Several share the study: what a trial is proposed
+    and when it is pruned then depends on which others were done by that time, so that the trials
+    may differ from one search to the next, though not their number.
+
     Parameters
     ----------
-    data : TrainingData
+    open_data : callable
+        Gives the data; called once by each worker. For several workers it must survive a pickle, as
+        ``functools.partial(load_training_data, ...)`` does: the processes then share the pages of
+        the mapped file and are handed nothing but its path.
     tuning : Tuning
-        Budget and search space.
+        Budget, workers and search space.
     training : Training
-        Everything that is not tuned; ``epochs`` and ``patience`` are those of ``tuning``.
+        Everything that is not tuned; ``epochs`` and ``patience`` are those of ``tuning``, and
+        ``threads`` is one where there are several workers.
     study_name : str
     storage_url : str, optional
-        SQLAlchemy address of Optuna's database; the study is kept in memory without one.
+        SQLAlchemy address of Optuna's database; the study is kept in memory without one, which one
+        worker alone can see.
 
     Raises
     ------
     StockAssetsError
-        No trial completed.
+        No trial completed, a worker was killed, or several have no database to share.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=study_name,
-        storage=storage_url,
-        pruner=optuna.pruners.MedianPruner(),
-        load_if_exists=True,
+    if tuning.workers > 1 and storage_url is None:
+        raise StockAssetsError(
+            "several tuning workers need a database to share the study in",
+            "Set tuning.workers to 1, or name Optuna's database",
+        )
+    changes: dict[str, Any] = {"epochs": tuning.epochs, "patience": tuning.patience}
+    if tuning.workers > 1:
+        changes["threads"] = 1
+    search = _Search(
+        open_data, tuning.search_space, training.model_copy(update=changes), study_name, storage_url
     )
-    short = training.model_copy(update={"epochs": tuning.epochs, "patience": tuning.patience})
+    study = search.study()
+    ranks = _due(range(_finished(study), tuning.trials), tuning.timeout_seconds)
+    if tuning.workers == 1:
+        make = _trials(search, study, is_over=lambda: False)
+        for rank in ranks:
+            make(rank)
+    else:
+        _make_in_processes(search, ranks, tuning.workers)
+    return Tuned(
+        _best(study),
+        study.trials_dataframe(("number", "value", "state", "duration", "params")),
+        study,
+    )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every worker of a search is handed."""
+
+    open_data: Callable[[], TrainingData]
+    space: SearchSpace
+    training: Training
+    study_name: str
+    storage_url: str | None
+
+    def study(self) -> Study:
+        """Open the study, which the first to come makes."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return optuna.create_study(
+            study_name=self.study_name,
+            storage=self.storage_url,
+            pruner=optuna.pruners.MedianPruner(),
+            load_if_exists=True,
+        )
+
+
+def _due(ranks: range, timeout_seconds: float | None) -> Iterator[int]:
+    """Give one rank after the other until the time is over; the first is always due."""
+    deadline = time.monotonic() + (timeout_seconds or math.inf)
+    for rank in bar(ranks, "trials"):
+        if rank > ranks.start and time.monotonic() > deadline:
+            return
+        yield rank
+
+
+def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], None]:
+    """Open the data; gives what makes the trial of a rank."""
+    from optuna.samplers import TPESampler
+
+    data = search.open_data()
 
     def objective(trial: Trial) -> float:
-        return _validation_loss(trial, data, _suggest(trial, tuning.search_space), short)
+        chosen = _suggest(trial, search.space)
+        return _validation_loss(trial, data, chosen, search.training, is_over)
 
-    deadline = time.monotonic() + (tuning.timeout_seconds or math.inf)
-    for rank in bar(range(_finished(study), tuning.trials), "trials"):
-        if time.monotonic() > deadline:
-            break
-        study.sampler = optuna.samplers.TPESampler(seed=training.seed + rank, constant_liar=False)
+    def make(rank: int) -> None:
+        study.sampler = TPESampler(seed=search.training.seed + rank, constant_liar=False)
         study.optimize(objective, n_trials=1)
-    return Tuned(
-        _best(study), study.trials_dataframe(("number", "value", "state", "duration", "params"))
-    )
+
+    return make
+
+
+def _trials_of_worker(search: _Search, is_over: IsOver) -> Callable[[int], None]:
+    return _trials(search, search.study(), is_over)
+
+
+def _make_in_processes(search: _Search, ranks: Iterator[int], workers: int) -> None:
+    try:
+        run_in_processes(partial(_trials_of_worker, search), ranks, workers)
+    except BrokenProcessPool:
+        raise StockAssetsError(
+            f"a worker of the study {search.study_name} was killed",
+            "If memory ran out, lower tuning.workers or tuning.search_space.batch_size; "
+            "the next run goes on with the study",
+        ) from None
 
 
 def _suggest(trial: Trial, space: SearchSpace) -> Hyperparameters:
@@ -147,11 +228,17 @@ def _suggest(trial: Trial, space: SearchSpace) -> Hyperparameters:
 
 
 def _validation_loss(
-    trial: Trial, data: TrainingData, chosen: Hyperparameters, training: Training
+    trial: Trial,
+    data: TrainingData,
+    chosen: Hyperparameters,
+    training: Training,
+    is_over: IsOver,
 ) -> float:
     from optuna import TrialPruned
 
     def prune(score: EpochScore) -> None:
+        if is_over():
+            raise InterruptedError("the search was interrupted")
         trial.report(score.validation_loss, score.epoch)
         # The pruner spares the first trials whatever they report; a diverged one is hopeless.
         if trial.should_prune() or not math.isfinite(score.validation_loss):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, RowMapping, ScalarSelect, Table, delete, func, select
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.storage.tables import (
+    model_promotions,
     optimization_results,
+    price_revisions,
     processed_feature_data,
+    raw_stock_data,
     scaled_feature_sets,
     scalers,
+    ticker_renames,
 )
 
 
@@ -38,6 +42,8 @@ class PanelRecord:
     digest: str
     location: str
     frame_location: str
+    made_with: dict[str, Any] | None = None
+    """As :func:`stock_assets.provenance.made_with` gives it; None in rows older than that."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,18 @@ def load_scalers(engine: Engine, dataset_id: str) -> tuple[dict[str, Any], dict[
     return row["features"], row["target"]
 
 
+def scaler_summary(engine: Engine, dataset_id: str) -> dict[str, str] | None:
+    """Read ``kind``, ``target_kind`` and ``digest`` of a dataset's scalers; None without any."""
+    query = select(
+        scalers.c.features["kind"].astext.label("kind"),
+        scalers.c.target["kind"].astext.label("target_kind"),
+        scalers.c.digest,
+    ).where(scalers.c.dataset_run_id == dataset_id)
+    with engine.connect() as connection:
+        row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else dict(row)
+
+
 def save_stretches(engine: Engine, dataset_id: str, stretches: Sequence[StretchRecord]) -> None:
     """Store the stretches of a dataset, in place of earlier ones."""
     table = scaled_feature_sets
@@ -109,14 +127,20 @@ def save_stretches(engine: Engine, dataset_id: str, stretches: Sequence[StretchR
 
 def load_stretches(engine: Engine, dataset_id: str) -> dict[str, StretchRecord]:
     """Read the stretches of a dataset by name: train, validation, test."""
+    found = stretches_of(engine, dataset_id)
+    if not found:
+        raise _unknown(engine, scaled_feature_sets, dataset_id)
+    return {stretch.set_name: stretch for stretch in found}
+
+
+def stretches_of(engine: Engine, dataset_id: str) -> list[StretchRecord]:
+    """Read the stretches of a dataset in the order of time; none if it has none yet."""
     table = scaled_feature_sets
     columns = [table.c[name] for name in StretchRecord.__dataclass_fields__]
     query = select(*columns).where(table.c.dataset_run_id == dataset_id)
     with engine.connect() as connection:
-        found = [StretchRecord(**row) for row in connection.execute(query).mappings()]
-    if not found:
-        raise _unknown(engine, table, dataset_id)
-    return {stretch.set_name: stretch for stretch in found}
+        rows = connection.execute(query.order_by(table.c.first_position)).mappings()
+        return [StretchRecord(**row) for row in rows]
 
 
 def save_tuning(
@@ -141,6 +165,88 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
     """Read the best hyperparameters of a dataset."""
     best: dict[str, Any] = _row(engine, optimization_results, dataset_id)["best_params"]
     return best
+
+
+def list_datasets(engine: Engine) -> list[dict[str, Any]]:
+    """Tell of every dataset, newest first, what it is and what was decided about its candidate."""
+    panels, decided = processed_feature_data, model_promotions
+    newest = (
+        select(decided.c.dataset_run_id, decided.c.candidate_version, decided.c.promoted)
+        .ext(distinct_on(decided.c.dataset_run_id))
+        .order_by(decided.c.dataset_run_id, decided.c.candidate_version.desc())
+        .subquery()
+    )
+    query = (
+        select(
+            panels.c.dataset_run_id,
+            panels.c.as_of_session,
+            panels.c.first_session,
+            panels.c.bars,
+            func.jsonb_array_length(panels.c.tickers).label("tickers"),
+            func.jsonb_array_length(panels.c.features).label("features"),
+            panels.c.created_at,
+            newest.c.candidate_version,
+            newest.c.promoted,
+        )
+        .outerjoin(newest, newest.c.dataset_run_id == panels.c.dataset_run_id)
+        .order_by(panels.c.dataset_run_id.desc())
+    )
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def created_at(engine: Engine, dataset_id: str) -> datetime:
+    """When a dataset was first made."""
+    moment: datetime = _row(engine, processed_feature_data, dataset_id)["created_at"]
+    return moment
+
+
+def revised_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
+    """Revisions of a dataset's bars after it was made, in their order."""
+    revisions = price_revisions.c
+    query = (
+        select(price_revisions)
+        .where(
+            revisions.revised_at > _moment(record),
+            revisions.session.between(record.first_session, record.as_of_session),
+            revisions.ticker.in_(record.tickers),
+        )
+        .order_by(revisions.id)
+    )
+    with engine.connect() as connection:
+        return connection.execute(query).mappings().all()
+
+
+def bars_stored_since(engine: Engine, record: PanelRecord, first: date) -> Sequence[RowMapping]:
+    """Bars from `first` on that a dataset would have today and that it was made without."""
+    bars = raw_stock_data.c
+    query = (
+        select(bars.ticker, bars.session, bars.fetched_at)
+        .where(
+            bars.fetched_at > _moment(record),
+            bars.session.between(first, record.as_of_session),
+            bars.ticker.in_(record.params["prices"]["tickers"]),
+        )
+        .order_by(bars.session, bars.ticker)
+    )
+    with engine.connect() as connection:
+        return connection.execute(query).mappings().all()
+
+
+def renamed_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
+    """Give renames from or to a ticker of a dataset that were applied after it was made."""
+    renames = ticker_renames.c
+    named = renames.old_ticker.in_(record.tickers) | renames.new_ticker.in_(record.tickers)
+    query = select(ticker_renames).where(renames.applied_at > _moment(record), named)
+    with engine.connect() as connection:
+        return connection.execute(query.order_by(renames.applied_at)).mappings().all()
+
+
+def _moment(record: PanelRecord) -> ScalarSelect[Any]:
+    """When a dataset was first made."""
+    panels = processed_feature_data.c
+    made = select(panels.created_at).where(panels.dataset_run_id == record.dataset_run_id)
+    return made.scalar_subquery()
 
 
 def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:

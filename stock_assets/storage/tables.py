@@ -136,6 +136,7 @@ processed_feature_data = Table(
     Column("location", Text, nullable=False),
     Column("frame_location", Text, nullable=False),
     _written("created_at"),
+    Column("made_with", JSONB),
     comment="The feature panel of a dataset; the arrays are a tensor file and a Parquet file",
 )
 

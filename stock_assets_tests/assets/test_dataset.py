@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
 
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.config import Params
 from stock_assets.features.dataset import HORIZON
+from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.scaling import Scaler, fit_scaler
 from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.resources import Store
 from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches
+from stock_assets.storage.tables import metadata as tables
 from stock_assets_tests.assets.running import (
     checks,
     data_version,
@@ -38,9 +45,29 @@ def recent() -> pd.DataFrame:
     return bars[bars["session"] >= "2011-06-01"].reset_index(drop=True)
 
 
-def made(store: Store, bars: pd.DataFrame, key: str = KEY) -> dg.ExecuteInProcessResult:
+def made(
+    store: Store, bars: pd.DataFrame, key: str = KEY, **sections: dict[str, object]
+) -> dg.ExecuteInProcessResult:
     store_bars(store.engine, bars, "sample")
-    return materialize(STAGE, key, store, params(dataset=SMALL))
+    given = {**sections, "dataset": SMALL | sections.get("dataset", {})}
+    return materialize(STAGE, key, store, params(**given))
+
+
+def stored(store: Store, key: str) -> dict[str, object]:
+    """Everything that is stored of a dataset: names, panel, labels, masks and scalers."""
+    record, stretches = load_panel(store.engine, key), load_stretches(store.engine, key)
+    arrays = store.arrays.read_tensors(record.location)
+    scaled = store.arrays.read_tensors(stretches["train"].location)
+    return {
+        "tickers": record.tickers,
+        "features": record.features,
+        "anchors": record.anchors,
+        "bars_digest": record.bars_digest,
+        "scalers": load_scalers(store.engine, key),
+        "stretches": stretches,
+        **{f"panel {name}": value.tobytes() for name, value in arrays.items()},
+        **{f"scaled {name}": value.tobytes() for name, value in scaled.items()},
+    }
 
 
 def test_the_record_tells_what_the_dataset_was_made_from(loop: Loop) -> None:
@@ -130,6 +157,109 @@ def test_nothing_after_the_as_of_session_changes_it(own_store: Store) -> None:
         assert data_version(first, asset) == data_version(again, asset)
     record = load_panel(own_store.engine, KEY)
     assert metadata(first, "processed_features")["bars_digest"] == record.bars_digest
+
+
+def perturbed(day: date, seed: int) -> pd.DataFrame:
+    """Other prices and volumes after a day, splits, dividends and a newcomer."""
+    random = np.random.default_rng(seed)
+    changed = recent()
+    later = changed["session"] > pd.Timestamp(day)
+    count = int(later.sum())
+    changed.loc[later, ["open", "high", "low", "close"]] *= random.uniform(0.5, 2.0, (count, 1))
+    changed.loc[later, "volume"] = random.integers(1, 10**9, count)
+    changed.loc[later, "stock_splits"] = random.choice([0.0, 2.0, 7.0], count, p=[0.9, 0.05, 0.05])
+    changed.loc[later, "dividends"] = random.choice([0.0, 0.2], count, p=[0.9, 0.1])
+    newcomer = changed[later & (changed["ticker"] == "IBM")].assign(ticker="NEW")
+    return tidy(pd.concat([changed, newcomer]))
+
+
+@settings(
+    max_examples=4,
+    phases=[Phase.generate],  # an example takes seconds: shrinking would take minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(calendar.sessions(date(2012, 7, 2), date(2012, 12, 31))),
+    st.integers(0, 2**32 - 1),
+)
+def test_whatever_is_stored_later_changes_no_bit_of_a_dataset(
+    own_store: Store, day: date, seed: int
+) -> None:
+    key = f"{day:%Y%m%d}_120000"
+    chosen: dict[str, dict[str, object]] = {
+        "features": {"groups": ["raw", "returns", "momentum"], "correlation_threshold": 0.9},
+        "prices": {"tickers": ["AAPL", "FB", "GOOG", "IBM", "MSFT", "NEW"]},
+    }
+    with own_store.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(tables.tables)} RESTART IDENTITY"))
+    assert made(own_store, recent(), key, **chosen).success
+    before = stored(own_store, key)
+    assert made(own_store, perturbed(day, seed), key, **chosen).success
+    after = stored(own_store, key)
+    assert [name for name in before if after[name] != before[name]] == []
+
+
+def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(own_store: Store) -> None:
+    bars = recent().query("ticker in ['AAPL', 'IBM']").reset_index(drop=True)
+    count = bars.groupby("ticker").cumcount() + 1.0
+    numbered = bars.assign(**dict.fromkeys(("open", "high", "low", "close"), count))
+    numbered[["dividends", "stock_splits"]] = 0.0
+    result = made(
+        own_store,
+        numbered,
+        features={"groups": ["raw"], "basis": "raw"},
+        dataset={"target": "close"},
+    )
+    assert result.success
+    record, stretches = load_panel(own_store.engine, KEY), load_stretches(own_store.engine, KEY)
+    arrays = own_store.arrays.read_tensors(record.location)
+    close = arrays["values"][:, :, record.features.index("Close")]
+    assert (np.diff(close, axis=0) == 1).all()
+    np.testing.assert_array_equal(arrays["target"][:-HORIZON], close[:-HORIZON] + HORIZON)
+    assert np.isnan(arrays["target"][-HORIZON:]).all()
+    scaled = own_store.arrays.read_tensors(stretches["train"].location)
+    _, labels = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    back = labels.inverse(scaled["target"][..., None])[..., 0]
+    np.testing.assert_allclose(back[:-HORIZON], close[:-HORIZON] + HORIZON, rtol=1e-6)
+
+
+def test_features_that_others_represent_are_left_out_and_told(own_store: Store) -> None:
+    groups = ["raw", "momentum"]
+    result = made(own_store, recent(), features={"groups": groups, "correlation_threshold": 0.9})
+    assert result.success
+    record = load_panel(own_store.engine, KEY)
+    told = metadata(result, "processed_features")
+    assert told["features_represented_by"]["Open"] == "Close"
+    assert told["features_represented_by"]["Williams_R"] == "Stochastic_K"
+    assert set(record.features).isdisjoint(told["features_represented_by"])
+    assert {*record.features, *told["features_represented_by"]} == set(select(groups))
+    scaler, _ = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    assert scaler.centre.shape == (5, len(record.features))
+
+
+def test_the_quartiles_are_stored_as_numbers(own_store: Store) -> None:
+    assert made(own_store, recent(), dataset={"scaler": "robust"}).success
+    features, target = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    assert (features.kind, target.kind) == ("robust", "zero_mean")
+
+
+def test_a_feature_that_looks_ahead_stops_the_dataset(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tomorrow(close: np.ndarray, window: int) -> np.ndarray:
+        return np.append(close[1:], close[-1:]) / close
+
+    monkeypatch.setitem(FEATURES, "RSI", replace(FEATURES["RSI"], formula=tomorrow))
+    result = made(own_store, recent())
+    assert not result.success
+    assert checks(result)["features_do_not_look_ahead"] is False
+    (found,) = [
+        part
+        for part in result.get_asset_check_evaluations()
+        if part.check_name == "features_do_not_look_ahead"
+    ]
+    assert found.description == "these look ahead: RSI"
+    assert not result.asset_materializations_for_node("scalers")
 
 
 def test_a_change_before_the_as_of_session_shows(own_store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import mlflow
+import pandas as pd
 import pytest
 from rich.console import Console
 from sqlalchemy import select
@@ -138,11 +139,16 @@ def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_t
     as_of, tracking = date(2013, 1, 31), Tracking(experiment="promotion", model_name="Renamed")
     candidate = bundle(bars=bars, as_of=as_of, dataset_id=SECOND_DATASET, seed=2)
     held_out = calendar.sessions(date(2012, 12, 3), date(2013, 1, 15))
+    spans = {
+        "train": (date(2011, 8, 1), date(2012, 6, 29)),
+        "validation": (date(2012, 8, 1), date(2012, 10, 31)),
+        "test": (held_out[0], held_out[-1]),
+    }
     save_panel(own_store.engine, replace(panel(SECOND_DATASET), as_of_session=as_of))
     save_stretches(
         own_store.engine,
         SECOND_DATASET,
-        [StretchRecord("test", held_out[0], held_out[-1], 0, 1, 1, "digest", "location")],
+        [StretchRecord(name, *span, 0, 1, 1, "digest", "location") for name, span in spans.items()],
     )
     registry = Registry(tracking)
     registry.ensure_experiment()
@@ -163,6 +169,69 @@ def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_t
     assert record.production_version == old.version
     for scores in (record.candidate, record.production, record.persistence):
         assert scores["forecasts"] == len(tickers) * len(held_out)
+
+
+def test_baselines_stand_on_the_same_pairs(loop: Loop) -> None:
+    record = record_of(loop, DATASET)
+    baselines = record.persistence["baselines"]
+    assert set(baselines) == {"reversal", "ridge"}
+    for scores in baselines.values():
+        for name in ("forecasts", "sessions", "base_rate_up"):
+            assert scores[name] == record.candidate[name]
+        assert scores["mase"] > 0.9
+        assert 0 <= scores["p_persistence"] <= 1
+
+
+def test_the_candidate_is_tested_against_persistence_and_production(
+    loop: Loop, second_retraining: str
+) -> None:
+    first, second = record_of(loop, DATASET), record_of(loop, second_retraining)
+    for record in (first, second):
+        assert 0 <= record.candidate["p_persistence"] <= 1
+        assert record.candidate["error_difference_se"] > 0
+        said = "No significant edge over persistence" not in record.reason
+        better = record.candidate["mase"] < 1
+        assert said is (better and record.candidate["p_persistence"] < 0.05)
+    assert "p_production" not in first.candidate
+    assert 0 <= second.candidate["p_production"] <= 1
+
+
+def test_the_page_of_the_run_holds_tables_and_plots(loop: Loop, registry: Registry) -> None:
+    record = record_of(loop, DATASET)
+    client = registry.client()
+    run = client.get_run(record.mlflow_run_id)
+    for name in ("test_p_persistence", "test_icir", "ridge_mase", "persistence_error_difference"):
+        assert name in run.data.metrics
+    folder = Path(client.download_artifacts(record.mlflow_run_id, ""))
+    page = (folder / "evaluation.html").read_text(encoding="utf-8")
+    assert record.reason.replace("'", "&#x27;") in page
+    for text in ("All tickers together", "Per ticker", "added up over sessions", "Correlation of"):
+        assert text in page
+    models = pd.read_csv(folder / "evaluation" / "models.csv", index_col="figure")
+    assert list(models.columns) == ["candidate", "persistence", "reversal", "ridge"]
+    assert float(models.loc["mase", "candidate"]) == pytest.approx(record.candidate["mase"])
+    tickers = pd.read_csv(folder / "evaluation" / "tickers.csv")
+    assert len(tickers) == 4 * 5
+    assert len(pd.read_csv(folder / "evaluation" / "sessions.csv")) == record.candidate["sessions"]
+
+
+def test_the_materialization_shows_tables_and_numbers(loop: Loop) -> None:
+    key = dg.AssetKey("promotion")
+    found = loop.platform.instance.fetch_materializations(
+        dg.AssetRecordsFilter(key, asset_partitions=[DATASET], storage_ids=None), limit=10
+    ).records
+    shown = found[-1].asset_materialization.metadata
+    record = record_of(loop, DATASET)
+    figures = {row.data["figure"]: row.data for row in shown["scores"].value.records}
+    assert figures["mase"]["persistence"] == 1.0
+    assert figures["mase"]["ridge"] == pytest.approx(
+        record.persistence["baselines"]["ridge"]["mase"], abs=1e-6
+    )
+    assert shown["p_persistence"].value == record.candidate["p_persistence"]
+    assert [row.data["ticker"] for row in shown["per_ticker"].value.records] == [
+        *("AAPL", "FB", "GOOG", "IBM", "MSFT")
+    ]
+    assert len(shown["per_session"].value.records) == record.candidate["sessions"]
 
 
 @pytest.mark.parametrize("which", ["first", "second"])

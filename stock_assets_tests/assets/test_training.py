@@ -95,6 +95,27 @@ def test_the_mlflow_run_tells_how_training_went(
     assert "evaluation.html" in names
 
 
+def test_each_trial_is_a_run_within_the_retrainings(
+    loop: Loop, registry: Registry, run: mlflow.entities.Run
+) -> None:
+    trials = registry.client().search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    )
+    assert len(trials) == loop.platform.params.tuning.trials
+    best = load_tuning(loop.platform.engine, DATASET)
+    complete = [trial for trial in trials if trial.data.tags["state"] == "COMPLETE"]
+    winner = min(complete, key=lambda trial: trial.data.metrics["value"])
+    assert winner.data.params == {name: str(value) for name, value in best.items()}
+    assert {trial.info.status for trial in complete} == {"FINISHED"}
+    assert winner.data.metrics["validation_loss"] == winner.data.metrics["value"]
+    names = {found.path for found in registry.client().list_artifacts(run.info.run_id)}
+    assert "tuning.html" in names
+
+
+def test_no_checkpoint_of_a_registered_candidate_is_left(loop: Loop) -> None:
+    assert list((loop.platform.locations.home / "checkpoints").glob("*")) == []
+
+
 def test_one_mlflow_run_belongs_to_one_dagster_run(loop: Loop, run: mlflow.entities.Run) -> None:
     assert run.data.tags["dagster_run_id"]
     found = loop.platform.instance.get_run_by_id(run.data.tags["dagster_run_id"])
@@ -116,7 +137,9 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
     assert registry.versions_of(DATASET) == before
     assert metadata(result, "candidate_model")["model_version"] == before[0].version
     assert data_version(result, "candidate_model") == before[0].digest
-    assert metadata(result, "tuned_params")["trials"] == loop.platform.params.tuning.trials
+    told = metadata(result, "tuned_params")
+    assert told["trials"] == loop.platform.params.tuning.trials
+    assert set(told["importances"]) == set(told["best_params"])
 
 
 def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, astuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import (
     mean_absolute_error,
     mean_absolute_percentage_error,
@@ -23,6 +24,7 @@ from stock_assets.evaluation.metrics import (
     persistence_forecasts,
     score_rows,
     summarise,
+    undefined_as_none,
 )
 
 law = settings(max_examples=30, deadline=None)
@@ -72,6 +74,7 @@ def test_every_score_of_two_forecasts_worked_by_hand(two_forecasts: pd.DataFrame
     assert metrics.direction_accuracy == 0.5
     assert metrics.base_rate_up == 0.5
     assert metrics.ic == pytest.approx(-1.0)
+    assert metrics.rank_ic == pytest.approx(-1.0)
     assert metrics.coverage == 0.5
 
 
@@ -98,10 +101,12 @@ def test_errors_agree_with_scikit_learn(frame: pd.DataFrame) -> None:
 @law
 @given(forecasts)
 def test_ic_agrees_with_scipy(frame: pd.DataFrame) -> None:
-    predicted = frame["predicted"] / frame["persistence"] - 1
-    actual = frame["actual"] / frame["persistence"] - 1
+    predicted = (frame["predicted"] / frame["persistence"] - 1).round(9)
+    actual = (frame["actual"] / frame["persistence"] - 1).round(9)
     assume(min(predicted.std(ddof=0), actual.std(ddof=0)) > 1e-6)
-    assert metrics_of(frame).ic == pytest.approx(pearsonr(predicted, actual).statistic, abs=1e-9)
+    metrics = metrics_of(frame)
+    assert metrics.ic == pytest.approx(pearsonr(predicted, actual).statistic, abs=1e-9)
+    assert metrics.rank_ic == pytest.approx(spearmanr(predicted, actual).statistic, abs=1e-9)
 
 
 @law
@@ -110,7 +115,8 @@ def test_persistence_has_mase_one_no_direction_and_no_ic(frame: pd.DataFrame) ->
     assume((frame["actual"] != frame["persistence"]).any())
     metrics = metrics_of(persistence_forecasts(frame))
     assert metrics.mase == 1
-    assert np.isnan([metrics.direction_accuracy, metrics.ic, metrics.coverage]).all()
+    undefined = [metrics.direction_accuracy, metrics.ic, metrics.rank_ic, metrics.coverage]
+    assert np.isnan(undefined).all()
 
 
 @law
@@ -187,7 +193,7 @@ def test_a_forecast_of_one_return_for_all_has_no_ic() -> None:
     predicted, actual = np.exp(np.log(closes) + 0.01), closes * [1.1, 0.9, 1.2, 1.0]
     frame = forecast_frame([(0, "A", *row) for row in zip(actual, predicted, closes, strict=True)])
     assert (predicted / closes).std() > 0, "they differ by rounding alone"
-    assert np.isnan(metrics_of(frame).ic)
+    assert np.isnan([metrics_of(frame).ic, metrics_of(frame).rank_ic]).all()
 
 
 def test_coverage_counts_only_forecasts_with_an_interval(two_forecasts: pd.DataFrame) -> None:
@@ -207,6 +213,13 @@ def test_a_price_that_cannot_be_scored_is_an_error(
     two_forecasts.loc[1, column] = value
     with pytest.raises(StockAssetsError, match=f"of B for 2013-01-03 has {value} as its {column}"):
         score_rows(two_forecasts)
+
+
+def test_undefined_figures_are_none_in_json(two_forecasts: pd.DataFrame) -> None:
+    plain = undefined_as_none(asdict(metrics_of(two_forecasts)))
+    assert plain["coverage"] is None
+    assert plain["forecasts"] == 2
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
 
 def test_nothing_to_summarise_is_an_error(two_forecasts: pd.DataFrame) -> None:

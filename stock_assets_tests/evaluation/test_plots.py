@@ -8,8 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stock_assets.evaluation.metrics import score_rows
-from stock_assets.evaluation.plots import error_figure, forecast_figures, page, training_figure
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
+from stock_assets.evaluation.plots import (
+    cumulative_figure,
+    error_figure,
+    forecast_figures,
+    ic_figure,
+    page,
+    training_figure,
+)
+from stock_assets.evaluation.significance import cumulative_difference, loss_difference
+from stock_assets.evaluation.skill import session_ics
+from stock_assets_tests.evaluation.examples import scored_forecasts
 
 
 def rows() -> pd.DataFrame:
@@ -70,6 +80,42 @@ def test_training_curves_are_the_losses() -> None:
     assert list(drawn["training"].y) == [3.0, 2.0]
     assert list(drawn["validation"].y) == [4.0, 5.0]
     assert list(drawn["training"].x) == [1, 2]
+
+
+def test_differences_from_persistence_add_up_with_a_band_for_the_first_model() -> None:
+    idle = score_rows(persistence_forecasts(scored_forecasts()))
+    scored = {"candidate": scored_forecasts(), "persistence": idle}
+    scored["production"] = scored_forecasts(own_seed=2)
+    scored["ridge"] = scored_forecasts(own_seed=3)
+    figure = cumulative_figure(scored)
+    drawn = lines(figure)
+    path = cumulative_difference(loss_difference(scored["candidate"], idle))
+    np.testing.assert_allclose(drawn["candidate"].y, 100 * path["cumulative"])
+    np.testing.assert_allclose(drawn["95% band"].y, 100 * path["lower"])
+    np.testing.assert_allclose(figure.data[0].y, 100 * path["upper"])
+    assert list(pd.to_datetime(drawn["candidate"].x)) == list(path.index)
+    assert set(drawn["persistence"].y) == {0.0}
+    colours = [drawn[name].line.color for name in scored]
+    assert len(set(colours)) == 4
+    assert [name for name in scored if drawn[name].visible == "legendonly"] == ["ridge"]
+
+
+def test_the_coefficient_of_each_session_is_drawn_with_its_mean() -> None:
+    rows = scored_forecasts()
+    drawn, ics = lines(ic_figure(rows)), session_ics(rows)
+    np.testing.assert_array_equal(drawn["IC"].y, ics["ic"])
+    np.testing.assert_array_equal(drawn["rank IC"].y, ics["rank_ic"])
+    assert set(drawn["mean IC"].y) == {ics["ic"].mean()}
+
+
+def test_the_page_shows_tables_with_empty_cells_for_what_is_undefined() -> None:
+    figures = {"figure": ["mase", "<icir>", "forecasts"], "candidate": [0.99876543, None, 315]}
+    text = page("Title", "Summary", [], [("Every <model>", pd.DataFrame(figures, dtype=object))])
+    assert "<h2>Every &lt;model&gt;</h2>" in text
+    cells = re.findall(r"<td>(.*?)</td>", text)
+    assert cells == ["mase", "0.9988", "&lt;icir&gt;", "", "forecasts", "315"]
+    measured = page("", "", [], [("", pd.DataFrame({"icir": [0.5, np.nan]}))])
+    assert re.findall(r"<td>(.*?)</td>", measured) == ["0.5", ""]
 
 
 def test_the_page_holds_everything_it_shows() -> None:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stock_assets.features.indicators import INPUT_COLUMNS
+from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 

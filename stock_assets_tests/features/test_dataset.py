@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -18,13 +17,13 @@ from stock_assets.features.dataset import (
     HORIZON,
     FeatureSet,
     build_feature_set,
-    changed_by_the_future,
     fit_scalers,
     scaled_arrays,
     scaled_values,
     split_dataset,
     stretch_sessions,
 )
+from stock_assets.features.lookahead import changed_by_the_future
 from stock_assets.features.windows import gather
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
@@ -180,22 +179,6 @@ def test_splits_and_dividends_leave_no_jump_in_adjusted_features() -> None:
     assert np.nanmax(np.abs(made.target[:, 0])) < 0.2
 
 
-def test_no_declared_feature_looks_ahead() -> None:
-    made = built()
-    changed = changed_by_the_future(made, EVERY_GROUP, 20)
-    assert changed.shape == (len(made.panel.features),)
-    assert not changed.any()
-
-
-def test_a_feature_that_looks_ahead_is_found() -> None:
-    made = built()
-    leaking = made.panel.values.copy()
-    leaking[:-1, :, 3] = made.panel.values[1:, :, 3]
-    guilty = replace(made, panel=replace(made.panel, values=leaking))
-    changed = changed_by_the_future(guilty, EVERY_GROUP, 20)
-    assert np.flatnonzero(changed).tolist() == [3]
-
-
 @pytest.mark.parametrize("rows", [1, 2, 20, 21])
 def test_a_short_panel_can_be_examined(rows: int) -> None:
     as_of = session_dates(rows)[-1].date()
@@ -241,8 +224,10 @@ def test_scalers_know_the_training_sessions_to_the_last() -> None:
     [
         ("log_return", "standard", "zero_mean"),
         ("log_return", "minmax", "zero_mean"),
+        ("log_return", "robust", "zero_mean"),
         ("close", "standard", "standard"),
         ("close", "minmax", "minmax"),
+        ("close", "robust", "robust"),
     ],
 )
 def test_a_scaled_return_of_nothing_is_persistence(target: str, scaler: str, kind: str) -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.indicators import FEATURES, INPUT_COLUMNS, select
+from stock_assets.features.feature import INPUT_COLUMNS
+from stock_assets.features.indicators import FEATURES, select
 from stock_assets_tests.features.examples import columns_of, law, part, same_bits, sound_bars, walk
 
 EARLIER = """
@@ -36,11 +37,19 @@ def compute_all(bars: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np
 
 def test_every_indicator_of_the_earlier_system_comes_first_and_in_its_order():
     assert list(FEATURES)[:35] == EARLIER.split()
-    assert len(FEATURES) == 42
+    assert len(FEATURES) == 200
 
 
 def test_groups_hold_what_they_say():
-    sizes = {"raw": 7, "trend": 9, "momentum": 5, "volatility": 7, "volume": 6, "returns": 8}
+    sizes = {
+        "raw": 7,
+        "trend": 9,
+        "momentum": 5,
+        "volatility": 7,
+        "volume": 6,
+        "returns": 8,
+        "alpha158": 158,
+    }
     assert {group: len(select([group])) for group in sizes} == sizes
 
 

@@ -113,7 +113,7 @@ def test_axes_follow_the_order_asked_for():
 @law
 @given(st.integers(1, 260), st.integers(0, 2**32 - 1))
 def test_the_panel_up_to_a_session_does_not_know_what_comes_after(rows, seed):
-    features = tuple(FEATURES)
+    features = tuple(name for name in FEATURES if FEATURES[name].group != "alpha158")
     bars = as_frame({"AAA": walk(260, seed=1), "BBB": walk(260, seed=2)})
     other = as_frame({"AAA": walk(260, seed), "BBB": walk(260, seed + 1)})
     later = bars["session"] > session_dates(rows)[-1]

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.features import scaling
 from stock_assets.features.scaling import Scaler, fit_scaler
 from stock_assets_tests.features.examples import law, same_bits
 
-KINDS = ("standard", "minmax", "zero_mean")
+KINDS = ("standard", "minmax", "robust", "zero_mean")
 kinds = st.sampled_from(KINDS)
 
 
@@ -62,7 +63,7 @@ def test_what_is_not_valid_does_not_count(panel, kind, minimum_rows, filler):
 
 
 @law
-@given(panels(), st.floats(-1e6, 1e6, width=32), st.sampled_from(["standard", "minmax"]))
+@given(panels(), st.floats(-1e6, 1e6, width=32), st.sampled_from(["standard", "minmax", "robust"]))
 def test_a_feature_that_never_varies_scales_to_zero(panel, constant, kind):
     values, valid = panel
     values[..., 0] = constant
@@ -96,6 +97,32 @@ def test_minmax_scaling_fills_zero_to_one_and_does_not_clip():
         assert (own.max(axis=0) == 1.0).all()
     above = scaler.centre + 2.0 * scaler.scale
     np.testing.assert_allclose(scaler.transform(above), 2.0, rtol=1e-6)
+
+
+def test_robust_scaling_is_median_and_quartiles_and_an_outlier_moves_neither():
+    values, valid = noise()
+    scaler = fit_scaler(values, valid, "robust")
+    for ticker in range(3):
+        own = values[valid[:, ticker], ticker].astype(np.float64)
+        first, median, third = np.percentile(own, (25, 50, 75), axis=0)
+        np.testing.assert_allclose(scaler.centre[ticker], median, rtol=1e-6)
+        np.testing.assert_allclose(scaler.scale[ticker], third - first, rtol=1e-5)
+    row = np.flatnonzero(valid[:, 0])[values[valid[:, 0], 0, 0].argmax()]
+    values[row, 0] = values[valid[:, 0], 0].max(axis=0) * 1e6
+    again = fit_scaler(values, valid, "robust")
+    assert again.centre[0, 0] == scaler.centre[0, 0]
+    assert again.scale[0, 0] == scaler.scale[0, 0]
+
+
+@law
+@given(panels(), kinds, st.integers(0, 4), st.integers(1, 60))
+def test_it_makes_no_difference_how_much_is_fitted_at_a_time(panel, kind, minimum_rows, numbers):
+    whole = fit_scaler(*panel, kind, minimum_rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling, "BLOCK_NUMBERS", numbers)
+        parts = fit_scaler(*panel, kind, minimum_rows)
+    np.testing.assert_allclose(parts.centre, whole.centre, rtol=1e-12, atol=1e-30)
+    np.testing.assert_allclose(parts.scale, whole.scale, rtol=1e-12, atol=1e-30)
 
 
 def test_zero_mean_scaling_keeps_zero_and_gives_size_one():

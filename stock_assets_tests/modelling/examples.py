@@ -18,7 +18,10 @@ SETTINGS = FitSettings(
     loss="mse",
     weight_decay=1e-4,
     gradient_clip=1.0,
+    plateau_epochs=3,
+    plateau_factor=0.5,
     threads=1,
+    device="cpu",
     seed=7,
 )
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_assets.config import Features, Rename
+from stock_assets.config import FeatureGroup, Features, Rename
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.soundness import unsound_forecasts
 from stock_assets.features.dataset import FeatureSet, scaled_values
@@ -184,19 +185,23 @@ def test_whatever_happens_later_changes_no_trained_number() -> None:
     assert changed.digest() == example("lstm").digest()
 
 
-@settings(max_examples=15)
-@given(st.sampled_from(calendar.sessions(FIRST, AS_OF)), st.booleans())
-def test_serving_builds_the_panel_of_training(day: date, later_bars: bool) -> None:
-    training = trained().panel
-    bars = sample_bars() if later_bars else up_to(day)
-    served = example("lstm").panel(bars, day)
-    stop = training.sessions.get_loc(pd.Timestamp(day)) + 1
-    assert served.tickers == training.tickers
-    assert served.features == training.features
-    assert served.sessions.equals(training.sessions[:stop])
-    assert same_bits(served.values, training.values[:stop])
-    assert same_bits(served.close, training.close[:stop])
-    assert np.array_equal(served.valid, training.valid[:stop])
+@pytest.mark.parametrize("group", get_args(FeatureGroup))
+def test_serving_builds_the_panel_of_training(group: str) -> None:
+    """For 100 random sessions, every other time with later bars at hand."""
+    features = Features(groups=[group])
+    training, serving = dataset(features=features)[0].panel, bundle(features=features)
+    known = calendar.sessions(FIRST, AS_OF)
+    drawn = np.random.default_rng(1).choice(len(known), 100, replace=False)
+    for number, day in enumerate(known[position] for position in drawn):
+        served = serving.panel(up_to(day) if number % 2 else sample_bars(), day)
+        stop = training.sessions.get_loc(pd.Timestamp(day)) + 1
+        assert served.tickers == training.tickers
+        assert served.features == training.features
+        assert served.sessions.equals(training.sessions[:stop])
+        assert same_bits(served.values, training.values[:stop])
+        assert same_bits(served.close, training.close[:stop])
+        assert np.array_equal(served.valid, training.valid[:stop])
+    assert training.valid[-1].sum() >= 4  # FB is too young for some
 
 
 @pytest.mark.parametrize("basis", ["raw", "split_adjusted", "adjusted"])

@@ -11,8 +11,13 @@ import torch
 from stock_assets.config import Training
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.windows import Stretch, usable
-from stock_assets.modelling.candidate import Candidate, load_training_data, train_candidate
-from stock_assets.modelling.training import TrainingData, forecast_scaled, weights_digest
+from stock_assets.modelling.candidate import Candidate, train_candidate
+from stock_assets.modelling.training import (
+    TrainingData,
+    forecast_scaled,
+    load_training_data,
+    weights_digest,
+)
 from stock_assets.modelling.tuning import Hyperparameters
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets_tests.modelling.examples import WINDOW, learnable_data
@@ -49,6 +54,22 @@ def test_training_again_gives_the_same_candidate() -> None:
     assert weights_digest(first.network) == weights_digest(second.network)
     assert first.interval_width == second.interval_width
     assert first.fit == second.fit
+
+
+def test_a_checkpoint_is_gone_on_with_for_the_same_data_and_settings_alone(tmp_path: Path) -> None:
+    path = tmp_path / "training.safetensors"
+
+    def made(digest: str, **changes: int) -> int:
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        training = TRAINING.model_copy(update=changes)
+        candidate = train_candidate(learnable_data(), BEST, training, 0.9, path, digest)
+        assert next(candidate.network.parameters()).device.type == "cpu"
+        return path.stat().st_mtime_ns - before
+
+    assert made("data") > 0
+    assert made("data") == 0, "all epochs were there"
+    assert made("other data") > 0
+    assert made("other data", seed=8) > 0
 
 
 def test_the_tuned_hyperparameters_are_used() -> None:

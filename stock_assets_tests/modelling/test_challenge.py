@@ -12,12 +12,23 @@ from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
+from stock_assets.modelling.baselines import reversal, session_returns
 from stock_assets.modelling.bundle import Bundle
 from stock_assets.modelling.challenge import Challenge, challenge
-from stock_assets_tests.modelling.bundles import bundle, same_frame, sample_bars
+from stock_assets_tests.modelling.bundles import FIRST, LAST, bundle, same_frame, sample_bars
 
 HELD_OUT = calendar.sessions(date(2012, 11, 1), date(2012, 12, 31))
 CANDIDATE, PRODUCTION = bundle(), bundle(seed=2)
+SHARED = ("forecasts", "sessions", "base_rate_up")
+
+
+def meet(
+    candidate: Bundle, production: Bundle | None, bars: pd.DataFrame | None = None
+) -> Challenge:
+    """A challenge with one baseline."""
+    known = sample_bars() if bars is None else bars
+    baselines = {"reversal": reversal(session_returns(known, FIRST, LAST))}
+    return challenge(candidate, production, known, HELD_OUT, baselines)
 
 
 def pairs(rows: pd.DataFrame) -> list[tuple[object, ...]]:
@@ -31,67 +42,85 @@ def without_ticker(ticker: str) -> Bundle:
 
 
 def assert_same_pairs(outcome: Challenge) -> None:
-    assert outcome.production is not None
-    assert pairs(outcome.candidate_rows) == pairs(outcome.production_rows)
-    for metrics in (outcome.production, outcome.persistence):
-        assert metrics.forecasts == outcome.candidate.forecasts
-        assert metrics.sessions == outcome.candidate.sessions
-        assert metrics.base_rate_up == outcome.candidate.base_rate_up
+    assert list(outcome.rows) == ["candidate", "production", "persistence", "reversal"]
+    assert list(outcome.scores) == list(outcome.rows)
+    candidate = outcome.rows["candidate"]
+    for name, rows in outcome.rows.items():
+        assert pairs(rows) == pairs(candidate)
+        assert rows["actual"].equals(candidate["actual"])
+        own = outcome.scores[name].metrics
+        for figure in SHARED:
+            assert getattr(own, figure) == getattr(outcome.scores["candidate"].metrics, figure)
 
 
-def test_both_models_and_persistence_have_the_same_pairs() -> None:
-    outcome = challenge(CANDIDATE, PRODUCTION, sample_bars(), HELD_OUT)
+def test_everyone_has_the_same_pairs() -> None:
+    outcome = meet(CANDIDATE, PRODUCTION)
     assert_same_pairs(outcome)
-    assert outcome.candidate.forecasts == 5 * len(HELD_OUT)
-    assert outcome.candidate != outcome.production
-    assert outcome.persistence.mase == 1.0
-    assert np.isnan(outcome.persistence.coverage)
+    assert outcome.scores["candidate"].metrics.forecasts == 5 * len(HELD_OUT)
+    assert outcome.scores["candidate"] != outcome.scores["production"]
+    assert outcome.scores["persistence"].metrics.mase == 1.0
+    assert np.isnan(outcome.scores["persistence"].metrics.coverage)
+    assert (outcome.first_session, outcome.last_session) == (HELD_OUT[0], HELD_OUT[-1])
 
 
 def test_scores_are_those_of_the_serving_path() -> None:
-    outcome = challenge(CANDIDATE, PRODUCTION, sample_bars(), HELD_OUT)
+    outcome = meet(CANDIDATE, PRODUCTION)
     served = score_due(CANDIDATE.forecast(sample_bars(), HELD_OUT), sample_bars())
-    assert same_frame(outcome.candidate_rows, served)
-    assert outcome.candidate == summarise(served)
+    assert same_frame(outcome.rows["candidate"], served)
+    assert outcome.scores["candidate"].metrics == summarise(served)
 
 
-def test_a_model_that_meets_itself_is_equal() -> None:
-    outcome = challenge(CANDIDATE, CANDIDATE, sample_bars(), HELD_OUT)
-    assert outcome.candidate == outcome.production
+def test_a_baseline_forecasts_from_what_its_as_of_session_knew() -> None:
+    rows = meet(CANDIDATE, PRODUCTION).rows
+    returns = session_returns(sample_bars(), FIRST, LAST)
+    as_of = rows["candidate"]["as_of_session"]
+    last = [
+        returns.loc[day, ticker]
+        for day, ticker in zip(as_of, rows["reversal"]["ticker"], strict=True)
+    ]
+    expected = rows["persistence"]["predicted"] * np.exp(-np.array(last))
+    np.testing.assert_allclose(rows["reversal"]["predicted"], expected)
+
+
+def test_a_model_that_meets_itself_is_equal_and_the_test_says_so() -> None:
+    outcome = meet(CANDIDATE, CANDIDATE)
+    assert outcome.scores["candidate"].metrics == outcome.scores["production"].metrics
+    test = outcome.scores["candidate"].against["production"]
+    assert test.p_value is None
+    assert test.reason == "their losses are equal in every session"
 
 
 def test_without_production_there_is_nothing_to_compare() -> None:
-    outcome = challenge(CANDIDATE, None, sample_bars(), HELD_OUT)
-    assert outcome.production is None
-    assert outcome.production_rows is None
-    assert outcome.persistence.forecasts == outcome.candidate.forecasts
+    outcome = meet(CANDIDATE, None)
+    assert list(outcome.rows) == ["candidate", "persistence", "reversal"]
+    assert set(outcome.scores["candidate"].against) == {"persistence"}
 
 
 def test_a_ticker_that_one_model_does_not_know_counts_for_neither() -> None:
     narrow = without_ticker("FB")
     for one, other in ((narrow, PRODUCTION), (CANDIDATE, narrow)):
-        outcome = challenge(one, other, sample_bars(), HELD_OUT)
+        outcome = meet(one, other)
         assert_same_pairs(outcome)
-        assert outcome.candidate.forecasts == 4 * len(HELD_OUT)
-        assert "FB" not in set(outcome.candidate_rows["ticker"])
+        assert outcome.scores["candidate"].metrics.forecasts == 4 * len(HELD_OUT)
+        assert "FB" not in set(outcome.rows["candidate"]["ticker"])
 
 
 def test_a_session_whose_outcome_is_not_stored_counts_for_neither() -> None:
     bars = sample_bars()
     known = bars[bars["session"] <= pd.Timestamp(HELD_OUT[-1])].reset_index(drop=True)
-    outcome = challenge(CANDIDATE, PRODUCTION, known, HELD_OUT)
+    outcome = meet(CANDIDATE, PRODUCTION, known)
     assert_same_pairs(outcome)
-    assert outcome.candidate.sessions == len(HELD_OUT) - 1
+    assert outcome.scores["candidate"].metrics.sessions == len(HELD_OUT) - 1
 
 
 def test_bars_after_the_last_outcome_change_no_score() -> None:
     bars = sample_bars()
     outcome_day = calendar.next_session(HELD_OUT[-1])
     known = bars[bars["session"] <= pd.Timestamp(outcome_day)].reset_index(drop=True)
-    before = challenge(CANDIDATE, PRODUCTION, known, HELD_OUT)
-    after = challenge(CANDIDATE, PRODUCTION, bars, HELD_OUT)
-    assert same_frame(before.candidate_rows, after.candidate_rows)
-    assert (before.candidate, before.production) == (after.candidate, after.production)
+    before, after = meet(CANDIDATE, PRODUCTION, known), meet(CANDIDATE, PRODUCTION, bars)
+    for name in before.rows:
+        assert same_frame(before.rows[name], after.rows[name])
+        assert before.scores[name].to_dict() == after.scores[name].to_dict()
 
 
 def test_models_of_different_tickers_have_nothing_to_compare() -> None:
@@ -100,9 +129,9 @@ def test_models_of_different_tickers_have_nothing_to_compare() -> None:
         bundle(bars=bars[bars["ticker"] == ticker].reset_index(drop=True))
         for ticker in ("IBM", "MSFT")
     ]
-    outcome = challenge(*alone, bars, HELD_OUT)
-    assert outcome.production is None
-    assert outcome.candidate.forecasts == len(HELD_OUT)
+    outcome = meet(*alone, bars)
+    assert "production" not in outcome.rows
+    assert outcome.scores["candidate"].metrics.forecasts == len(HELD_OUT)
 
 
 def test_a_model_under_the_old_name_meets_one_under_the_new_name_on_all_tickers() -> None:
@@ -111,7 +140,7 @@ def test_a_model_under_the_old_name_meets_one_under_the_new_name_on_all_tickers(
     bars = tidy(bars.assign(ticker=bars["ticker"].replace({"FB": "META"})))
     production = Bundle(PRODUCTION.recipe.renamed([rename]), PRODUCTION.network)
     candidate = bundle(bars=bars, as_of=date(2012, 12, 31))
-    outcome = challenge(candidate, production, bars, HELD_OUT)
+    outcome = meet(candidate, production, bars)
     assert_same_pairs(outcome)
-    assert outcome.candidate.forecasts == 5 * len(HELD_OUT)
-    assert "META" in set(outcome.candidate_rows["ticker"])
+    assert outcome.scores["candidate"].metrics.forecasts == 5 * len(HELD_OUT)
+    assert "META" in set(outcome.rows["candidate"]["ticker"])

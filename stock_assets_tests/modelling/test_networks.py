@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.networks import Network, NetworkSpec, build_network, pick_device
 from stock_assets.modelling.training import weights_digest
 from stock_assets_tests.modelling.examples import ARCHITECTURES, WINDOW, spec
@@ -171,5 +172,24 @@ def test_a_specification_survives_json(architecture: str) -> None:
     assert build_network(original).spec == original
 
 
+def test_attention_over_time_passes_over_sessions_without_any_ticker() -> None:
+    network = trained_like("lstm_attention")
+    x, valid = example()
+    valid[:, 2] = False
+    with torch.no_grad():
+        before = network(x, valid)
+        # The position of a session is all that attention could still see of it.
+        network.get_parameter("positions")[2] += 5.0
+    assert torch.equal(network(x, valid), before)
+
+
 def test_a_device_is_always_found() -> None:
     assert torch.zeros(1, device=pick_device()).sum() == 0
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(StockAssetsError, match="finds no CUDA device"):
+        pick_device("cuda")

@@ -148,7 +148,7 @@ def test_stops_when_patience_is_spent() -> None:
 
 
 def test_the_learning_rate_halves_on_a_plateau() -> None:
-    _, result = fitted(epochs=30, patience=8, learning_rate=0.1)
+    _, result = fitted(epochs=30, patience=9, learning_rate=0.1)
     rates = [score.learning_rate for score in result.history]
     assert rates[0] == 0.1
     assert rates == sorted(rates, reverse=True)
@@ -182,6 +182,21 @@ def test_each_loss_is_the_one_named(loss: str, of_two: float) -> None:
     data = replace(DATA, target=torch.full_like(DATA.target, 2.0))
     _, result = fitted(data=data, loss=loss, epochs=1, learning_rate=1e-12)
     assert result.best.validation_loss == pytest.approx(of_two)
+
+
+@each_architecture
+def test_a_batch_too_large_for_memory_teaches_the_same_in_parts(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights() -> list[torch.Tensor]:
+        network = build_network(spec(architecture, dropout=0.0), 7)
+        fit(network, learnable_data(missing=0.2), replace(SETTINGS, epochs=2))
+        return list(network.parameters())
+
+    whole = weights()
+    monkeypatch.setattr(training, "_WORKING_BYTES", 1)
+    for ours, theirs in zip(weights(), whole, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
 @each_architecture
@@ -220,7 +235,7 @@ def test_validation_labels_choose_the_epoch_but_teach_nothing() -> None:
     target[90:] *= -1
     told: list[list[float]] = []
     for data in (DATA, replace(DATA, target=target)):
-        settings = replace(SETTINGS, patience=100)
+        settings = replace(SETTINGS, plateau_epochs=100)
         result = fit(build_network(spec()), data, settings)
         told.append([score.train_loss for score in result.history])
     assert told[0] == told[1]
@@ -238,7 +253,9 @@ def test_each_step_of_a_longer_horizon_learns_its_own_session() -> None:
         validation=np.array([50]),
     )
     network = build_network(spec(horizon=3, dropout=0.0))
-    settings = replace(SETTINGS, epochs=300, patience=300, learning_rate=0.5, loss="mae")
+    settings = replace(
+        SETTINGS, epochs=300, patience=300, plateau_epochs=150, learning_rate=0.5, loss="mae"
+    )
     fit(network, data, settings)
     learnt = forecast_scaled(network, data.values, data.valid, data.train, WINDOW)
     np.testing.assert_allclose(learnt[0], [[50] * 3, [51] * 3, [52] * 3], atol=0.45)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pandas as pd
 import pytest
 import torch
 
+from stock_assets.cli.platform import Platform
 from stock_assets.config import FloatRange, IntegerRange, SearchSpace, Training, Tuning
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling import tuning as tuning_module
 from stock_assets.modelling.networks import build_network
 from stock_assets.modelling.training import fit
 from stock_assets.modelling.tuning import Hyperparameters, tune
+from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.modelling.examples import learnable_data
 
 DATA = learnable_data()
@@ -57,7 +60,7 @@ def without_time(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_the_best_is_the_completed_trial_with_the_lowest_validation_loss() -> None:
-    tuned = tune(DATA, budget(6), TRAINING, "study")
+    tuned = tune(learnable_data, budget(6), TRAINING, "study")
     assert len(tuned.trials) == 6
     completed = tuned.trials[tuned.trials["state"] == "COMPLETE"]
     winner = completed.loc[completed["value"].idxmin()]
@@ -65,7 +68,7 @@ def test_the_best_is_the_completed_trial_with_the_lowest_validation_loss() -> No
 
 
 def test_the_loss_of_a_trial_can_be_had_again_from_its_hyperparameters() -> None:
-    tuned = tune(DATA, budget(3), TRAINING, "study")
+    tuned = tune(learnable_data, budget(3), TRAINING, "study")
     network = build_network(tuned.best.network_spec(DATA), TRAINING.seed)
     settings = replace(tuned.best.fit_settings(TRAINING), epochs=2, patience=2)
     again = fit(network, DATA, settings).best.validation_loss
@@ -73,9 +76,9 @@ def test_the_loss_of_a_trial_can_be_had_again_from_its_hyperparameters() -> None
 
 
 def test_one_seed_gives_one_study() -> None:
-    first, again = (tune(DATA, budget(4), TRAINING, "study") for _ in range(2))
+    first, again = (tune(learnable_data, budget(4), TRAINING, "study") for _ in range(2))
     pd.testing.assert_frame_equal(without_time(first.trials), without_time(again.trials))
-    other = tune(DATA, budget(4), TRAINING.model_copy(update={"seed": 12}), "study")
+    other = tune(learnable_data, budget(4), TRAINING.model_copy(update={"seed": 12}), "study")
     assert not without_time(other.trials).equals(without_time(first.trials))
 
 
@@ -83,22 +86,23 @@ def test_labels_after_the_validation_stretch_change_nothing() -> None:
     early = replace(DATA, validation=np.arange(90, 110))
     target, values = DATA.target.clone(), DATA.values.clone()
     target[110:], values[110:] = 99.0, 99.0
-    first = tune(early, budget(3), TRAINING, "study")
-    again = tune(replace(early, target=target, values=values), budget(3), TRAINING, "study")
+    first = tune(lambda: early, budget(3), TRAINING, "study")
+    changed = replace(early, target=target, values=values)
+    again = tune(lambda: changed, budget(3), TRAINING, "study")
     pd.testing.assert_frame_equal(without_time(first.trials), without_time(again.trials))
 
 
 def test_an_interrupted_study_runs_only_the_missing_trials_and_the_same_ones(
     database: str, fits: list[Any]
 ) -> None:
-    whole = tune(DATA, budget(5), TRAINING, "study")
+    whole = tune(learnable_data, budget(5), TRAINING, "study")
     fits.clear()
-    tune(DATA, budget(2), TRAINING, "study", database)
-    resumed = tune(DATA, budget(5), TRAINING, "study", database)
+    tune(learnable_data, budget(2), TRAINING, "study", database)
+    resumed = tune(learnable_data, budget(5), TRAINING, "study", database)
     assert len(fits) == 5
     pd.testing.assert_frame_equal(without_time(resumed.trials), without_time(whole.trials))
     assert resumed.best == whole.best
-    finished = tune(DATA, budget(5), TRAINING, "study", database)
+    finished = tune(learnable_data, budget(5), TRAINING, "study", database)
     assert len(fits) == 5
     assert finished.best == whole.best
 
@@ -108,7 +112,7 @@ def test_failed_and_abandoned_trials_neither_count_nor_block(
 ) -> None:
     # The first ten proposals are random; only later ones could heed the abandoned trials.
     trials = budget(12, epochs=1)
-    whole = tune(DATA, trials, TRAINING, "study")
+    whole = tune(learnable_data, trials, TRAINING, "study")
     study = optuna.create_study(study_name="study", storage=database)
     for _ in range(4):
         tuning_module._suggest(study.ask(), SPACE)
@@ -118,8 +122,8 @@ def test_failed_and_abandoned_trials_neither_count_nor_block(
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(tuning_module, "fit", broken)
-        tune(DATA, trials, TRAINING, "study", database)
-    tuned = tune(DATA, trials, TRAINING, "study", database)
+        tune(learnable_data, trials, TRAINING, "study", database)
+    tuned = tune(learnable_data, trials, TRAINING, "study", database)
     assert tuned.trials["state"][:5].tolist() == ["RUNNING"] * 4 + ["FAIL"]
     assert len(tuned.trials) == 5 + 12
     assert tuned.best == whole.best
@@ -134,7 +138,13 @@ def test_hopeless_trials_are_pruned_before_their_last_epoch(database: str) -> No
             "learning_rate": FloatRange(low=1e-7, high=3e-2, log=True),
         }
     )
-    tune(DATA, budget(14, epochs=5, patience=5, search_space=space), TRAINING, "study", database)
+    tune(
+        learnable_data,
+        budget(14, epochs=5, patience=5, search_space=space),
+        TRAINING,
+        "study",
+        database,
+    )
     trials = optuna.load_study(study_name="study", storage=database).trials
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
     completed = [trial for trial in trials if trial.state.name == "COMPLETE"]
@@ -155,23 +165,50 @@ def test_a_diverged_trial_is_pruned_and_the_study_goes_on(
     monkeypatch.setattr(
         tuning_module, "fit", lambda network, data, *rest: fit(network, next(calls), *rest)
     )
-    trials = tune(DATA, budget(3), TRAINING, "study").trials
+    trials = tune(learnable_data, budget(3), TRAINING, "study").trials
     assert trials["state"].tolist() == ["PRUNED", "COMPLETE", "COMPLETE"]
 
 
 def test_a_study_in_which_everything_diverges_is_an_error() -> None:
     poisoned = replace(DATA, values=torch.where(DATA.values > 1, torch.inf, DATA.values))
     with pytest.raises(StockAssetsError, match="no trial of the study study completed"):
-        tune(poisoned, budget(2), TRAINING, "study")
+        tune(lambda: poisoned, budget(2), TRAINING, "study")
 
 
 def test_no_new_trial_starts_after_the_timeout() -> None:
-    tuned = tune(DATA, budget(50, timeout_seconds=1e-3), TRAINING, "study")
+    tuned = tune(learnable_data, budget(50, timeout_seconds=1e-3), TRAINING, "study")
     assert len(tuned.trials) == 1
 
 
+@pytest.fixture
+def shared(platform: Platform) -> Iterator[str]:
+    """Address of an empty PostgreSQL database, as the studies of an installation have one."""
+    with throw_away_database(platform) as url:
+        yield url
+
+
+def test_several_workers_make_as_many_trials_as_asked_and_no_more(shared: str) -> None:
+    tuned = tune(learnable_data, budget(5, workers=2), TRAINING, "study", shared)
+    assert tuned.trials["state"].isin(["COMPLETE", "PRUNED"]).tolist() == [True] * 5
+    assert tuned.trials["params_learning_rate"].nunique() == 5
+    more = tune(learnable_data, budget(7, workers=3), TRAINING, "study", shared)
+    assert len(more.trials) == 7
+    assert len(tune(learnable_data, budget(7), TRAINING, "study", shared).trials) == 7
+
+
+def test_several_workers_start_no_trial_after_the_timeout(shared: str) -> None:
+    few = budget(50, workers=2, timeout_seconds=1e-3)
+    # Both workers may have been given their first one by then.
+    assert len(tune(learnable_data, few, TRAINING, "study", shared).trials) <= 2
+
+
+def test_several_workers_without_a_database_are_refused() -> None:
+    with pytest.raises(StockAssetsError, match="need a database"):
+        tune(learnable_data, budget(2, workers=2), TRAINING, "study")
+
+
 def test_every_proposal_lies_in_the_search_space() -> None:
-    trials = tune(DATA, budget(5), TRAINING, "study").trials
+    trials = tune(learnable_data, budget(5), TRAINING, "study").trials
     assert set(trials["params_architecture"]) <= set(SPACE.architecture)
     assert trials["params_hidden_size"].isin([4, 8]).all()
     assert trials["params_layers"].isin([1, 2]).all()

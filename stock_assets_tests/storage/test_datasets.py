@@ -15,6 +15,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.features.scaling import fit_scaler
 from stock_assets.storage.datasets import (
     StretchRecord,
+    list_datasets,
     load_panel,
     load_scalers,
     load_stretches,
@@ -23,9 +24,12 @@ from stock_assets.storage.datasets import (
     save_scalers,
     save_stretches,
     save_tuning,
+    scaler_summary,
+    stretches_of,
 )
+from stock_assets.storage.forecasts import save_promotion
 from stock_assets.storage.tables import processed_feature_data
-from stock_assets_tests.storage.examples import DATASET, PANEL, panel
+from stock_assets_tests.storage.examples import DATASET, PANEL, PROMOTION, panel
 
 STRETCHES = [
     StretchRecord(
@@ -66,6 +70,43 @@ def test_stretches_are_replaced_as_a_whole(engine: Engine) -> None:
     save_stretches(engine, DATASET, [replace(STRETCHES[0], set_name="older"), *STRETCHES])
     save_stretches(engine, DATASET, STRETCHES)
     assert load_stretches(engine, DATASET) == {part.set_name: part for part in STRETCHES}
+
+
+def test_what_is_not_made_yet_is_told_apart_from_an_unknown_dataset(engine: Engine) -> None:
+    save_panel(engine, PANEL)
+    assert scaler_summary(engine, DATASET) is None
+    assert stretches_of(engine, DATASET) == []
+    save_scalers(engine, DATASET, {"kind": "minmax"}, {"kind": "zero_mean"}, "x")
+    told = {"kind": "minmax", "target_kind": "zero_mean", "digest": "x"}
+    assert scaler_summary(engine, DATASET) == told
+
+
+def test_stretches_come_in_the_order_of_time(engine: Engine) -> None:
+    save_panel(engine, PANEL)
+    save_stretches(engine, DATASET, STRETCHES[::-1])
+    assert stretches_of(engine, DATASET) == STRETCHES
+
+
+def test_a_panel_from_before_its_makers_were_recorded_has_none(engine: Engine) -> None:
+    save_panel(engine, replace(PANEL, made_with=None))
+    assert load_panel(engine, DATASET).made_with is None
+
+
+def test_datasets_are_listed_newest_first_with_their_last_decision(engine: Engine) -> None:
+    for name in (DATASET, "20130107_120000", "20121231_130000"):
+        save_panel(engine, panel(name))
+    for version, promoted in ((2, False), (1, True)):
+        decided = replace(PROMOTION, candidate_version=version, promoted=promoted)
+        save_promotion(engine, decided)
+    listed = list_datasets(engine)
+    assert [row["dataset_run_id"] for row in listed] == [
+        "20130107_120000",
+        "20121231_130000",
+        DATASET,
+    ]
+    assert (listed[0]["candidate_version"], listed[0]["promoted"]) == (None, None)
+    assert (listed[2]["candidate_version"], listed[2]["promoted"]) == (2, False)
+    assert (listed[2]["tickers"], listed[2]["features"]) == (2, 2)
 
 
 def test_tuning_is_kept_with_every_trial(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -14,10 +15,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from stock_assets.cli.platform import Platform
+from stock_assets.market.bars import empty_bars
+from stock_assets.market.reconciliation import Reach, starts
 from stock_assets.storage import database
-from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
+from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
+from stock_assets.storage.prices import holdings, read_actions
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database
+from stock_assets_tests.storage.examples import DAYS, bars
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
 CATALOGUE = """
@@ -76,7 +81,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     connection.rollback()
     upgrade(bare_url)
     assert connection.execute(text(CATALOGUE)).all() == before
-    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0002"]
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0003"]
 
 
 def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
@@ -90,6 +95,33 @@ def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
     assert inspect(engine).get_view_names() == []
     upgrade(bare_url)
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *metadata.tables}
+    engine.dispose()
+
+
+def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
+    bare_url: str,
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    command.upgrade(config, "0001")
+    whole = bars("A").assign(source="sample")
+    stored = whole.drop(index=range(3, 6))  # sessions that were never wanted
+    stored.loc[8, "stock_splits"] = whole.loc[8, "stock_splits"] = 2.0
+    engine = create_engine(bare_url)
+    with engine.begin() as connection:
+        copy_in(connection, "raw_stock_data", stored)
+    upgrade(bare_url)
+    assert read_actions(engine).to_dict("list") == {
+        "ticker": ["A"],
+        "ex_date": [pd.Timestamp(DAYS[8])],
+        "kind": ["split"],
+        "value": [2.0],
+    }
+    (held,) = holdings(engine).values()
+    assert starts(["A"], [DAYS[-1]], {"A": held}, empty_bars(), Reach(DAYS[0], 1, 1)) == {
+        "A": DAYS[0]
+    }
     engine.dispose()
 
 

@@ -1,0 +1,144 @@
+"""Datasets at the size of a market, printed as JSON: ``python -m benchmarks.features``.
+
+Each measurement is a process of its own, for a peak of memory belongs to a whole process. The
+prices are those of :mod:`benchmarks.market`, stored once.
+"""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.market import LAST, SESSIONS, TICKERS, market
+from stock_assets.cli.platform import open_platform
+from stock_assets.config import Dataset, FeatureGroup, Features
+from stock_assets.features.dataset import FeatureSet, build_feature_set, fit_scalers, split_dataset
+from stock_assets.features.feature import INPUT_COLUMNS
+from stock_assets.features.indicators import FEATURES, select
+from stock_assets.features.lookahead import changed_by_the_future
+from stock_assets.features.panel import to_frame
+from stock_assets.features.scaling import Scaler
+from stock_assets.market.sources.base import complete
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.prices import read_bars, store_prices
+
+GROUPS: dict[str, list[FeatureGroup]] = {
+    "all_but_alpha158": ["raw", "trend", "momentum", "volatility", "volume", "returns"],
+    "alpha158": ["alpha158"],
+}
+"""42 features, of which 35 are those of the earlier pipeline; and Qlib's."""
+
+
+def main() -> None:
+    """Store the prices, then measure each part in a process of its own."""
+    if len(sys.argv) > 1:
+        print(json.dumps(PARTS[sys.argv[1]]()))
+        return
+    starts = dict.fromkeys(TICKERS, SESSIONS[0])
+    store_prices(open_platform().engine, complete(market(SESSIONS)), starts, "yahoo")
+    print(json.dumps({name: _alone(name) for name in PARTS}))
+
+
+def _alone(part: str) -> Any:
+    command = [sys.executable, "-m", "benchmarks.features", part]
+    told = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+def _dataset(features: Features) -> dict[str, Any]:
+    """Measure from stored prices read to panel written, and the rest of a dataset."""
+    engine, dataset = open_platform().engine, Dataset()
+    began, cpu = time.perf_counter(), time.process_time()
+    bars = read_bars(engine, SESSIONS[0], LAST)
+    read = time.process_time() - cpu
+    built = build_feature_set(bars, features, dataset, SESSIONS[0], LAST)
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = ArrayStore(folder)
+        panel = {"values": built.panel.values, "valid": built.panel.valid, "target": built.target}
+        file = arrays.write_tensors(panel | {"close": built.panel.close})
+        found = {
+            "features": len(built.panel.features),
+            "read_cpu_seconds": read,
+            "cpu_seconds": time.process_time() - cpu,
+            "seconds": time.perf_counter() - began,
+            "peak_megabytes": _peak(),
+            "panel_megabytes": built.panel.values.nbytes / 1e6,
+            "file_over_panel": file.size / built.panel.values.nbytes,
+        }
+        found["parquet_cpu_seconds"], parquet = _cpu(
+            lambda: arrays.write_frame(to_frame(built.panel, built.target))
+        )
+        found["parquet_over_panel"] = parquet.size / built.panel.values.nbytes
+    found["look_ahead_check_cpu_seconds"], _ = _cpu(
+        lambda: changed_by_the_future(built, features, 20)
+    )
+    for kind in ("standard", "minmax", "robust"):
+        scaler = dataset.model_copy(update={"scaler": kind})
+        found[f"fit_{kind}_cpu_seconds"], _ = _cpu(lambda given=scaler: _fitted(built, given))
+    return found | {"peak_megabytes_of_everything": _peak()}
+
+
+def _indicators(groups: list[FeatureGroup]) -> dict[str, Any]:
+    """Measure the formulas alone, ticker by ticker as a panel computes them."""
+    bars = market(SESSIONS)
+    columns = {name: bars[name].to_numpy() for name in INPUT_COLUMNS}
+    rows = bars.groupby("ticker", sort=False).indices
+    inputs = [{name: column[own] for name, column in columns.items()} for own in rows.values()]
+    seconds: Counter[str] = Counter()
+    for name in select(groups):
+        family = re.sub(r"\d+$", "", name) if groups == ["alpha158"] else name
+        seconds[family] += _cpu(lambda feature=FEATURES[name]: [*map(feature.compute, inputs)])[0]
+    return {"cpu_seconds": seconds.total(), "dearest": dict(seconds.most_common(5))}
+
+
+def _filter() -> dict[str, Any]:
+    """Measure what leaving out correlated features adds."""
+    bars = market(SESSIONS)
+    plain = Features(groups=GROUPS["all_but_alpha158"])
+    chosen = plain.model_copy(update={"correlation_threshold": 0.9})
+
+    def build(features: Features) -> FeatureSet:
+        return build_feature_set(bars, features, Dataset(), SESSIONS[0], LAST)
+
+    without, _ = _cpu(lambda: build(plain))
+    filtered, built = _cpu(lambda: build(chosen))
+    return {"cpu_seconds": filtered - without, "kept": len(built.panel.features)}
+
+
+def _fitted(built: FeatureSet, dataset: Dataset) -> tuple[Scaler, Scaler]:
+    panel = built.panel
+    split = split_dataset(len(panel.sessions), dataset)
+    return fit_scalers(panel.values, panel.valid, built.target, split, dataset)
+
+
+def _cpu(action: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.process_time()
+    result = action()
+    return time.process_time() - began, result
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    **{
+        f"dataset_{name}": lambda groups=groups: _dataset(Features(groups=groups))
+        for name, groups in GROUPS.items()
+    },
+    **{
+        f"formulas_{name}": lambda groups=groups: _indicators(groups)
+        for name, groups in GROUPS.items()
+    },
+    "correlation_filter": _filter,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Training and tuning at the size of a market, printed as JSON: ``python -m benchmarks.training``.
+
+Everything is made up. Ratios compare two things measured in turn, in one run.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stock_assets.assets.training import OPTUNA_VARIABLE
+from stock_assets.cli.platform import open_platform
+from stock_assets.config import FloatRange, IntegerRange, SearchSpace, Training, Tuning
+from stock_assets.features.windows import Stretch, gather
+from stock_assets.modelling.networks import NetworkSpec, build_network
+from stock_assets.modelling.training import FitSettings, TrainingData, fit, load_training_data
+from stock_assets.modelling.tuning import tune
+from stock_assets.storage.arrays import ArrayStore
+
+WINDOW, WINDOWS, BATCH = 60, 85_500, 800
+MARKET = (1259, 505, 35)
+TAUGHT = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
+"""Windows of the market that each network is shown: a few batches reach the peak."""
+MEGABYTE = 2**20
+SETTINGS = FitSettings(
+    epochs=1,
+    patience=1,
+    learning_rate=1e-3,
+    batch_size=BATCH,
+    loss="huber",
+    weight_decay=1e-4,
+    gradient_clip=1.0,
+    plateau_epochs=1,
+    plateau_factor=0.5,
+    threads=2,
+    device="cpu",
+    seed=1,
+)
+
+
+def main() -> None:
+    """Measure everything; print what was found."""
+    with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as folder:
+        # Memory first: the peak of a process counts what its parent held when it was made.
+        found = {
+            "memory_of_a_market": _memory(Path(folder)),
+            "lstm_epoch": _epoch(),
+            "from_50_to_500_tickers": _growth(),
+            "two_tuning_workers": _workers(Path(folder)),
+        }
+    print(json.dumps(found))
+
+
+def panel(sessions: int, tickers: int, features: int) -> dict[str, np.ndarray]:
+    """Make up scaled arrays: noise, of which two values in a hundred are missing."""
+    chance = np.random.default_rng(20180207)
+    values = chance.standard_normal((sessions, tickers, features), dtype=np.float32)
+    target = chance.standard_normal((sessions, tickers), dtype=np.float32)
+    valid = chance.random((sessions, tickers)) >= 0.02
+    values[~valid] = 0.0
+    target[~valid] = np.nan
+    return {"values": values, "valid": valid, "target": target}
+
+
+def examples(sessions: int, tickers: int, features: int, window: int) -> TrainingData:
+    """Lay out a panel in memory; all windows but the last two teach."""
+    arrays = panel(sessions, tickers, features)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    ends = np.arange(window - 1, sessions)
+    return TrainingData(**tensors, window=window, train=ends[:-2], validation=ends[-2:])
+
+
+def network_for(data: TrainingData, architecture: str, hidden: int, layers: int) -> Any:
+    """Build a network of the shape of some data."""
+    _, tickers, features = data.values.shape
+    return build_network(
+        NetworkSpec(architecture, tickers, features, data.window, hidden, layers, 0.0)
+    )
+
+
+def _epoch() -> dict[str, float]:
+    """Compare an epoch with a loop of bare PyTorch over windows that lie in memory already."""
+    data = examples(WINDOWS + WINDOW + 1, 1, 6, WINDOW)
+    data = replace(data, valid=torch.ones_like(data.valid), target=data.target.nan_to_num())
+    pairs = []
+    for ends in np.array_split(data.train[:WINDOWS], 3):
+        part = replace(data, train=ends)
+        network = network_for(data, "lstm", 64, 2)
+        rows = torch.as_tensor(ends)
+        windows, labels = gather(data.values, rows, WINDOW).flatten(2), data.target[rows]
+        pairs.append(
+            (
+                _seconds(partial(fit, network, part, SETTINGS)),
+                _seconds(partial(_bare_epoch, windows, labels)),
+            )
+        )
+    ours, bare = (sum(times) for times in zip(*pairs, strict=True))
+    return {
+        "windows": WINDOWS,
+        "seconds": ours,
+        "bare_pytorch_seconds": bare,
+        "ratio": statistics.median(one / other for one, other in pairs),
+        "windows_per_second": WINDOWS / ours,
+    }
+
+
+def _bare_epoch(windows: Tensor, labels: Tensor) -> None:
+    torch.set_num_threads(SETTINGS.threads)
+    recurrent, head = nn.LSTM(windows.shape[2], 64, 2, batch_first=True), nn.Linear(64, 1)
+    weights = [*recurrent.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(weights, lr=SETTINGS.learning_rate)
+    for rows in torch.split(torch.randperm(len(windows)), BATCH):
+        states, _ = recurrent(windows[rows])
+        loss = nn.functional.huber_loss(head(states[:, -1]), labels[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, SETTINGS.gradient_clip)
+        optimiser.step()
+
+
+def _growth() -> dict[str, Any]:
+    """Compare the cost of an epoch over ten times the tickers with ten times the cost."""
+    found = {}
+    for architecture in ("lstm", "lstm_attention", "lstm_cross_attention"):
+        seconds = []
+        for tickers in (50, 500):
+            data = examples(130, tickers, 35, 30)
+            settings = replace(SETTINGS, batch_size=32)
+            times = [
+                _seconds(partial(fit, network_for(data, architecture, 32, 1), data, settings))
+                for _ in range(3)
+            ]
+            seconds.append(min(times))
+        found[architecture] = {
+            "seconds_50": seconds[0],
+            "seconds_500": seconds[1],
+            "over_linear": seconds[1] / seconds[0] / 10,
+        }
+    return found
+
+
+def _memory(folder: Path) -> dict[str, Any]:
+    """Peak memory of a training, in a process of its own per architecture."""
+    window = 30
+    store = ArrayStore(str(folder / "market"))
+    path = store.local_path(store.write_tensors(panel(*MARKET)).location)
+    windows = (MARKET[0] - window) * window * MARKET[1] * MARKET[2] * 4 / MEGABYTE
+    found: dict[str, Any] = {
+        "panel_megabytes": path.stat().st_size / MEGABYTE,
+        "materialised_windows_megabytes": windows,
+    }
+    for architecture, taught in TAUGHT.items():
+        ours, theirs = multiprocessing.Pipe()
+        job = (theirs, path, window, architecture, taught)
+        process = multiprocessing.get_context("spawn").Process(target=_train, args=job)
+        process.start()
+        before, after = ours.recv()
+        process.join()
+        found[architecture] = {
+            "imports_megabytes": before,
+            "peak_megabytes": after,
+            "materialised_over_peak": windows / after,
+            "materialised_over_peak_without_imports": windows / (after - before),
+        }
+    return found
+
+
+def _train(link: Any, path: Path, window: int, architecture: str, taught: int) -> None:
+    before = _peak()
+    train, validation = Stretch(window - 1, window - 2 + taught), Stretch(1000, 1125)
+    data = load_training_data(path, train, validation, window)
+    fit(network_for(data, architecture, 64, 2), data, replace(SETTINGS, batch_size=64))
+    link.send((before, _peak()))
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _workers(folder: Path) -> dict[str, float]:
+    """Compare the same trials, none of them pruned, made by one worker and by two."""
+    open_platform()
+    sessions, window = 700, 30
+    store = ArrayStore(str(folder / "tuning"))
+    path = store.local_path(store.write_tensors(panel(sessions, 20, 13)).location)
+    data = partial(load_training_data, path, Stretch(29, 549), Stretch(580, 698), window)
+    space = SearchSpace(
+        architecture=["lstm_cross_attention"],
+        hidden_size=IntegerRange(low=32, high=32, step=32),
+        layers=IntegerRange(low=1, high=1),
+        dropout=FloatRange(low=0.1, high=0.1),
+        batch_size=IntegerRange(low=32, high=32),
+    )
+    seconds = []
+    for workers in (1, 2):
+        tuning = Tuning(trials=4, epochs=20, patience=20, workers=workers, search_space=space)
+        study = f"{workers} workers"
+        search = partial(tune, data, tuning, Training(), study, os.environ[OPTUNA_VARIABLE])
+        seconds.append(_seconds(search))
+    return {
+        "trials": 4,
+        "one_seconds": seconds[0],
+        "two_seconds": seconds[1],
+        "ratio": seconds[1] / seconds[0],
+    }
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

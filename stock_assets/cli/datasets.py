@@ -1,0 +1,211 @@
+"""``stock-assets dataset``: what a dataset was made from and with, and whether it still is that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stock_assets.cli.platform import Platform
+from stock_assets.errors import StockAssetsError
+from stock_assets.partitions import dataset_as_of
+from stock_assets.provenance import differences, made_with, plain_digest
+from stock_assets.registry import Registry
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.datasets import (
+    created_at,
+    load_panel,
+    scaler_summary,
+    stretches_of,
+)
+from stock_assets.storage.forecasts import promotion_of
+
+_SHOWN = (
+    *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),
+    *("tickers", "features", "basis", "target"),
+)
+
+
+def show_datasets(found: Sequence[dict[str, Any]], console: Console) -> None:
+    """Lay the datasets out for a person."""
+    if not found:
+        console.print("no dataset yet: stock-assets retrain")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("dataset", no_wrap=True)
+    table.add_column("as of", no_wrap=True)
+    for heading in ("bars", "tickers", "features"):
+        table.add_column(heading, justify="right")
+    table.add_column("candidate")
+    for row in found:
+        table.add_row(
+            row["dataset_run_id"],
+            str(row["as_of_session"]),
+            f"{row['bars']:,}",
+            str(row["tickers"]),
+            str(row["features"]),
+            _decided(row),
+        )
+    console.print(table)
+
+
+def _decided(row: dict[str, Any]) -> str:
+    if row["candidate_version"] is None:
+        return "undecided"
+    return f"v{row['candidate_version']} {'' if row['promoted'] else 'not '}promoted"
+
+
+def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
+    """Collect, as plain values, what is known of a dataset.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such dataset.
+    """
+    dataset_as_of(dataset_id)
+    engine, arrays = platform.engine, ArrayStore(platform.locations.arrays_url)
+    record, stretches = load_panel(engine, dataset_id), stretches_of(engine, dataset_id)
+    scalers = scaler_summary(engine, dataset_id)
+    decided = promotion_of(engine, dataset_id)
+    versions = Registry(platform.params.tracking).versions_of(dataset_id)
+    made = record.made_with
+    files = [record.location, record.frame_location, *{s.location: None for s in stretches}]
+    digests = {
+        "rows": record.bars_digest,
+        "panel": record.digest,
+        "scalers": scalers["digest"] if scalers else None,
+        "stretches": stretches[0].digest if stretches else None,
+        "code": plain_digest(made["code"]) if made else None,
+    }
+    return {
+        **{name: getattr(record, name) for name in _SHOWN},
+        "created_at": created_at(engine, dataset_id),
+        "scaler": scalers["kind"] if scalers else None,
+        "target_scaler": scalers["target_kind"] if scalers else None,
+        "stretches": [asdict(stretch) for stretch in stretches],
+        "digests": digests,
+        "made_with": made,
+        "differs_now": differences(made, made_with()) if made else None,
+        "arrays": [_file(arrays, location) for location in files],
+        "candidate_versions": [found.version for found in versions],
+        "promotion": asdict(decided) if decided else None,
+        "params": record.params,
+    }
+
+
+def _file(arrays: ArrayStore, location: str) -> dict[str, Any]:
+    """Where a file of a dataset is and how large; no path and no size where it is missing."""
+    try:
+        path = arrays.local_path(location)
+    except StockAssetsError:
+        return {"location": location, "path": None, "bytes": None}
+    return {"location": location, "path": str(path), "bytes": path.stat().st_size}
+
+
+def show_dataset(found: dict[str, Any], console: Console) -> None:
+    """Lay a dataset out for a person."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for heading, told in (
+        ("dataset", f"{found['dataset_run_id']}, made {found['created_at']:%Y-%m-%d %H:%M %Z}"),
+        ("as of", str(found["as_of_session"])),
+        ("span", f"{found['first_session']} to {found['last_session']}, {found['bars']:,} bars"),
+        ("tickers", _listed(found["tickers"])),
+        ("features", _listed(found["features"])),
+        ("basis, target", f"{found['basis']}, {found['target']}"),
+        *_stretch_rows(found),
+        ("scalers", _scalers(found)),
+        *((f"digest: {name}", digest) for name, digest in found["digests"].items() if digest),
+        ("made with", _makers(found)),
+        *(("differs now", escape(line)) for line in found["differs_now"] or ()),
+        *(("array file", _file_told(file)) for file in found["arrays"]),
+        ("candidate", _candidate(found)),
+        ("decision", escape(found["promotion"]["reason"]) if found["promotion"] else "none yet"),
+    ):
+        table.add_row(heading, told)
+    console.print(table)
+
+
+def _listed(names: Sequence[str], most: int = 40) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)}: {', '.join(names[:most])}{more}"
+
+
+def _stretch_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    if not found["stretches"]:
+        return [("stretches", "not made yet")]
+    rows = [
+        (
+            stretch["set_name"],
+            f"{stretch['first_session']} to {stretch['last_session']}, "
+            f"{stretch['last_position'] - stretch['first_position'] + 1} windows",
+        )
+        for stretch in found["stretches"]
+    ]
+    purged = f"{found['stretches'][0]['purge_sessions']} sessions between two stretches"
+    return [*rows, ("purge", purged)]
+
+
+def _scalers(found: dict[str, Any]) -> str:
+    if found["scaler"] is None:
+        return "not made yet"
+    return f"{found['scaler']}, of the target {found['target_scaler']}"
+
+
+def _makers(found: dict[str, Any]) -> str:
+    made = found["made_with"]
+    if made is None:
+        return "not recorded"
+    libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
+    same = "" if found["differs_now"] else ", as installed now"
+    return f"stock-assets {made['package']}, {libraries}{same}"
+
+
+def _file_told(file: dict[str, Any]) -> str:
+    if file["path"] is None:
+        return f"{file['location']} is missing"
+    return f"{escape(str(Path(file['path'])))}, {file['bytes'] / 1e6:.1f} MB"
+
+
+def _candidate(found: dict[str, Any]) -> str:
+    if not found["candidate_versions"]:
+        return f"none yet: stock-assets retrain --dataset {found['dataset_run_id']}"
+    return ", ".join(f"version {version}" for version in found["candidate_versions"])
+
+
+def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
+    """Make a dataset again and tell, as plain values, which parts are what was recorded.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such dataset.
+    """
+    from stock_assets.reproduction import verify
+
+    dataset_as_of(dataset_id)
+    found = verify(platform.engine, ArrayStore(platform.locations.arrays_url), dataset_id)
+    return asdict(found) | {"equal": found.equal}
+
+
+def show_verification(found: dict[str, Any], console: Console) -> None:
+    """Lay a verification out for a person, part by part."""
+    console.print(f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}")
+    for part in found["parts"]:
+        mark = "[green]✓[/green]" if part["equal"] else "[red]✗[/red]"
+        console.print(f"  {mark} {part['name']:<10} {escape(part['told'])}", soft_wrap=True)
+    if found["equal"]:
+        console.print("Equal: made again from the stored rows, it has the digests it had.")
+    else:
+        console.print("Not equal: it is not what it was recorded as.")
+    if found["changes"]:
+        console.print("Changed since it was made:")
+    for change in found["changes"]:
+        console.print(f"  {escape(change)}", soft_wrap=True)

@@ -1,0 +1,116 @@
+"""All that is said of each model that was scored on the same pairs, and the tables that say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from stock_assets.evaluation.metrics import (
+    Metrics,
+    by_ticker,
+    summarise,
+    undefined_as_none,
+)
+from stock_assets.evaluation.significance import (
+    DieboldMariano,
+    cumulative_difference,
+    diebold_mariano,
+    loss_difference,
+)
+from stock_assets.evaluation.skill import Skill, measure_skill, session_ics
+
+REFERENCES = ("persistence", "production")
+"""The models that every other one is tested against."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Pooled scores of one model, how sure they are, and its tests against each reference."""
+
+    metrics: Metrics
+    skill: Skill
+    against: dict[str, DieboldMariano]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give every figure under one flat name, as JSON holds it: an undefined one is None.
+
+        The fields of `Metrics` and `Skill`; per reference ``dm_…`` (the statistic), ``p_…`` and,
+        where the test is undefined, ``undefined_…`` with the reason.
+        """
+        figures: dict[str, Any] = {**asdict(self.metrics), **asdict(self.skill)}
+        for name, test in self.against.items():
+            figures |= {f"dm_{name}": test.statistic, f"p_{name}": test.p_value}
+            if test.reason:
+                figures[f"undefined_{name}"] = test.reason
+        return undefined_as_none(figures)
+
+
+def score_models(scored: Mapping[str, pd.DataFrame], horizon: int = 1) -> dict[str, Scorecard]:
+    """Summarise each model, and test it against the references that are among them.
+
+    Parameters
+    ----------
+    scored : mapping of str to DataFrame
+        By the model's name, its scored forecasts; all of the same (session, ticker) pairs.
+    horizon : int
+        Sessions ahead that were forecast.
+    """
+    return {
+        name: Scorecard(
+            metrics=summarise(rows),
+            skill=measure_skill(rows),
+            against={
+                reference: diebold_mariano(
+                    loss_difference(rows, scored[reference]).to_numpy(), horizon
+                )
+                for reference in REFERENCES
+                if reference in scored and reference != name
+            },
+        )
+        for name, rows in scored.items()
+    }
+
+
+def pooled_table(figures: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Give one row per figure, scores before tests before reasons, and one column per model.
+
+    Parameters
+    ----------
+    figures : mapping of str to mapping
+        By the model's name, what `Scorecard.to_dict` gave.
+
+    Returns
+    -------
+    DataFrame
+        ``figure`` and the models; None where a figure is undefined or a model does not have it.
+    """
+    names = list(dict.fromkeys(name for own in figures.values() for name in own))
+    names.sort(key=lambda name: name.startswith("undefined_"))
+    columns = {model: [own.get(name) for name in names] for model, own in figures.items()}
+    return pd.DataFrame({"figure": names, **columns}, dtype=object)
+
+
+def session_table(scored: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
+    """Give what is drawn of one model per session, beside persistence.
+
+    Returns
+    -------
+    DataFrame
+        ``session``, ``difference`` of the loss (a fraction of price), ``cumulative`` with its
+        ``lower`` and ``upper`` bound, ``ic`` and ``rank_ic``.
+    """
+    differences = loss_difference(scored[name], scored["persistence"])
+    told = cumulative_difference(differences).join(session_ics(scored[name]))
+    told.insert(0, "difference", differences)
+    return told.reset_index()
+
+
+def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Give the scores of each model on each ticker: ``model``, ``ticker``, fields of `Metrics`."""
+    parts = [by_ticker(rows) for rows in scored.values()]
+    for name, part in zip(scored, parts, strict=True):
+        part.insert(0, "model", name)
+    return pd.concat(parts, ignore_index=True)

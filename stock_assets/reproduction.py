@@ -1,0 +1,328 @@
+"""A dataset, part by part, from stored rows: made again, it must be what was stored of it.
+
+The assets make a dataset with the functions of this module, and :func:`verify` makes it again with
+the same ones, in a place of its own that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from stock_assets.config import Params
+from stock_assets.errors import StockAssetsError
+from stock_assets.features.dataset import (
+    FeatureSet,
+    build_feature_set,
+    fit_scalers,
+    scaled_arrays,
+    split_dataset,
+    stretch_sessions,
+)
+from stock_assets.features.panel import to_frame
+from stock_assets.features.scaling import Scaler
+from stock_assets.features.windows import Split
+from stock_assets.market.bars import content_digest
+from stock_assets.provenance import differences, made_with, plain_digest
+from stock_assets.storage.arrays import ArrayStore, StoredFile
+from stock_assets.storage.datasets import (
+    PanelRecord,
+    StretchRecord,
+    bars_stored_since,
+    load_panel,
+    renamed_since,
+    revised_since,
+    scaler_summary,
+    stretches_of,
+)
+from stock_assets.storage.prices import read_bars
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+_MOST_TOLD = 10
+_UNEXPLAINED = "nothing that is recorded: rows were changed past the store, or this machine differs"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Scalers of a dataset as :func:`make_scalers` gives them, and the split they belong to."""
+
+    features: Scaler
+    target: Scaler
+    split: Split
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of their numbers."""
+        return plain_digest((self.features.to_dict(), self.target.to_dict()))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of one part of a dataset when it was made again."""
+
+    name: str
+    equal: bool
+    told: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a dataset is what it says, part by part, and what has changed since it was made."""
+
+    dataset_run_id: str
+    as_of_session: date
+    parts: list[Part]
+    changes: list[str]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every part is what was recorded."""
+        return all(part.equal for part in self.parts)
+
+
+def make_panel(
+    dataset_id: str, as_of: date, built: FeatureSet, params: Params, arrays: ArrayStore
+) -> PanelRecord:
+    """Write the arrays of a panel and describe them, with what they were made with."""
+    panel = built.panel
+    tensors = {
+        "values": panel.values,
+        "valid": panel.valid,
+        "close": panel.close,
+        "target": built.target,
+    }
+    stored = arrays.write_tensors(tensors)
+    frame = arrays.write_frame(to_frame(panel, built.target))
+    return PanelRecord(
+        dataset_run_id=dataset_id,
+        as_of_session=as_of,
+        first_session=panel.sessions[0].date(),
+        last_session=panel.sessions[-1].date(),
+        bars=len(built.bars),
+        tickers=list(panel.tickers),
+        features=list(panel.features),
+        basis=params.features.basis,
+        anchors={ticker: asdict(anchor) for ticker, anchor in built.anchors.items()},
+        target=params.dataset.target,
+        params=params.model_dump(mode="json"),
+        bars_digest=content_digest(built.bars),
+        digest=stored.digest,
+        location=stored.location,
+        frame_location=frame.location,
+        made_with=made_with(),
+    )
+
+
+def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
+    """Fit the scalers of a panel to its training sessions."""
+    dataset = recorded_params(record).dataset
+    panel = arrays.read_tensors(record.location)
+    split = split_dataset(len(panel["values"]), dataset)
+    scalers = fit_scalers(panel["values"], panel["valid"], panel["target"], split, dataset)
+    return Fitted(*scalers, split)
+
+
+def make_stretches(
+    record: PanelRecord, features: Scaler, target: Scaler, arrays: ArrayStore
+) -> tuple[StoredFile, list[StretchRecord]]:
+    """Write the scaled arrays of a panel and lay down its stretches."""
+    panel = arrays.read_tensors(record.location)
+    stored = arrays.write_tensors(scaled_arrays(panel, features, target))
+    split = split_dataset(len(panel["values"]), recorded_params(record).dataset)
+    spans = stretch_sessions(split, record.first_session, record.as_of_session)
+    return stored, [
+        StretchRecord(
+            name,
+            first,
+            last,
+            stretch.first,
+            stretch.last,
+            split.purge,
+            stored.digest,
+            stored.location,
+        )
+        for name, (stretch, first, last) in spans.items()
+    ]
+
+
+def recorded_params(record: PanelRecord) -> Params:
+    """Give the parameters that a dataset was made with.
+
+    Raises
+    ------
+    StockAssetsError
+        Parameters have changed their names or meanings since.
+    """
+    try:
+        return Params.model_validate(record.params)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise StockAssetsError(
+            f"the parameters of dataset {record.dataset_run_id} are those of another version "
+            f"of this package: {key}: {error.errors()[0]['msg']}",
+            "Install that version, or make a new dataset: stock-assets retrain",
+        ) from None
+
+
+def verify(engine: Engine, arrays: ArrayStore, dataset_id: str) -> Verification:
+    """Make a dataset again from what is stored now, and compare every digest; nothing is written.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    arrays : ArrayStore
+        Where the files of the dataset are, which are examined too.
+    dataset_id : str
+        A dataset with a panel. Parts that it does not have yet are told and count as equal.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such dataset, or its parameters are not understood any more.
+    """
+    record = load_panel(engine, dataset_id)
+    stretches = stretches_of(engine, dataset_id)
+    params, first = recorded_params(record), record.first_session
+    try:
+        again = _made_again(engine, record, params)
+    except StockAssetsError as error:
+        parts = [Part("rows", False, error.problem)]
+    else:
+        parts = _compared_parts(engine, record, stretches, again)
+        first = min(first, again.panel.first_session)
+    changes = _changes(engine, record, first)
+    if not changes and not all(part.equal for part in parts):
+        changes = [_UNEXPLAINED]
+    files = sorted({record.location, record.frame_location, *(s.location for s in stretches)})
+    parts += [_file_part(arrays, location) for location in files]
+    return Verification(dataset_id, record.as_of_session, parts, changes)
+
+
+@dataclass(frozen=True)
+class _Again:
+    panel: PanelRecord
+    scalers: Fitted
+    stretches: list[StretchRecord]
+
+
+def _made_again(engine: Engine, record: PanelRecord, params: Params) -> _Again:
+    first, as_of = params.prices.first_session, record.as_of_session
+    bars = read_bars(engine, first, as_of, params.prices.tickers)
+    built = build_feature_set(bars, params.features, params.dataset, first, as_of)
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = ArrayStore(folder)
+        panel = make_panel(record.dataset_run_id, as_of, built, params, arrays)
+        fitted = make_scalers(panel, arrays)
+        _, stretches = make_stretches(panel, fitted.features, fitted.target, arrays)
+    return _Again(panel, fitted, stretches)
+
+
+def _compared_parts(
+    engine: Engine, record: PanelRecord, stretches: Sequence[StretchRecord], again: _Again
+) -> list[Part]:
+    return [
+        _rows_part(record, again.panel),
+        _panel_part(record, again.panel),
+        _scalers_part(scaler_summary(engine, record.dataset_run_id), again.scalers),
+        _stretches_part(stretches, again.stretches),
+    ]
+
+
+def _rows_part(record: PanelRecord, again: PanelRecord) -> Part:
+    counts = f"{record.bars:,} bars"
+    if record.bars != again.bars:
+        counts += f" then, {again.bars:,} now"
+    return _compared("rows", record.bars_digest, again.bars_digest, counts)
+
+
+def _panel_part(record: PanelRecord, again: PanelRecord) -> Part:
+    apart = {"dataset_run_id", "bars", "bars_digest", "params", "made_with"}
+    files = {"digest", "location", "frame_location"}
+    names = [field.name for field in fields(PanelRecord) if field.name not in apart | files]
+    differing = [name for name in names if getattr(record, name) != getattr(again, name)]
+    if differing:
+        return Part("panel", False, f"other {', '.join(differing).replace('_', ' ')}")
+    shape = f"{len(record.tickers)} tickers, {len(record.features)} features"
+    return _compared("panel", record.digest, again.digest, shape)
+
+
+def _scalers_part(stored: Mapping[str, str] | None, again: Fitted) -> Part:
+    if stored is None:
+        return Part("scalers", True, "not made yet")
+    return _compared("scalers", stored["digest"], again.digest, stored["kind"])
+
+
+def _stretches_part(stored: Sequence[StretchRecord], laid: Sequence[StretchRecord]) -> Part:
+    if not stored:
+        return Part("stretches", True, "not made yet")
+    then, now = ({stretch.set_name: stretch for stretch in these} for these in (stored, laid))
+    spans = [
+        name
+        for name in {**then, **now}
+        if name not in then or name not in now or _span(then[name]) != _span(now[name])
+    ]
+    if spans:
+        return Part("stretches", False, f"other sessions in {', '.join(spans)}")
+    return _compared("stretches", stored[0].digest, laid[0].digest, ", ".join(then))
+
+
+def _span(stretch: StretchRecord) -> dict[str, Any]:
+    """Everything but the file, which all stretches share."""
+    return asdict(stretch) | {"digest": "", "location": ""}
+
+
+def _compared(name: str, then: str, now: str, told: str) -> Part:
+    if then == now:
+        return Part(name, True, f"{told}, digest {then[:12]}…")
+    return Part(name, False, f"{told}: digest {then[:12]}… then, {now[:12]}… now")
+
+
+def _file_part(arrays: ArrayStore, location: str) -> Part:
+    """Whether a file is there and has the content that its name says."""
+    try:
+        path = arrays.local_path(location)
+    except StockAssetsError as error:
+        return Part("file", False, error.problem)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != path.stem:
+        return Part("file", False, f"{location} is damaged: its content is not what its name says")
+    return Part("file", True, location)
+
+
+def _changes(engine: Engine, record: PanelRecord, first: date) -> list[str]:
+    """Say what has changed since a dataset was made, the likeliest reason first."""
+    revised = [
+        "{ticker} {session}: {field} revised from {old_value:g} to {new_value:g} "
+        "on {revised_at:%Y-%m-%d}".format(**row)
+        for row in revised_since(engine, record)
+    ]
+    added = [
+        "{ticker} {session}: bar stored on {fetched_at:%Y-%m-%d}".format(**row)
+        for row in bars_stored_since(engine, record, first)
+    ]
+    renamed = [
+        "{old_ticker} renamed to {new_ticker} on {applied_at:%Y-%m-%d}".format(**row)
+        for row in renamed_since(engine, record)
+    ]
+    return [*renamed, *_shortened(revised), *_shortened(added), *_other_makers(record)]
+
+
+def _other_makers(record: PanelRecord) -> list[str]:
+    if record.made_with is None:
+        return ["what it was made with was not recorded"]
+    return differences(record.made_with, made_with())
+
+
+def _shortened(told: list[str]) -> list[str]:
+    more = len(told) - _MOST_TOLD
+    return [*told[:_MOST_TOLD], f"and {more} more"] if more > 0 else told

@@ -1,0 +1,204 @@
+"""`stock-assets dataset`: what a dataset was made from, and whether it still is that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from stock_assets.provenance import made_with
+from stock_assets_tests.cli.conftest import Installation
+
+pytestmark = pytest.mark.slow
+
+IBM = "ticker = 'IBM' AND session = '2012-03-01'"
+
+
+@pytest.fixture
+def dataset(demoed: Installation) -> str:
+    """The dataset that the demo made."""
+    first: str = demoed.value("SELECT min(dataset_run_id) FROM processed_feature_data")
+    return first
+
+
+@pytest.fixture
+def unharmed(demoed: Installation) -> Iterator[Installation]:
+    """The demo; the test leaves every table as it was."""
+    before = demoed.tables()
+    yield demoed
+    assert demoed.tables() == before
+
+
+def execute(installation: Installation, *statements: str) -> None:
+    engine = create_engine(installation.address("stock_assets"), poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            assert connection.execute(text(statement)).rowcount == 1
+
+
+@contextmanager
+def revised_bar(installation: Installation) -> Iterator[None]:
+    """A bar whose volume its source doubled, as ingestion notes it."""
+    execute(
+        installation,
+        f"UPDATE raw_stock_data SET volume = volume * 2 WHERE {IBM}",
+        "INSERT INTO price_revisions (ticker, session, field, old_value, new_value) "
+        f"SELECT ticker, session, 'volume', volume / 2, volume FROM raw_stock_data WHERE {IBM}",
+    )
+    yield
+    execute(
+        installation,
+        f"DELETE FROM price_revisions WHERE {IBM} AND field = 'volume'",
+        f"UPDATE raw_stock_data SET volume = volume / 2 WHERE {IBM}",
+    )
+
+
+def as_json(installation: Installation, *arguments: str) -> Any:
+    return json.loads(installation.succeed("dataset", *arguments, "--json"))
+
+
+def test_the_demos_dataset_is_what_it_says(unharmed: Installation, dataset: str):
+    printed = unharmed.succeed("dataset", "verify", dataset)
+
+    assert printed.startswith(f"Dataset {dataset}, as of 2012-12-31\n")
+    assert "Equal: made again from the stored rows, it has the digests it had." in printed
+    assert "✗" not in printed
+    for part in ("rows", "panel", "scalers", "stretches"):
+        assert f"✓ {part}" in printed
+    assert printed.count("✓ file") == 3
+
+
+def test_a_dataset_is_verified_with_its_own_parameters(unharmed: Installation, dataset: str):
+    path = unharmed.project / "params.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("history_sessions: 700", "history_sessions: 650"))
+    assert path.read_text() != before
+    try:
+        assert as_json(unharmed, "verify", dataset)["equal"]
+    finally:
+        path.write_text(before)
+
+
+def test_a_revised_bar_is_named(unharmed: Installation, dataset: str):
+    with revised_bar(unharmed):
+        finished = unharmed.run("dataset", "verify", dataset)
+
+    assert (finished.returncode, finished.stderr) == (1, "")
+    assert "✗ rows" in finished.stdout
+    assert "Not equal" in finished.stdout
+    assert "IBM 2012-03-01: volume revised from " in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda path, content: path.unlink(), "is missing from"),
+        (lambda path, content: path.write_bytes(content[:-1]), "is damaged"),
+    ],
+)
+def test_a_spoilt_array_file_is_named(
+    unharmed: Installation, dataset: str, harm: Callable[..., None], told: str
+):
+    location = unharmed.value(
+        f"SELECT location FROM processed_feature_data WHERE dataset_run_id = '{dataset}'"
+    )
+    path = unharmed.home / "arrays" / location
+    content = path.read_bytes()
+    harm(path, content)
+    try:
+        finished = unharmed.run("dataset", "verify", dataset)
+        shown = as_json(unharmed, "show", dataset)
+    finally:
+        path.write_bytes(content)
+
+    assert finished.returncode == 1
+    assert finished.stdout.count("✗") == 1
+    (line,) = [line for line in finished.stdout.splitlines() if "✗" in line]
+    assert location in line
+    assert told in line
+    (shown_file,) = [file for file in shown["arrays"] if file["location"] == location]
+    assert (shown_file["bytes"] is None) == (told == "is missing from")
+
+
+def test_another_library_version_is_told(unharmed: Installation, dataset: str):
+    column = f"processed_feature_data SET made_with = %s WHERE dataset_run_id = '{dataset}'"
+    stored = unharmed.value(
+        f"SELECT made_with::text FROM processed_feature_data WHERE dataset_run_id = '{dataset}'"
+    )
+    other = made_with()
+    other["libraries"]["numpy"] = "1.0.0"
+    execute(unharmed, "UPDATE " + column % f"'{json.dumps(other)}'".replace(":", r"\:"))
+    try:
+        verified = unharmed.succeed("dataset", "verify", dataset)
+        shown = unharmed.succeed("dataset", "show", dataset)
+    finally:
+        before = "NULL" if stored is None else f"'{stored}'".replace(":", r"\:")
+        execute(unharmed, "UPDATE " + column % before)
+
+    told = f"numpy 1.0.0 then, {np.__version__} now"
+    assert told in verified
+    assert "Equal:" in verified
+    assert told in shown
+
+
+def test_show_prints_what_the_tables_hold(unharmed: Installation, dataset: str):
+    where = f"WHERE dataset_run_id = '{dataset}'"
+    printed = "".join(unharmed.succeed("dataset", "show", dataset).split())
+    found = as_json(unharmed, "show", dataset)
+
+    ((first, bars, rows, panel),) = unharmed.rows(
+        f"SELECT first_session, bars, bars_digest, digest FROM processed_feature_data {where}"
+    )
+    assert (found["first_session"], found["bars"]) == (str(first), bars)
+    assert (found["digests"]["rows"], found["digests"]["panel"]) == (rows, panel)
+    assert found["tickers"] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    stretches = unharmed.rows(
+        "SELECT set_name, last_session, purge_sessions, digest FROM scaled_feature_sets "
+        f"{where} ORDER BY first_position"
+    )
+    assert [stretch["set_name"] for stretch in found["stretches"]] == [s[0] for s in stretches]
+    assert found["digests"]["stretches"] == stretches[0][3]
+    assert f"{stretches[0][2]}sessionsbetweentwostretches" in printed
+    ((version, reason),) = unharmed.rows(
+        f"SELECT candidate_version, reason FROM model_promotions {where}"
+    )
+    assert found["candidate_versions"] == [version]
+    assert found["promotion"]["reason"] == reason
+    assert all(file["bytes"] > 0 for file in found["arrays"])
+    for told in (rows, panel, str(first), reason.replace(" ", ""), "scalersstandard"):
+        assert told in printed
+
+
+def test_list_names_every_dataset_newest_first(unharmed: Installation, dataset: str):
+    ids = [
+        row[0]
+        for row in unharmed.rows(
+            "SELECT dataset_run_id FROM processed_feature_data ORDER BY dataset_run_id DESC"
+        )
+    ]
+    printed = unharmed.succeed("dataset", "list")
+
+    assert [row["dataset_run_id"] for row in as_json(unharmed, "list")] == ids
+    assert [i for line in printed.splitlines() for i in ids if i in line] == ids
+    (line,) = [line for line in printed.splitlines() if dataset in line]
+    assert "2012-12-31" in line
+    assert "v1 promoted" in line
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_an_unknown_dataset_is_told_the_newest(unharmed: Installation, dataset: str, command: str):
+    unknown = unharmed.run("dataset", command, "20121231_000001")
+    shapeless = unharmed.run("dataset", command, "newest")
+
+    assert (unknown.returncode, shapeless.returncode) == (1, 1)
+    (line,) = unknown.stderr.splitlines()
+    assert line.startswith("error: dataset 20121231_000001 has no row in processed_feature_data. ")
+    assert dataset in line
+    (line,) = shapeless.stderr.splitlines()
+    assert line.startswith("error: 'newest' is not a dataset id. ")

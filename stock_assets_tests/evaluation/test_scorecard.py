@@ -1,0 +1,122 @@
+"""Scorecards: every figure of every model under one name, and the tables that hold them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+
+from stock_assets.evaluation.metrics import (
+    Metrics,
+    by_ticker,
+    persistence_forecasts,
+    score_rows,
+    summarise,
+)
+from stock_assets.evaluation.scorecard import (
+    Scorecard,
+    pooled_table,
+    score_models,
+    session_table,
+    ticker_table,
+)
+from stock_assets.evaluation.significance import diebold_mariano, loss_difference
+from stock_assets.evaluation.skill import measure_skill, session_ics
+from stock_assets_tests.evaluation.examples import scored_forecasts
+
+CANDIDATE, PRODUCTION = scored_forecasts(skill=0.5), scored_forecasts(own_seed=2)
+ROWS = {
+    "candidate": CANDIDATE,
+    "production": PRODUCTION,
+    "persistence": score_rows(persistence_forecasts(CANDIDATE)),
+    "reversal": scored_forecasts(own_seed=3),
+}
+
+
+@pytest.fixture(scope="module")
+def cards() -> dict[str, Scorecard]:
+    return score_models(ROWS)
+
+
+def test_each_model_has_its_scores(cards: dict[str, Scorecard]) -> None:
+    assert list(cards) == list(ROWS)
+    for name, rows in ROWS.items():
+        assert asdict(cards[name].metrics) == pytest.approx(asdict(summarise(rows)), nan_ok=True)
+        assert asdict(cards[name].skill) == pytest.approx(asdict(measure_skill(rows)), nan_ok=True)
+
+
+def test_each_model_meets_both_references_but_never_itself(cards: dict[str, Scorecard]) -> None:
+    both = {"persistence", "production"}
+    assert {name: set(card.against) for name, card in cards.items()} == {
+        "candidate": both,
+        "production": {"persistence"},
+        "persistence": {"production"},
+        "reversal": both,
+    }
+    expected = diebold_mariano(loss_difference(CANDIDATE, PRODUCTION).to_numpy())
+    assert cards["candidate"].against["production"] == expected
+    assert expected.better(0.05)
+
+
+def test_without_production_there_is_one_reference() -> None:
+    cards = score_models({name: ROWS[name] for name in ("candidate", "persistence")})
+    assert set(cards["candidate"].against) == {"persistence"}
+    assert cards["persistence"].against == {}
+
+
+def test_the_horizon_reaches_the_test() -> None:
+    rows = {name: ROWS[name] for name in ("candidate", "persistence")}
+    far = score_models(rows, horizon=3)["candidate"].against["persistence"]
+    losses = loss_difference(CANDIDATE, ROWS["persistence"]).to_numpy()
+    assert far == diebold_mariano(losses, 3) != diebold_mariano(losses, 1)
+
+
+def test_figures_are_flat_and_plain(cards: dict[str, Scorecard]) -> None:
+    card = cards["candidate"]
+    plain = card.to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["mase"] == card.metrics.mase
+    assert plain["icir"] == card.skill.icir
+    assert plain["p_production"] == card.against["production"].p_value
+    assert plain["dm_persistence"] == card.against["persistence"].statistic
+    assert plain["coverage"] is None
+    assert not [name for name in plain if name.startswith("undefined_")]
+
+
+def test_an_undefined_test_is_none_with_its_reason() -> None:
+    cards = score_models({"candidate": ROWS["persistence"], "persistence": ROWS["persistence"]})
+    plain = cards["candidate"].to_dict()
+    assert (plain["dm_persistence"], plain["p_persistence"]) == (None, None)
+    assert plain["undefined_persistence"] == "their losses are equal in every session"
+
+
+def test_the_pooled_table_has_a_row_per_figure(cards: dict[str, Scorecard]) -> None:
+    figures = {name: card.to_dict() for name, card in cards.items()}
+    figures["reversal"]["undefined_production"] = "a reason"
+    table = pooled_table(figures)
+    assert list(table.columns) == ["figure", *ROWS]
+    told = table.set_index("figure")
+    assert list(told.index[:2]) == ["forecasts", "sessions"]
+    assert told.index[-1] == "undefined_production"
+    for name, own in figures.items():
+        assert {figure: told.loc[figure, name] for figure in own} == own
+    assert told.loc["p_production", "production"] is None
+
+
+def test_the_ticker_table_has_every_model_on_every_ticker() -> None:
+    table = ticker_table(ROWS)
+    assert list(table.columns[:2]) == ["model", "ticker"]
+    assert set(table.columns[2:]) == set(Metrics.__dataclass_fields__)
+    own = table[table["model"] == "production"].drop(columns="model").reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, by_ticker(PRODUCTION))
+
+
+def test_the_session_table_holds_what_is_drawn() -> None:
+    table = session_table(ROWS, "candidate").set_index("session")
+    losses = loss_difference(CANDIDATE, ROWS["persistence"])
+    pd.testing.assert_series_equal(table["difference"], losses, check_names=False)
+    pd.testing.assert_series_equal(table["cumulative"], losses.cumsum(), check_names=False)
+    pd.testing.assert_frame_equal(table[["ic", "rank_ic"]], session_ics(CANDIDATE))
+    assert (table["lower"] < table["upper"]).all()

@@ -1,0 +1,216 @@
+"""Significance: clustered errors and equal accuracy, against statsmodels, SciPy and their laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
+from stock_assets.evaluation.significance import (
+    DieboldMariano,
+    clustered_error,
+    cumulative_difference,
+    diebold_mariano,
+    loss_difference,
+)
+from stock_assets_tests.evaluation.examples import scored_forecasts
+
+law = settings(max_examples=30, deadline=None)
+seeds = st.integers(0, 10_000)
+
+
+def mean_error(values: np.ndarray, sessions: np.ndarray) -> float:
+    return clustered_error(values - values.mean(), sessions)
+
+
+def draw(seed: int, size: int = 60, clusters: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Values with a common part per cluster; clusters of different sizes, in any order."""
+    random = np.random.default_rng(seed)
+    cluster = np.concatenate([np.arange(clusters), random.integers(0, clusters, size - clusters)])
+    return random.standard_normal(clusters)[cluster] + random.standard_normal(size), cluster
+
+
+def autocorrelated(seed: int, count: int = 50) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(count + 2)
+    return noise[2:] + noise[1:-1] + noise[:-2] + 0.3
+
+
+@law
+@given(seeds)
+def test_the_clustered_error_is_that_of_a_cluster_robust_regression_on_a_constant(
+    seed: int,
+) -> None:
+    values, clusters = draw(seed)
+    fit = sm.OLS(values, np.ones(len(values))).fit(
+        cov_type="cluster", cov_kwds={"groups": clusters}
+    )
+    assert mean_error(values, clusters) == pytest.approx(fit.bse[0])
+
+
+@law
+@given(seeds)
+def test_clusters_of_one_have_the_naive_error(seed: int) -> None:
+    values, _ = draw(seed)
+    alone = np.arange(len(values))
+    assert mean_error(values, alone) == pytest.approx(stats.sem(values))
+
+
+@law
+@given(seeds, st.integers(1, 20))
+def test_identical_tickers_add_no_certainty(seed: int, copies: int) -> None:
+    values, clusters = draw(seed)
+    many = mean_error(np.tile(values, copies), np.tile(clusters, copies))
+    assert many == pytest.approx(mean_error(values, clusters))
+
+
+@law
+@given(seeds)
+def test_the_order_of_rows_changes_no_error(seed: int) -> None:
+    values, clusters = draw(seed)
+    shuffled = np.random.default_rng(seed).permutation(len(values))
+    assert mean_error(values[shuffled], clusters[shuffled]) == pytest.approx(
+        mean_error(values, clusters)
+    )
+
+
+def test_tickers_that_move_together_are_less_certain_than_they_look() -> None:
+    rows = scored_forecasts(sessions=100, tickers=20)
+    errors = (rows["absolute_error"] / rows["persistence"]).to_numpy()
+    assert mean_error(errors, rows["session"].to_numpy()) > 2 * stats.sem(errors)
+
+
+def test_one_session_has_no_clustered_error() -> None:
+    assert np.isnan(mean_error(np.array([1.0, 2.0]), np.array([0, 0])))
+
+
+@law
+@given(seeds)
+def test_one_session_ahead_the_test_is_the_paired_t_test(seed: int) -> None:
+    first, second = np.random.default_rng(seed).exponential(size=(2, 30))
+    test = diebold_mariano(first - second)
+    expected = stats.ttest_rel(first, second)
+    assert test.statistic == pytest.approx(expected.statistic)
+    assert test.p_value == pytest.approx(expected.pvalue)
+    assert test.difference == pytest.approx(first.mean() - second.mean())
+    assert (test.sessions, test.reason) == (30, "")
+
+
+@law
+@given(seeds)
+def test_further_ahead_the_variance_counts_the_overlap(seed: int) -> None:
+    losses, horizon = autocorrelated(seed), 3
+    count = len(losses)
+    # statsmodels divides by n; its uniform kernel has the weights of Diebold and Mariano.
+    fit = sm.OLS(losses, np.ones(count)).fit(
+        cov_type="HAC", cov_kwds={"maxlags": horizon - 1, "kernel": "uniform"}
+    )
+    correction = (count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count
+    statistic = fit.tvalues[0] * np.sqrt(correction)
+    test = diebold_mariano(losses, horizon)
+    assert test.statistic == pytest.approx(statistic)
+    assert test.p_value == pytest.approx(2 * stats.t.sf(abs(statistic), count - 1))
+
+
+@law
+@given(seeds, st.integers(1, 4))
+def test_the_other_way_round_the_statistic_has_the_other_sign(seed: int, horizon: int) -> None:
+    losses = autocorrelated(seed)
+    forth, back = diebold_mariano(losses, horizon), diebold_mariano(-losses, horizon)
+    assert forth.difference == -back.difference
+    assert forth.p_value == back.p_value
+    if forth.statistic is not None:
+        assert forth.statistic == -back.statistic
+
+
+@law
+@given(seeds, st.floats(0.01, 1000))
+def test_the_unit_of_prices_changes_nothing(seed: int, factor: float) -> None:
+    rows = scored_forecasts(seed)
+    prices = ["actual", "predicted", "persistence"]
+    dearer = score_rows(rows.assign(**{name: factor * rows[name] for name in prices}))
+    test, again = (
+        diebold_mariano(loss_difference(own, score_rows(persistence_forecasts(own))).to_numpy())
+        for own in (rows, dearer)
+    )
+    assert again.statistic == pytest.approx(test.statistic, rel=1e-6)
+    assert again.p_value == pytest.approx(test.p_value, rel=1e-6)
+
+
+@law
+@given(seeds)
+def test_the_order_of_rows_changes_no_difference(seed: int) -> None:
+    rows, reference = scored_forecasts(0), scored_forecasts(0, own_seed=2)
+    shuffled = rows.sample(frac=1, random_state=seed), reference.sample(frac=1, random_state=seed)
+    pd.testing.assert_series_equal(loss_difference(*shuffled), loss_difference(rows, reference))
+
+
+def test_a_session_counts_once_however_many_tickers_it_has() -> None:
+    rows, reference = scored_forecasts(tickers=4), scored_forecasts(tickers=4, own_seed=2)
+    copies = [pd.concat([own, own.assign(ticker=own["ticker"] + "x")]) for own in (rows, reference)]
+    once, twice = loss_difference(rows, reference), loss_difference(*copies)
+    np.testing.assert_allclose(twice, once, atol=1e-15)
+    assert len(once) == rows["session"].nunique()
+
+
+def test_equal_forecasts_have_no_test_and_say_why() -> None:
+    test = diebold_mariano(np.zeros(30))
+    assert (test.statistic, test.p_value) == (None, None)
+    assert test.reason == "their losses are equal in every session"
+    assert not test.better(0.999)
+
+
+def test_a_constant_difference_has_no_test() -> None:
+    test = diebold_mariano(np.full(30, -0.1))
+    assert test.p_value is None
+    assert test.reason == "their difference is constant in every session"
+    assert not test.better(0.999)
+
+
+@pytest.mark.parametrize(("count", "horizon", "fewest"), [(0, 1, 8), (7, 1, 8), (9, 5, 10)])
+def test_too_few_sessions_have_no_test(count: int, horizon: int, fewest: int) -> None:
+    test = diebold_mariano(autocorrelated(1)[:count], horizon)
+    assert test.p_value is None
+    assert test.reason == f"{count} sessions are fewer than {fewest}"
+
+
+def test_a_variance_that_is_not_positive_has_no_test() -> None:
+    test = diebold_mariano(np.tile([1.0, -1.0], 10), horizon=2)
+    assert test.p_value is None
+    assert "variance" in test.reason
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_value", "better"),
+    [(-0.1, 0.01, True), (-0.1, 0.05, False), (0.1, 0.01, False), (-0.1, None, False)],
+)
+def test_better_is_lower_and_significant(
+    difference: float, p_value: float | None, better: bool
+) -> None:
+    assert DieboldMariano(difference, 60, p_value and -2.0, p_value).better(0.05) is better
+
+
+def test_noise_is_called_significant_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    found = [diebold_mariano(random.standard_normal(20)).p_value < 0.05 for _ in range(2000)]
+    assert 0.035 < np.mean(found) < 0.065
+
+
+@law
+@given(seeds)
+def test_the_band_excludes_zero_where_the_test_rejects(seed: int) -> None:
+    losses = pd.Series(np.random.default_rng(seed).standard_normal(30) + 0.35)
+    last = cumulative_difference(losses, 0.95).iloc[-1]
+    assert last["cumulative"] == pytest.approx(losses.sum())
+    test = diebold_mariano(losses.to_numpy())
+    assert (last["lower"] > 0 or last["upper"] < 0) == (test.p_value < 0.05)
+
+
+def test_one_session_has_no_band() -> None:
+    told = cumulative_difference(pd.Series([0.1]))
+    assert told["cumulative"].tolist() == [0.1]
+    assert told[["lower", "upper"]].isna().all(axis=None)

@@ -1,0 +1,172 @@
+"""Skill: standard errors of pooled scores, and information coefficients within sessions."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from stock_assets.evaluation.metrics import (
+    persistence_forecasts,
+    relative_returns,
+    score_rows,
+    summarise,
+)
+from stock_assets.evaluation.skill import measure_skill, session_ics
+from stock_assets_tests.evaluation.examples import scored_forecasts
+
+law = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 10_000)
+PRICES = ["actual", "predicted", "persistence"]
+WITHIN = ["session_ic", "session_ic_se", "icir"]
+RANKED = ["session_rank_ic", "session_rank_ic_se", "rank_icir"]
+
+
+def without_one_session(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    return [rows[rows["session"] != session] for session in rows["session"].unique()]
+
+
+def jackknife(values: list[float]) -> float:
+    """Standard error from leaving out one session at a time, independent of any formula."""
+    count = len(values)
+    return float(np.sqrt((count - 1) * np.var(values)))
+
+
+@law
+@given(seeds)
+def test_each_sessions_coefficients_are_those_of_scipy(seed: int) -> None:
+    rows = scored_forecasts(seed, sessions=6)
+    found = session_ics(rows.sample(frac=1, random_state=seed))
+    assert list(found.index) == sorted(rows["session"].unique())
+    for session, part in rows.groupby("session"):
+        moves = relative_returns(part)
+        expected = [
+            correlate(moves["predicted"], moves["actual"]).statistic
+            for correlate in (stats.pearsonr, stats.spearmanr)
+        ]
+        assert found.loc[session].tolist() == pytest.approx(expected)
+
+
+def test_tied_forecasts_share_their_rank() -> None:
+    rows = scored_forecasts(sessions=1, tickers=6)
+    steps = [0.003, -0.001, 0.003, 0.003, 0.002, -0.001]
+    tied = score_rows(rows.assign(predicted=rows["persistence"] * (1 + np.array(steps))))
+    moves = relative_returns(tied)
+    assert (tied["predicted"] / tied["persistence"]).nunique() > 3, "they differ by rounding alone"
+    assert moves["predicted"].nunique() == 3
+    expected = stats.spearmanr(moves["predicted"], moves["actual"]).statistic
+    assert session_ics(tied)["rank_ic"].tolist() == pytest.approx([expected])
+
+
+def test_the_mean_the_error_and_the_ratio_are_over_sessions() -> None:
+    rows = scored_forecasts(skill=0.5)
+    skill, ics = measure_skill(rows), session_ics(rows)
+    assert skill.ic_sessions == 40
+    for names, column in ((WITHIN, "ic"), (RANKED, "rank_ic")):
+        values = ics[column]
+        expected = [values.mean(), stats.sem(values), values.mean() / values.std(ddof=1)]
+        assert [getattr(skill, name) for name in names] == pytest.approx(expected)
+    assert skill.session_ic > 0.5
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        scored_forecasts(tickers=1),
+        score_rows(persistence_forecasts(scored_forecasts())),
+        score_rows(scored_forecasts().assign(actual=lambda rows: 1.01 * rows["persistence"])),
+    ],
+    ids=["one ticker", "one forecast for all", "one outcome for all"],
+)
+def test_without_a_cross_section_there_is_no_coefficient(rows: pd.DataFrame) -> None:
+    skill = measure_skill(rows)
+    assert skill.ic_sessions == 0
+    assert np.isnan([getattr(skill, name) for name in WITHIN + RANKED]).all()
+    assert session_ics(rows).isna().all(axis=None)
+
+
+def test_sessions_without_a_coefficient_are_left_out_of_the_mean() -> None:
+    rows = scored_forecasts(sessions=10)
+    first = rows["session"].min()
+    alone = rows[(rows["session"] != first) | (rows["ticker"] == "T0")]
+    skill, rest = measure_skill(alone), measure_skill(rows[rows["session"] != first])
+    assert (skill.ic_sessions, skill.session_ic) == (9, pytest.approx(rest.session_ic))
+
+
+def test_coefficients_that_never_vary_have_no_ratio() -> None:
+    rows = scored_forecasts(sessions=10)
+    perfect = measure_skill(score_rows(rows.assign(predicted=rows["actual"])))
+    assert (perfect.session_ic, perfect.session_rank_ic) == (pytest.approx(1), pytest.approx(1))
+    assert np.isnan([perfect.icir, perfect.session_ic_se]).all()
+
+
+@law
+@given(seeds)
+def test_errors_of_means_are_those_of_statsmodels(seed: int) -> None:
+    rows = scored_forecasts(seed)
+    skill = measure_skill(rows)
+    groups = rows["session"].factorize()[0]
+    own = (rows["absolute_error"] - rows["persistence_absolute_error"]) / rows["persistence"]
+    for values, mean, error in (
+        (own, skill.error_difference, skill.error_difference_se),
+        (rows["direction_hit"], summarise(rows).direction_accuracy, skill.direction_accuracy_se),
+    ):
+        fit = sm.OLS(values.to_numpy(), np.ones(len(rows))).fit(
+            cov_type="cluster", cov_kwds={"groups": groups}
+        )
+        assert (mean, error) == (pytest.approx(fit.params[0]), pytest.approx(fit.bse[0]))
+
+
+@pytest.mark.parametrize("skill", [0.0, 0.4])
+def test_errors_of_ratios_and_correlations_agree_with_leaving_sessions_out(skill: float) -> None:
+    rows = scored_forecasts(sessions=400, skill=skill)
+    measured = measure_skill(rows)
+    kept = [summarise(part) for part in without_one_session(rows)]
+    assert measured.mase_se == pytest.approx(jackknife([m.mase for m in kept]), rel=0.03)
+    assert measured.ic_se == pytest.approx(jackknife([m.ic for m in kept]), rel=0.03)
+
+
+@law
+@given(seeds)
+def test_the_order_of_rows_changes_nothing(seed: int) -> None:
+    rows = scored_forecasts(seed)
+    shuffled = astuple(measure_skill(rows.sample(frac=1, random_state=seed)))
+    np.testing.assert_allclose(shuffled, astuple(measure_skill(rows)), rtol=1e-9, atol=1e-12)
+
+
+@law
+@given(seeds, st.floats(0.01, 1000))
+def test_the_unit_of_prices_changes_nothing(seed: int, factor: float) -> None:
+    rows = scored_forecasts(seed)
+    dearer = score_rows(rows.assign(**{name: factor * rows[name] for name in PRICES}))
+    np.testing.assert_allclose(
+        astuple(measure_skill(dearer)), astuple(measure_skill(rows)), rtol=1e-6
+    )
+
+
+@law
+@given(seeds, st.integers(2, 10))
+def test_identical_tickers_are_as_uncertain_as_one(seed: int, copies: int) -> None:
+    rows = scored_forecasts(seed, tickers=1)
+    many = pd.concat([rows.assign(ticker=f"T{number}") for number in range(copies)])
+    one, all_of_them = measure_skill(rows), measure_skill(many)
+    for name in ("error_difference_se", "mase_se", "direction_accuracy_se", "ic_se"):
+        assert getattr(all_of_them, name) == pytest.approx(getattr(one, name)), name
+
+
+def test_persistence_differs_from_itself_by_nothing() -> None:
+    idle = measure_skill(score_rows(persistence_forecasts(scored_forecasts())))
+    assert (idle.error_difference, idle.error_difference_se, idle.mase_se) == (0, 0, 0)
+    assert np.isnan([idle.direction_accuracy_se, idle.ic_se]).all()
+
+
+def test_prices_that_never_move_leave_the_error_of_mase_undefined() -> None:
+    rows = scored_forecasts()
+    still = score_rows(rows.assign(actual=rows["persistence"]))
+    assert np.isnan(measure_skill(still).mase_se)

@@ -1,0 +1,82 @@
+"""What a dataset is made with: named file by file, library by library."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stock_assets import provenance
+from stock_assets.provenance import differences, made_with
+
+
+def test_the_files_that_make_a_dataset_are_there_and_no_others() -> None:
+    code = made_with()["code"]
+    assert {
+        "config.py",
+        "features/panel.py",
+        "features/scaling.py",
+        "market/adjustment.py",
+        "market/xnys_closures.json",
+        "reproduction.py",
+        "storage/arrays.py",
+    } <= set(code)
+    apart = ("cli/", "assets/", "modelling/", "market/sources/")
+    assert not [name for name in code if name.startswith(apart) or not name.endswith(("y", "json"))]
+    assert all(len(digest) == 64 for digest in code.values())
+
+
+def test_libraries_are_those_that_are_imported() -> None:
+    assert made_with()["libraries"]["numpy"] == np.__version__
+    assert set(made_with()["libraries"]) == {"python", *provenance.LIBRARIES}
+
+
+def test_it_is_the_same_whenever_it_is_asked() -> None:
+    assert made_with() == made_with()
+    assert differences(made_with(), made_with()) == []
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of a few files in the place of the real one."""
+    for name in ("config.py", "features/panel.py", "market/sources/yahoo.py", "market/bars.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"a = 1\nb = 2\n")
+    for name in ("reproduction.py", "storage/arrays.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(provenance, "_FETCHING", tmp_path / "market" / "sources")
+    return tmp_path
+
+
+def test_line_ends_do_not_count_and_every_other_byte_does(package: Path) -> None:
+    before = made_with()
+    (package / "config.py").write_bytes(b"a = 1\r\nb = 2\r\n")
+    assert made_with() == before
+    (package / "features" / "panel.py").write_bytes(b"a = 1\nb = 3\n")
+    assert differences(before, made_with()) == ["other code in features/panel.py"]
+
+
+def test_new_and_lost_files_are_named_and_those_that_only_fetch_are_not(package: Path) -> None:
+    before = made_with()
+    (package / "market" / "sources" / "yahoo.py").write_text("c = 3")
+    (package / "market" / "bars.py").unlink()
+    (package / "features" / "new.py").touch()
+    assert differences(before, made_with()) == ["other code in features/new.py, market/bars.py"]
+
+
+def test_versions_are_told_as_they_were_and_are() -> None:
+    now = made_with()
+    then = copy.deepcopy(now)
+    then["package"] = "0.0.9"
+    then["libraries"]["numpy"] = "1.0"
+    del then["libraries"]["torch"]
+    told = differences(then, now)
+    assert told == [
+        f"stock-assets 0.0.9 then, {now['package']} now",
+        f"numpy 1.0 then, {np.__version__} now",
+        f"torch none then, {now['libraries']['torch']} now",
+    ]
