@@ -20,6 +20,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import seconds_of
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
@@ -109,9 +111,9 @@ def _prices(engine: Any, runs: int) -> dict[str, float]:
     store = []
     for _ in range(runs):
         empty()
-        store.append(_seconds(store_all))
+        store.append(seconds_of(store_all))
     again = _repeat(store_all, runs)
-    read = [_seconds(lambda: read_bars(engine, first, last)) for _ in range(runs)]
+    read = [seconds_of(lambda: read_bars(engine, first, last)) for _ in range(runs)]
     return {
         "bars": len(bars),
         "store_seconds": statistics.median(store),
@@ -161,17 +163,11 @@ def _compared(pairs: Sequence[Sequence[float]], against: str) -> dict[str, float
 
 
 def _run(command: list[Any]) -> float:
-    return _seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+    return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 def _repeat(action: Callable[[], object], runs: int) -> list[float]:
-    return [_seconds(action) for _ in range(runs)]
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+    return [seconds_of(action) for _ in range(runs)]
 
 
 if __name__ == "__main__":

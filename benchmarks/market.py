@@ -10,7 +10,6 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import date, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.timing import seconds_of
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Prices
 from stock_assets.ingestion import ingest
@@ -78,13 +78,13 @@ def main() -> None:
     earlier = bars[bars["session"] < pd.Timestamp(LAST)].reset_index(drop=True)
     newest = bars["session"].isin(pd.to_datetime(SESSIONS[-6:])) & bars["ticker"].isin(APPENDED)
     found: dict[str, Any] = {"tickers": len(TICKERS), "bars": len(bars)}
-    found["store_seconds"] = _seconds(
+    found["store_seconds"] = seconds_of(
         lambda: store_prices(engine, complete(earlier), starts, "yahoo")
     )
-    found["append_470_tickers_seconds"] = _seconds(
+    found["append_470_tickers_seconds"] = seconds_of(
         lambda: store_prices(engine, complete(bars[newest]), starts, "yahoo")
     )
-    found["read_seconds"] = _seconds(lambda: read_bars(engine, SESSIONS[0], LAST))
+    found["read_seconds"] = seconds_of(lambda: read_bars(engine, SESSIONS[0], LAST))
     found["yahoo_daily_update"] = _update(engine)
     found["peak_megabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(found))
@@ -109,12 +109,6 @@ def _update(engine: Any) -> dict[str, Any]:
         "inserted": done.stored.bars.inserted,
         "revisions": done.stored.revisions,
     }
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import os
 import resource
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import seconds_of
 from stock_assets.assets.training import OPTUNA_VARIABLE
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import FloatRange, IntegerRange, SearchSpace, Training, Tuning
@@ -102,8 +101,8 @@ def _epoch() -> dict[str, float]:
         windows, labels = gather(data.values, rows, WINDOW).flatten(2), data.target[rows]
         pairs.append(
             (
-                _seconds(partial(fit, network, part, SETTINGS)),
-                _seconds(partial(_bare_epoch, windows, labels)),
+                seconds_of(partial(fit, network, part, SETTINGS)),
+                seconds_of(partial(_bare_epoch, windows, labels)),
             )
         )
     ours, bare = (sum(times) for times in zip(*pairs, strict=True))
@@ -139,7 +138,7 @@ def _growth() -> dict[str, Any]:
             data = examples(130, tickers, 35, 30)
             settings = replace(SETTINGS, batch_size=32)
             times = [
-                _seconds(partial(fit, network_for(data, architecture, 32, 1), data, settings))
+                seconds_of(partial(fit, network_for(data, architecture, 32, 1), data, settings))
                 for _ in range(3)
             ]
             seconds.append(min(times))
@@ -208,19 +207,13 @@ def _workers(folder: Path) -> dict[str, float]:
         tuning = Tuning(trials=4, epochs=20, patience=20, workers=workers, search_space=space)
         study = f"{workers} workers"
         search = partial(tune, data, tuning, Training(), study, os.environ[OPTUNA_VARIABLE])
-        seconds.append(_seconds(search))
+        seconds.append(seconds_of(search))
     return {
         "trials": 4,
         "one_seconds": seconds[0],
         "two_seconds": seconds[1],
         "ratio": seconds[1] / seconds[0],
     }
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
