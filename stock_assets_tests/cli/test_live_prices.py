@@ -59,7 +59,7 @@ def test_one_day_brings_the_whole_history(live: Installation, yahoo: yahoo_loopb
 def test_a_refused_history_is_told_with_the_command_that_takes_it(
     live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
-    halved = load_sample()
+    halved = load_sample().copy()
     prices = ["open", "high", "low", "close"]
     is_ibm = halved["ticker"].eq("IBM")
     halved[prices] = halved[prices].mask(is_ibm, (halved[prices] / 2).round(2))
@@ -80,7 +80,7 @@ def test_a_ticker_that_is_late_and_a_bar_that_is_not_believed_are_in_the_status(
     live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     live.run("refetch", "IBM", **yahoo.environment)
-    odd = load_sample()
+    odd = load_sample().copy()
     odd = odd[~(odd["ticker"].eq("AAPL") & (odd["session"] >= pd.Timestamp("2013-02-28")))]
     earlier = odd["ticker"].eq("IBM") & (odd["session"] == pd.Timestamp("2012-05-31"))
     odd.loc[earlier, "low"] = 1e6
