@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.yaml_file import read_yaml
 
 Basis = Literal["raw", "split_adjusted", "adjusted"]
 FeatureGroup = Literal["raw", "trend", "momentum", "volatility", "volume", "returns", "alpha158"]
@@ -383,31 +383,6 @@ class Params(Section):
                 f"monitoring.minimum_forecasts ({self.monitoring.minimum_forecasts})"
             )
         return self
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a file of the project.
-
-    Raises
-    ------
-    StockAssetsError
-        The file is missing, or is not YAML in UTF-8.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StockAssetsError(
-            f"{path} does not exist",
-            "Run from the project folder, or set STOCK_ASSETS_PROJECT to it",
-        ) from None
-    except UnicodeDecodeError as error:
-        raise StockAssetsError(
-            f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#04x}",
-            "Save it again in UTF-8",
-        ) from None
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise StockAssetsError(f"{path} is not valid YAML: {where}", "Mend that line") from None
 
 
 def load_params(path: Path) -> Params:

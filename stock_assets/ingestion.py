@@ -17,7 +17,6 @@ from stock_assets.market.actions import no_actions
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.reconciliation import (
     Held,
-    Reach,
     among,
     doubtful,
     healing_window,
@@ -33,6 +32,7 @@ from stock_assets.market.sources.base import Fetch, PriceSource
 from stock_assets.storage.prices import StoredPrices, holdings, read_bars, store_prices
 from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets.storage.renames import apply_renames
+from stock_assets.wording import shortened
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def require_arrival(
     )
     reasons = [f"{ticker}: {reason}" for ticker, reason in ingestion.failures.items()]
     reasons += [f"{ticker}: no bar of {sessions[-1]} yet" for ticker in ingestion.late]
-    told = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+    told = "; ".join(shortened(reasons, 3))
     raise StockAssetsError(
         f"source {source.name} gave {what}{': ' if told else ''}{told}", _remedy(ingestion, source)
     )
@@ -193,10 +193,9 @@ def _remedy(ingestion: Ingestion, source: PriceSource) -> str:
 def _plan(
     engine: Engine, prices: config.Prices, sessions: Sequence[date], held: Mapping[str, Held]
 ) -> dict[str, date]:
-    reach = Reach(prices.first_session, prices.overlap_sessions, prices.healing_sessions)
-    window = healing_window(sessions[-1], reach)
+    window = healing_window(sessions[-1], prices)
     recent = read_bars(engine, window[0], sessions[-1], prices.tickers)
-    return starts(prices.tickers, sessions, held, recent, reach)
+    return starts(sessions, held, recent, prices)
 
 
 def _stored(engine: Engine, asked: Mapping[str, date], last: date) -> pd.DataFrame:
@@ -236,7 +235,7 @@ class _Answer:
     asked : dict of str to date
         Since when each ticker was asked for.
     stored : DataFrame
-        The bars of those tickers and days that were stored before; some are there twice.
+        The bars of those tickers and days that were stored before.
     """
 
     fetch: Fetch
@@ -270,7 +269,8 @@ def _ask(
         whole = _fetch_again(source, again, last)
         settled, told = _settled(whole, _same_company(histories, prices.renames), last)
         fetch = replaced(fetch, settled, unsettled)
-        stored = pd.concat([stored, histories], ignore_index=True)
+        settled_before = stored[~stored["ticker"].isin(unsettled)]
+        stored = pd.concat([settled_before, histories], ignore_index=True)
         found.append(told)
     found.append(_told("no answer", fetch.failures, last))
     return _Answer(fetch, asked | again, stored, pd.concat(found, ignore_index=True))

@@ -35,6 +35,10 @@ class Locations(BaseModel):
         """Root of MLflow's artifacts."""
         return self.home / "mlflow"
 
+    def checkpoint_file(self, dataset_id: str) -> Path:
+        """Give what a killed training goes on from; it is gone once the model is registered."""
+        return self.home / "checkpoints" / f"{dataset_id}.safetensors"
+
     @property
     def forecasts_folder(self) -> Path:
         """``latest_predictions.json`` and ``historical/``."""

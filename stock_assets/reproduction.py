@@ -42,6 +42,7 @@ from stock_assets.storage.datasets import (
     stretches_of,
 )
 from stock_assets.storage.prices import read_bars
+from stock_assets.wording import shortened
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -314,15 +315,15 @@ def _changes(engine: Engine, record: PanelRecord, first: date) -> list[str]:
         "{old_ticker} renamed to {new_ticker} on {applied_at:%Y-%m-%d}".format(**row)
         for row in renamed_since(engine, record)
     ]
-    return [*renamed, *_shortened(revised), *_shortened(added), *_other_makers(record)]
+    return [
+        *renamed,
+        *shortened(revised, _MOST_TOLD),
+        *shortened(added, _MOST_TOLD),
+        *_other_makers(record),
+    ]
 
 
 def _other_makers(record: PanelRecord) -> list[str]:
     if record.made_with is None:
         return ["what it was made with was not recorded"]
     return differences(record.made_with, made_with())
-
-
-def _shortened(told: list[str]) -> list[str]:
-    more = len(told) - _MOST_TOLD
-    return [*told[:_MOST_TOLD], f"and {more} more"] if more > 0 else told

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stock_assets import provenance
-from stock_assets.provenance import differences, made_with
+from stock_assets.provenance import differences, made_with, plain_digest
 
 
 def test_the_files_that_make_a_dataset_are_there_and_no_others() -> None:
@@ -80,3 +80,8 @@ def test_versions_are_told_as_they_were_and_are() -> None:
         f"numpy 1.0 then, {np.__version__} now",
         f"torch none then, {now['libraries']['torch']} now",
     ]
+
+
+def test_plain_values_are_told_apart_whatever_the_order_of_their_keys() -> None:
+    assert plain_digest({"a": 1, "b": [0.1]}) == plain_digest({"b": [0.1], "a": 1})
+    assert plain_digest({"rate": 0.1}) != plain_digest({"rate": 0.2})

@@ -1,6 +1,5 @@
 """Stage 4: the decision whether the candidate becomes the production model."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,7 +15,6 @@ from stock_assets.resources import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stock_assets.evaluation.metrics import Metrics
     from stock_assets.modelling.challenge import Challenge
     from stock_assets.storage.forecasts import PromotionRecord
 
@@ -178,13 +176,6 @@ def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
         if record.model_name == registry.model_name
     }
     return [model for model in registry.versions() if model.version in promoted]
-
-
-def plain_metrics(metrics: "Metrics") -> dict[str, float | int | None]:
-    """Metrics as JSON holds them: an undefined one is null."""
-    from stock_assets.evaluation.metrics import undefined_as_none
-
-    return undefined_as_none(asdict(metrics))
 
 
 def _tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.DataFrame]":

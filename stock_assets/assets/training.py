@@ -31,7 +31,7 @@ OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
     **PER_DATASET,
     group_name="training",
     kinds={"optuna", "pytorch"},
-    code_version="1",
+    code_version="2",
     deps=[scaled_features],
     description=(
         "The best hyperparameters on the **validation** stretch, found by Optuna; the whole study "
@@ -144,7 +144,7 @@ def _log_study(registry: Registry, mlflow_run: Any, study: Any, seed: int) -> No
     **PER_DATASET,
     group_name="training",
     kinds={"mlflow", "pytorch"},
-    code_version="1",
+    code_version="2",
     deps=[processed_features, scalers, scaled_features, tuned_params],
     description=(
         "A registered model version: network, scalers, feature list, tickers and interval width in "
@@ -168,7 +168,7 @@ def candidate_model(
     record = load_panel(store.engine, context.partition_key)
     best = Hyperparameters.from_dict(load_tuning(store.engine, context.partition_key))
     data = _training_data(store, record)()
-    checkpoint = _checkpoint(context.partition_key)
+    checkpoint = find_locations().checkpoint_file(context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
     candidate = train_candidate(
         data,
@@ -209,6 +209,7 @@ def _training_data(store: Store, record: "PanelRecord") -> "Callable[[], Trainin
     """Give what maps the scaled arrays of a dataset, in this process or in another."""
     from stock_assets.features.windows import Stretch
     from stock_assets.modelling.training import load_training_data
+    from stock_assets.reproduction import recorded_params
     from stock_assets.storage.datasets import load_stretches
 
     stretches = load_stretches(store.engine, record.dataset_run_id)
@@ -217,13 +218,8 @@ def _training_data(store: Store, record: "PanelRecord") -> "Callable[[], Trainin
         for name in ("train", "validation")
     )
     path = store.arrays.local_path(stretches["train"].location)
-    window = Params.model_validate(record.params).dataset.window
+    window = recorded_params(record).dataset.window
     return partial(load_training_data, path, train, validation, window)
-
-
-def _checkpoint(dataset_id: str) -> Path:
-    """Place of what a killed training of a dataset goes on from; gone once it is registered."""
-    return find_locations().home / "checkpoints" / f"{dataset_id}.safetensors"
 
 
 def _recipe(
@@ -238,10 +234,11 @@ def _recipe(
     from stock_assets.features.scaling import Scaler
     from stock_assets.market.adjustment import Anchor
     from stock_assets.modelling.bundle import Recipe
+    from stock_assets.reproduction import recorded_params
     from stock_assets.storage.datasets import load_scalers
 
     features, target = map(Scaler.from_dict, load_scalers(store.engine, record.dataset_run_id))
-    dataset_params = Params.model_validate(record.params)
+    dataset_params = recorded_params(record)
     return Recipe(
         dataset_run_id=record.dataset_run_id,
         as_of=record.as_of_session,

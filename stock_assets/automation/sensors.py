@@ -7,7 +7,6 @@ import dagster as dg
 
 from stock_assets.assets.performance import performance_log
 from stock_assets.assets.prices import raw_prices
-from stock_assets.assets.promotion import plain_metrics
 from stock_assets.automation.jobs import daily_job, retraining_job
 from stock_assets.config import Params
 from stock_assets.partitions import datasets, new_dataset_id
@@ -66,7 +65,7 @@ def retrain_on_breach(
             retrain=decision.retrain,
             breaches=list(decision.breaches),
             reason=decision.reason,
-            metrics=plain_metrics(decision.metrics) if decision.metrics else None,
+            metrics=decision.metrics.to_dict() if decision.metrics else None,
             dataset_run_id=_new_dataset(context, decision.session) if decision.retrain else None,
         ),
     )

@@ -24,6 +24,7 @@ from stock_assets.storage.datasets import (
     stretches_of,
 )
 from stock_assets.storage.forecasts import promotion_of
+from stock_assets.wording import shortened
 
 _SHOWN = (
     *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),
@@ -133,9 +134,8 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def _listed(names: Sequence[str], most: int = 40) -> str:
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)}: {', '.join(names[:most])}{more}"
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(shortened(names, 40))}"
 
 
 def _stretch_rows(found: dict[str, Any]) -> list[tuple[str, str]]:

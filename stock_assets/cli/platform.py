@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stock_assets.config import Params, load_params, read_yaml
+from stock_assets.config import Params, load_params
 from stock_assets.errors import StockAssetsError
 from stock_assets.locations import Locations, find_locations
+from stock_assets.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     import dagster as dg

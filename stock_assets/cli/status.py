@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stock_assets.assets.promotion import plain_metrics
 from stock_assets.cli.platform import Platform
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
 from stock_assets.registry import ModelVersion, Registry
@@ -21,6 +20,7 @@ from stock_assets.storage.forecasts import (
 )
 from stock_assets.storage.prices import holdings, price_coverage
 from stock_assets.storage.quarantine import read_quarantine
+from stock_assets.wording import shortened
 
 
 def gather_status(platform: Platform) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[
     return {
         "first_session": rows["session"].min().date(),
         "last_session": rows["session"].max().date(),
-        "model": plain_metrics(summarise(rows)),
-        "persistence": plain_metrics(summarise(score_rows(persistence_forecasts(rows)))),
+        "model": summarise(rows).to_dict(),
+        "persistence": summarise(score_rows(persistence_forecasts(rows))).to_dict(),
     }
 
 
@@ -108,19 +108,14 @@ def _prices(found: dict[str, Any]) -> str:
 
 
 def _late(found: dict[str, Any]) -> str:
-    named = [f"{ticker} ({day or 'no bar yet'})" for ticker, day in found["late_tickers"].items()]
-    return _shortened(named)
+    late = found["late_tickers"].items()
+    return ", ".join(shortened([f"{ticker} ({day or 'no bar yet'})" for ticker, day in late], 5))
 
 
 def _quarantine(found: dict[str, Any]) -> str:
-    return _shortened(
-        [f"{bar['ticker']} {bar['session']}: {bar['rule']}" for bar in found["quarantined_bars"]]
-    )
-
-
-def _shortened(told: list[str], most: int = 5) -> str:
-    more = f", and {len(told) - most} more" if len(told) > most else ""
-    return ", ".join(told[:most]) + more
+    kept = found["quarantined_bars"]
+    named = [f"{bar['ticker']} {bar['session']}: {bar['rule']}" for bar in kept]
+    return ", ".join(shortened(named, 5))
 
 
 def _production(found: dict[str, Any]) -> str:

@@ -69,6 +69,10 @@ class Metrics:
     rank_ic: float
     coverage: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the scores as JSON holds them: an undefined one is None."""
+        return undefined_as_none(asdict(self))
+
 
 def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
     """Score each forecast by itself.

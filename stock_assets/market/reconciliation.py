@@ -14,6 +14,7 @@ from datetime import date
 
 import pandas as pd
 
+from stock_assets.config import Prices
 from stock_assets.market import calendar
 from stock_assets.market.checks import gaps
 from stock_assets.market.sources.base import Fetch, joined
@@ -44,45 +45,26 @@ class Held:
     currency: str
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How far requests reach back behind what is new.
-
-    Attributes
-    ----------
-    first_session : date
-        Where histories begin.
-    overlap_sessions : int
-        Stored sessions that are asked for again.
-    healing_sessions : int
-        Newest sessions of which a missing bar is asked for again.
-    """
-
-    first_session: date
-    overlap_sessions: int
-    healing_sessions: int
-
-
 def starts(
-    tickers: Sequence[str],
     sessions: Sequence[date],
     held: Mapping[str, Held],
     recent: pd.DataFrame,
-    reach: Reach,
+    prices: Prices,
 ) -> dict[str, date]:
     """Choose the session from which each ticker is asked for.
 
     Parameters
     ----------
-    tickers, sessions : sequence of str, sequence of date
-        Whose bars are wanted, and of which sessions, ascending.
+    sessions : sequence of date
+        Those whose bars are wanted, ascending.
     held : mapping of str to Held
         What is stored; a ticker that is not named, or was asked for from a later day than
-        ``reach.first_session``, gets its whole history.
+        ``first_session``, gets its whole history.
     recent : DataFrame
-        The stored bars of the newest ``reach.healing_sessions`` sessions up to the last one wanted.
-    reach : Reach
-        How far requests reach back.
+        The stored bars of the newest ``healing_sessions`` sessions up to the last one wanted.
+    prices : Prices
+        The universe, and how far requests reach back: ``first_session``, ``overlap_sessions`` and
+        ``healing_sessions``.
 
     Returns
     -------
@@ -90,19 +72,20 @@ def starts(
         For the others: the first session wanted, the last one stored, or the
         first recent session without a bar, whichever is earliest, less the overlap.
     """
-    lacking = _first_gaps(tickers, sessions[-1], held, recent, reach)
+    window = healing_window(sessions[-1], prices)
+    lacking = _first_days(gaps(recent, prices.tickers, window, listed_since(held)))
     return {
-        ticker: _start(sessions[0], held[ticker], lacking.get(ticker), reach)
-        if ticker in held and held[ticker].asked_from <= reach.first_session
-        else reach.first_session
-        for ticker in tickers
+        ticker: _start(sessions[0], held[ticker], lacking.get(ticker), prices)
+        if ticker in held and held[ticker].asked_from <= prices.first_session
+        else prices.first_session
+        for ticker in prices.tickers
     }
 
 
-def healing_window(last: date, reach: Reach) -> list[date]:
+def healing_window(last: date, prices: Prices) -> list[date]:
     """Give the newest sessions up to ``last`` of which missing bars are asked for again."""
-    earliest = calendar.previous_session(last, reach.healing_sessions)
-    return calendar.sessions(max(earliest, reach.first_session), last)
+    earliest = calendar.previous_session(last, prices.healing_sessions)
+    return calendar.sessions(max(earliest, prices.first_session), last)
 
 
 def listed_since(held: Mapping[str, Held]) -> dict[str, date]:
@@ -110,21 +93,10 @@ def listed_since(held: Mapping[str, Held]) -> dict[str, date]:
     return {name: known.first_session for name, known in held.items() if known.first_session}
 
 
-def _first_gaps(
-    tickers: Sequence[str],
-    last: date,
-    held: Mapping[str, Held],
-    recent: pd.DataFrame,
-    reach: Reach,
-) -> dict[str, date]:
-    missing = gaps(recent, tickers, healing_window(last, reach), listed_since(held))
-    return _first_days(missing)
-
-
-def _start(wanted: date, known: Held, gap: date | None, reach: Reach) -> date:
-    newest = known.last_session or reach.first_session
+def _start(wanted: date, known: Held, gap: date | None, prices: Prices) -> date:
+    newest = known.last_session or prices.first_session
     earliest = min(day for day in (wanted, newest, gap) if day is not None)
-    return max(calendar.previous_session(earliest, reach.overlap_sessions), reach.first_session)
+    return max(calendar.previous_session(earliest, prices.overlap_sessions), prices.first_session)
 
 
 def doubtful(fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, Held]) -> list[str]:

@@ -11,10 +11,11 @@ import torch
 from stock_assets.config import Training
 from stock_assets.evaluation.intervals import conformal_width
 from stock_assets.features.windows import usable
-from stock_assets.modelling.checkpoint import Checkpoint, purpose_of
+from stock_assets.modelling.checkpoint import Checkpoint
 from stock_assets.modelling.networks import Network, build_network, pick_device
 from stock_assets.modelling.training import Fit, TrainingData, fit, forecast_scaled
 from stock_assets.modelling.tuning import Hyperparameters
+from stock_assets.provenance import plain_digest
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,14 @@ def train_candidate(
     """
     network = build_network(best.network_spec(data), training.seed)
     settings = best.fit_settings(training)
-    purpose = purpose_of(
-        data_digest, asdict(settings), network.spec.to_dict(), torch.__version__,
-        pick_device(training.device).type,
-    )  # fmt: skip
+    decisive = {
+        "data": data_digest,
+        "settings": asdict(settings),
+        "network": network.spec.to_dict(),
+        "torch": torch.__version__,
+        "device": pick_device(training.device).type,
+    }
+    purpose = plain_digest(decisive)
     history = fit(
         network, data, settings, checkpoint=Checkpoint(checkpoint, purpose) if checkpoint else None
     )

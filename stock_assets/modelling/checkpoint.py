@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -159,11 +158,6 @@ class Checkpoint:
                 f"the checkpoint {self.path} is damaged: {error}",
                 "Delete it; training then starts from its first epoch",
             ) from None
-
-
-def purpose_of(*plain: object) -> str:
-    """SHA-256, in hexadecimal, of plain values that decide the outcome of a fit."""
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _device(network: Network) -> torch.device:

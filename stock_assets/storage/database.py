@@ -148,7 +148,7 @@ def merge(connection: Connection, table: Table, frame: pd.DataFrame) -> Merge:
     rows, so that the time a row was first written survives.
     """
     staged = stage(connection, table, frame)
-    return _merge_staged(connection, table, staged, list(frame.columns))
+    return merge_staged(connection, table, staged, list(frame.columns))
 
 
 def replace(
@@ -169,11 +169,14 @@ def replace(
         ),
         {name: list(values) for name, values in scope.items()},
     ).rowcount
-    merged = _merge_staged(connection, table, staged, list(frame.columns))
+    merged = merge_staged(connection, table, staged, list(frame.columns))
     return Merge(merged.inserted, merged.updated, deleted)
 
 
-def _merge_staged(connection: Connection, table: Table, staged: str, columns: list[str]) -> Merge:
+def merge_staged(
+    connection: Connection, table: Table, staged: str, columns: Sequence[str]
+) -> Merge:
+    """Do the second half of :func:`merge`, with rows that :func:`stage` has copied already."""
     key = [column.name for column in table.primary_key]
     values = [name for name in columns if name not in key]
     compared = [name for name in values if name != PROVENANCE]

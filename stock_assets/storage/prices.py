@@ -13,7 +13,14 @@ from stock_assets.market.actions import ACTION_COLUMNS, tidy_actions
 from stock_assets.market.bars import BAR_COLUMNS, tidy
 from stock_assets.market.reconciliation import Held
 from stock_assets.market.sources.base import Fetch
-from stock_assets.storage.database import Merge, copy_out, merge, stage, staged_name
+from stock_assets.storage.database import (
+    Merge,
+    copy_out,
+    merge,
+    merge_staged,
+    stage,
+    staged_name,
+)
 from stock_assets.storage.quarantine import release
 from stock_assets.storage.tables import (
     corporate_actions,
@@ -67,19 +74,20 @@ def store_prices(
     actions = fetch.actions.assign(ex_date=fetch.actions["ex_date"].dt.date)
     with engine.begin() as connection:
         connection.execute(text("LOCK TABLE raw_stock_data IN SHARE ROW EXCLUSIVE MODE"))
-        traded = bars[["ticker", "session", *_TRADED]]
-        revised = _record_changed_bars(connection, traded, dagster_run_id)
-        rows = merge(connection, raw_stock_data, traded.assign(**origin))
-        release(connection, staged_name(raw_stock_data))
+        traded = bars[["ticker", "session", *_TRADED]].assign(**origin)
+        staged = stage(connection, raw_stock_data, traded)
+        _note_reach(connection, staged)
+        revised = _record_changed_bars(connection, staged, dagster_run_id)
+        rows = merge_staged(connection, raw_stock_data, staged, list(traded.columns))
+        release(connection, staged)
         merged_actions = _replace_actions(connection, actions.assign(**origin))
         revised += take_effect(connection, dagster_run_id)
         _note_instruments(connection, fetch.currencies, starts, origin)
     return StoredPrices(rows, merged_actions, revised)
 
 
-def _record_changed_bars(connection: Connection, traded: pd.DataFrame, run_id: str | None) -> int:
-    """Note every stored price and volume that is about to change; leaves the bars staged."""
-    staged = stage(connection, raw_stock_data, traded)
+def _note_reach(connection: Connection, staged: str) -> None:
+    """Keep, until the transaction ends, each ticker's first and last bar among those staged."""
     connection.execute(
         text(
             "CREATE TEMPORARY TABLE reach ON COMMIT DROP AS "
@@ -87,6 +95,10 @@ def _record_changed_bars(connection: Connection, traded: pd.DataFrame, run_id: s
             f"FROM {staged} GROUP BY ticker"
         )
     )
+
+
+def _record_changed_bars(connection: Connection, staged: str, run_id: str | None) -> int:
+    """Note every stored price and volume that is about to change."""
     fields = ", ".join(f"('{name}', t.{name}, s.{name})" for name in _TRADED)
     return connection.execute(
         text(

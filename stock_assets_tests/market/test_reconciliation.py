@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+from stock_assets.config import Prices
 from stock_assets.market import calendar
 from stock_assets.market.bars import empty_bars, tidy
 from stock_assets.market.reconciliation import (
     Held,
-    Reach,
     Rebased,
     doubtful,
     healing_window,
@@ -27,7 +27,9 @@ from stock_assets.market.sources.base import complete
 from stock_assets.market.sources.sample import load_sample
 
 FIRST = date(2004, 1, 2)
-REACH = Reach(first_session=FIRST, overlap_sessions=5, healing_sessions=20)
+PRICES = Prices(
+    tickers=["AAPL", "IBM"], first_session=FIRST, overlap_sessions=5, healing_sessions=20
+)
 NEWEST = date(2005, 3, 8)
 SPLIT = date(2005, 2, 28)  # AAPL, two for one
 
@@ -40,12 +42,16 @@ def sample(first=FIRST, last=NEWEST, tickers=("AAPL", "IBM")):
     return bars[wanted].reset_index(drop=True)
 
 
+def universe(*tickers):
+    return PRICES.model_copy(update={"tickers": list(tickers)})
+
+
 def held(last=NEWEST, asked_from=FIRST):
     return {name: Held(FIRST, last, asked_from, "USD") for name in ("AAPL", "IBM")}
 
 
 def recent(last=NEWEST):
-    return sample(healing_window(last, REACH)[0], last)
+    return sample(healing_window(last, PRICES)[0], last)
 
 
 def on(bars, ticker, day):
@@ -57,44 +63,46 @@ def before(day, count):
 
 
 def test_a_new_ticker_is_asked_for_its_whole_history():
-    asked = starts(["AAPL", "NEW"], [NEWEST], held(), recent(), REACH)
+    asked = starts([NEWEST], held(), recent(), universe("AAPL", "NEW"))
     assert asked == {"AAPL": before(NEWEST, 5), "NEW": FIRST}
 
 
 def test_a_history_that_was_asked_for_later_than_it_begins_now_is_asked_for_whole():
     later = held(asked_from=date(2004, 6, 1))
-    assert starts(["IBM"], [NEWEST], later, recent(), REACH) == {"IBM": FIRST}
+    assert starts([NEWEST], later, recent(), universe("IBM")) == {"IBM": FIRST}
 
 
 @pytest.mark.parametrize("missed", [1, 2, 10])
 def test_sessions_missed_are_asked_for_from_the_last_one_stored(missed):
     stored = before(NEWEST, missed)
-    asked = starts(["IBM"], [NEWEST], held(last=stored), recent(stored), REACH)
+    asked = starts([NEWEST], held(last=stored), recent(stored), universe("IBM"))
     assert asked == {"IBM": before(stored, 5)}
 
 
 def test_an_earlier_session_is_asked_for_with_its_overlap():
     earlier = before(NEWEST, 100)
-    assert starts(["IBM"], [earlier], held(), recent(earlier), REACH) == {"IBM": before(earlier, 5)}
+    assert starts([earlier], held(), recent(earlier), universe("IBM")) == {
+        "IBM": before(earlier, 5)
+    }
 
 
 def test_a_range_is_asked_for_from_its_first_session():
     sessions = calendar.sessions(before(NEWEST, 30), NEWEST)
-    asked = starts(["IBM"], sessions, held(), recent(), REACH)
+    asked = starts(sessions, held(), recent(), universe("IBM"))
     assert asked == {"IBM": before(sessions[0], 5)}
 
 
 def test_a_recent_gap_is_asked_for_again_and_an_old_one_is_not():
     gap = before(NEWEST, 15)
     holed = recent()[~on(recent(), "IBM", gap)]
-    asked = starts(["AAPL", "IBM"], [NEWEST], held(), holed, REACH)
+    asked = starts([NEWEST], held(), holed, universe("AAPL", "IBM"))
     assert asked == {"AAPL": before(NEWEST, 5), "IBM": before(gap, 5)}
-    assert before(NEWEST, 21) < healing_window(NEWEST, REACH)[0]
+    assert before(NEWEST, 21) < healing_window(NEWEST, PRICES)[0]
 
 
 def test_nothing_is_asked_for_before_histories_begin():
     day = calendar.next_session(FIRST, 2)
-    assert starts(["IBM"], [day], held(last=day), recent(day), REACH) == {"IBM": FIRST}
+    assert starts([day], held(last=day), recent(day), universe("IBM")) == {"IBM": FIRST}
 
 
 def test_what_agrees_is_not_doubted():

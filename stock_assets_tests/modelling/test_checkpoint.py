@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.modelling.checkpoint import Checkpoint, EpochScore, purpose_of
+from stock_assets.modelling.checkpoint import Checkpoint, EpochScore
 from stock_assets.modelling.networks import Network, build_network
 from stock_assets.modelling.training import Fit, fit, weights_digest
 from stock_assets_tests.conftest import ROOT
@@ -112,8 +112,3 @@ def test_a_training_that_never_got_better_goes_on_too(checkpoint: Checkpoint) ->
         with pytest.raises(StockAssetsError, match=f"no validation loss in {epochs} epochs"):
             settings = replace(LONG, epochs=epochs)
             fit(build_network(spec(), 3), diverging, settings, checkpoint=checkpoint)
-
-
-def test_purposes_differ_when_anything_does() -> None:
-    assert purpose_of("data", {"rate": 0.1}) == purpose_of("data", {"rate": 0.1})
-    assert purpose_of("data", {"rate": 0.1}) != purpose_of("data", {"rate": 0.2})

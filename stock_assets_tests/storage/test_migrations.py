@@ -15,8 +15,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from stock_assets.cli.platform import Platform
+from stock_assets.config import Prices
 from stock_assets.market.bars import empty_bars
-from stock_assets.market.reconciliation import Reach, starts
+from stock_assets.market.reconciliation import starts
 from stock_assets.storage import database
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
 from stock_assets.storage.prices import holdings, read_actions
@@ -119,9 +120,8 @@ def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
         "value": [2.0],
     }
     (held,) = holdings(engine).values()
-    assert starts(["A"], [DAYS[-1]], {"A": held}, empty_bars(), Reach(DAYS[0], 1, 1)) == {
-        "A": DAYS[0]
-    }
+    prices = Prices(tickers=["A"], first_session=DAYS[0])
+    assert starts([DAYS[-1]], {"A": held}, empty_bars(), prices) == {"A": DAYS[0]}
     engine.dispose()
 
 
