@@ -22,7 +22,6 @@ from stock_assets.features.dataset import FeatureSet, build_feature_set, fit_sca
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.lookahead import changed_by_the_future
-from stock_assets.features.panel import to_frame
 from stock_assets.features.scaling import Scaler
 from stock_assets.market.sources.base import complete
 from stock_assets.storage.arrays import ArrayStore
@@ -60,7 +59,7 @@ def _dataset(features: Features) -> dict[str, Any]:
     built = build_feature_set(bars, features, dataset, SESSIONS[0], LAST)
     with tempfile.TemporaryDirectory() as folder:
         arrays = ArrayStore(folder)
-        panel = {"values": built.panel.values, "valid": built.panel.valid, "target": built.target}
+        panel = {"values": built.panel.values, "valid": built.panel.valid}
         file = arrays.write_tensors(panel | {"close": built.panel.close})
         found = {
             "features": len(built.panel.features),
@@ -69,12 +68,8 @@ def _dataset(features: Features) -> dict[str, Any]:
             "seconds": time.perf_counter() - began,
             "peak_megabytes": _peak(),
             "panel_megabytes": built.panel.values.nbytes / 1e6,
-            "file_over_panel": file.size / built.panel.values.nbytes,
+            "on_disk_over_panel": file.size / built.panel.values.nbytes,
         }
-        found["parquet_cpu_seconds"], parquet = _cpu(
-            lambda: arrays.write_frame(to_frame(built.panel, built.target))
-        )
-        found["parquet_over_panel"] = parquet.size / built.panel.values.nbytes
     found["look_ahead_check_cpu_seconds"], _ = _cpu(
         lambda: changed_by_the_future(built, features, 20)
     )
@@ -113,8 +108,8 @@ def _filter() -> dict[str, Any]:
 
 def _fitted(built: FeatureSet, dataset: Dataset) -> tuple[Scaler, Scaler]:
     panel = built.panel
-    split = split_dataset(len(panel.sessions), dataset)
-    return fit_scalers(panel.values, panel.valid, built.target, split, dataset)
+    train = split_dataset(len(panel.sessions), dataset).train
+    return fit_scalers(panel.values, panel.valid, built.target, train, dataset)
 
 
 def _cpu(action: Callable[[], Any]) -> tuple[float, Any]:

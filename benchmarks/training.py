@@ -19,12 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import seconds_of
-from stock_assets.assets.training import OPTUNA_VARIABLE
-from stock_assets.cli.platform import open_platform
-from stock_assets.config import FloatRange, IntegerRange, SearchSpace, Training, Tuning
-from stock_assets.features.windows import Stretch, gather
+from stock_assets.config import (
+    Dataset,
+    FloatRange,
+    IntegerRange,
+    SearchSpace,
+    Training,
+    Tuning,
+    WalkForward,
+)
+from stock_assets.features.dataset import fit_scalers
+from stock_assets.features.panel import targets
+from stock_assets.features.scaling import Scaler
+from stock_assets.features.windows import Stretch, Windows
+from stock_assets.modelling.data import TrainingData, load_training_data
+from stock_assets.modelling.folds import fold_data
 from stock_assets.modelling.networks import NetworkSpec, build_network
-from stock_assets.modelling.training import FitSettings, TrainingData, fit, load_training_data
+from stock_assets.modelling.training import FitSettings, fit
 from stock_assets.modelling.tuning import tune
 from stock_assets.storage.arrays import ArrayStore
 
@@ -63,42 +74,62 @@ def main() -> None:
 
 
 def panel(sessions: int, tickers: int, features: int) -> dict[str, np.ndarray]:
-    """Make up scaled arrays: noise, of which two values in a hundred are missing."""
+    """Make up a panel: noise and random walks, of which two values in a hundred are missing."""
     chance = np.random.default_rng(20180207)
     values = chance.standard_normal((sessions, tickers, features), dtype=np.float32)
-    target = chance.standard_normal((sessions, tickers), dtype=np.float32)
+    moves = 0.01 * chance.standard_normal((sessions, tickers))
     valid = chance.random((sessions, tickers)) >= 0.02
-    values[~valid] = 0.0
-    target[~valid] = np.nan
-    return {"values": values, "valid": valid, "target": target}
+    values[~valid] = np.nan
+    return {"values": values, "valid": valid, "close": 100 * np.exp(moves.cumsum(axis=0))}
+
+
+def division(arrays: dict[str, np.ndarray], window: int) -> tuple[Dataset, tuple[Scaler, Scaler]]:
+    """Describe a dataset over a panel, with scalers of its older half."""
+    dataset = Dataset(window=window)
+    train = Stretch(window - 1, max(window, len(arrays["values"]) // 2))
+    labels = targets(arrays["close"], dataset.target)
+    return dataset, fit_scalers(arrays["values"], arrays["valid"], labels, train, dataset)
 
 
 def examples(sessions: int, tickers: int, features: int, window: int) -> TrainingData:
     """Lay out a panel in memory; all windows but the last two teach."""
     arrays = panel(sessions, tickers, features)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    ends = np.arange(window - 1, sessions)
-    return TrainingData(**tensors, window=window, train=ends[:-2], validation=ends[-2:])
+    dataset, (scaler, labels) = division(arrays, window)
+    values, valid = torch.from_numpy(arrays["values"]), torch.from_numpy(arrays["valid"])
+    target = labels.transform(targets(arrays["close"], dataset.target)[..., np.newaxis])
+    ends = np.arange(window - 1, sessions - 1)
+    return TrainingData(
+        windows=Windows.over(values, valid, scaler, window),
+        target=torch.from_numpy(target[..., 0]),
+        horizon=1,
+        train=ends[:-2],
+        validation=ends[-2:],
+    )
 
 
 def network_for(data: TrainingData, architecture: str, hidden: int, layers: int) -> Any:
     """Build a network of the shape of some data."""
-    _, tickers, features = data.values.shape
+    _, tickers, features = data.windows.values.shape
     return build_network(
-        NetworkSpec(architecture, tickers, features, data.window, hidden, layers, 0.0)
+        NetworkSpec(architecture, tickers, features, data.windows.length, hidden, layers, 0.0)
     )
 
 
 def _epoch() -> dict[str, float]:
     """Compare an epoch with a loop of bare PyTorch over windows that lie in memory already."""
-    data = examples(WINDOWS + WINDOW + 1, 1, 6, WINDOW)
-    data = replace(data, valid=torch.ones_like(data.valid), target=data.target.nan_to_num())
+    data = examples(WINDOWS + WINDOW + 2, 1, 6, WINDOW)
+    whole = replace(
+        data.windows,
+        values=data.windows.values.nan_to_num(),
+        valid=torch.ones_like(data.windows.valid),
+    )
+    data = replace(data, windows=whole, target=data.target.nan_to_num())
     pairs = []
     for ends in np.array_split(data.train[:WINDOWS], 3):
         part = replace(data, train=ends)
         network = network_for(data, "lstm", 64, 2)
         rows = torch.as_tensor(ends)
-        windows, labels = gather(data.values, rows, WINDOW).flatten(2), data.target[rows]
+        windows, labels = whole.cut(rows)[0].flatten(2), data.target[rows]
         pairs.append(
             (
                 seconds_of(partial(fit, network, part, SETTINGS)),
@@ -135,10 +166,10 @@ def _growth() -> dict[str, Any]:
     for architecture in ("lstm", "lstm_attention", "lstm_cross_attention"):
         seconds = []
         for tickers in (50, 500):
-            data = examples(130, tickers, 35, 30)
+            data = examples(131, tickers, 35, 30)
             settings = replace(SETTINGS, batch_size=32)
             times = [
-                seconds_of(partial(fit, network_for(data, architecture, 32, 1), data, settings))
+                seconds_of(partial(fit, network_for(data, architecture, 64, 2), data, settings))
                 for _ in range(3)
             ]
             seconds.append(min(times))
@@ -152,17 +183,17 @@ def _growth() -> dict[str, Any]:
 
 def _memory(folder: Path) -> dict[str, Any]:
     """Peak memory of a training, in a process of its own per architecture."""
-    window = 30
-    store = ArrayStore(str(folder / "market"))
-    path = store.local_path(store.write_tensors(panel(*MARKET)).location)
-    windows = (MARKET[0] - window) * window * MARKET[1] * MARKET[2] * 4 / MEGABYTE
+    store, arrays = ArrayStore(str(folder / "market")), panel(*MARKET)
+    path = store.local_path(store.write_tensors(arrays).location)
+    given = division(arrays, WINDOW)
+    windows = (MARKET[0] - WINDOW) * WINDOW * MARKET[1] * MARKET[2] * 4 / MEGABYTE
     found: dict[str, Any] = {
         "panel_megabytes": path.stat().st_size / MEGABYTE,
         "materialised_windows_megabytes": windows,
     }
     for architecture, taught in TAUGHT.items():
         ours, theirs = multiprocessing.Pipe()
-        job = (theirs, path, window, architecture, taught)
+        job = (theirs, path, given, architecture, taught)
         process = multiprocessing.get_context("spawn").Process(target=_train, args=job)
         process.start()
         before, after = ours.recv()
@@ -176,10 +207,10 @@ def _memory(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _train(link: Any, path: Path, window: int, architecture: str, taught: int) -> None:
+def _train(link: Any, path: Path, given: Any, architecture: str, taught: int) -> None:
     before = _peak()
-    train, validation = Stretch(window - 1, window - 2 + taught), Stretch(1000, 1125)
-    data = load_training_data(path, train, validation, window)
+    train, validation = Stretch(WINDOW - 1, WINDOW - 2 + taught), Stretch(1000, 1125)
+    data = load_training_data(path, *given, train, validation)
     fit(network_for(data, architecture, 64, 2), data, replace(SETTINGS, batch_size=64))
     link.send((before, _peak()))
 
@@ -190,11 +221,14 @@ def _peak() -> float:
 
 def _workers(folder: Path) -> dict[str, float]:
     """Compare the same trials, none of them pruned, made by one worker and by two."""
+    # Imported here, so that the processes whose memory is measured do without.
+    from stock_assets.assets.tuning import OPTUNA_VARIABLE
+    from stock_assets.cli.platform import open_platform
+
     open_platform()
-    sessions, window = 700, 30
     store = ArrayStore(str(folder / "tuning"))
-    path = store.local_path(store.write_tensors(panel(sessions, 20, 13)).location)
-    data = partial(load_training_data, path, Stretch(29, 549), Stretch(580, 698), window)
+    path = store.local_path(store.write_tensors(panel(763, 20, 13)).location)
+    data = partial(fold_data, path, Dataset(), WalkForward())
     space = SearchSpace(
         architecture=["lstm_cross_attention"],
         hidden_size=IntegerRange(low=32, high=32, step=32),

@@ -104,7 +104,7 @@ def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
         return f"mapping of names to {_kind(schema, field['additionalProperties'])}"
     if "format" in field:
         return {"date": "date", "time": "time of day", "path": "path"}[field["format"]]
-    words = {"integer": "integer", "number": "number", "string": "text"}
+    words = {"boolean": "true or false", "integer": "integer", "number": "number", "string": "text"}
     bounds = [
         f"{sign} {field[bound]:g}"
         for bound, sign in (

@@ -19,6 +19,7 @@ ScalerKind = Literal["standard", "minmax", "robust"]
 Architecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
 Loss = Literal["huber", "mse", "mae"]
 Device = Literal["auto", "cpu", "cuda"]
+FoldTraining = Literal["expanding", "rolling"]
 Severity = Literal["error", "warning"]
 RuleName = Literal[
     "price is not a finite number",
@@ -192,6 +193,7 @@ class Dataset(Section):
 
     target: Target = Field("log_return", description="what a network is trained to predict")
     window: PositiveInt = Field(30, description="sessions a network looks back over")
+    prediction_length: PositiveInt = Field(1, description="sessions forecast, one after the other")
     scaler: ScalerKind = Field("standard", description="per ticker and feature")
     history_sessions: PositiveInt | None = Field(
         None, description="newest sessions to use; all of them when empty"
@@ -202,10 +204,11 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _history_holds_three_stretches(self) -> Dataset:
-        # Each gap between two stretches is a window and the embargo wide; the last label is one
-        # session more. Warm-up of the features comes on top.
-        purges = 2 * (self.window + self.embargo_sessions)
-        needed = self.window + purges + self.validation_sessions + self.test_sessions + 1
+        # Each gap between two stretches holds a window, the steps of a label past its first and
+        # the embargo; the last label follows the last window. Warm-up of the features comes on top.
+        label = self.prediction_length
+        purges = 2 * (self.window + label - 1 + self.embargo_sessions)
+        needed = self.window + purges + self.validation_sessions + self.test_sessions + label
         if self.history_sessions is not None and self.history_sessions < needed:
             raise ValueError(
                 f"history_sessions of {self.history_sessions} is too small: at least {needed} are "
@@ -300,8 +303,23 @@ class Training(Section):
     seed: Count = Field(20130301, description="of initialisation, dropout, order and search")
 
 
+class WalkForward(Section):
+    """How often tuning and evaluation divide history, each time as of a later session."""
+
+    folds: PositiveInt = Field(
+        1,
+        description="divisions into training, validation and test; the last is the dataset's own, "
+        "each one before ends test_sessions earlier",
+    )
+    training: FoldTraining = Field(
+        "expanding",
+        description="expanding: training starts with history; rolling: all folds train on as many "
+        "sessions as the first",
+    )
+
+
 class Forecast(Section):
-    """What is said about the next session."""
+    """What is said about the coming sessions."""
 
     coverage: Share = Field(0.9, description="share of outcomes the interval is meant to hold")
 
@@ -337,6 +355,11 @@ class Promotion(Section):
         description="p-value of the Diebold-Mariano test below which the candidate must differ "
         "from production; not asked for when empty, see docs/evaluation.md",
     )
+    refit: bool = Field(
+        False,
+        description="train a promoted candidate again on every session up to its as-of session "
+        "before it goes into production, see docs/evaluation.md",
+    )
 
 
 class Schedule(Section):
@@ -367,6 +390,7 @@ class Params(Section):
     dataset: Dataset = Field(default_factory=Dataset)
     tuning: Tuning = Field(default_factory=Tuning)
     training: Training = Field(default_factory=Training)
+    walk_forward: WalkForward = Field(default_factory=WalkForward)
     forecast: Forecast = Field(default_factory=Forecast)
     monitoring: Monitoring = Field(default_factory=Monitoring)
     promotion: Promotion = Field(default_factory=Promotion)
@@ -376,9 +400,11 @@ class Params(Section):
     @model_validator(mode="after")
     def _monitoring_can_decide(self) -> Params:
         tickers, sessions = len(self.prices.tickers), self.monitoring.window_sessions
-        if tickers * sessions < self.monitoring.minimum_forecasts:
+        length = self.dataset.prediction_length
+        if tickers * length * sessions < self.monitoring.minimum_forecasts:
             raise ValueError(
                 f"monitoring can never decide: prices.tickers ({tickers}) times "
+                f"dataset.prediction_length ({length}) times "
                 f"monitoring.window_sessions ({sessions}) is less than "
                 f"monitoring.minimum_forecasts ({self.monitoring.minimum_forecasts})"
             )

@@ -35,8 +35,15 @@ def _trading_days(params: Params) -> dg.TimeWindowPartitionsDefinition:
     )
 
 
-trading_days = _trading_days(load_params(find_locations().params_file))
+_params = load_params(find_locations().params_file)
+
+trading_days = _trading_days(_params)
 """Keys are sessions, ``YYYY-MM-DD``: there is no partition for a day without one."""
+
+forecast_sessions = dg.TimeWindowPartitionMapping(
+    start_offset=-_params.dataset.prediction_length, end_offset=-1
+)
+"""From a session to those before it whose forecasts reach it."""
 
 
 def session_key(session: date) -> str:

@@ -27,13 +27,40 @@ _MOST_VERSIONS = 10_000
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A version of the registered model: number, MLflow run, dataset, as-of session, content."""
+    """A version of the registered model.
+
+    Attributes
+    ----------
+    version : int
+    mlflow_run_id, dataset_run_id : str
+        The MLflow run that logged it, and the dataset it was trained on.
+    as_of : date
+        The newest session it may have seen.
+    digest : str
+        Of its content.
+    refit_of : int or None
+        The candidate that was trained again on every session up to `as_of`; None for a candidate.
+    """
 
     version: int
     mlflow_run_id: str
     dataset_run_id: str
     as_of: date
     digest: str
+    refit_of: int | None = None
+
+    def __str__(self) -> str:
+        """Name the version as people are told of it."""
+        refit = "" if self.refit_of is None else f", refit of {self.refit_of}"
+        return f"version {self.version}{refit}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a candidate came to its weights: windows per step, the rate of each epoch to the best."""
+
+    batch_size: int
+    learning_rates: tuple[float, ...]
 
 
 class Registry:
@@ -83,7 +110,9 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
                 raise
 
-    def register(self, bundle: Bundle, folder: Path, example: Any) -> ModelVersion:
+    def register(
+        self, bundle: Bundle, folder: Path, example: Any, refit_of: int | None = None
+    ) -> ModelVersion:
         """Log a bundle as a pyfunc model in the active MLflow run and register it.
 
         A version with the same content, from an earlier run for the same dataset, is given back
@@ -97,9 +126,11 @@ class Registry:
             A scratch folder to lay the bundle out in.
         example : DataFrame
             A few bars: the signature is taken from their columns.
+        refit_of : int, optional
+            The candidate that the bundle is a refit of.
         """
         for known in self.versions_of(bundle.recipe.dataset_run_id):
-            if known.digest == bundle.digest():
+            if (known.digest, known.refit_of) == (bundle.digest(), refit_of):
                 return known
         import mlflow
         from mlflow.types import ParamSchema, ParamSpec
@@ -131,7 +162,8 @@ class Registry:
                 "dataset_run_id": bundle.recipe.dataset_run_id,
                 "as_of_session": as_of.isoformat(),
                 "digest": bundle.digest(),
-            },
+            }
+            | ({} if refit_of is None else {"refit_of": str(refit_of)}),
         )
         return _described(created)
 
@@ -175,7 +207,7 @@ class Registry:
         return self._found(f"name = '{self.model_name}'")
 
     def versions_of(self, dataset_id: str) -> list[ModelVersion]:
-        """Give the versions trained on a dataset, newest first."""
+        """Give the versions trained on a dataset, candidates and refits, newest first."""
         return self._found(f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'")
 
     def _found(self, condition: str) -> list[ModelVersion]:
@@ -183,14 +215,14 @@ class Registry:
         return sorted(map(_described, found), key=lambda model: -model.version)
 
     def candidate(self, dataset_id: str) -> ModelVersion:
-        """Give the newest version trained on a dataset.
+        """Give the newest version trained on a dataset that is no refit.
 
         Raises
         ------
         StockAssetsError
             None was registered.
         """
-        found = self.versions_of(dataset_id)
+        found = [model for model in self.versions_of(dataset_id) if model.refit_of is None]
         if not found:
             raise StockAssetsError(
                 f"dataset {dataset_id} has no registered candidate",
@@ -198,9 +230,32 @@ class Registry:
             )
         return found[0]
 
+    def refit(self, candidate: ModelVersion) -> ModelVersion | None:
+        """Give the newest refit of a candidate, or None when there is none."""
+        known = self.versions_of(candidate.dataset_run_id)
+        return next((model for model in known if model.refit_of == candidate.version), None)
+
+    def scored_as(self, model: ModelVersion) -> ModelVersion:
+        """Give the version that stands for a model where models are compared.
+
+        Sessions that a later candidate is held out on may be among those that a refit was trained
+        on. The version that it is a refit of was not trained on them, and stands for it.
+        """
+        return model if model.refit_of is None else self.version(model.refit_of)
+
     def promote(self, version: int) -> None:
         """Move the alias ``Production`` to a version."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
+
+    def schedule(self, candidate: ModelVersion) -> Schedule:
+        """Read from the MLflow run of a candidate how it came to its weights."""
+        client, run_id = self.client(), candidate.mlflow_run_id
+        logged = client.get_run(run_id).data
+        rates = {
+            point.step: point.value for point in client.get_metric_history(run_id, "learning_rate")
+        }
+        epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
+        return Schedule(int(logged.params["batch_size"]), tuple(rates[epoch] for epoch in epochs))
 
     def training_history(self, mlflow_run_id: str) -> list[dict[str, float]]:
         """Give the losses of every epoch that an MLflow run logged."""
@@ -260,13 +315,14 @@ def model_for(
         raise StockAssetsError(f"there is no production model to forecast {session} with", remedy)
     raise StockAssetsError(
         f"every promoted model has seen sessions after {session}; the production model "
-        f"(version {production.version}) is as of {production.as_of}",
+        f"({production}) is as of {production.as_of}",
         remedy,
     )
 
 
 def _described(found: Any) -> ModelVersion:
     """Read the tags that :meth:`Registry.register` sets."""
+    refit_of = found.tags.get("refit_of")
     try:
         return ModelVersion(
             version=int(found.version),
@@ -274,6 +330,7 @@ def _described(found: Any) -> ModelVersion:
             dataset_run_id=found.tags["dataset_run_id"],
             as_of=date.fromisoformat(found.tags["as_of_session"]),
             digest=found.tags["digest"],
+            refit_of=None if refit_of is None else int(refit_of),
         )
     except KeyError as missing:
         raise StockAssetsError(

@@ -21,16 +21,16 @@ from stock_assets.features.dataset import (
     FeatureSet,
     build_feature_set,
     fit_scalers,
-    scaled_arrays,
+    scaled_digest,
     split_dataset,
     stretch_sessions,
 )
-from stock_assets.features.panel import to_frame
+from stock_assets.features.panel import targets
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Split
 from stock_assets.market.bars import content_digest
 from stock_assets.provenance import differences, made_with, plain_digest
-from stock_assets.storage.arrays import ArrayStore, StoredFile
+from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     PanelRecord,
     StretchRecord,
@@ -94,14 +94,8 @@ def make_panel(
 ) -> PanelRecord:
     """Write the arrays of a panel and describe them, with what they were made with."""
     panel = built.panel
-    tensors = {
-        "values": panel.values,
-        "valid": panel.valid,
-        "close": panel.close,
-        "target": built.target,
-    }
+    tensors = {"values": panel.values, "valid": panel.valid, "close": panel.close}
     stored = arrays.write_tensors(tensors)
-    frame = arrays.write_frame(to_frame(panel, built.target))
     return PanelRecord(
         dataset_run_id=dataset_id,
         as_of_session=as_of,
@@ -117,7 +111,6 @@ def make_panel(
         bars_digest=content_digest(built.bars),
         digest=stored.digest,
         location=stored.location,
-        frame_location=frame.location,
         made_with=made_with(),
     )
 
@@ -127,29 +120,22 @@ def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
     dataset = recorded_params(record).dataset
     panel = arrays.read_tensors(record.location)
     split = split_dataset(len(panel["values"]), dataset)
-    scalers = fit_scalers(panel["values"], panel["valid"], panel["target"], split, dataset)
+    labels = targets(panel["close"], dataset.target)
+    scalers = fit_scalers(panel["values"], panel["valid"], labels, split.train, dataset)
     return Fitted(*scalers, split)
 
 
 def make_stretches(
     record: PanelRecord, features: Scaler, target: Scaler, arrays: ArrayStore
-) -> tuple[StoredFile, list[StretchRecord]]:
-    """Write the scaled arrays of a panel and lay down its stretches."""
-    panel = arrays.read_tensors(record.location)
-    stored = arrays.write_tensors(scaled_arrays(panel, features, target))
-    split = split_dataset(len(panel["values"]), recorded_params(record).dataset)
+) -> list[StretchRecord]:
+    """Lay down the stretches of a panel, with the digest of what is read in them once scaled."""
+    dataset, panel = recorded_params(record).dataset, arrays.read_tensors(record.location)
+    labels = targets(panel["close"], dataset.target)
+    digest = scaled_digest(panel["values"], panel["valid"], labels, (features, target))
+    split = split_dataset(len(labels), dataset)
     spans = stretch_sessions(split, record.first_session, record.as_of_session)
-    return stored, [
-        StretchRecord(
-            name,
-            first,
-            last,
-            stretch.first,
-            stretch.last,
-            split.purge,
-            stored.digest,
-            stored.location,
-        )
+    return [
+        StretchRecord(name, first, last, stretch.first, stretch.last, split.purge, digest)
         for name, (stretch, first, last) in spans.items()
     ]
 
@@ -203,8 +189,7 @@ def verify(engine: Engine, arrays: ArrayStore, dataset_id: str) -> Verification:
     changes = _changes(engine, record, first)
     if not changes and not all(part.equal for part in parts):
         changes = [_UNEXPLAINED]
-    files = sorted({record.location, record.frame_location, *(s.location for s in stretches)})
-    parts += [_file_part(arrays, location) for location in files]
+    parts.append(_file_part(arrays, record.location))
     return Verification(dataset_id, record.as_of_session, parts, changes)
 
 
@@ -223,7 +208,7 @@ def _made_again(engine: Engine, record: PanelRecord, params: Params) -> _Again:
         arrays = ArrayStore(folder)
         panel = make_panel(record.dataset_run_id, as_of, built, params, arrays)
         fitted = make_scalers(panel, arrays)
-        _, stretches = make_stretches(panel, fitted.features, fitted.target, arrays)
+        stretches = make_stretches(panel, fitted.features, fitted.target, arrays)
     return _Again(panel, fitted, stretches)
 
 
@@ -247,7 +232,7 @@ def _rows_part(record: PanelRecord, again: PanelRecord) -> Part:
 
 def _panel_part(record: PanelRecord, again: PanelRecord) -> Part:
     apart = {"dataset_run_id", "bars", "bars_digest", "params", "made_with"}
-    files = {"digest", "location", "frame_location"}
+    files = {"digest", "location"}
     names = [field.name for field in fields(PanelRecord) if field.name not in apart | files]
     differing = [name for name in names if getattr(record, name) != getattr(again, name)]
     if differing:
@@ -277,8 +262,8 @@ def _stretches_part(stored: Sequence[StretchRecord], laid: Sequence[StretchRecor
 
 
 def _span(stretch: StretchRecord) -> dict[str, Any]:
-    """Everything but the file, which all stretches share."""
-    return asdict(stretch) | {"digest": "", "location": ""}
+    """Everything but the digest, which all stretches share."""
+    return asdict(stretch) | {"digest": ""}
 
 
 def _compared(name: str, then: str, now: str, told: str) -> Part:

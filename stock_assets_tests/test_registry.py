@@ -14,7 +14,13 @@ from stock_assets.cli.platform import Platform
 from stock_assets.config import Rename, Tracking
 from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
-from stock_assets.registry import TRACKING_VARIABLE, ModelVersion, Registry, model_for
+from stock_assets.registry import (
+    TRACKING_VARIABLE,
+    ModelVersion,
+    Registry,
+    Schedule,
+    model_for,
+)
 from stock_assets_tests.modelling.bundles import AS_OF, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
@@ -92,10 +98,27 @@ def registry(platform: Platform) -> Registry:
     return registry
 
 
-def register(registry: Registry, folder: Path, **chosen: object) -> ModelVersion:
+def register(
+    registry: Registry, folder: Path, refit_of: int | None = None, **chosen: object
+) -> ModelVersion:
     mlflow.set_experiment("registry")
     with mlflow.start_run():
-        return registry.register(bundle(**chosen), folder, sample_bars())
+        return registry.register(bundle(**chosen), folder, sample_bars(), refit_of)
+
+
+def test_the_schedule_is_what_the_run_logged_up_to_the_best_epoch(
+    registry: Registry, tmp_path: Path
+) -> None:
+    mlflow.set_experiment("registry")
+    rates = (0.01, 0.01, 0.001 / 3, 0.0001)
+    with mlflow.start_run():
+        mlflow.log_param("batch_size", 96)
+        for epoch, rate in enumerate(rates, start=1):
+            mlflow.log_metric("learning_rate", rate, step=epoch)
+        mlflow.log_metric("best_epoch", 3)
+        model = bundle(dataset_id="20121026_150000")
+        logged = registry.register(model, tmp_path, sample_bars())
+    assert registry.schedule(logged) == Schedule(96, rates[:3])
 
 
 def test_nothing_is_in_production_at_first(platform: Platform) -> None:
@@ -139,6 +162,35 @@ def test_a_model_is_registered_promoted_and_loaded(registry: Registry, tmp_path:
     assert same_frame(
         loaded.forecast(sample_bars(), DAYS[-3:]), bundle().forecast(sample_bars(), DAYS[-3:])
     )
+
+
+def test_a_refit_is_a_version_of_its_own_and_never_the_candidate(
+    registry: Registry, tmp_path: Path
+) -> None:
+    dataset = "20121026_130000"
+    candidate = register(registry, tmp_path, dataset_id=dataset)
+    assert registry.refit(candidate) is None
+    refit = register(registry, tmp_path, candidate.version, dataset_id=dataset, seed=2)
+    assert refit.refit_of == candidate.version
+    assert str(refit) == f"version {refit.version}, refit of {candidate.version}"
+    assert str(candidate) == f"version {candidate.version}"
+    assert registry.candidate(dataset) == candidate
+    assert registry.refit(candidate) == refit
+    assert register(registry, tmp_path, candidate.version, dataset_id=dataset, seed=2) == refit
+    registry.promote(refit.version)
+    assert registry.production() == refit
+    assert [registry.scored_as(model) for model in (refit, candidate)] == [candidate, candidate]
+
+
+def test_equal_weights_are_a_candidate_and_a_refit_if_said_to_be(
+    registry: Registry, tmp_path: Path
+) -> None:
+    dataset = "20121026_140000"
+    candidate = register(registry, tmp_path, dataset_id=dataset)
+    refit = register(registry, tmp_path, candidate.version, dataset_id=dataset)
+    assert refit.digest == candidate.digest
+    assert registry.versions_of(dataset) == [refit, candidate]
+    assert register(registry, tmp_path, dataset_id=dataset) == candidate
 
 
 def test_a_model_is_loaded_under_the_names_of_today_and_stays_as_it_was(

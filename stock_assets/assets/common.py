@@ -1,13 +1,17 @@
 """What every stage says about itself: owners, tags, partitions and lineage metadata."""
 
 import warnings
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from stock_assets.partitions import datasets, key_session, trading_days
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
@@ -68,6 +72,21 @@ def _plain(value: Any) -> str | int | float | bool | None:
     if isinstance(value, bool | int | str):
         return value
     return round(value, 6) if isinstance(value, float) else str(value)
+
+
+def plots(figures: "Iterable[Figure]") -> dg.MarkdownMetadataValue:
+    """Figures as images of the asset page, below one another.
+
+    Dagster shows a text as long as an image's when its link is clicked: one text, one click.
+    """
+    from stock_assets.evaluation.picture import render_png
+
+    images = [
+        f"![{figure.layout.title.text}](data:image/png;base64,"
+        f"{b64encode(render_png(figure)).decode()})"
+        for figure in figures
+    ]
+    return dg.MetadataValue.md("\n\n".join(images))
 
 
 def verdict(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import PER_DATASET, lineage, verdict
+from stock_assets.assets.common import PER_DATASET, lineage, plots, verdict
 from stock_assets.assets.prices import raw_prices
 from stock_assets.config import Params
 from stock_assets.partitions import dataset_as_of
@@ -22,8 +22,8 @@ HELD_BACK_SESSIONS = 20
 @dg.asset(
     **PER_DATASET,
     group_name="dataset",
-    kinds={"pandas", "parquet", "postgres"},
-    code_version="1",
+    kinds={"pandas", "numpy", "postgres"},
+    code_version="2",
     deps=[dg.AssetDep(raw_prices, partition_mapping=dg.AllPartitionMapping())],
     description=(
         "The (sessions × tickers × features) panel and its labels, from the bars known at "
@@ -55,6 +55,7 @@ def processed_features(
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
     """Build, examine and store the panel of a dataset."""
+    from stock_assets.evaluation.plots import validity_figure
     from stock_assets.features.dataset import build_feature_set
     from stock_assets.reproduction import make_panel
     from stock_assets.storage.datasets import save_panel
@@ -82,6 +83,7 @@ def processed_features(
             ),
             "feature_names": dg.MetadataValue.md(", ".join(f"`{n}`" for n in panel.features)),
             "features_represented_by": dg.MetadataValue.json(built.represented),
+            "plots": plots([validity_figure(panel.valid, panel.sessions)]),
         },
         check_results=checks,
     )
@@ -100,7 +102,7 @@ def _described(record: "PanelRecord") -> dict[str, Any]:
         basis=record.basis,
         target=record.target,
         digest=record.digest,
-        parquet=record.frame_location,
+        location=record.location,
         made_with=record.made_with,
     )
 
@@ -194,27 +196,28 @@ def scalers(
     **PER_DATASET,
     group_name="dataset",
     kinds={"numpy", "postgres"},
-    code_version="1",
+    code_version="2",
     deps=[processed_features, scalers],
     description=(
-        "The scaled panel in one memory-mapped file, and the train, validation and test stretches "
-        "with a purge gap between them. Windows are cut from it lazily and never stored."
+        "The train, validation and test stretches of the scaled panel, with a purge gap between "
+        "them. Windows are cut from the panel's one memory-mapped file, and scaled, when a batch "
+        "asks for them: no scaled copy and no window is ever stored."
     ),
 )
 def scaled_features(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
-    """Scale the panel and lay down the stretches."""
+    """Lay down the stretches and take the digest of what can be read in them."""
     from stock_assets.features.scaling import Scaler
     from stock_assets.reproduction import make_stretches
     from stock_assets.storage.datasets import load_panel, load_scalers, save_stretches
 
     record = load_panel(store.engine, context.partition_key)
     features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
-    stored, stretches = make_stretches(record, features, target, store.arrays)
+    stretches = make_stretches(record, features, target, store.arrays)
     save_stretches(store.engine, context.partition_key, stretches)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(stored.digest),
+        data_version=dg.DataVersion(stretches[0].digest),
         metadata=lineage(
             dataset_run_id=record.dataset_run_id,
             as_of_session=record.as_of_session,
@@ -224,8 +227,6 @@ def scaled_features(
                 for stretch in stretches
             },
             purge_sessions=stretches[0].purge_sessions,
-            megabytes=stored.size / 1e6,
-            digest=stored.digest,
-            location=stored.location,
+            digest=stretches[0].digest,
         ),
     )

@@ -1,4 +1,4 @@
-"""Stage 5: the forecast of the next session, as of a trading day."""
+"""Stage 5: forecasts of the coming sessions, as of a trading day."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,10 @@ SOUND = "forecasts_are_sound"
     code_version="1",
     deps=[raw_prices, production_model],
     description=(
-        "Per ticker, the forecast of the session **after** the partition's, with its interval and "
-        "the model that made it: the one in production, or for a past session one that had seen "
-        "nothing later. Also written as `latest_predictions.json` and `historical/{date}.json`."
+        "Per ticker, the forecasts of the sessions **after** the partition's, as many as the model "
+        "was trained for, with their intervals and the model that made them: the one in "
+        "production, or for a past session one that had seen nothing later. Those of the next "
+        "session are also written as `latest_predictions.json` and `historical/{date}.json`."
     ),
     check_specs=[
         dg.AssetCheckSpec(
@@ -40,8 +41,9 @@ SOUND = "forecasts_are_sound"
             asset="predictions",
             blocking=True,
             description=(
-                "Finite positive prices inside their intervals, for the next session, from a model "
-                "that saw nothing later than the as-of session. Otherwise nothing is stored."
+                "Finite positive prices inside their intervals, for the sessions that they say, "
+                "from a model that saw nothing later than the as-of session. Otherwise nothing is "
+                "stored."
             ),
         )
     ],
@@ -137,7 +139,7 @@ def _forecasts(
     ]
     frame = pd.concat(parts)
     return frame[frame["ticker"].isin(tickers)].sort_values(
-        ["as_of_session", "ticker"], ignore_index=True
+        ["as_of_session", "ticker", "horizon"], ignore_index=True
     )
 
 

@@ -10,6 +10,7 @@ from stock_assets.assets.common import DAILY, lineage, sessions_of, table
 from stock_assets.assets.forecast import predictions
 from stock_assets.assets.prices import raw_prices
 from stock_assets.errors import StockAssetsError
+from stock_assets.partitions import forecast_sessions
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
@@ -23,15 +24,13 @@ if TYPE_CHECKING:
     code_version="1",
     deps=[
         raw_prices,
-        dg.AssetDep(
-            predictions,
-            partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1),
-        ),
+        dg.AssetDep(predictions, partition_mapping=forecast_sessions),
     ],
     description=(
-        "Forecasts whose **target** is the partition's session (made as of the one before) against "
-        "the close, beside persistence, on one basis across splits and dividends. A sensor watches "
-        "this log and launches retraining when the scores break the thresholds."
+        "Forecasts whose **target** is the partition's session, made as of the one before and, "
+        "with longer horizons, as of earlier ones, against the close, beside persistence, on one "
+        "basis across splits and dividends. A sensor watches this log and launches retraining when "
+        "the scores break the thresholds."
     ),
 )
 def performance_log(

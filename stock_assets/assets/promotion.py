@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, table
+from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, plots, table
 from stock_assets.assets.prices import raw_prices
+from stock_assets.assets.refit import registered_refit
 from stock_assets.assets.training import candidate_model
 from stock_assets.config import Params
 from stock_assets.provenance import plain_digest
@@ -14,6 +15,7 @@ from stock_assets.resources import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from stock_assets.modelling.challenge import Challenge
     from stock_assets.storage.forecasts import PromotionRecord
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     **PER_DATASET,
     group_name="promotion",
     kinds={"mlflow", "postgres"},
-    code_version="2",
+    code_version="3",
     deps=[
         candidate_model,
         dg.AssetDep(raw_prices, partition_mapping=dg.AllPartitionMapping()),
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     description=(
         "Candidate, production, persistence, one-day reversal and a linear model scored on the "
         "**same held-out sessions** (the test stretch, read here and nowhere else), the decision "
-        "and its reason. Moving the alias `Production` happens here alone."
+        "and its reason. With `promotion.refit` a promoted candidate is trained again on every "
+        "session up to its as-of session, as a version of its own. Moving the alias `Production` "
+        "happens here alone."
     ),
 )
 def promotion(
@@ -41,30 +45,34 @@ def promotion(
     registry: dg.ResourceParam[Registry],
     mlflow_run: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult:
-    """Decide once per candidate, then make the alias agree with the decision.
+    """Decide once per candidate, refit a winner if asked, then make the alias agree.
 
     One promotion at a time: of two retrainings that end together, the second meets the first.
     """
     from stock_assets.storage.database import exclusively
-    from stock_assets.storage.forecasts import promotion_of, save_promotion
+    from stock_assets.storage.forecasts import promotion_of, record_refit, save_promotion
 
     candidate = registry.candidate(context.partition_key)
     with exclusively(store.engine, "promotion"):
-        production = registry.production()
         decided = promotion_of(store.engine, context.partition_key, candidate.version)
         details: dict[str, Any] = {}
         if decided is None:
             earlier = promoted_models(store, registry)
-            champion = champion_as_of(candidate.as_of, production, earlier)
+            champion = champion_as_of(candidate.as_of, registry.production(), earlier)
             outcome = _challenge(params, store, registry, candidate, champion)
             decided = _decide(context, params, registry, candidate, champion, outcome)
             tables = _tables(outcome, decided)
-            _log_outcome(mlflow_run, outcome, decided, tables)
+            figures = _figures(outcome)
+            _log_outcome(mlflow_run, outcome, decided, tables, figures)
             save_promotion(store.engine, decided)
-            details = _details(tables)
-        if decided.promoted and _is_due(context.instance, decided, production):
-            registry.promote(candidate.version)
-            context.log_event(_production_event(registry.model_name, candidate, decided))
+            details = _details(tables, figures)
+        if params.promotion.refit and _refit_is_due(context.instance, decided):
+            refit = registered_refit(params, store, registry, mlflow_run, candidate)
+            decided = record_refit(store.engine, decided, refit.version)
+        if decided.promoted and _is_due(context.instance, decided, registry.production()):
+            winner = registry.version(decided.promoted_version)
+            registry.promote(winner.version)
+            context.log_event(_production_event(registry.model_name, winner, decided))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
         metadata=_described(decided) | details,
@@ -95,12 +103,18 @@ def _challenge(
     returns = session_returns(bars, recipe.first_session, candidate.as_of)
     return challenge(
         challenger,
-        registry.load(champion.version) if champion else None,
+        registry.load(registry.scored_as(champion).version) if champion else None,
         bars,
         sessions(*spans["test"]),
         {
-            "reversal": reversal(returns),
-            "ridge": ridge(returns, spans["train"], spans["validation"], recipe.network.window),
+            "reversal": reversal(returns, recipe.network.horizon),
+            "ridge": ridge(
+                returns,
+                spans["train"],
+                spans["validation"],
+                recipe.network.window,
+                recipe.network.horizon,
+            ),
         },
     )
 
@@ -132,33 +146,61 @@ def _decide(
         first_session=outcome.first_session,
         last_session=outcome.last_session,
         promoted=decision.promote,
-        reason=decision.reason,
+        reason=f"{decision.reason}{_scored_as(registry, champion)}",
         mlflow_run_id=candidate.mlflow_run_id,
         dagster_run_id=context.run.run_id,
+    )
+
+
+def _scored_as(registry: Registry, champion: ModelVersion | None) -> str:
+    """Say so where another version stood for the champion in the comparison."""
+    if champion is None or champion.refit_of is None:
+        return ""
+    return (
+        f". Production is {champion}; {registry.scored_as(champion)} was scored in its place, for "
+        "the refit may have been trained on these sessions"
+    )
+
+
+def _refit_is_due(instance: dg.DagsterInstance, decided: "PromotionRecord") -> bool:
+    """Whether a promoted candidate has no refit yet, and has not gone into production without."""
+    return (
+        decided.promoted
+        and decided.refit_version is None
+        and not _was_in_production(instance, decided)
     )
 
 
 def _is_due(
     instance: dg.DagsterInstance, decided: "PromotionRecord", production: ModelVersion | None
 ) -> bool:
-    """Whether the alias is still to be moved to a promoted candidate, or the move to be told.
+    """Whether the alias is still to be moved to a promoted version, or the move to be told.
 
     With no production model it is. Otherwise only while the alias stands where the decision found
-    it (a winner of an earlier time leaves it alone), or on the candidate itself because a process
-    was killed before it said so; and never again once the candidate has been in production, for
-    whoever moved the alias on since meant it.
+    it (a winner of an earlier time leaves it alone), or on the candidate or its refit because a
+    process was killed before it said so; and never again once one of these two has been in
+    production, for whoever moved the alias on since meant it.
     """
     if production is None:
         return True
-    if production.version not in (decided.production_version, decided.candidate_version):
-        return False
+    before_or_after = (
+        decided.production_version,
+        decided.candidate_version,
+        decided.promoted_version,
+    )
+    return production.version in before_or_after and not _was_in_production(instance, decided)
+
+
+def _was_in_production(instance: dg.DagsterInstance, decided: "PromotionRecord") -> bool:
+    """Whether the timeline of production tells of the candidate or of its refit."""
     history = instance.fetch_materializations(production_model.key, limit=1000).records
     told = [record.asset_materialization for record in history]
-    return (decided.model_name, decided.candidate_version) not in [
-        tuple(_value(event, name) for name in ("model", "model_version"))
+    versions = (decided.candidate_version, decided.promoted_version)
+    return any(
+        _value(event, "model") == decided.model_name and _value(event, "model_version") in versions
         for event in told
         if event is not None
-    ]
+    )
 
 
 def _value(event: dg.AssetMaterialization, name: str) -> object:
@@ -167,11 +209,11 @@ def _value(event: dg.AssetMaterialization, name: str) -> object:
 
 
 def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
-    """Give every version of the registered model that was ever promoted and still exists."""
+    """Give every version that was ever promoted and still exists; of a refitted one the refit."""
     from stock_assets.storage.forecasts import promotions
 
     promoted = {
-        record.candidate_version
+        record.promoted_version
         for record in promotions(store.engine, promoted_only=True)
         if record.model_name == registry.model_name
     }
@@ -179,14 +221,23 @@ def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
 
 
 def _tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.DataFrame]":
-    """Lay out what was measured: of all models pooled and per ticker, of the candidate by day."""
-    from stock_assets.evaluation.scorecard import session_table, ticker_table
+    """Lay out what was measured: of all models in three ways, of the candidate by day."""
+    from stock_assets.evaluation.scorecard import horizon_table, session_table, ticker_table
 
     return {
         "models": _compared(decided),
+        "horizons": horizon_table(outcome.rows),
         "tickers": ticker_table(outcome.rows),
         "sessions": session_table(outcome.rows, "candidate"),
     }
+
+
+def _figures(outcome: "Challenge") -> "list[Figure]":
+    """Draw the errors added up, the coefficients, and the forecasts of each ticker."""
+    from stock_assets.evaluation.plots import cumulative_figure, forecast_figures, ic_figure
+
+    candidate = outcome.rows["candidate"]
+    return [cumulative_figure(outcome.rows), ic_figure(candidate), *forecast_figures(candidate)]
 
 
 def _log_outcome(
@@ -194,9 +245,10 @@ def _log_outcome(
     outcome: "Challenge",
     decided: "PromotionRecord",
     tables: "dict[str, pd.DataFrame]",
+    figures: "list[Figure]",
 ) -> None:
     """Log scores, tables and the page of plots to the MLflow run of this retraining."""
-    from stock_assets.evaluation.plots import cumulative_figure, forecast_figures, ic_figure, page
+    from stock_assets.evaluation.plots import page
 
     for name, card in outcome.scores.items():
         prefix = "test" if name == "candidate" else name
@@ -207,10 +259,10 @@ def _log_outcome(
                 if isinstance(value, int | float)
             }
         )
-    candidate = outcome.rows["candidate"]
-    figures = [cumulative_figure(outcome.rows), ic_figure(candidate), *forecast_figures(candidate)]
     title = f"Dataset {decided.dataset_run_id} on its test stretch"
     told = [("All tickers together", tables["models"]), ("Per ticker", tables["tickers"])]
+    if tables["horizons"]["horizon"].max() > 1:
+        told.insert(1, ("Per horizon", tables["horizons"]))
     mlflow_run.log_text(page(title, decided.reason, figures, told), "evaluation.html")
     for name, frame in tables.items():
         mlflow_run.log_text(frame.to_csv(index=False), f"evaluation/{name}.csv")
@@ -239,6 +291,7 @@ def _described(decided: "PromotionRecord") -> dict[str, Any]:
         first_session=decided.first_session,
         last_session=decided.last_session,
         candidate_version=decided.candidate_version,
+        refit_version=decided.refit_version,
         production_version=decided.production_version,
         mlflow_run_id=decided.mlflow_run_id,
         scores=table(_compared(decided)),
@@ -246,11 +299,13 @@ def _described(decided: "PromotionRecord") -> dict[str, Any]:
     )
 
 
-def _details(tables: "dict[str, pd.DataFrame]") -> dict[str, Any]:
-    """Show the candidate per ticker and per session."""
+def _details(tables: "dict[str, pd.DataFrame]", figures: "list[Figure]") -> dict[str, Any]:
+    """Show all models per horizon, the candidate per ticker and session, and the first plots."""
     tickers, by_session = tables["tickers"], tables["sessions"]
     own = tickers[tickers["model"] == "candidate"].drop(columns="model")
     return {
+        "per_horizon": table(tables["horizons"], limit=len(tables["horizons"])),
+        "plots": plots(figures[:3]),
         "per_ticker": table(own, limit=len(own)),
         "per_session": table(by_session, limit=len(by_session)),
     }
@@ -266,12 +321,13 @@ def _production_event(
         metadata=lineage(
             model=model_name,
             model_version=model.version,
+            refit_of=model.refit_of,
             alias=PRODUCTION,
             replaces_version=decided.production_version,
             dataset_run_id=model.dataset_run_id,
             as_of_session=model.as_of,
             mlflow_run_id=model.mlflow_run_id,
-            cause="promotion",
+            cause="promotion" if model.refit_of is None else "promotion, refit",
             digest=model.digest,
         ),
         tags={"dagster/data_version": model.digest},

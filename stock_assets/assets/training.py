@@ -1,143 +1,29 @@
-"""Stage 3: tuned hyperparameters and the candidate model of a dataset."""
+"""Stage 3, second half: the candidate model of a dataset."""
 
-import os
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import PER_DATASET, lineage, table
+from stock_assets.assets.common import PER_DATASET, lineage, plots, table
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
+from stock_assets.assets.tuning import tuned_params
 from stock_assets.config import Params
 from stock_assets.locations import find_locations
-from stock_assets.provenance import plain_digest
 from stock_assets.registry import Registry
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
     from stock_assets.modelling.bundle import Recipe
     from stock_assets.modelling.candidate import Candidate
-    from stock_assets.modelling.training import TrainingData
+    from stock_assets.modelling.data import TrainingData
     from stock_assets.modelling.tuning import Hyperparameters
     from stock_assets.storage.datasets import PanelRecord
-
-OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
-
-
-@dg.asset(
-    **PER_DATASET,
-    group_name="training",
-    kinds={"optuna", "pytorch"},
-    code_version="2",
-    deps=[scaled_features],
-    description=(
-        "The best hyperparameters on the **validation** stretch, found by Optuna; the whole study "
-        "is kept. A killed search goes on where it stopped."
-    ),
-)
-def tuned_params(
-    context: dg.AssetExecutionContext,
-    params: dg.ResourceParam[Params],
-    store: dg.ResourceParam[Store],
-    registry: dg.ResourceParam[Registry],
-    mlflow_run: dg.ResourceParam[Any],
-) -> dg.MaterializeResult:
-    """Search, store the best hyperparameters with every trial, and log the trials to MLflow."""
-    from stock_assets.modelling.study_report import importances, improvements
-    from stock_assets.modelling.tuning import tune
-    from stock_assets.storage.datasets import load_panel, load_stretches, save_tuning
-
-    record = load_panel(store.engine, context.partition_key)
-    stretches = load_stretches(store.engine, context.partition_key)
-    study = _study_name(context.partition_key, params, stretches["train"].digest)
-    tuned = tune(
-        _training_data(store, record),
-        params.tuning,
-        params.training,
-        study,
-        os.environ.get(OPTUNA_VARIABLE),
-    )
-    best = tuned.best.to_dict()
-    found = improvements(tuned.trials)
-    lowest = float(found["value"].min())
-    trials = tuned.trials.assign(duration=tuned.trials["duration"].dt.total_seconds())
-    save_tuning(
-        store.engine,
-        context.partition_key,
-        best,
-        lowest,
-        trials.astype(object).where(trials.notna(), None).to_dict("records"),
-    )
-    shares = importances(tuned.study, params.training.seed)
-    _log_study(registry, mlflow_run, tuned.study, params.training.seed)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(plain_digest(best)),
-        metadata=lineage(
-            dataset_run_id=record.dataset_run_id,
-            as_of_session=record.as_of_session,
-            study=study,
-            mlflow_run_id=mlflow_run.active_run().info.run_id,
-            best_validation_loss=lowest,
-            best_params=dg.MetadataValue.json(best),
-            importances=dg.MetadataValue.json(shares),
-            trials=len(tuned.trials),
-            trials_complete=len(found),
-            trials_pruned=int((tuned.trials["state"] == "PRUNED").sum()),
-            history=table(found),
-            all_trials=table(trials.sort_values("value")),
-        ),
-    )
-
-
-def _study_name(dataset_id: str, params: Params, data_digest: str) -> str:
-    """Name a study by what its trials depend on: how fast they are made is not part of it."""
-    speed = {"tuning": {"workers", "timeout_seconds"}, "training": {"epochs", "patience"}}
-    settings = {
-        name: getattr(params, name).model_dump(mode="json", exclude=left_out)
-        for name, left_out in speed.items()
-    }
-    return f"{dataset_id}-{plain_digest([settings, data_digest])[:12]}"
-
-
-_RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-"""How a trial that ended in a state of Optuna's ended in MLflow's words."""
-
-
-def _log_study(registry: Registry, mlflow_run: Any, study: Any, seed: int) -> None:
-    """Log each trial as a run within that of this retraining, and the plots to the latter."""
-    from mlflow.entities import Metric, Param
-
-    from stock_assets.evaluation.plots import page
-    from stock_assets.modelling.study_report import study_figures
-
-    client, parent = registry.client(), mlflow_run.active_run().info
-    for trial in study.get_trials(deepcopy=False):
-        state = trial.state.name
-        if state not in _RUN_STATUS:
-            continue
-        began, ended = (
-            int(moment.timestamp() * 1000)
-            for moment in (trial.datetime_start, trial.datetime_complete)
-        )
-        run = client.create_run(
-            parent.experiment_id,
-            began,
-            tags={"mlflow.parentRunId": parent.run_id, "state": state},
-            run_name=f"trial {trial.number}",
-        ).info.run_id
-        losses = [
-            Metric("validation_loss", loss, ended, epoch)
-            for epoch, loss in trial.intermediate_values.items()
-        ]
-        value = [] if trial.value is None else [Metric("value", trial.value, ended, 0)]
-        chosen = [Param(name, str(choice)) for name, choice in trial.params.items()]
-        client.log_batch(run, metrics=losses + value, params=chosen)
-        client.set_terminated(run, _RUN_STATUS[state], ended)
-    title = f"Study {study.study_name}"
-    mlflow_run.log_text(page(title, "", study_figures(study, seed)), "tuning.html")
 
 
 @dg.asset(
@@ -159,28 +45,37 @@ def candidate_model(
     mlflow_run: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult:
     """Train the candidate, log how it went to MLflow and register its bundle."""
+    import pandas as pd
+
+    from stock_assets.evaluation.plots import training_figure
     from stock_assets.modelling.bundle import Bundle
     from stock_assets.modelling.candidate import train_candidate
     from stock_assets.modelling.tuning import Hyperparameters
+    from stock_assets.reproduction import recorded_params
     from stock_assets.storage.datasets import load_panel, load_stretches, load_tuning
     from stock_assets.storage.prices import read_bars
 
     record = load_panel(store.engine, context.partition_key)
     best = Hyperparameters.from_dict(load_tuning(store.engine, context.partition_key))
-    data = _training_data(store, record)()
+    data = _training_data(store, record)
     checkpoint = find_locations().checkpoint_file(context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
     candidate = train_candidate(
         data,
         best,
         params.training,
+        recorded_params(record).dataset.target,
         params.forecast.coverage,
         checkpoint,
         stretches["train"].digest,
     )
-    _log_training(mlflow_run, record, best, candidate)
-    recipe = _recipe(record, best, data, candidate, params, store)
+    losses = training_figure(pd.DataFrame(candidate.fit.history))
+    _log_training(mlflow_run, record, best, candidate, losses)
+    recipe = _recipe(record, candidate, params, store)
     bars = read_bars(store.engine, record.first_session, record.as_of_session, record.tickers)
+    folds = _earlier_folds(record, recipe, best, params, store, bars)
+    if len(folds):
+        mlflow_run.log_text(folds.to_csv(index=False), "evaluation/folds.csv")
     with tempfile.TemporaryDirectory() as folder:
         version = registry.register(
             Bundle(recipe, candidate.network), Path(folder) / "bundle", bars
@@ -199,36 +94,37 @@ def candidate_model(
             epochs=last.epoch,
             best_epoch=candidate.fit.best_epoch,
             validation_loss=candidate.fit.best.validation_loss,
-            interval_width=candidate.interval_width,
+            interval_widths=list(candidate.interval_widths),
             digest=version.digest,
+            folds=table(folds) if len(folds) else None,
+            plots=plots([losses]),
         ),
     )
 
 
-def _training_data(store: Store, record: "PanelRecord") -> "Callable[[], TrainingData]":
-    """Give what maps the scaled arrays of a dataset, in this process or in another."""
+def _training_data(store: Store, record: "PanelRecord") -> "TrainingData":
+    """Map the panel of a dataset, with its stored scalers and stretches."""
+    from stock_assets.features.scaling import Scaler
     from stock_assets.features.windows import Stretch
-    from stock_assets.modelling.training import load_training_data
+    from stock_assets.modelling.data import load_training_data
     from stock_assets.reproduction import recorded_params
-    from stock_assets.storage.datasets import load_stretches
+    from stock_assets.storage.datasets import load_scalers, load_stretches
 
     stretches = load_stretches(store.engine, record.dataset_run_id)
-    train, validation = (
-        Stretch(stretches[name].first_position, stretches[name].last_position)
-        for name in ("train", "validation")
+    features, target = map(Scaler.from_dict, load_scalers(store.engine, record.dataset_run_id))
+    return load_training_data(
+        store.arrays.local_path(record.location),
+        recorded_params(record).dataset,
+        (features, target),
+        *(
+            Stretch(stretches[name].first_position, stretches[name].last_position)
+            for name in ("train", "validation")
+        ),
     )
-    path = store.arrays.local_path(stretches["train"].location)
-    window = recorded_params(record).dataset.window
-    return partial(load_training_data, path, train, validation, window)
 
 
 def _recipe(
-    record: "PanelRecord",
-    best: "Hyperparameters",
-    data: "TrainingData",
-    candidate: "Candidate",
-    params: Params,
-    store: Store,
+    record: "PanelRecord", candidate: "Candidate", params: Params, store: Store
 ) -> "Recipe":
     """Gather all that the bundle needs besides the weights."""
     from stock_assets.features.scaling import Scaler
@@ -248,18 +144,41 @@ def _recipe(
         basis=dataset_params.features.basis,
         anchors={ticker: Anchor(**anchor) for ticker, anchor in record.anchors.items()},
         target=dataset_params.dataset.target,
-        network=best.network_spec(data),
+        network=candidate.network.spec,
         feature_scaler=features,
         target_scaler=target,
-        interval_width=candidate.interval_width,
+        interval_widths=candidate.interval_widths,
         coverage=params.forecast.coverage,
     )
 
 
+def _earlier_folds(
+    record: "PanelRecord",
+    recipe: "Recipe",
+    best: "Hyperparameters",
+    params: Params,
+    store: Store,
+    bars: "pd.DataFrame",
+) -> "pd.DataFrame":
+    """Score the candidate's network on the test stretch of every fold but the dataset's own."""
+    from stock_assets.modelling.folds import open_folds, score_folds
+    from stock_assets.reproduction import recorded_params
+
+    path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset
+    earlier = islice(open_folds(path, dataset, params.walk_forward), params.walk_forward.folds - 1)
+    return score_folds(earlier, recipe, best, params.training, bars)
+
+
 def _log_training(
-    mlflow_run: Any, record: "PanelRecord", best: "Hyperparameters", candidate: "Candidate"
+    mlflow_run: Any,
+    record: "PanelRecord",
+    best: "Hyperparameters",
+    candidate: "Candidate",
+    losses: "Figure",
 ) -> None:
     """Log parameters and the losses of every epoch to the MLflow run of this retraining."""
+    from stock_assets.evaluation.plots import page
+
     mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id})
     mlflow_run.log_params(
         {
@@ -280,3 +199,4 @@ def _log_training(
             step=score.epoch,
         )
     mlflow_run.log_metric("best_epoch", candidate.fit.best_epoch)
+    mlflow_run.log_text(page(f"Dataset {record.dataset_run_id}", "", [losses]), "training.html")

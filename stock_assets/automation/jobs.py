@@ -7,7 +7,8 @@ from stock_assets.assets.forecast import predictions
 from stock_assets.assets.performance import performance_log
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.promotion import promotion
-from stock_assets.assets.training import candidate_model, tuned_params
+from stock_assets.assets.training import candidate_model
+from stock_assets.assets.tuning import tuned_params
 
 RETRAINING_TAG = "stock_assets/retraining"
 

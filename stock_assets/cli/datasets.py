@@ -76,7 +76,6 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     decided = promotion_of(engine, dataset_id)
     versions = Registry(platform.params.tracking).versions_of(dataset_id)
     made = record.made_with
-    files = [record.location, record.frame_location, *{s.location: None for s in stretches}]
     digests = {
         "rows": record.bars_digest,
         "panel": record.digest,
@@ -93,8 +92,9 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
         "digests": digests,
         "made_with": made,
         "differs_now": differences(made, made_with()) if made else None,
-        "arrays": [_file(arrays, location) for location in files],
-        "candidate_versions": [found.version for found in versions],
+        "file": _file(arrays, record.location),
+        "candidate_versions": [model.version for model in versions if model.refit_of is None],
+        "refits": {model.version: model.refit_of for model in versions if model.refit_of},
         "promotion": asdict(decided) if decided else None,
         "params": record.params,
     }
@@ -126,7 +126,7 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
         *((f"digest: {name}", digest) for name, digest in found["digests"].items() if digest),
         ("made with", _makers(found)),
         *(("differs now", escape(line)) for line in found["differs_now"] or ()),
-        *(("array file", _file_told(file)) for file in found["arrays"]),
+        ("array file", _file_told(found["file"])),
         ("candidate", _candidate(found)),
         ("decision", escape(found["promotion"]["reason"]) if found["promotion"] else "none yet"),
     ):
@@ -177,7 +177,9 @@ def _file_told(file: dict[str, Any]) -> str:
 def _candidate(found: dict[str, Any]) -> str:
     if not found["candidate_versions"]:
         return f"none yet: stock-assets retrain --dataset {found['dataset_run_id']}"
-    return ", ".join(f"version {version}" for version in found["candidate_versions"])
+    candidates = [f"version {version}" for version in found["candidate_versions"]]
+    refits = [f"version {version}, refit of {of}" for version, of in found["refits"].items()]
+    return "; ".join(refits + candidates)
 
 
 def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
@@ -193,6 +195,41 @@ def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     dataset_as_of(dataset_id)
     found = verify(platform.engine, ArrayStore(platform.locations.arrays_url), dataset_id)
     return asdict(found) | {"equal": found.equal}
+
+
+def export_dataset(platform: Platform, dataset_id: str, file: Path) -> int:
+    """Write the panel of a dataset as Parquet; gives its rows.
+
+    One row per session and ticker: the features in their own units, the label, and whether the row
+    is valid. The file appears whole or not at all.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such dataset, or no folder to write to.
+    """
+    import pandas as pd
+
+    from stock_assets.features.panel import Panel, targets, to_frame
+    from stock_assets.market.calendar import sessions
+    from stock_assets.reproduction import recorded_params
+
+    dataset_as_of(dataset_id)
+    if not file.absolute().parent.is_dir():
+        raise StockAssetsError(f"there is no folder {file.parent}", "Make it, or choose another")
+    record = load_panel(platform.engine, dataset_id)
+    arrays = ArrayStore(platform.locations.arrays_url).read_tensors(record.location)
+    panel = Panel(
+        sessions=pd.DatetimeIndex(sessions(record.first_session, record.last_session)),
+        tickers=tuple(record.tickers),
+        features=tuple(record.features),
+        **{name: arrays[name] for name in ("values", "valid", "close")},
+    )
+    frame = to_frame(panel, targets(panel.close, recorded_params(record).dataset.target))
+    partial = file.with_name(f"{file.name}.partial")
+    frame.to_parquet(partial, index=False)
+    partial.replace(file)
+    return len(frame)
 
 
 def show_verification(found: dict[str, Any], console: Console) -> None:

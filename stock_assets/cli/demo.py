@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 from rich.console import Console
 
-from stock_assets.cli.loop import forecast_table, retrain_as_of, retrain_dataset
+from stock_assets.cli.loop import forecast_tables, retrain_as_of, retrain_dataset
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts, write_report
 from stock_assets.cli.running import run_sessions
@@ -102,13 +102,14 @@ def _summarise(platform: Platform, console: Console) -> None:
     scored = read_performance(platform.engine, calendar.next_session(AS_OF), REPLAY_END)
     rows = newest_forecasts(scored)
     version = registry.version(int(rows["model_version"].iloc[-1]))
-    decided = promotion_of(platform.engine, version.dataset_run_id, version.version)
+    trained = registry.scored_as(version)
+    decided = promotion_of(platform.engine, version.dataset_run_id, trained.version)
     newest = predictions_as_of(platform.engine, [REPLAY_END])
     summary = describe(rows, registry.model_name, version, decided)
-    history = pd.DataFrame(registry.training_history(version.mlflow_run_id))
+    history = pd.DataFrame(registry.training_history(trained.mlflow_run_id))
     report = write_report(platform.locations.reports_folder / "demo", rows, history, summary)
     console.print()
-    console.print(forecast_table(newest))
+    console.print(forecast_tables(newest))
     console.print(summary, soft_wrap=True)
     console.print(f"\nReport with plots   {report}", soft_wrap=True)
     console.print("Look around         make up   (Dagster and MLflow in the browser)")

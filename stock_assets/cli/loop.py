@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from stock_assets.automation.jobs import daily_assets
@@ -81,7 +81,7 @@ def predict_as_of(platform: Platform, console: Console, day: date | None) -> Non
     session = last_stored_session(platform) if day is None else calendar.require_session(day)
     _require_partition(platform, session)
     run_session(platform, console, ["predictions"], session)
-    console.print(forecast_table(predictions_as_of(platform.engine, [session])))
+    console.print(forecast_tables(predictions_as_of(platform.engine, [session])))
 
 
 def backfill_assets(
@@ -148,8 +148,12 @@ def _require_partition(platform: Platform, session: date) -> None:
         raise StockAssetsError(f"{session} has not happened yet", "Choose a date up to today")
 
 
-def forecast_table(forecasts: pd.DataFrame) -> Table:
-    """Lay out forecasts for a person."""
+def forecast_tables(forecasts: pd.DataFrame) -> Group:
+    """Lay out forecasts for a person: a table per target session."""
+    return Group(*(_table(rows) for _, rows in forecasts.groupby("target_session")))
+
+
+def _table(forecasts: pd.DataFrame) -> Table:
     target = forecasts["target_session"].max()
     share = forecasts["coverage"].max()
     table = Table(title=f"Forecast for {target:%A %Y-%m-%d}", title_justify="left")

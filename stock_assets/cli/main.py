@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import click
@@ -214,6 +215,18 @@ def verify_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
     else:
         datasets.show_verification(found, console)
     raise typer.Exit(0 if found["equal"] else 1)
+
+
+@dataset_commands.command("export")
+def export_dataset(
+    dataset: DatasetId, file: Annotated[Path, typer.Argument(help="The Parquet file to write.")]
+) -> None:
+    """Write the features and labels of a dataset to a Parquet file."""
+    from stock_assets.cli import datasets
+    from stock_assets.cli.platform import open_platform
+
+    rows = datasets.export_dataset(open_platform(), dataset, file)
+    console.print(f"{rows:,} rows: {file}", soft_wrap=True)
 
 
 @database.command()

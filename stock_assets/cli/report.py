@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from stock_assets.evaluation.metrics import (
+    KEY,
     Metrics,
     by_ticker,
     persistence_forecasts,
@@ -20,9 +21,9 @@ from stock_assets.storage.forecasts import PromotionRecord
 
 
 def newest_forecasts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Keep, where several models forecast a session, the newest version's scored forecast."""
-    newest = rows.sort_values("model_version").drop_duplicates(["session", "ticker"], keep="last")
-    return newest.sort_values(["session", "ticker"]).reset_index(drop=True)
+    """Keep, where several models forecast a session, the newest version's scored forecasts."""
+    newest = rows.sort_values("model_version").drop_duplicates(KEY, keep="last")
+    return newest.sort_values([*KEY]).reset_index(drop=True)
 
 
 def describe(
@@ -46,6 +47,7 @@ def describe(
     tickers = by_ticker(rows)[["ticker", "forecasts", "mape", "mase", "direction_accuracy"]]
     first, last = rows["session"].min(), rows["session"].max()
     reason = decided.reason if decided else "Chosen by hand: no decision about it is on record"
+    refit = "" if version.refit_of is None else f", refit of version {version.refit_of}"
     lines = [
         f"Replay              {first:%Y-%m-%d} to {last:%Y-%m-%d}: "
         f"{model.forecasts} forecasts of {model.sessions} sessions",
@@ -58,7 +60,7 @@ def describe(
         "",
         tickers.to_string(index=False, float_format=lambda value: f"{value:.4f}"),
         "",
-        f"Model               version {version.version} of {model_name}",
+        f"Model               version {version.version} of {model_name}{refit}",
         f"Its dataset         {version.dataset_run_id}, as of {version.as_of}",
         textwrap.fill(f"Why                 {reason}", width=96, subsequent_indent=" " * 20),
     ]

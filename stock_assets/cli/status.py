@@ -122,7 +122,7 @@ def _production(found: dict[str, Any]) -> str:
     model = found["production"]
     if model is None:
         return "no model yet: stock-assets retrain"
-    return f"version {model['version']}, dataset {model['dataset_run_id']}"
+    return f"{ModelVersion(**model)}, dataset {model['dataset_run_id']}"
 
 
 def _decision(found: dict[str, Any]) -> str:

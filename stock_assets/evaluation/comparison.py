@@ -37,7 +37,7 @@ def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> P
     ----------
     scores : mapping of str to Scorecard
         Of ``candidate``, ``persistence`` and, where there is one, ``production``, on the same
-        (session, ticker) pairs.
+        (session, ticker, horizon) triples.
     promotion : Promotion
         The metric that decides, lower being better, the improvement asked for, and the probability
         below which a difference is significant.
@@ -47,7 +47,7 @@ def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> P
     StockAssetsError
         The scores are not of equally many forecasts and sessions.
     """
-    _require_same_pairs(scores)
+    _require_same_forecasts(scores)
     name = promotion.metric
     candidate, production = scores["candidate"], scores.get("production")
     score = getattr(candidate.metrics, name)
@@ -116,11 +116,11 @@ def _against_persistence(score: float, floor: float) -> str:
     return f"no better than persistence ({floor:.4g}): forecasting no change does as well or better"
 
 
-def _require_same_pairs(scores: Mapping[str, Scorecard]) -> None:
+def _require_same_forecasts(scores: Mapping[str, Scorecard]) -> None:
     sizes = {who: (card.metrics.forecasts, card.metrics.sessions) for who, card in scores.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{who} {size[0]} on {size[1]} sessions" for who, size in sizes.items())
         raise StockAssetsError(
             f"the models were not scored on the same forecasts: {told}",
-            "Score all of them on the (session, ticker) pairs that they have in common",
+            "Score all of them on the (session, ticker, horizon) triples that they have in common",
         )

@@ -15,6 +15,9 @@ import pandas as pd
 
 from stock_assets.errors import StockAssetsError
 
+KEY = ("session", "ticker", "horizon")
+"""What tells the scored forecasts of a model apart; the session is the target."""
+
 PRICES = ("actual", "predicted", "persistence")
 
 CONSTANT = 1e-12
@@ -30,7 +33,7 @@ class Metrics:
     Attributes
     ----------
     forecasts : int
-        Number of (session, ticker) pairs.
+        Number of (session, ticker, horizon) triples.
     sessions : int
         Number of distinct target sessions.
     mae, rmse : float
@@ -50,7 +53,7 @@ class Metrics:
         Share of rises among actual moves that are not zero: the direction accuracy of "always up".
     ic : float
         Information coefficient: Pearson correlation of predicted and actual returns over all
-        pairs. Undefined when either return never varies.
+        forecasts. Undefined when either return never varies.
     rank_ic : float
         The same of their ranks (Spearman), ties sharing their mean rank.
     coverage : float
@@ -80,9 +83,9 @@ def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     forecasts : DataFrame
-        One row per forecast: ``session`` (the target), ``ticker``, ``actual``, ``predicted``,
-        ``persistence`` (the last close before the target) and, where there are intervals,
-        ``lower`` and ``upper``. All prices are on one basis.
+        One row per forecast: ``session`` (the target), ``ticker``, ``horizon`` (sessions ahead),
+        ``actual``, ``predicted``, ``persistence`` (the last close when the forecast was made) and,
+        where there are intervals, ``lower`` and ``upper``. All prices are on one basis.
 
     Returns
     -------
@@ -116,12 +119,12 @@ def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 def persistence_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
     """Give the same rows with persistence as the forecast, and without an interval."""
-    kept = forecasts[["session", "ticker", *PRICES]]
+    kept = forecasts[[*KEY, *PRICES]]
     return kept.assign(predicted=kept["persistence"])
 
 
 def summarise(rows: pd.DataFrame) -> Metrics:
-    """Summarise scored rows.
+    """Summarise scored rows, all tickers and horizons together.
 
     Parameters
     ----------

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
 from stock_assets.evaluation.skill import session_ics
@@ -20,14 +22,16 @@ _OTHERS = ("#0f766e", "#6d28d9", "#a16207", "#be185d")
 
 
 def forecast_figures(rows: pd.DataFrame) -> list[Figure]:
-    """Draw, per ticker, what was forecast and what happened.
+    """Draw, per ticker, what was forecast one session ahead and what happened.
 
     Parameters
     ----------
     rows : DataFrame
-        Scored forecasts: ``session``, ``ticker``, ``actual``, ``predicted``, ``lower``, ``upper``.
+        Scored forecasts: ``session``, ``ticker``, ``horizon``, ``actual``, ``predicted``,
+        ``lower``, ``upper``. Those of longer horizons are left out.
     """
-    return [_forecast_figure(str(ticker), part) for ticker, part in rows.groupby("ticker")]
+    nearest = rows[rows["horizon"] == 1]
+    return [_forecast_figure(str(ticker), part) for ticker, part in nearest.groupby("ticker")]
 
 
 def _forecast_figure(ticker: str, rows: pd.DataFrame) -> Figure:
@@ -80,7 +84,7 @@ def error_figure(rows: pd.DataFrame, window: int = 10) -> Figure:
         Scatter(x=rolling.index, y=rolling[name], name=name, line={"color": colour})
         for name, colour in colours.items()
     ]
-    title = f"Error over time: mean of all tickers, rolling over {window} sessions"
+    title = f"Error over time: mean of all forecasts, rolling over {window} sessions"
     return _styled(Figure(lines), title, "absolute error, %")
 
 
@@ -94,12 +98,15 @@ def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     scored : mapping of str to DataFrame
-        By name, scored forecasts of the same pairs; ``persistence`` among them.
+        By name, scored forecasts of the same triples; ``persistence`` among them.
     """
     from plotly.graph_objects import Figure, Scatter
 
     paths = {
-        name: 100 * cumulative_difference(loss_difference(rows, scored["persistence"]))
+        name: 100
+        * cumulative_difference(
+            loss_difference(rows, scored["persistence"]), int(rows["horizon"].max())
+        )
         for name, rows in scored.items()
     }
     first = next(iter(paths))
@@ -125,11 +132,12 @@ def ic_figure(rows: pd.DataFrame) -> Figure:
     Parameters
     ----------
     rows : DataFrame
-        Scored forecasts. Sessions whose coefficient is undefined have no bar.
+        Scored forecasts. Where several horizons end in a session, the mean of their coefficients is
+        drawn. Sessions whose coefficient is undefined have no bar.
     """
     from plotly.graph_objects import Bar, Figure, Scatter
 
-    ics = session_ics(rows)
+    ics = session_ics(rows).groupby("session").mean()
     mean = ics["ic"].mean()
     rank = {"mode": "markers", "marker": {"color": _ACTUAL, "size": 5}}
     drawn = [
@@ -157,7 +165,23 @@ def training_figure(history: pd.DataFrame) -> Figure:
         Scatter(x=history["epoch"], y=history[name], name=label, mode="lines+markers")
         for name, label in (("train_loss", "training"), ("validation_loss", "validation"))
     ]
-    return _styled(Figure(lines), "Training curves of the production model", "loss, scaled target")
+    return _styled(Figure(lines), "Training curves: loss by epoch", "loss, scaled target")
+
+
+def validity_figure(valid: NDArray[np.bool_], sessions: pd.DatetimeIndex) -> Figure:
+    """Draw how many tickers have a valid row in each session.
+
+    Parameters
+    ----------
+    valid : (T, N) bool
+        Those of a panel.
+    sessions : DatetimeIndex, length T
+    """
+    from plotly.graph_objects import Figure, Scatter
+
+    line = Scatter(x=sessions, y=valid.sum(axis=1), mode="lines", line={"color": _ACTUAL})
+    title = f"Tickers with a valid row in each session, of {valid.shape[1]}"
+    return _styled(Figure(line), title, "tickers")
 
 
 def page(
@@ -201,7 +225,7 @@ def _band(bounds: pd.DataFrame, name: str) -> list[Scatter]:
     """Fill between ``lower`` and ``upper``, both indexed by session."""
     from plotly.graph_objects import Scatter
 
-    quiet = {"x": bounds.index, "line": {"width": 0}, "hoverinfo": "skip"}
+    quiet = {"x": bounds.index, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     return [
         Scatter(y=bounds["upper"], showlegend=False, **quiet),
         Scatter(y=bounds["lower"], fill="tonexty", fillcolor=_BAND, name=name, **quiet),

@@ -1,4 +1,4 @@
-"""All that is said of each model that was scored on the same pairs, and the tables that say it."""
+"""All that is said of models scored on the same forecasts, and the tables that say it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ REFERENCES = ("persistence", "production")
 """The models that every other one is tested against."""
 
 
+_PER_HORIZON = (
+    "forecasts",
+    "mae",
+    "mape",
+    "mase",
+    "direction_accuracy",
+    "base_rate_up",
+    "session_ic",
+    "coverage",
+    "p_persistence",
+    "p_production",
+)
+
+
 @dataclass(frozen=True)
 class Scorecard:
     """Pooled scores of one model, how sure they are, and its tests against each reference."""
@@ -48,15 +62,14 @@ class Scorecard:
         return undefined_as_none(figures)
 
 
-def score_models(scored: Mapping[str, pd.DataFrame], horizon: int = 1) -> dict[str, Scorecard]:
+def score_models(scored: Mapping[str, pd.DataFrame]) -> dict[str, Scorecard]:
     """Summarise each model, and test it against the references that are among them.
 
     Parameters
     ----------
     scored : mapping of str to DataFrame
-        By the model's name, its scored forecasts; all of the same (session, ticker) pairs.
-    horizon : int
-        Sessions ahead that were forecast.
+        By the model's name, its scored forecasts; all of the same (session, ticker, horizon)
+        triples.
     """
     return {
         name: Scorecard(
@@ -64,7 +77,8 @@ def score_models(scored: Mapping[str, pd.DataFrame], horizon: int = 1) -> dict[s
             skill=measure_skill(rows),
             against={
                 reference: diebold_mariano(
-                    loss_difference(rows, scored[reference]).to_numpy(), horizon
+                    loss_difference(rows, scored[reference]).to_numpy(),
+                    int(rows["horizon"].max()),
                 )
                 for reference in REFERENCES
                 if reference in scored and reference != name
@@ -100,12 +114,35 @@ def session_table(scored: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame
     -------
     DataFrame
         ``session``, ``difference`` of the loss (a fraction of price), ``cumulative`` with its
-        ``lower`` and ``upper`` bound, ``ic`` and ``rank_ic``.
+        ``lower`` and ``upper`` bound, ``ic`` and ``rank_ic``; where several horizons end in a
+        session, their mean.
     """
-    differences = loss_difference(scored[name], scored["persistence"])
-    told = cumulative_difference(differences).join(session_ics(scored[name]))
+    rows = scored[name]
+    differences = loss_difference(rows, scored["persistence"])
+    summed = cumulative_difference(differences, int(rows["horizon"].max()))
+    told = summed.join(session_ics(rows).groupby("session").mean())
     told.insert(0, "difference", differences)
     return told.reset_index()
+
+
+def horizon_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Give the scores of each model at each horizon by itself, the nearest horizon first.
+
+    Returns
+    -------
+    DataFrame
+        ``horizon``, ``model`` and some of the figures of `Scorecard.to_dict`; the tests count the
+        overlap of their own horizon.
+    """
+    horizons = sorted({horizon for rows in scored.values() for horizon in rows["horizon"]})
+    told = [
+        {"horizon": horizon, "model": name, **card.to_dict()}
+        for horizon in horizons
+        for name, card in score_models(
+            {name: rows[rows["horizon"] == horizon] for name, rows in scored.items()}
+        ).items()
+    ]
+    return pd.DataFrame(told).reindex(columns=["horizon", "model", *_PER_HORIZON])
 
 
 def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

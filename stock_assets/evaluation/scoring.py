@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stock_assets.evaluation.metrics import score_rows
+from stock_assets.evaluation.metrics import KEY, score_rows
 from stock_assets.market.adjustment import event_factor
 
 
@@ -14,15 +14,16 @@ def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     """Score forecasts against the closes of their target sessions.
 
     A forecast is in the shares of its as-of session; the close it is held against is in those of
-    the target session. A split or dividend that lies between the two was unknown when the forecast
-    was made, so forecast, interval and persistence are divided by the factor that became known:
-    a 10:1 split is not an error of 90%. A score has the same bits whatever other bars are given.
+    the target session, one or more sessions later. Splits and dividends that lie between the two
+    were unknown when the forecast was made, so forecast, interval and persistence are divided by
+    the factor that became known: a 10:1 split is not an error of 90%. A score has the same bits
+    whatever other bars are given.
 
     Parameters
     ----------
     forecasts : DataFrame
-        ``as_of_session``, ``target_session``, ``ticker``, ``last_close``, ``predicted_price``,
-        ``lower_price``, ``upper_price``, and any columns to be kept.
+        ``as_of_session``, ``target_session``, ``ticker``, ``horizon``, ``last_close``,
+        ``predicted_price``, ``lower_price``, ``upper_price``, and any columns to be kept.
     bars : DataFrame
         Bars as traded that hold every as-of and target session, and all between.
 
@@ -56,7 +57,7 @@ def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
             "upper_price",
         ]
     )
-    return score_rows(kept.sort_values(["session", "ticker"]).reset_index(drop=True))
+    return score_rows(kept.sort_values(list(KEY)).reset_index(drop=True))
 
 
 def _became_known(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stock_assets.evaluation.metrics import CONSTANT, relative_returns
@@ -20,13 +20,13 @@ class Skill:
     Attributes
     ----------
     error_difference, error_difference_se : float
-        Mean over all pairs of the absolute error minus persistence's, as fractions of the last
+        Mean over all forecasts of the absolute error minus persistence's, as fractions of the last
         close: below 0 is better than no change; and its standard error.
     mase_se, direction_accuracy_se, ic_se : float
         Standard errors of the scores of the same names in
         :class:`stock_assets.evaluation.metrics.Metrics`.
     session_ic, session_ic_se, icir : float
-        Information coefficient of each session over its tickers: mean over sessions, standard error
+        Information coefficient of each session and horizon over the tickers: mean, standard error
         of that mean, and mean over standard deviation (ICIR; Grinold and Kahn 2000, "Active
         Portfolio Management", not annualised).
     session_rank_ic, session_rank_ic_se, rank_icir : float
@@ -58,30 +58,31 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
     rows : DataFrame
         From :func:`stock_assets.evaluation.metrics.score_rows`; their order does not matter.
     """
+    horizon = int(rows["horizon"].max())
     own = rows["absolute_error"] / rows["persistence"]
     idle = rows["persistence_absolute_error"] / rows["persistence"]
     decided = rows[rows["direction_hit"].notna()]
     ics = session_ics(rows).dropna()
-    ic, ic_se, icir = _over_sessions(ics["ic"])
-    rank_ic, rank_ic_se, rank_icir = _over_sessions(ics["rank_ic"])
+    ic, ic_se, icir = _over_sessions(ics["ic"], horizon)
+    rank_ic, rank_ic_se, rank_icir = _over_sessions(ics["rank_ic"], horizon)
     return Skill(
         error_difference=float((own - idle).mean()),
-        error_difference_se=_mean_error(own - idle, rows["session"]),
-        mase_se=_ratio_error(own, idle, rows["session"]),
-        direction_accuracy_se=_mean_error(decided["direction_hit"], decided["session"]),
-        ic_se=_correlation_error(relative_returns(rows), rows["session"]),
+        error_difference_se=_mean_error(own - idle, rows["session"], horizon),
+        mase_se=_ratio_error(own, idle, rows["session"], horizon),
+        direction_accuracy_se=_mean_error(decided["direction_hit"], decided["session"], horizon),
+        ic_se=_correlation_error(relative_returns(rows), rows["session"], horizon),
         session_ic=ic,
         session_ic_se=ic_se,
         icir=icir,
         session_rank_ic=rank_ic,
         session_rank_ic_se=rank_ic_se,
         rank_icir=rank_icir,
-        ic_sessions=len(ics),
+        ic_sessions=ics.index.get_level_values("session").nunique(),
     )
 
 
 def session_ics(rows: pd.DataFrame) -> pd.DataFrame:
-    """Correlate predicted and actual returns over the tickers of each session.
+    """Correlate predicted and actual returns over the tickers of each session and horizon.
 
     Parameters
     ----------
@@ -91,49 +92,55 @@ def session_ics(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``ic`` (Pearson) and ``rank_ic`` (Spearman), indexed by session, oldest first. NaN where a
-        session has one ticker, or one predicted or actual return for all of its tickers. Over two
+        ``ic`` (Pearson) and ``rank_ic`` (Spearman), indexed by session and horizon, oldest first.
+        NaN where there is one ticker, or one predicted or actual return for all tickers. Over two
         tickers both are 1 or -1.
     """
-    moves, session = relative_returns(rows), rows["session"]
-    ranks = moves.groupby(session).rank()
+    moves, section = relative_returns(rows), [rows["session"], rows["horizon"]]
+    ranks = moves.groupby(section).rank()
     return pd.DataFrame(
-        {"ic": _correlations(moves, session), "rank_ic": _correlations(ranks, session)}
+        {"ic": _correlations(moves, section), "rank_ic": _correlations(ranks, section)}
     )
 
 
-def _correlations(pairs: pd.DataFrame, session: pd.Series[pd.Timestamp]) -> pd.Series[float]:
-    """Pearson's correlation of `predicted` and `actual` within each session."""
-    centred = pairs - pairs.groupby(session).transform("mean")
-    covariance = (centred["predicted"] * centred["actual"]).groupby(session).mean()
-    spread = (centred**2).groupby(session).mean() ** 0.5
+def _correlations(pairs: pd.DataFrame, section: list[pd.Series[Any]]) -> pd.Series[float]:
+    """Pearson's correlation of `predicted` and `actual` within each cross-section."""
+    centred = pairs - pairs.groupby(section).transform("mean")
+    covariance = (centred["predicted"] * centred["actual"]).groupby(section).mean()
+    spread = (centred**2).groupby(section).mean() ** 0.5
     correlation: pd.Series[float] = covariance / spread.prod(axis=1)
     return correlation.where(spread.min(axis=1) >= CONSTANT).clip(-1.0, 1.0)
 
 
-def _over_sessions(values: pd.Series[float]) -> tuple[float, float, float]:
-    """Mean, its standard error, and mean over standard deviation."""
+def _over_sessions(values: pd.Series[float], horizon: int) -> tuple[float, float, float]:
+    """Mean, its standard error, and mean over standard deviation, of values by session."""
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     if not deviation > CONSTANT:
         return mean, float("nan"), float("nan")
-    return mean, deviation / float(np.sqrt(len(values))), mean / deviation
+    session = values.index.get_level_values("session").to_series()
+    return mean, _mean_error(values, session, horizon), mean / deviation
 
 
-def _mean_error(values: pd.Series[float], session: pd.Series[pd.Timestamp]) -> float:
-    return clustered_error((values - values.mean()).to_numpy(), session.to_numpy())
+def _mean_error(values: pd.Series[float], session: pd.Series[pd.Timestamp], horizon: int) -> float:
+    return clustered_error((values - values.mean()).to_numpy(), session.to_numpy(), horizon)
 
 
 def _ratio_error(
-    above: pd.Series[float], below: pd.Series[float], session: pd.Series[pd.Timestamp]
+    above: pd.Series[float],
+    below: pd.Series[float],
+    session: pd.Series[pd.Timestamp],
+    horizon: int,
 ) -> float:
     """Error of ``sum(above) / sum(below)``, to first order."""
     if not below.mean() > 0:
         return float("nan")
     influence = (above - above.mean() / below.mean() * below) / below.mean()
-    return clustered_error(influence.to_numpy(), session.to_numpy())
+    return clustered_error(influence.to_numpy(), session.to_numpy(), horizon)
 
 
-def _correlation_error(moves: pd.DataFrame, session: pd.Series[pd.Timestamp]) -> float:
+def _correlation_error(
+    moves: pd.DataFrame, session: pd.Series[pd.Timestamp], horizon: int
+) -> float:
     """Error of Pearson's correlation r, to first order.
 
     The influence of a pair of standardised values is ``x * y - r * (x**2 + y**2) / 2`` (Devlin,
@@ -144,4 +151,4 @@ def _correlation_error(moves: pd.DataFrame, session: pd.Series[pd.Timestamp]) ->
         return float("nan")
     x, y = ((moves - moves.mean()) / moves.std(ddof=0)).to_numpy().T
     influence = x * y - (x * y).mean() * (x**2 + y**2) / 2
-    return clustered_error(influence, session.to_numpy())
+    return clustered_error(influence, session.to_numpy(), horizon)

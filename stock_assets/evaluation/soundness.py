@@ -16,16 +16,17 @@ def unsound_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     forecasts : DataFrame
-        ``as_of_session``, ``target_session``, ``ticker``, ``last_close``, ``predicted_price``,
-        ``lower_price``, ``upper_price`` and, where it is known, ``model_as_of``: the newest session
-        that the model has seen.
+        ``as_of_session``, ``target_session``, ``ticker``, ``horizon``, ``last_close``,
+        ``predicted_price``, ``lower_price``, ``upper_price`` and, where it is
+        known, ``model_as_of``: the newest session that the model has seen.
 
     Returns
     -------
     DataFrame
         The offending rows with a column ``problem``: a price that is not finite and positive (the
-        lower bound may be zero), a price outside its interval, a target that is not the session
-        after the as-of session, or a model that has seen sessions after the as-of session.
+        lower bound may be zero), a price outside its interval, a target that is not as many
+        sessions after the as-of session as the horizon says, or a model that has seen sessions
+        after the as-of session.
     """
     prices = forecasts[_PRICES].to_numpy(dtype=np.float64)
     finite = (np.isfinite(prices) & (prices > 0)).all(axis=1)
@@ -34,15 +35,16 @@ def unsound_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
         forecasts["lower_price"], forecasts["upper_price"]
     )
     as_of = forecasts["as_of_session"]
-    following = {day: pd.Timestamp(calendar.next_session(day.date())) for day in as_of.unique()}
-    on_time = forecasts["target_session"] == as_of.map(following)
+    asked = list(zip(as_of, forecasts["horizon"], strict=True))
+    due = {key: pd.Timestamp(calendar.next_session(key[0].date(), key[1])) for key in set(asked)}
+    on_time = forecasts["target_session"] == [due[key] for key in asked]
     later = forecasts.get("model_as_of", as_of) > as_of
     problem = np.select(
         [~(finite & bounded), ~inside, ~on_time, later],
         [
             "a price is not finite and positive",
             "the price lies outside its interval",
-            "the target is not the next session",
+            "the target is not the session of the horizon",
             "the model has seen later sessions",
         ],
         "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
 from datetime import date
 
@@ -10,18 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stock_assets.config import Dataset, Features
+from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.indicators import select
 from stock_assets.features.panel import Panel, build_panel, targets
 from stock_assets.features.scaling import Scaler, blocks, fit_scaler
 from stock_assets.features.selection import redundant
-from stock_assets.features.windows import Split, Stretch, split_sessions
+from stock_assets.features.windows import Split, Stretch, split_sessions, walk_forward
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import Anchor, anchors, rebase
-
-HORIZON = 1
-"""Sessions between the end of a window and its label."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class FeatureSet:
     panel : Panel
         T sessions, N tickers, F features.
     target : ndarray of float64, shape (T, N)
-        Row t is the label of the window that ends at t.
+        Row t is what the session after t does.
     anchors : dict of str to Anchor
         Per ticker, the adjustment factors at the as-of session.
     bars : DataFrame
@@ -99,63 +96,75 @@ def build_feature_set(
         # and serving, which computes the kept ones alone, sees the same.
         kept = [name for name in panel.features if name not in represented]
         panel = build_panel(based, tickers, kept, start, as_of)
-    labels = targets(panel.close, dataset.target, HORIZON)
+    labels = targets(panel.close, dataset.target)
     return FeatureSet(panel, labels, factors, seen, represented)
 
 
 def split_dataset(sessions: int, dataset: Dataset) -> Split:
     """Cut the sessions of a panel into training, validation and test stretches."""
-    return split_sessions(
-        sessions,
-        window=dataset.window,
-        horizon=HORIZON,
-        validation=dataset.validation_sessions,
-        test=dataset.test_sessions,
-        embargo=dataset.embargo_sessions,
-    )
+    return split_sessions(sessions, **_sizes(dataset))
+
+
+def fold_splits(sessions: int, dataset: Dataset, folds: WalkForward) -> list[Split]:
+    """Cut the sessions of a panel once per fold, oldest first; the last is the dataset's own."""
+    return walk_forward(sessions, folds=folds.folds, training=folds.training, **_sizes(dataset))
+
+
+def _sizes(dataset: Dataset) -> dict[str, int]:
+    return {
+        "window": dataset.window,
+        "horizon": dataset.prediction_length,
+        "validation": dataset.validation_sessions,
+        "test": dataset.test_sessions,
+        "embargo": dataset.embargo_sessions,
+    }
 
 
 def fit_scalers(
     values: NDArray[np.float32],
     valid: NDArray[np.bool_],
     target: NDArray[np.float64],
-    split: Split,
+    train: Stretch,
     dataset: Dataset,
 ) -> tuple[Scaler, Scaler]:
-    """Fit the feature and the target scaler on the training stretch alone.
+    """Fit the feature and the target scaler to the sessions that training windows read, no others.
 
     Returns of the next session are scaled about zero, so that a scaled forecast of 0 is
     persistence; price levels are scaled as the features are.
     """
-    stop = split.train.last + 1
-    features = fit_scaler(values[:stop], valid[:stop], dataset.scaler)
-    labels, known = target[:stop, :, None], np.isfinite(target[:stop])
+    seen = slice(train.first - dataset.window + 1, train.last + 1)
+    features = fit_scaler(values[seen], valid[seen], dataset.scaler)
+    labels, known = target[seen, :, None], np.isfinite(target[seen])
     kind = "zero_mean" if dataset.target == "log_return" else dataset.scaler
-    return features, fit_scaler(labels, known & valid[:stop], kind)
+    return features, fit_scaler(labels, known & valid[seen], kind)
 
 
-def scaled_values(
-    values: NDArray[np.float32], valid: NDArray[np.bool_], scaler: Scaler
-) -> NDArray[np.float32]:
-    """Scale features, with zeros where they are not valid; shape (T, N, F)."""
-    scaled = np.zeros(values.shape, dtype=np.float32)
+def scaled_digest(
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    target: NDArray[np.float64],
+    scalers: tuple[Scaler, Scaler],
+) -> str:
+    """SHA-256 of all that a network can read of a panel: scaled features, validity, scaled labels.
+
+    Nothing is kept of the scaled numbers: windows are scaled when they are cut.
+
+    Parameters
+    ----------
+    values, valid, target : (T, N, F), (T, N) and (T, N) arrays
+        As built.
+    scalers : (Scaler, Scaler)
+        Of the features and of the target.
+    """
+    features, labels = scalers
+    digest = hashlib.sha256()
     for rows in blocks(len(values), values[0].size):
-        np.copyto(scaled[rows], scaler.transform(values[rows]), where=valid[rows, :, None])
-    return scaled
-
-
-def scaled_arrays(
-    arrays: Mapping[str, NDArray[np.generic]], features: Scaler, target: Scaler
-) -> dict[str, NDArray[np.generic]]:
-    """Scale the ``values`` and ``target`` of a stored panel; ``valid`` stays as it is."""
-    labels = np.asarray(arrays["target"], dtype=np.float64)[..., None]
-    valid = np.asarray(arrays["valid"], dtype=np.bool_)
-    values = np.asarray(arrays["values"], dtype=np.float32)
-    return {
-        "values": scaled_values(values, valid, features),
-        "valid": valid,
-        "target": target.transform(labels)[..., 0].astype(np.float32),
-    }
+        scaled = features.transform(values[rows])
+        scaled[~valid[rows]] = 0.0
+        digest.update(scaled.data)
+    for array in (valid, labels.transform(target[..., None])):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def stretch_sessions(

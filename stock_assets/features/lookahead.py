@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, Target
-from stock_assets.features.dataset import HORIZON, FeatureSet, fit_scalers, split_dataset
+from stock_assets.features.dataset import FeatureSet, fit_scalers, split_dataset
 from stock_assets.features.panel import build_panel
 from stock_assets.features.scaling import blocks
 from stock_assets.market.adjustment import rebase
@@ -55,13 +55,13 @@ def wrong_labels(built: FeatureSet, target: Target) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (T, N)
-        Where a label is not that of the close `HORIZON` sessions later, or stands beside a close
+        Where a label is not that of the close one session later, or stands beside a close
         that is missing or later than the last session.
     """
     close = built.panel.close
     implied = close * np.exp(built.target) if target == "log_return" else built.target
     later = np.full_like(close, np.nan)
-    later[:-HORIZON] = close[HORIZON:]
+    later[:-1] = close[1:]
     later[np.isnan(close)] = np.nan
     return ~np.isclose(implied, later, rtol=1e-9, atol=0.0, equal_nan=True)
 
@@ -69,10 +69,10 @@ def wrong_labels(built: FeatureSet, target: Target) -> NDArray[np.bool_]:
 def scalers_know_more_than_training(built: FeatureSet, dataset: Dataset) -> bool:
     """Fit the scalers with and without the sessions after training, and compare every number."""
     panel = built.panel
-    split = split_dataset(len(panel.sessions), dataset)
-    stop = split.train.last + 1
-    whole = fit_scalers(panel.values, panel.valid, built.target, split, dataset)
+    train = split_dataset(len(panel.sessions), dataset).train
+    stop = train.last + 1
+    whole = fit_scalers(panel.values, panel.valid, built.target, train, dataset)
     alone = fit_scalers(
-        panel.values[:stop], panel.valid[:stop], built.target[:stop], split, dataset
+        panel.values[:stop], panel.valid[:stop], built.target[:stop], train, dataset
     )
     return [scaler.to_dict() for scaler in whole] != [scaler.to_dict() for scaler in alone]

@@ -125,6 +125,30 @@ def targets(close: FloatArray, target: Target, horizon: int = 1) -> FloatArray:
     return np.where(np.isfinite(close), later, np.nan)
 
 
+def cumulated(steps: FloatArray, target: Target) -> FloatArray:
+    """Lead from forecasts of one session after the other to forecasts of 1 to H sessions ahead.
+
+    Returns add up, so the return over h sessions is the sum of the first h. A level is that of its
+    own session and stays as it is. Scaling about zero changes no sum: a scaler of returns may be
+    undone before or after.
+
+    Parameters
+    ----------
+    steps : (B, H, N) float
+        Row h is what session h + 1 after a window does: labels as `targets` gives them, or
+        forecasts of them.
+    target : Target
+        What they are.
+
+    Returns
+    -------
+    (B, H, N) float
+        Row h reaches h + 1 sessions ahead: the log return from the window's end, or the close. A
+        sum is NaN where a step on the way is.
+    """
+    return steps.cumsum(axis=1) if target == "log_return" else steps
+
+
 def to_frame(panel: Panel, target: FloatArray) -> pd.DataFrame:
     """Lay a panel out for reading: one row per session and ticker, also where nothing is valid.
 

@@ -44,13 +44,14 @@ class Scaler:
     pooled: NDArray[np.bool_]
 
     def transform(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Scale values of shape (..., N, F); NaN stays NaN.
+        """Scale values of shape (..., N, F) in 32-bit arithmetic; NaN stays NaN.
 
         Values outside the fitted range are scaled on, never clipped.
         """
-        scaled: FloatArray = np.subtract(values, self.centre)
-        scaled /= self.scale
-        return scaled.astype(np.float32)
+        scaled: NDArray[np.float32]
+        scaled = np.subtract(values, self.centre, dtype=np.float32, casting="same_kind")
+        scaled /= self.scale.astype(np.float32)
+        return scaled
 
     def inverse(self, scaled: NDArray[np.floating[Any]]) -> FloatArray:
         """Undo `transform`, up to the rounding of float32: (..., N, F) in the feature's units."""

@@ -6,14 +6,17 @@ A window is named by its end. The window that ends at position t reads rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from stock_assets.config import FoldTraining
 from stock_assets.errors import StockAssetsError
+from stock_assets.features.scaling import Scaler
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,74 @@ def split_sessions(
     )
 
 
+def walk_forward(
+    count: int,
+    *,
+    folds: int,
+    training: FoldTraining,
+    window: int,
+    horizon: int,
+    validation: int,
+    test: int,
+    embargo: int,
+) -> list[Split]:
+    """Divide the windows of `count` sessions several times, each time as of a later session.
+
+    Every fold is what :func:`split_sessions` gives for the sessions up to its end. The last fold
+    ends with the last session; each one before ends as many sessions earlier as a test stretch is
+    long, so that the test stretches follow upon each other and no two overlap (walk-forward or
+    rolling-origin evaluation: Tashman 2000, "Out-of-sample tests of forecasting accuracy", Int. J.
+    Forecasting 16).
+
+    Parameters
+    ----------
+    count : int
+        Sessions there are.
+    folds : int
+        How often to divide.
+    training : {"expanding", "rolling"}
+        Whether a training stretch starts with history, or is as long as that of the first fold.
+    window, horizon, validation, test, embargo : int
+        As for :func:`split_sessions`.
+
+    Returns
+    -------
+    list of Split
+        Oldest first.
+
+    Raises
+    ------
+    StockAssetsError
+        Nothing would be left for training in the first fold.
+    """
+    try:
+        splits = [
+            split_sessions(
+                count - later * test,
+                window=window,
+                horizon=horizon,
+                validation=validation,
+                test=test,
+                embargo=embargo,
+            )
+            for later in reversed(range(folds))
+        ]
+    except StockAssetsError as error:
+        if folds == 1:
+            raise
+        raise StockAssetsError(
+            f"the first of {folds} folds has no session to train on: {error.problem}",
+            "Lower walk_forward.folds, or fetch more history",
+        ) from None
+    if training == "expanding":
+        return splits
+    length = len(splits[0].train)
+    return [
+        replace(split, train=Stretch(split.train.last - length + 1, split.train.last))
+        for split in splits
+    ]
+
+
 def usable(
     valid: NDArray[np.bool_],
     target: NDArray[np.floating[Any]] | None,
@@ -130,7 +201,7 @@ def usable(
     return enough if target is None else enough & np.isfinite(target[ends])
 
 
-def gather(values: torch.Tensor, ends: torch.Tensor, window: int) -> torch.Tensor:
+def gather(values: Tensor, ends: Tensor, window: int) -> Tensor:
     """Cut the windows that end at some rows, and no others.
 
     Parameters
@@ -157,3 +228,66 @@ def gather(values: torch.Tensor, ends: torch.Tensor, window: int) -> torch.Tenso
     rows = ends.unsqueeze(1) + offsets
     picked = values.index_select(0, rows.flatten())
     return picked.view(*rows.shape, *values.shape[1:])
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The scaled windows of a panel, which are cut and scaled when they are asked for.
+
+    Training, tuning, calibration and serving all cut theirs here, so that the same rows are the
+    same numbers everywhere, to the bit.
+
+    Attributes
+    ----------
+    values : (T, N, F) float32 tensor
+        Features in their own units, possibly memory-mapped: only rows that are asked for are read.
+    valid : (T, N) bool tensor
+    centre, scale : (N, F) float32 tensors
+        What is taken off the features, and what they are then divided by.
+    length : int
+        Sessions a window reads, L.
+    """
+
+    values: Tensor
+    valid: Tensor
+    centre: Tensor
+    scale: Tensor
+    length: int
+
+    @classmethod
+    def over(cls, values: Tensor, valid: Tensor, scaler: Scaler, length: int) -> Windows:
+        """Join a panel with the scaler of its features."""
+        centre, scale = (
+            torch.from_numpy(numbers.astype(np.float32))
+            for numbers in (scaler.centre, scaler.scale)
+        )
+        return cls(values, valid, centre, scale, length)
+
+    def to(self, device: torch.device) -> Windows:
+        """Give the same windows on another device; on the one they are on, nothing is copied."""
+        values, valid, centre, scale = (
+            tensor.to(device) for tensor in (self.values, self.valid, self.centre, self.scale)
+        )
+        return replace(self, values=values, valid=valid, centre=centre, scale=scale)
+
+    def cut(self, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut the windows that end at some rows.
+
+        Parameters
+        ----------
+        ends : (B,) int64 tensor
+            Window ends, on the device of the panel, in any order.
+
+        Returns
+        -------
+        (B, L, N, F) float32 and (B, L, N) bool
+            Scaled features, oldest session first and of no meaning where not valid, and validity.
+
+        Raises
+        ------
+        IndexError
+            A window starts before the first row or ends after the last.
+        """
+        features = gather(self.values, ends, self.length)
+        features.sub_(self.centre).div_(self.scale)
+        return features, gather(self.valid, ends, self.length)

@@ -78,6 +78,17 @@ def next_session(day: date, count: int = 1) -> date:
     return _session_at(after + _at_least_one(count) - 1)
 
 
+def next_sessions(day: date, count: int) -> list[date]:
+    """Give the ``count`` sessions strictly after ``day``, in order; ``count`` is at least 1.
+
+    Raises
+    ------
+    StockAssetsError
+        ``day`` or one of the sessions lies outside ``HORIZON``.
+    """
+    return sessions(next_session(day), next_session(day, count))
+
+
 def previous_session(day: date, count: int = 1) -> date:
     """Give the ``count``-th session strictly before ``day``; ``count`` is at least 1.
 

@@ -1,25 +1,33 @@
 """Forecasts that a model must beat: the last return undone, and a line through the last window.
 
-Each baseline is a frame of forecast log returns: row t, as of session t, says how far the next
-close lies from this one. They are made of adjusted closes and nothing else.
+Each baseline is a frame of forecast log returns, indexed by horizon h and as-of session t: how far
+the close h sessions later lies from that of session t. They are made of adjusted closes and nothing
+else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
 from stock_assets.features.scaling import fit_scaler
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import price_factor
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import Ridge
+
 Span = tuple[date, date]
 """First and last session, both included."""
 
+_INDEX = ["horizon", "as_of_session"]
 _SHRINKAGE = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
@@ -45,22 +53,33 @@ def session_returns(bars: pd.DataFrame, first: date, last: date) -> pd.DataFrame
     return closes.reindex(sessions).transform(np.log).diff()
 
 
-def reversal(returns: pd.DataFrame) -> pd.DataFrame:
-    """Forecast that the last session's return is undone; no change where it is not known.
+def reversal(returns: pd.DataFrame, horizon: int) -> pd.DataFrame:
+    """Forecast that the last session's return is undone in the next one, and no change after that.
 
-    One-day reversal of single stocks: Jegadeesh 1990, "Evidence of predictable behavior of security
-    returns", J. Finance 45.
+    No change at all where the last return is not known. One-day reversal of single stocks:
+    Jegadeesh 1990, "Evidence of predictable behavior of security returns", J. Finance 45.
+
+    Parameters
+    ----------
+    returns : DataFrame
+        From `session_returns`.
+    horizon : int
+        The most sessions ahead to forecast.
     """
-    return -returns.fillna(0.0)
+    return _by_horizon([-returns.fillna(0.0)] * horizon)
 
 
-def ridge(returns: pd.DataFrame, train: Span, validation: Span, window: int) -> pd.DataFrame:
-    """Forecast with one ridge regression on the last `window` returns, shared by all tickers.
+def ridge(
+    returns: pd.DataFrame, train: Span, validation: Span, window: int, horizon: int
+) -> pd.DataFrame:
+    """Forecast with a ridge regression per horizon on the last `window` returns, for all tickers.
 
     Returns are divided by the root mean square of their ticker's training returns; a missing one
-    counts as 0, its mean. The penalty is a multiple of the number of training rows and is the one
-    of 0.01, 0.1, 1, 10 and 100 with the smallest squared error on the validation stretch. Nothing
-    after the training stretch enters the fit, nothing after the validation stretch the choice.
+    counts as 0, its mean. The return over several sessions is learnt directly, as one number. The
+    penalty is a multiple of the number of training rows and is the one of 0.01, 0.1, 1, 10 and 100
+    with the smallest squared error on the validation stretch. No session after the first that
+    follows the training stretch enters the fit, none after the first that follows validation the
+    choice: of windows at the end of a stretch, the longer horizons have no label.
 
     Parameters
     ----------
@@ -70,45 +89,74 @@ def ridge(returns: pd.DataFrame, train: Span, validation: Span, window: int) -> 
         Sessions at which the windows of each stretch end.
     window : int
         Returns that a forecast is made from.
+    horizon : int
+        The most sessions ahead to forecast.
 
     Returns
     -------
     DataFrame
-        As `returns`; NaN in the first ``window - 1`` rows.
+        NaN in the first ``window - 1`` rows of each horizon.
 
     Raises
     ------
     StockAssetsError
         No return is known up to the end of training.
     """
-    from sklearn.linear_model import Ridge
-
     values = np.ascontiguousarray(returns)  # in one order, so that sums have the same bits
     seen = values[returns.index <= pd.Timestamp(train[1]), :, np.newaxis]
     scaler = fit_scaler(seen, np.isfinite(seen[..., 0]), "zero_mean")
     scaled = scaler.transform(values[..., np.newaxis])[..., 0]
     windows = sliding_window_view(np.nan_to_num(scaled), window, axis=0)
-    ends, label = returns.index[window - 1 :], np.full(windows.shape[:2], np.nan, np.float32)
-    label[:-1] = scaled[window:]
-    known = np.isfinite(label) & np.isfinite(scaled[window - 1 :])
-    learnt, held_back = (
-        known & ((ends >= pd.Timestamp(first)) & (ends <= pd.Timestamp(last)))[:, np.newaxis]
-        for first, last in (train, validation)
-    )
+    ends = pd.DatetimeIndex(returns.index[window - 1 :])
+    forecasts = []
+    for ahead in range(1, horizon + 1):
+        label = np.full(windows.shape[:2], np.nan, np.float32)
+        label[:-ahead] = sliding_window_view(scaled[window:], ahead, axis=0).sum(axis=-1)
+        known = np.isfinite(label) & np.isfinite(scaled[window - 1 :])
+        learnt, held_back = (
+            known & _labelled_within(ends, span, ahead)[:, np.newaxis]
+            for span in (train, validation)
+        )
+        line = _best_line(windows, label, learnt, held_back)
+        forecast = np.full_like(values, np.nan)
+        flat = line.predict(windows.reshape(-1, window)).reshape(label.shape)
+        forecast[window - 1 :] = scaler.inverse(flat[..., np.newaxis])[..., 0]
+        forecasts.append(pd.DataFrame(forecast, returns.index, returns.columns))
+    return _by_horizon(forecasts)
+
+
+def _by_horizon(forecasts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join the forecasts of 1, 2, … sessions ahead."""
+    horizons = range(1, len(forecasts) + 1)
+    return pd.concat(dict(zip(horizons, forecasts, strict=True)), names=_INDEX)
+
+
+def _labelled_within(ends: pd.DatetimeIndex, span: Span, ahead: int) -> NDArray[np.bool_]:
+    """Which windows of a stretch have a label that ends where that of its last session does."""
+    first, last = ends.searchsorted(pd.DatetimeIndex(span))
+    places = np.arange(len(ends))
+    return (places >= first) & (places + ahead <= last + 1)
+
+
+def _best_line(
+    windows: NDArray[np.float32],
+    label: NDArray[np.float32],
+    learnt: NDArray[np.bool_],
+    held_back: NDArray[np.bool_],
+) -> Ridge:
+    """Fit a line per penalty on some (window, ticker) pairs, and choose on others."""
+    from sklearn.linear_model import Ridge
+
     fits = [
         Ridge(alpha=shrinkage * learnt.sum()).fit(windows[learnt], label[learnt])
         for shrinkage in _SHRINKAGE
     ]
     errors = [np.square(fit.predict(windows[held_back]) - label[held_back]).mean() for fit in fits]
-    best = fits[int(np.argmin(errors))]
-    forecast = np.full_like(values, np.nan)
-    flat = best.predict(windows.reshape(-1, window)).reshape(label.shape)
-    forecast[window - 1 :] = scaler.inverse(flat[..., np.newaxis])[..., 0]
-    return pd.DataFrame(forecast, returns.index, returns.columns)
+    return fits[int(np.argmin(errors))]
 
 
 def baseline_rows(rows: pd.DataFrame, forecast: pd.DataFrame) -> pd.DataFrame:
-    """Score a baseline on the pairs that a model was scored on.
+    """Score a baseline on the triples that a model was scored on.
 
     Parameters
     ----------
@@ -116,15 +164,15 @@ def baseline_rows(rows: pd.DataFrame, forecast: pd.DataFrame) -> pd.DataFrame:
         Scored forecasts with ``as_of_session``, as from
         :func:`stock_assets.evaluation.scoring.score_due`.
     forecast : DataFrame
-        Forecast log returns, by as-of session and ticker.
+        Forecast log returns, by horizon, as-of session and ticker.
 
     Raises
     ------
     StockAssetsError
-        The baseline has no forecast of one of the pairs.
+        The baseline has no forecast of one of the triples.
     """
     moves = forecast.melt(ignore_index=False, var_name="ticker", value_name="move")
-    moves = moves.rename_axis("as_of_session").reset_index()
-    own = rows[["as_of_session", "ticker"]].merge(moves, on=["as_of_session", "ticker"], how="left")
+    key = [*_INDEX, "ticker"]
+    own = rows[key].merge(moves.reset_index(), on=key, how="left")
     predicted = rows["persistence"] * np.exp(own["move"].to_numpy())
     return score_rows(persistence_forecasts(rows).assign(predicted=predicted))

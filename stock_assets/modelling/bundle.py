@@ -18,10 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from stock_assets.config import Basis, Rename, Target
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.dataset import HORIZON, scaled_values
-from stock_assets.features.panel import Panel, build_panel
+from stock_assets.features.panel import Panel, build_panel, cumulated
 from stock_assets.features.scaling import Scaler
-from stock_assets.features.windows import usable
+from stock_assets.features.windows import Windows, usable
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import Anchor, anchors, rebase
 from stock_assets.modelling.networks import Network, NetworkSpec, build_network
@@ -62,15 +61,15 @@ class Recipe:
         the dataset: bars after it are brought to the same shares as the bars that the scalers were
         fitted on.
     target : str
-        What the network predicts: ``log_return`` or ``close``.
+        What the network predicts of each session: ``log_return`` or ``close``.
     network : NetworkSpec
-        Its architecture and sizes.
+        Its architecture and sizes, the horizon H among them.
     feature_scaler, target_scaler : Scaler
         Fitted on the training sessions only; shapes (N, F) and (N, 1).
-    interval_width : float
-        Half width of the prediction interval, in scaled target units.
+    interval_widths : tuple of float
+        Half the width of the prediction interval for 1 to H sessions ahead, in scaled target units.
     coverage : float
-        Share of outcomes that the interval is meant to hold.
+        Share of outcomes that each interval is meant to hold.
     """
 
     dataset_run_id: str
@@ -84,7 +83,7 @@ class Recipe:
     network: NetworkSpec
     feature_scaler: Scaler
     target_scaler: Scaler
-    interval_width: float
+    interval_widths: tuple[float, ...]
     coverage: float
 
     def renamed(self, renames: Sequence[Rename]) -> Recipe:
@@ -134,6 +133,7 @@ class Recipe:
                 "network": NetworkSpec.from_dict(plain["network"]),
                 "feature_scaler": Scaler.from_dict(plain["feature_scaler"]),
                 "target_scaler": Scaler.from_dict(plain["target_scaler"]),
+                "interval_widths": tuple(plain["interval_widths"]),
             }
         )
 
@@ -168,7 +168,7 @@ class Bundle:
         Raises
         ------
         StockAssetsError
-            The folder holds no bundle.
+            The folder holds no bundle, or that of another version of this package.
         """
         try:
             plain = json.loads((folder / _SPECIFICATION).read_text(encoding="utf-8"))
@@ -176,6 +176,12 @@ class Bundle:
             raise StockAssetsError(
                 f"{folder} holds no model bundle", "Train one: stock-assets retrain"
             ) from None
+        if plain.keys() != Recipe.__dataclass_fields__.keys():
+            raise StockAssetsError(
+                f"the model bundle in {folder} was written by another version of this package",
+                "Install that version, or give tracking.model_name in params.yaml another name, "
+                "so that no earlier model is looked for, and train one: stock-assets retrain",
+            )
         recipe = Recipe.from_dict(plain)
         network = build_network(recipe.network)
         network.load_state_dict(load_file(folder / _WEIGHTS))
@@ -208,7 +214,7 @@ class Bundle:
         )
 
     def forecast(self, bars: pd.DataFrame, sessions: Sequence[date]) -> pd.DataFrame:
-        """Forecast the session after each of `sessions`, per ticker.
+        """Forecast the 1 to H sessions after each of `sessions`, per ticker.
 
         Features are causal, so the forecasts of many sessions come from one pass and equal those
         made one session at a time, with no later bar at hand.
@@ -223,8 +229,10 @@ class Bundle:
         Returns
         -------
         DataFrame
-            `FORECAST_COLUMNS`; prices in the shares of the as-of session, the lower bound not below
-            zero. A ticker without enough valid sessions in its window has no row.
+            `FORECAST_COLUMNS`, ordered by as-of session, ticker and horizon. ``horizon`` is the
+            number of sessions from the as-of session to the target, ``predicted_return`` the log
+            return over all of them; prices are in the shares of the as-of session, the lower bound
+            not below zero. A ticker without enough valid sessions in its window has no row.
         """
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1])
@@ -235,48 +243,52 @@ class Bundle:
                 f"since {recipe.first_session}",
                 "Forecast a later session",
             )
-        ready = usable(panel.valid, None, ends, recipe.network.window)
-        scaled = self._scaled(panel, ends)
+        rows, columns = np.nonzero(usable(panel.valid, None, ends, recipe.network.window))
+        ahead = cumulated(self._scaled(panel, ends), recipe.target)
+        widths = np.array(recipe.interval_widths)[:, np.newaxis]
         middle, lower, upper = (
-            self._ratio(scaled + shift, panel.close[ends])
-            for shift in (0.0, -recipe.interval_width, recipe.interval_width)
+            self._ratio(ahead + shift, panel.close[ends])[rows, :, columns]
+            for shift in (0.0, -widths, widths)
         )
-        rows, columns = np.nonzero(ready)
-        tickers = np.asarray(recipe.tickers, dtype=object)
-        close = _as_traded_close(bars, sessions, recipe.tickers)[rows, columns]
-        as_of = pd.DatetimeIndex(list(sessions))
-        following = pd.DatetimeIndex([calendar.next_session(day) for day in sessions])
+        close = _as_traded_close(bars, sessions, recipe.tickers)[rows, columns, np.newaxis]
+        horizons = np.arange(1, recipe.network.horizon + 1)
         frame = pd.DataFrame(
             {
-                "as_of_session": as_of[rows],
-                "target_session": following[rows],
-                "ticker": tickers[columns],
-                "horizon": HORIZON,
-                "last_close": close,
-                "predicted_return": np.log(middle[rows, columns]),
-                "predicted_price": close * middle[rows, columns],
-                "lower_price": np.maximum(close * lower[rows, columns], 0.0),
-                "upper_price": close * upper[rows, columns],
+                "as_of_session": pd.DatetimeIndex(list(sessions))[rows].repeat(len(horizons)),
+                "target_session": self._targets(sessions)[rows].ravel(),
+                "ticker": np.array(recipe.tickers, dtype=object)[columns].repeat(len(horizons)),
+                "horizon": np.tile(horizons, len(rows)),
+                "last_close": close.repeat(len(horizons)),
+                "predicted_return": np.log(middle).ravel(),
+                "predicted_price": (close * middle).ravel(),
+                "lower_price": np.maximum(close * lower, 0.0).ravel(),
+                "upper_price": (close * upper).ravel(),
                 "coverage": recipe.coverage,
             }
         )
         return frame[list(FORECAST_COLUMNS)]
 
+    def _targets(self, sessions: Sequence[date]) -> NDArray[np.datetime64]:
+        """Sessions that are forecast, shape (B, H)."""
+        horizon = self.recipe.network.horizon
+        later = [day for session in sessions for day in calendar.next_sessions(session, horizon)]
+        return pd.DatetimeIndex(later).to_numpy().reshape(-1, horizon)
+
     def _scaled(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Network outputs for the windows that end at `ends`, shape (B, N), scaled units.
+        """Network outputs for the windows that end at `ends`, shape (B, H, N), scaled units.
 
         The last bits of a matrix product depend on how many rows it has and on a row's place among
         them, though not on what the others hold. So every session has its own place in a batch of
         one size, whichever sessions are asked for.
         """
-        values = scaled_values(panel.values, panel.valid, self.recipe.feature_scaler)
-        inputs = torch.from_numpy(values), torch.from_numpy(panel.valid)
-        window = self.recipe.network.window
-        outputs = np.empty((len(ends), len(panel.tickers)))
+        recipe, window = self.recipe, self.recipe.network.window
+        values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
+        windows = Windows.over(values, valid, recipe.feature_scaler, window)
+        outputs = np.empty((len(ends), recipe.network.horizon, len(panel.tickers)))
         for batch in np.unique(ends // _BATCH):
             places = np.arange(batch * _BATCH, (batch + 1) * _BATCH)
             filled = np.clip(places, window - 1, len(values) - 1)
-            forecast = forecast_scaled(self.network, *inputs, filled, window)[:, 0, :]
+            forecast = forecast_scaled(self.network, windows, filled)
             wanted = ends // _BATCH == batch
             outputs[wanted] = forecast[ends[wanted] % _BATCH]
         return outputs
@@ -284,11 +296,11 @@ class Bundle:
     def _ratio(
         self, scaled: NDArray[np.float64], close: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Forecast price over the as-of close, shape (B, N)."""
+        """Forecast prices, scaled (B, H, N), over as-of closes (B, N): shape (B, H, N)."""
         target = self.recipe.target_scaler.inverse(scaled[..., None])[..., 0]
         if self.recipe.target == "log_return":
             return np.exp(target)
-        return np.asarray(target / close)
+        return np.asarray(target / close[:, np.newaxis])
 
 
 def _as_traded_close(

@@ -1,4 +1,4 @@
-"""Training the candidate: from the scaled arrays of a dataset to a network and its interval."""
+"""Training the candidate: from the scaled arrays of a dataset to a network and its intervals."""
 
 from __future__ import annotations
 
@@ -8,42 +8,56 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stock_assets.config import Training
+from stock_assets.config import Target, Training
 from stock_assets.evaluation.intervals import conformal_width
+from stock_assets.features.panel import cumulated
 from stock_assets.features.windows import usable
 from stock_assets.modelling.checkpoint import Checkpoint
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, build_network, pick_device
-from stock_assets.modelling.training import Fit, TrainingData, fit, forecast_scaled
+from stock_assets.modelling.training import Fit, fit, forecast_scaled
 from stock_assets.modelling.tuning import Hyperparameters
 from stock_assets.provenance import plain_digest
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained network, how training went, and the half width of its interval (scaled units)."""
+    """A trained network, how training went, and half the width of its interval per horizon.
+
+    Attributes
+    ----------
+    network : Network
+        On the CPU, in the weights of its best epoch.
+    fit : Fit
+    interval_widths : tuple of float
+        For 1 to H sessions ahead, in the scaled units of the target.
+    """
 
     network: Network
     fit: Fit
-    interval_width: float
+    interval_widths: tuple[float, ...]
 
 
 def train_candidate(
     data: TrainingData,
     best: Hyperparameters,
     training: Training,
+    target: Target,
     coverage: float,
     checkpoint: Path | None = None,
     data_digest: str = "",
 ) -> Candidate:
-    """Train with the tuned hyperparameters and calibrate the interval on validation residuals.
+    """Train with the tuned hyperparameters and calibrate the intervals on validation residuals.
 
     Parameters
     ----------
     data : TrainingData
     best : Hyperparameters
     training : Training
+    target : Target
+        What the labels are, which decides how steps lead to a horizon.
     coverage : float
-        Share of outcomes that the interval is meant to hold.
+        Share of outcomes that each interval is meant to hold.
     checkpoint : Path, optional
         A file that is written after each epoch. If it is there from a killed training with equal
         data, hyperparameters, settings and version of PyTorch, that training is gone on with.
@@ -68,12 +82,17 @@ def train_candidate(
     history = fit(
         network, data, settings, checkpoint=Checkpoint(checkpoint, purpose) if checkpoint else None
     )
-    return Candidate(network.cpu(), history, _interval_width(network, data, coverage))
+    return Candidate(network.cpu(), history, _interval_widths(network, data, target, coverage))
 
 
-def _interval_width(network: Network, data: TrainingData, coverage: float) -> float:
-    ends = data.validation
-    forecast = forecast_scaled(network, data.values, data.valid, ends, data.window)[:, 0, :]
-    actual = data.target.numpy()[ends]
-    counted = usable(data.valid.numpy(), data.target.numpy(), ends, data.window)
-    return conformal_width((actual - forecast)[counted].astype(np.float64), coverage)
+def _interval_widths(
+    network: Network, data: TrainingData, target: Target, coverage: float
+) -> tuple[float, ...]:
+    """Calibrate each horizon on the residuals of whole forecasts: those of its steps added up."""
+    ends, steps, windows = data.validation, np.arange(network.spec.horizon), data.windows
+    forecast = forecast_scaled(network, windows, ends)
+    actual = data.target.numpy()[ends[:, np.newaxis] + steps]
+    residuals = cumulated((actual - forecast).astype(np.float64), target)
+    enough = usable(windows.valid.numpy(), None, ends, windows.length)
+    counted = enough[:, np.newaxis] & np.isfinite(residuals)
+    return tuple(conformal_width(residuals[:, step][counted[:, step]], coverage) for step in steps)

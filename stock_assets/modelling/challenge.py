@@ -8,25 +8,24 @@ from datetime import date
 
 import pandas as pd
 
-from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
+from stock_assets.evaluation.metrics import KEY, persistence_forecasts, score_rows
 from stock_assets.evaluation.scorecard import Scorecard, score_models
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.modelling.baselines import baseline_rows
 from stock_assets.modelling.bundle import Bundle
 
-_PAIR = ["session", "ticker"]
-
 
 @dataclass(frozen=True)
 class Challenge:
-    """What everyone forecast on the (session, ticker) pairs that both models forecast.
+    """What everyone forecast of the (session, ticker, horizon) triples that both models forecast.
 
     Attributes
     ----------
     rows : dict of str to DataFrame
         Scored forecasts of ``candidate``, ``production``, ``persistence`` and each baseline, in
         this order. No ``production`` where there is no production model, or none that forecasts
-        any of the candidate's tickers.
+        any of the candidate's tickers. Where both are there, so are the horizons of the shorter
+        one alone.
     scores : dict of str to Scorecard
         Under the same names.
     first_session, last_session : date
@@ -55,7 +54,7 @@ def challenge(
     candidate, production : Bundle
         The challenger, and the champion if there is one.
     bars : DataFrame
-        Bars as traded, through the session after the last of `sessions`.
+        Bars as traded, through the last session that is forecast as of the last of `sessions`.
     sessions : sequence of date
         As-of sessions of the test stretch, ascending.
     baselines : mapping of str to DataFrame
@@ -68,13 +67,12 @@ def challenge(
         if model is not None
     }
     if production is not None:
-        shared = rows["candidate"][_PAIR].merge(rows["production"][_PAIR])
+        shared = rows["candidate"][[*KEY]].merge(rows["production"][[*KEY]])
         if shared.empty:  # they forecast different tickers: nothing to compare
             del rows["production"]
         else:
-            rows = {name: scored.merge(shared, on=_PAIR) for name, scored in rows.items()}
+            rows = {name: scored.merge(shared, on=[*KEY]) for name, scored in rows.items()}
     ours = rows["candidate"]
     rows["persistence"] = score_rows(persistence_forecasts(ours))
     rows |= {name: baseline_rows(ours, forecast) for name, forecast in baselines.items()}
-    scores = score_models(rows, int(ours["horizon"].max()))
-    return Challenge(rows, scores, sessions[0], sessions[-1])
+    return Challenge(rows, score_models(rows), sessions[0], sessions[-1])

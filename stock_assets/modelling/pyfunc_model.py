@@ -14,7 +14,7 @@ from stock_assets.modelling.bundle import Bundle
 
 
 class ForecastModel(PythonModel):
-    """Forecasts the session after the newest bar given, or after each session named.
+    """Forecasts the sessions after the newest bar given, or after each session named.
 
     ``predict(bars)`` takes bars as traded (see :mod:`stock_assets.market.bars`) and
     ``params={"sessions": ["2013-01-02", ...]}`` if other sessions than the newest are wanted.
@@ -30,7 +30,7 @@ class ForecastModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Give forecasts, one row per as-of session and ticker."""
+        """Give forecasts, one row per as-of session, ticker and horizon."""
         bars = tidy(model_input)
         named = (params or {}).get("sessions") or [str(bars["session"].max())]
         sessions = sorted(pd.Timestamp(str(session)).date() for session in named)

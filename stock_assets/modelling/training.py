@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 from stock_assets.config import Device, Loss
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.windows import Stretch, gather, usable
+from stock_assets.features.windows import Windows, usable
 from stock_assets.modelling.checkpoint import Checkpoint, EpochScore, Progress
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import (
     ATTENTION_HEADS,
     Network,
@@ -37,31 +36,6 @@ LOSSES: dict[Loss, Callable[..., Tensor]] = {
 _FORECAST_BATCH = 256
 # Bytes that the windows passing through a network at once may fill, with all that is kept of them.
 _WORKING_BYTES = 128 * 2**20
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """A scaled panel, on the CPU, and the windows of it to learn from.
-
-    Attributes
-    ----------
-    values : Tensor (T, N, F), float32
-        Scaled features, zero where invalid.
-    valid : Tensor (T, N), bool
-    target : Tensor (T, N), float32
-        Scaled label of the window that ends at each session; NaN where it is missing.
-    window : int
-        Sessions in a window.
-    train, validation : ndarray of int64
-        Positions of the sessions at which windows end.
-    """
-
-    values: Tensor
-    valid: Tensor
-    target: Tensor
-    window: int
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -121,33 +95,6 @@ class Fit:
         return self.history[self.best_epoch - 1]
 
 
-def load_training_data(
-    path: Path, train: Stretch, validation: Stretch, window: int
-) -> TrainingData:
-    """Map the scaled arrays of a dataset into memory; the test stretch is left out.
-
-    Processes that map the same file share its pages.
-
-    Parameters
-    ----------
-    path : Path
-        Tensor file with ``values`` (T, N, F), ``valid`` (T, N) and ``target`` (T, N).
-    train, validation : Stretch
-        Where the windows of each end.
-    window : int
-        Sessions a network looks back over.
-    """
-    tensors: dict[str, Tensor] = load_file(path)
-    return TrainingData(
-        values=tensors["values"],
-        valid=tensors["valid"],
-        target=tensors["target"],
-        window=window,
-        train=train.positions(),
-        validation=validation.positions(),
-    )
-
-
 def fit(
     network: Network,
     data: TrainingData,
@@ -184,9 +131,7 @@ def fit(
     train = _examples(network, data, data.train, "training", device)
     validation = _examples(network, data, data.validation, "validation", device)
     progress = _beginning(network, settings)
-    cuda = [device] if device.type == "cuda" else []
-    with _cpu_threads(settings.threads), torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(settings.seed)
+    with _cpu_threads(settings.threads), _seeded(settings.seed, device):
         if checkpoint is not None:
             checkpoint.restore(progress)
         epochs = bar(range(len(progress.history) + 1, settings.epochs + 1), "epochs")
@@ -212,9 +157,55 @@ def fit(
     return Fit(tuple(progress.history), progress.best_epoch)
 
 
+def refit(
+    network: Network, data: TrainingData, settings: FitSettings, rates: Sequence[float]
+) -> list[float]:
+    """Fit a network in place for one epoch per learning rate, on ``data.train`` alone.
+
+    Nothing is held out, so nothing stops it early. With the rates of a :func:`fit` up to its best
+    epoch, and the same network, stretch and settings, it ends with the weights of that fit, bit for
+    bit on a CPU.
+
+    Parameters
+    ----------
+    network : Network
+        Moved to the device of the settings, where it stays.
+    data : TrainingData
+    settings : FitSettings
+        Its ``epochs``, ``patience``, ``learning_rate`` and plateau are not looked at.
+    rates : sequence of float
+        The learning rate of each epoch.
+
+    Returns
+    -------
+    list of float
+        The training loss of each epoch.
+
+    Raises
+    ------
+    StockAssetsError
+        The stretch holds no usable window, or a training loss was not finite.
+    """
+    device = pick_device(settings.device)
+    network.to(device)
+    examples = _examples(network, data, data.train, "training", device)
+    optimiser = _beginning(network, settings).optimiser
+    losses: list[float] = []
+    with _cpu_threads(settings.threads), _seeded(settings.seed, device):
+        for rate in bar(rates, "epochs"):
+            optimiser.param_groups[0]["lr"] = rate
+            losses.append(_train_epoch(network, examples, optimiser, settings))
+    if not np.isfinite(losses).all():
+        raise StockAssetsError(
+            f"the refit diverged: its training losses were {losses}",
+            "Set promotion.refit to false, and the candidate itself goes into production",
+        )
+    return losses
+
+
 @torch.no_grad()
 def forecast_scaled(
-    network: Network, values: Tensor, valid: Tensor, ends: NDArray[np.int64], window: int
+    network: Network, windows: Windows, ends: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Forecast the scaled target of the windows that end at ``ends``.
 
@@ -222,10 +213,9 @@ def forecast_scaled(
     ----------
     network : Network
         Put into evaluation mode.
-    values : Tensor (T, N, F), float32
-    valid : Tensor (T, N), bool
+    windows : Windows
+        As long as the network's.
     ends : ndarray (B,), int64
-    window : int
 
     Returns
     -------
@@ -234,11 +224,10 @@ def forecast_scaled(
     """
     network.eval()
     device = next(network.parameters()).device
-    values, valid = values.to(device), valid.to(device)
+    windows = windows.to(device)
     at_once = min(_FORECAST_BATCH, _windows_at_once(network.spec))
     batches = torch.split(torch.as_tensor(ends, device=device), at_once)
-    forecasts = [network(*_windows(values, valid, batch, window)) for batch in batches]
-    return torch.cat(forecasts).cpu().numpy()
+    return torch.cat([network(*windows.cut(batch)) for batch in batches]).cpu().numpy()
 
 
 def weights_digest(network: Network) -> str:
@@ -254,9 +243,7 @@ def weights_digest(network: Network) -> str:
 class _Examples:
     """The windows of one stretch with at least one label that counts, on the network's device."""
 
-    values: Tensor
-    valid: Tensor
-    window: int
+    windows: Windows
     ends: Tensor
     labels: Tensor
     counted: Tensor
@@ -269,7 +256,8 @@ def _examples(
     stretch: str,
     device: torch.device,
 ) -> _Examples:
-    good = usable(data.valid.numpy(), data.target.numpy(), ends, data.window)
+    windows = data.windows
+    good = usable(windows.valid.numpy(), data.target.numpy(), ends, windows.length)
     steps = np.arange(network.spec.horizon)
     labels = data.target[torch.as_tensor(ends[:, None] + steps)]
     counted = torch.as_tensor(good).unsqueeze(1) & labels.isfinite()
@@ -280,9 +268,7 @@ def _examples(
             "Lengthen it, shorten dataset.window, or look for tickers without prices",
         )
     return _Examples(
-        data.values.to(device),
-        data.valid.to(device),
-        data.window,
+        windows.to(device),
         torch.as_tensor(ends)[kept].to(device),
         labels[kept].to(device),
         counted[kept].to(device),
@@ -298,6 +284,14 @@ def _cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from a seed, and leave PyTorch's own random state as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _beginning(network: Network, settings: FitSettings) -> Progress:
@@ -324,17 +318,12 @@ def _windows_at_once(spec: NetworkSpec) -> int:
     return max(1, _WORKING_BYTES // (4 * (spec.window * (inputs + states) + scores)))
 
 
-def _windows(values: Tensor, valid: Tensor, ends: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    return gather(values, ends, window), gather(valid, ends, window)
-
-
 def _summed_loss(
     network: Network, examples: _Examples, rows: Tensor, loss: Callable[..., Tensor]
 ) -> Tensor:
-    inputs = _windows(examples.values, examples.valid, examples.ends[rows], examples.window)
+    forecast = network(*examples.windows.cut(examples.ends[rows]))
     counted = examples.counted[rows]
-    forecast, labels = network(*inputs)[counted], examples.labels[rows][counted]
-    return loss(forecast, labels, reduction="sum")
+    return loss(forecast[counted], examples.labels[rows][counted], reduction="sum")
 
 
 def _train_epoch(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
@@ -15,8 +16,9 @@ import pandas as pd
 from stock_assets.config import Architecture, SearchSpace, Training, Tuning
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.checkpoint import EpochScore
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import NetworkSpec, build_network
-from stock_assets.modelling.training import FitSettings, TrainingData, fit
+from stock_assets.modelling.training import FitSettings, fit
 from stock_assets.modelling.workers import IsOver, run_in_processes
 from stock_assets.progress import bar
 
@@ -46,15 +48,16 @@ class Hyperparameters:
 
     def network_spec(self, data: TrainingData) -> NetworkSpec:
         """Describe the network of these hyperparameters for the shape of ``data``."""
-        _, tickers, features = data.values.shape
+        _, tickers, features = data.windows.values.shape
         return NetworkSpec(
             architecture=self.architecture,
             tickers=tickers,
             features=features,
-            window=data.window,
+            window=data.windows.length,
             hidden_size=self.hidden_size,
             layers=self.layers,
             dropout=self.dropout,
+            horizon=data.horizon,
         )
 
     def fit_settings(self, training: Training) -> FitSettings:
@@ -85,13 +88,16 @@ class Tuned:
 
 
 def tune(
-    open_data: Callable[[], TrainingData],
+    open_folds: Callable[[], Sequence[TrainingData]],
     tuning: Tuning,
     training: Training,
     study_name: str,
     storage_url: str | None = None,
 ) -> Tuned:
     """Search until the study holds ``tuning.trials`` finished trials, and never more.
+
+    The loss of a trial is the mean over the folds of its best loss on each fold's validation
+    stretch; a network of its own is fitted to each.
 
     The tree-structured Parzen estimator (Bergstra et al. 2011) proposes; a trial whose validation
     loss is above the median of the earlier ones at the same epoch is pruned. A study of this name
@@ -105,10 +111,10 @@ def tune(
 
     Parameters
     ----------
-    open_data : callable
-        Gives the data; called once by each worker. For several workers it must survive a pickle, as
-        ``functools.partial(load_training_data, ...)`` does: the processes then share the pages of
-        the mapped file and are handed nothing but its path.
+    open_folds : callable
+        Gives the data of each fold; called once by each worker. For several workers it must survive
+        a pickle, as ``functools.partial(fold_data, ...)`` of :mod:`stock_assets.modelling.folds`
+        does: the processes then share the pages of the mapped file and are handed its path alone.
     tuning : Tuning
         Budget, workers and search space.
     training : Training
@@ -133,7 +139,11 @@ def tune(
     if tuning.workers > 1:
         changes["threads"] = 1
     search = _Search(
-        open_data, tuning.search_space, training.model_copy(update=changes), study_name, storage_url
+        open_folds,
+        tuning.search_space,
+        training.model_copy(update=changes),
+        study_name,
+        storage_url,
     )
     study = search.study()
     ranks = _due(range(_finished(study), tuning.trials), tuning.timeout_seconds)
@@ -154,7 +164,7 @@ def tune(
 class _Search:
     """What every worker of a search is handed."""
 
-    open_data: Callable[[], TrainingData]
+    open_folds: Callable[[], Sequence[TrainingData]]
     space: SearchSpace
     training: Training
     study_name: str
@@ -186,11 +196,10 @@ def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], N
     """Open the data; gives what makes the trial of a rank."""
     from optuna.samplers import TPESampler
 
-    data = search.open_data()
+    folds = search.open_folds()
 
     def objective(trial: Trial) -> float:
-        chosen = _suggest(trial, search.space)
-        return _validation_loss(trial, data, chosen, search.training, is_over)
+        return _validation_loss(trial, folds, search, is_over)
 
     def make(rank: int) -> None:
         study.sampler = TPESampler(seed=search.training.seed + rank, constant_liar=False)
@@ -228,24 +237,28 @@ def _suggest(trial: Trial, space: SearchSpace) -> Hyperparameters:
 
 
 def _validation_loss(
-    trial: Trial,
-    data: TrainingData,
-    chosen: Hyperparameters,
-    training: Training,
-    is_over: IsOver,
+    trial: Trial, folds: Sequence[TrainingData], search: _Search, is_over: IsOver
 ) -> float:
+    """Fit a network per fold; the pruner is told, epoch by epoch, what the mean would now be."""
     from optuna import TrialPruned
+
+    training, chosen = search.training, _suggest(trial, search.space)
+    losses: list[float] = []
 
     def prune(score: EpochScore) -> None:
         if is_over():
             raise InterruptedError("the search was interrupted")
-        trial.report(score.validation_loss, score.epoch)
+        step = len(losses) * training.epochs + score.epoch
+        trial.report(fmean([*losses, score.validation_loss]), step)
         # The pruner spares the first trials whatever they report; a diverged one is hopeless.
         if trial.should_prune() or not math.isfinite(score.validation_loss):
             raise TrialPruned
 
-    network = build_network(chosen.network_spec(data), training.seed)
-    return fit(network, data, chosen.fit_settings(training), prune).best.validation_loss
+    for data in folds:
+        network = build_network(chosen.network_spec(data), training.seed)
+        fitted = fit(network, data, chosen.fit_settings(training), prune)
+        losses.append(fitted.best.validation_loss)
+    return fmean(losses)
 
 
 def _finished(study: Study) -> int:

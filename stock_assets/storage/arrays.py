@@ -1,19 +1,17 @@
-"""Files named by the digest of their content: tensors for training, Parquet for people."""
+"""Files named by the digest of their content."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from stock_assets.errors import StockAssetsError
@@ -48,21 +46,20 @@ class ArrayStore:
         from safetensors.numpy import save_file
 
         contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        return self._write(".safetensors", lambda path: save_file(contiguous, path))
-
-    def write_frame(self, frame: pd.DataFrame) -> StoredFile:
-        """Write a frame as Parquet."""
-        return self._write(".parquet", lambda path: frame.to_parquet(path, index=False))
+        with tempfile.TemporaryDirectory(dir=self._workshop(), prefix="partial-") as folder:
+            path = Path(folder) / "new.safetensors"
+            save_file(contiguous, path)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            stored = StoredFile(digest, f"{digest[:2]}/{digest}{path.suffix}", path.stat().st_size)
+            self._place(path, f"{self._root}/{stored.location}")
+            return stored
 
     def read_tensors(self, location: str) -> dict[str, NDArray[Any]]:
         """Read the named arrays of a tensor file."""
         from safetensors.numpy import load_file
 
         return dict(load_file(self.local_path(location)))
-
-    def read_frame(self, location: str) -> pd.DataFrame:
-        """Read a Parquet file of the store."""
-        return pd.read_parquet(self.local_path(location))
 
     def local_path(self, location: str) -> Path:
         """Path of a stored file on this machine; a remote file is fetched into a cache once.
@@ -88,15 +85,13 @@ class ArrayStore:
             partial.replace(cached)
         return cached
 
-    def _write(self, suffix: str, write: Callable[[str], None]) -> StoredFile:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"new{suffix}"
-            write(str(path))
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            location = f"{digest[:2]}/{digest}{suffix}"
-            self._place(path, f"{self._root}/{location}")
-            return StoredFile(digest, location, path.stat().st_size)
+    def _workshop(self) -> Path | None:
+        """Where a file is written before it has its name: beside the others, if these are local."""
+        if "file" not in self._files.protocol:
+            return None
+        root = Path(self._root)
+        root.mkdir(parents=True, exist_ok=True)
+        return root
 
     def _place(self, path: Path, key: str) -> None:
         if self._files.exists(key):
@@ -104,8 +99,6 @@ class ArrayStore:
         if "file" in self._files.protocol:
             target = Path(key)
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f"{target.name}.{path.parent.name}")
-            shutil.copyfile(path, partial)
-            partial.replace(target)
+            path.replace(target)
         else:
             self._files.put_file(str(path), key)

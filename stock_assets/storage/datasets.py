@@ -41,7 +41,6 @@ class PanelRecord:
     bars_digest: str
     digest: str
     location: str
-    frame_location: str
     made_with: dict[str, Any] | None = None
     """As :func:`stock_assets.provenance.made_with` gives it; None in rows older than that."""
 
@@ -57,7 +56,6 @@ class StretchRecord:
     last_position: int
     purge_sessions: int
     digest: str
-    location: str
 
 
 def save_panel(engine: Engine, record: PanelRecord) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.storage.database import Merge, copy_out, replace
@@ -138,6 +138,12 @@ class PromotionRecord:
     reason: str
     mlflow_run_id: str
     dagster_run_id: str | None = None
+    refit_version: int | None = None
+
+    @property
+    def promoted_version(self) -> int:
+        """The version that production is to be: the refit of the candidate, where there is one."""
+        return self.refit_version or self.candidate_version
 
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
@@ -146,6 +152,23 @@ def save_promotion(engine: Engine, record: PromotionRecord) -> None:
         connection.execute(
             insert(model_promotions).values(**asdict(record)).on_conflict_do_nothing()
         )
+
+
+def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> PromotionRecord:
+    """Add the refit of a promoted candidate to its decision; returns the row as it is then."""
+    table = model_promotions
+    columns = [table.c[name] for name in PromotionRecord.__dataclass_fields__]
+    statement = (
+        update(table)
+        .where(
+            table.c.dataset_run_id == decided.dataset_run_id,
+            table.c.candidate_version == decided.candidate_version,
+        )
+        .values(refit_version=version)
+        .returning(*columns)
+    )
+    with engine.begin() as connection:
+        return PromotionRecord(**connection.execute(statement).mappings().one())
 
 
 def promotion_of(
@@ -237,6 +260,7 @@ def retraining_decisions_newest_first(engine: Engine) -> list[RetrainingRecord]:
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
     """Write ``historical/{date}.json`` per target session and ``latest_predictions.json``.
 
+    They hold what was said one session ahead: the forecast that stands for a session when it opens.
     Each file appears whole or not at all. The latest file follows the newest target session, so
     that forecasts made for the past never replace it.
 
@@ -249,7 +273,7 @@ def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
     """
     history = folder / "historical"
     history.mkdir(parents=True, exist_ok=True)
-    for session, rows in frame.groupby("target_session"):
+    for session, rows in frame[frame["horizon"] == 1].groupby("target_session"):
         day = pd.Timestamp(str(session)).date()
         content = {
             "date": day.isoformat(),

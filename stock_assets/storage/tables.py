@@ -134,10 +134,9 @@ processed_feature_data = Table(
     Column("bars_digest", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("location", Text, nullable=False),
-    Column("frame_location", Text, nullable=False),
     _written("created_at"),
     Column("made_with", JSONB),
-    comment="The feature panel of a dataset; the arrays are a tensor file and a Parquet file",
+    comment="The feature panel of a dataset; its arrays are one memory-mapped file",
 )
 
 
@@ -172,7 +171,6 @@ scaled_feature_sets = Table(
     Column("last_position", Integer, nullable=False),
     Column("purge_sessions", Integer, nullable=False),
     Column("digest", Text, nullable=False),
-    Column("location", Text, nullable=False),
     _written("created_at"),
     comment="Train, validation and test stretches (by the last session of a window)",
 )
@@ -193,6 +191,7 @@ model_promotions = Table(
     metadata,
     _dataset(),
     Column("candidate_version", Integer, primary_key=True, autoincrement=False),
+    Column("refit_version", Integer),
     Column("as_of_session", Date, nullable=False),
     Column("model_name", Text, nullable=False),
     Column("production_version", Integer),

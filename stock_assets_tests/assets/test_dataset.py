@@ -15,12 +15,16 @@ from sqlalchemy import text
 
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.config import Params
-from stock_assets.features.dataset import HORIZON
+from stock_assets.features.dataset import scaled_digest
 from stock_assets.features.indicators import FEATURES, select
+from stock_assets.features.panel import targets
 from stock_assets.features.scaling import Scaler, fit_scaler
+from stock_assets.features.windows import Stretch
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
+from stock_assets.modelling.data import load_training_data
+from stock_assets.reproduction import recorded_params
 from stock_assets.resources import Store
 from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches
 from stock_assets.storage.tables import metadata as tables
@@ -28,6 +32,7 @@ from stock_assets_tests.assets.running import (
     checks,
     data_version,
     failure,
+    images,
     materialize,
     metadata,
     params,
@@ -57,7 +62,6 @@ def stored(store: Store, key: str) -> dict[str, object]:
     """Everything that is stored of a dataset: names, panel, labels, masks and scalers."""
     record, stretches = load_panel(store.engine, key), load_stretches(store.engine, key)
     arrays = store.arrays.read_tensors(record.location)
-    scaled = store.arrays.read_tensors(stretches["train"].location)
     return {
         "tickers": record.tickers,
         "features": record.features,
@@ -66,7 +70,6 @@ def stored(store: Store, key: str) -> dict[str, object]:
         "scalers": load_scalers(store.engine, key),
         "stretches": stretches,
         **{f"panel {name}": value.tobytes() for name, value in arrays.items()},
-        **{f"scaled {name}": value.tobytes() for name, value in scaled.items()},
     }
 
 
@@ -79,17 +82,15 @@ def test_the_record_tells_what_the_dataset_was_made_from(loop: Loop) -> None:
     assert set(record.anchors) == set(record.tickers)
 
 
-def test_the_arrays_and_the_parquet_file_hold_the_panel(loop: Loop) -> None:
+def test_one_file_holds_the_panel(loop: Loop) -> None:
     record, arrays = load_panel(loop.platform.engine, DATASET), loop.store.arrays
     tensors = arrays.read_tensors(record.location)
     assert tensors["values"].shape == (700, 5, len(record.features))
     assert tensors["valid"].any(axis=0).all()
     assert np.isfinite(tensors["values"][tensors["valid"]]).all()
-    assert np.isnan(tensors["target"][-HORIZON:]).all()
-    frame = arrays.read_frame(record.frame_location)
-    assert len(frame) == 700 * 5
-    np.testing.assert_array_equal(frame["target"], tensors["target"].ravel())
-    np.testing.assert_array_equal(frame[record.features[0]], tensors["values"][:, :, 0].ravel())
+    size = arrays.local_path(record.location).stat().st_size
+    # Beside the features there are a close and a mark per session and ticker, and a header.
+    assert size < tensors["values"].nbytes + 700 * 5 * 9 + 500
 
 
 def test_the_stretches_are_in_order_and_purged(loop: Loop) -> None:
@@ -104,13 +105,13 @@ def test_the_stretches_are_in_order_and_purged(loop: Loop) -> None:
         assert part.first_session == days[part.first_position]
         assert part.last_session == days[part.last_position]
     for before, after in ((train, validation), (validation, test)):
-        label = before.last_position + HORIZON
+        label = before.last_position + 1
         assert label < after.first_position - dataset.window + 1
-        assert before.purge_sessions == dataset.window + HORIZON - 1
-    assert days[test.last_position + HORIZON] == AS_OF
+        assert before.purge_sessions == dataset.window + 1 - 1
+    assert days[test.last_position + 1] == AS_OF
 
 
-def test_scalers_and_scaled_arrays_follow_from_the_training_sessions(loop: Loop) -> None:
+def test_scalers_follow_from_the_training_sessions(loop: Loop) -> None:
     engine, arrays = loop.platform.engine, loop.store.arrays
     record, stretches = load_panel(engine, DATASET), load_stretches(engine, DATASET)
     stored = [Scaler.from_dict(part) for part in load_scalers(engine, DATASET)]
@@ -120,12 +121,9 @@ def test_scalers_and_scaled_arrays_follow_from_the_training_sessions(loop: Loop)
     assert again.to_dict() == stored[0].to_dict()
     assert stored[1].kind == "zero_mean"
     assert stored[0].pooled.tolist() == [False, True, False, False, False]  # FB is young
-    scaled = arrays.read_tensors(stretches["train"].location)
-    np.testing.assert_array_equal(
-        scaled["values"][tensors["valid"]],
-        again.transform(tensors["values"])[tensors["valid"]],
-    )
-    assert not scaled["values"][~tensors["valid"]].any()
+    labels = targets(tensors["close"], "log_return")
+    digest = scaled_digest(tensors["values"], tensors["valid"], labels, (again, stored[1]))
+    assert {stretch.digest for stretch in stretches.values()} == {digest}
 
 
 def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
@@ -135,6 +133,7 @@ def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
     told = metadata(result, "processed_features")
     assert (told["dataset_run_id"], told["as_of_session"]) == (KEY, "2012-10-26")
     assert told["dagster/row_count"] == sum(told["valid_sessions"].values())
+    assert list(images(told["plots"])) == ["Tickers with a valid row in each session, of 5"]
     assert metadata(result, "scaled_features")["purge_sessions"] == 10
 
 
@@ -143,7 +142,7 @@ def test_making_it_again_gives_the_same_versions_and_files(own_store: Store) -> 
     for asset in ("processed_features", "scalers", "scaled_features"):
         assert data_version(first, asset) == data_version(again, asset)
     files = {path.name for path in own_store.arrays.local_path("").rglob("*") if path.is_file()}
-    assert len(files) == 3
+    assert len(files) == 1
 
 
 def test_nothing_after_the_as_of_session_changes_it(own_store: Store) -> None:
@@ -215,12 +214,16 @@ def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(own_store
     arrays = own_store.arrays.read_tensors(record.location)
     close = arrays["values"][:, :, record.features.index("Close")]
     assert (np.diff(close, axis=0) == 1).all()
-    np.testing.assert_array_equal(arrays["target"][:-HORIZON], close[:-HORIZON] + HORIZON)
-    assert np.isnan(arrays["target"][-HORIZON:]).all()
-    scaled = own_store.arrays.read_tensors(stretches["train"].location)
-    _, labels = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
-    back = labels.inverse(scaled["target"][..., None])[..., 0]
-    np.testing.assert_allclose(back[:-HORIZON], close[:-HORIZON] + HORIZON, rtol=1e-6)
+    features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    spans = [
+        Stretch(stretches[name].first_position, stretches[name].last_position)
+        for name in ("train", "validation")
+    ]
+    path, dataset = own_store.arrays.local_path(record.location), recorded_params(record).dataset
+    data = load_training_data(path, dataset, (features, labels), *spans)
+    back = labels.inverse(data.target.numpy()[..., None])[..., 0]
+    np.testing.assert_allclose(back[:-1], close[:-1] + 1, rtol=1e-6)
+    assert np.isnan(back[-1:]).all()
 
 
 def test_features_that_others_represent_are_left_out_and_told(own_store: Store) -> None:

@@ -29,7 +29,7 @@ from stock_assets.storage.datasets import (
 )
 from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promotions
 from stock_assets.storage.tables import model_promotions
-from stock_assets_tests.assets.running import failure, materialize, params
+from stock_assets_tests.assets.running import failure, images, materialize, params
 from stock_assets_tests.conftest import AS_OF, DATASET, SECOND_DATASET, Loop
 from stock_assets_tests.modelling.bundles import bundle, sample_bars
 from stock_assets_tests.storage.examples import panel, store_bars
@@ -148,7 +148,7 @@ def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_t
     save_stretches(
         own_store.engine,
         SECOND_DATASET,
-        [StretchRecord(name, *span, 0, 1, 1, "digest", "location") for name, span in spans.items()],
+        [StretchRecord(name, *span, 0, 1, 1, "digest") for name, span in spans.items()],
     )
     registry = Registry(tracking)
     registry.ensure_experiment()
@@ -215,7 +215,7 @@ def test_the_page_of_the_run_holds_tables_and_plots(loop: Loop, registry: Regist
     assert len(pd.read_csv(folder / "evaluation" / "sessions.csv")) == record.candidate["sessions"]
 
 
-def test_the_materialization_shows_tables_and_numbers(loop: Loop) -> None:
+def test_the_materialization_shows_tables_plots_and_numbers(loop: Loop) -> None:
     key = dg.AssetKey("promotion")
     found = loop.platform.instance.fetch_materializations(
         dg.AssetRecordsFilter(key, asset_partitions=[DATASET], storage_ids=None), limit=10
@@ -232,6 +232,10 @@ def test_the_materialization_shows_tables_and_numbers(loop: Loop) -> None:
         *("AAPL", "FB", "GOOG", "IBM", "MSFT")
     ]
     assert len(shown["per_session"].value.records) == record.candidate["sessions"]
+    drawn = images(shown["plots"].value)
+    begin = ("Absolute error minus persistence's", "Correlation of forecast", "AAPL: forecast")
+    assert all(title.startswith(start) for title, start in zip(drawn, begin, strict=True))
+    assert max(map(len, drawn.values())) < 25_000
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
@@ -241,6 +245,18 @@ def test_running_the_partition_again_changes_nothing(
     dataset = DATASET if which == "first" else second_retraining
     before = snapshot(loop, registry)
     run_dataset(loop.platform, Console(quiet=True), dataset)
+    assert snapshot(loop, registry) == before
+
+
+def test_what_went_into_production_without_a_refit_is_not_refitted_later(
+    loop: Loop, registry: Registry
+) -> None:
+    before = snapshot(loop, registry)
+    edited = loop.platform.params.model_copy(
+        update={"promotion": loop.platform.params.promotion.model_copy(update={"refit": True})}
+    )
+    result = materialize([promotion], DATASET, loop.store, edited, registry, loop.platform.instance)
+    assert result.success, failure(result)
     assert snapshot(loop, registry) == before
 
 

@@ -9,13 +9,15 @@ import mlflow
 import pytest
 from sqlalchemy import select
 
-from stock_assets.assets.training import candidate_model, tuned_params
+from stock_assets.assets.training import candidate_model
+from stock_assets.assets.tuning import tuned_params
+from stock_assets.config import WalkForward
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import load_panel, load_stretches, load_tuning
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
-from stock_assets_tests.assets.running import data_version, failure, materialize, metadata
+from stock_assets_tests.assets.running import data_version, failure, images, materialize, metadata
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
 from stock_assets_tests.features.examples import same_bits
 
@@ -60,7 +62,8 @@ def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Re
     assert list(bundle.recipe.tickers) == record.tickers
     assert bundle.recipe.network.hidden_size == best["hidden_size"]
     assert bundle.recipe.coverage == loop.platform.params.forecast.coverage
-    assert bundle.recipe.interval_width > 0
+    (width,) = bundle.recipe.interval_widths
+    assert width > 0
 
 
 @pytest.mark.parametrize("day", [date(2011, 7, 1), date(2012, 8, 15), AS_OF])
@@ -92,7 +95,7 @@ def test_the_mlflow_run_tells_how_training_went(
     assert [point.step for point in history] == [1, 2]
     assert {"train_loss", "learning_rate", "best_epoch", "test_mase"} <= set(run.data.metrics)
     names = {found.path for found in registry.client().list_artifacts(run.info.run_id)}
-    assert "evaluation.html" in names
+    assert {"training.html", "evaluation.html"} <= names
 
 
 def test_each_trial_is_a_run_within_the_retrainings(
@@ -140,6 +143,29 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
     told = metadata(result, "tuned_params")
     assert told["trials"] == loop.platform.params.tuning.trials
     assert set(told["importances"]) == set(told["best_params"])
+    drawn = images(told["plots"]) | images(metadata(result, "candidate_model")["plots"])
+    assert list(drawn) == [
+        "Optimization History Plot",
+        "Intermediate Values Plot",
+        "Hyperparameter Importances",
+        "Training curves: loss by epoch",
+    ]
+    assert max(map(len, drawn.values())) < 25_000
+
+
+def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry: Registry) -> None:
+    before = registry.versions_of(DATASET)
+    params = loop.platform.params.model_copy(update={"walk_forward": WalkForward(folds=3)})
+    result = materialize(
+        [candidate_model], DATASET, loop.store, params, registry, loop.platform.instance
+    )
+    assert result.success
+    assert registry.versions_of(DATASET) == before
+    folds = metadata(result, "candidate_model")["folds"].records
+    assert [fold.data["fold"] for fold in folds] == [1, 2]
+    test = load_stretches(loop.platform.engine, DATASET)["test"]
+    assert folds[-1].data["last_session"] < test.first_session.isoformat()
+    assert all(0.8 < fold.data["mase"] < 1.3 for fold in folds)
 
 
 def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) -> None:

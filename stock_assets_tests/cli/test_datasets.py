@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -73,7 +75,7 @@ def test_the_demos_dataset_is_what_it_says(unharmed: Installation, dataset: str)
     assert "✗" not in printed
     for part in ("rows", "panel", "scalers", "stretches"):
         assert f"✓ {part}" in printed
-    assert printed.count("✓ file") == 3
+    assert printed.count("✓ file") == 1
 
 
 def test_a_dataset_is_verified_with_its_own_parameters(unharmed: Installation, dataset: str):
@@ -124,8 +126,31 @@ def test_a_spoilt_array_file_is_named(
     (line,) = [line for line in finished.stdout.splitlines() if "✗" in line]
     assert location in line
     assert told in line
-    (shown_file,) = [file for file in shown["arrays"] if file["location"] == location]
-    assert (shown_file["bytes"] is None) == (told == "is missing from")
+    assert shown["file"]["location"] == location
+    assert (shown["file"]["bytes"] is None) == (told == "is missing from")
+
+
+def test_an_exported_dataset_is_the_panel_with_its_labels(
+    unharmed: Installation, dataset: str, tmp_path: Path
+):
+    target = tmp_path / "panel.parquet"
+    printed = unharmed.succeed("dataset", "export", dataset, str(target))
+
+    frame = pd.read_parquet(target)
+    shown = as_json(unharmed, "show", dataset)
+    assert f"{len(frame):,} rows: {target}" in printed
+    assert list(frame.columns) == ["session", "ticker", *shown["features"], "target", "valid"]
+    assert sorted(frame["ticker"].unique()) == shown["tickers"]
+    assert frame["session"].max() == pd.Timestamp(shown["last_session"])
+    assert np.isfinite(frame.loc[frame["valid"], shown["features"]]).all(axis=None)
+    assert frame.loc[frame["session"] == frame["session"].max(), "target"].isna().all()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_export_to_nowhere_says_what_to_do(unharmed: Installation, dataset: str, tmp_path: Path):
+    finished = unharmed.run("dataset", "export", dataset, str(tmp_path / "no" / "panel.parquet"))
+    assert finished.returncode == 1
+    assert "there is no folder" in finished.stderr
 
 
 def test_another_library_version_is_told(unharmed: Installation, dataset: str):
@@ -173,7 +198,7 @@ def test_show_prints_what_the_tables_hold(unharmed: Installation, dataset: str):
     reason = decided[-1][1]
     assert found["candidate_versions"] == sorted(version for version, _ in decided)
     assert found["promotion"]["reason"] == reason
-    assert all(file["bytes"] > 0 for file in found["arrays"])
+    assert found["file"]["bytes"] > 0
     for told in (rows, panel, str(first), reason.replace(" ", ""), "scalersstandard"):
         assert told in printed
 

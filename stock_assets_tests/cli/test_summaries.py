@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
+from io import StringIO
 
 import pandas as pd
+from rich.console import Console
 from sqlalchemy import Engine
 
+from stock_assets.cli.datasets import _candidate
+from stock_assets.cli.loop import forecast_tables
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts
-from stock_assets.cli.status import _recent_scores, _scores
+from stock_assets.cli.status import _production, _recent_scores, _scores
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.registry import ModelVersion
 from stock_assets.storage.forecasts import save_performance
@@ -48,6 +52,25 @@ def test_an_undefined_score_is_called_so() -> None:
     )
 
 
+def test_of_each_horizon_the_newest_version_speaks() -> None:
+    near = scored(DAYS[:3], 1)
+    rows = pd.concat([near.assign(horizon=2), near, near.assign(horizon=2, model_version=2)])
+    newest = newest_forecasts(rows)
+    assert newest["horizon"].tolist() == [1, 2] * len(near)
+    assert newest["model_version"].tolist() == [1, 2] * len(near)
+
+
+def test_forecasts_are_told_in_a_table_per_target_session() -> None:
+    near = forecasts(DAYS[:1])
+    far = near.assign(horizon=2, target_session=pd.Timestamp(DAYS[2]), predicted_price=99.0)
+    console = Console(width=100, record=True, quiet=False, file=StringIO())
+    console.print(forecast_tables(pd.concat([near, far])))
+    told = console.export_text()
+    first, second = told.split(f"Forecast for {DAYS[2]:%A %Y-%m-%d}")
+    assert f"Forecast for {DAYS[1]:%A %Y-%m-%d}" in first
+    assert first.count("101.50") == second.count("99.00") == 2
+
+
 def test_the_report_tells_of_the_model_that_forecast() -> None:
     rows = pd.concat([scored(DAYS[1:3], 2), scored(DAYS[:3], 1)])
     newest = newest_forecasts(rows)
@@ -58,3 +81,13 @@ def test_the_report_tells_of_the_model_that_forecast() -> None:
     assert f"dataset, as of {DAYS[0]}" in told
     assert PROMOTION.reason in told
     assert "Chosen by hand" in describe(newest, "Forecaster", SECOND, None)
+
+
+def test_a_refit_is_named_as_one() -> None:
+    refit = replace(SECOND, version=4, refit_of=3)
+    assert _production({"production": asdict(refit)}) == "version 4, refit of 3, dataset dataset"
+    assert _production({"production": asdict(SECOND)}) == "version 2, dataset dataset"
+    made = {"candidate_versions": [3], "refits": {4: 3}}
+    assert _candidate(made) == "version 4, refit of 3; version 3"
+    told = describe(scored(DAYS[1:3], 4), "Forecaster", refit, PROMOTION)
+    assert "version 4 of Forecaster, refit of version 3" in told

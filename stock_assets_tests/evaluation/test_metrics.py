@@ -36,7 +36,7 @@ def forecast_frame(rows: list[tuple[int, str, float, float, float]]) -> pd.DataF
     """Rows of (day number, ticker, actual, predicted, persistence)."""
     frame = pd.DataFrame(rows, columns=["day", "ticker", "actual", "predicted", "persistence"])
     frame.insert(0, "session", DAYS[frame.pop("day")])
-    return frame
+    return frame.assign(horizon=1)
 
 
 moves = st.floats(-0.2, 0.2).map(lambda move: round(move, 4))

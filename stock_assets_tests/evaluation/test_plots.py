@@ -16,6 +16,7 @@ from stock_assets.evaluation.plots import (
     ic_figure,
     page,
     training_figure,
+    validity_figure,
 )
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
 from stock_assets.evaluation.skill import session_ics
@@ -29,6 +30,7 @@ def rows() -> pd.DataFrame:
         {
             "session": np.repeat(days, 2),
             "ticker": ["AAA", "BBB"] * 30,
+            "horizon": 1,
             "actual": np.linspace(100.0, 130.0, 60),
             "predicted": np.linspace(101.0, 131.0, 60),
             "persistence": np.linspace(98.0, 128.0, 60),
@@ -51,6 +53,11 @@ def test_each_ticker_has_a_figure_with_forecast_actual_and_interval() -> None:
         np.testing.assert_array_equal(drawn[name].y, own[column])
     assert list(pd.to_datetime(drawn["actual"].x)) == list(own["session"])
     assert figures[0].layout.yaxis.title.text == "price, $"
+
+
+def test_of_several_horizons_the_nearest_is_drawn() -> None:
+    several = pd.concat([rows(), rows().assign(horizon=2, predicted=0.0)])
+    assert forecast_figures(several) == forecast_figures(rows())
 
 
 def test_no_forecast_has_no_figure() -> None:
@@ -82,6 +89,15 @@ def test_training_curves_are_the_losses() -> None:
     assert list(drawn["training"].x) == [1, 2]
 
 
+def test_the_tickers_with_a_valid_row_are_counted_per_session() -> None:
+    sessions = pd.date_range("2013-01-01", periods=3, freq="B")
+    valid = np.array([[False, False], [False, True], [True, True]])
+    figure = validity_figure(valid, sessions)
+    assert list(figure.data[0].y) == [0, 1, 2]
+    assert list(pd.to_datetime(figure.data[0].x)) == list(sessions)
+    assert figure.layout.title.text.endswith("of 2")
+
+
 def test_differences_from_persistence_add_up_with_a_band_for_the_first_model() -> None:
     idle = score_rows(persistence_forecasts(scored_forecasts()))
     scored = {"candidate": scored_forecasts(), "persistence": idle}
@@ -102,10 +118,18 @@ def test_differences_from_persistence_add_up_with_a_band_for_the_first_model() -
 
 def test_the_coefficient_of_each_session_is_drawn_with_its_mean() -> None:
     rows = scored_forecasts()
-    drawn, ics = lines(ic_figure(rows)), session_ics(rows)
+    drawn, ics = lines(ic_figure(rows)), session_ics(rows).droplevel("horizon")
     np.testing.assert_array_equal(drawn["IC"].y, ics["ic"])
     np.testing.assert_array_equal(drawn["rank IC"].y, ics["rank_ic"])
     assert set(drawn["mean IC"].y) == {ics["ic"].mean()}
+
+
+def test_the_coefficients_of_several_horizons_are_drawn_as_their_mean() -> None:
+    rows = scored_forecasts(horizons=3)
+    drawn, ics = lines(ic_figure(rows)), session_ics(rows)["ic"]
+    days = sorted(rows["session"].unique())
+    assert list(pd.to_datetime(drawn["IC"].x)) == days
+    np.testing.assert_allclose(drawn["IC"].y, [ics[day].mean() for day in days])
 
 
 def test_the_page_shows_tables_with_empty_cells_for_what_is_undefined() -> None:

@@ -31,6 +31,7 @@ def scored(gains: list[float], days: list[date] = DAYS) -> pd.DataFrame:
         {
             "session": np.repeat(pd.to_datetime(days), 5),
             "ticker": list("ABCDE") * len(days),
+            "horizon": 1,
             "persistence": 100.0,
             "actual": 101.0,
             "predicted": 100.0 + np.repeat(gains, 5),

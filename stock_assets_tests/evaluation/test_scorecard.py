@@ -17,12 +17,17 @@ from stock_assets.evaluation.metrics import (
 )
 from stock_assets.evaluation.scorecard import (
     Scorecard,
+    horizon_table,
     pooled_table,
     score_models,
     session_table,
     ticker_table,
 )
-from stock_assets.evaluation.significance import diebold_mariano, loss_difference
+from stock_assets.evaluation.significance import (
+    cumulative_difference,
+    diebold_mariano,
+    loss_difference,
+)
 from stock_assets.evaluation.skill import measure_skill, session_ics
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
@@ -66,11 +71,46 @@ def test_without_production_there_is_one_reference() -> None:
     assert cards["persistence"].against == {}
 
 
-def test_the_horizon_reaches_the_test() -> None:
-    rows = {name: ROWS[name] for name in ("candidate", "persistence")}
-    far = score_models(rows, horizon=3)["candidate"].against["persistence"]
-    losses = loss_difference(CANDIDATE, ROWS["persistence"]).to_numpy()
+AHEAD = {"candidate": scored_forecasts(skill=0.5, horizons=3)}
+AHEAD["persistence"] = score_rows(persistence_forecasts(AHEAD["candidate"]))
+
+
+def test_the_longest_horizon_reaches_the_test() -> None:
+    far = score_models(AHEAD)["candidate"].against["persistence"]
+    losses = loss_difference(*AHEAD.values()).to_numpy()
     assert far == diebold_mariano(losses, 3) != diebold_mariano(losses, 1)
+
+
+def test_pooled_scores_are_over_all_horizons() -> None:
+    pooled = score_models(AHEAD)["candidate"].metrics
+    own = AHEAD["candidate"]
+    assert pooled.forecasts == len(own) == 3 * 5 * 38
+    assert pooled.mae == pytest.approx(own["absolute_error"].mean())
+    losses, idle = (rows["absolute_error"] / rows["persistence"] for rows in AHEAD.values())
+    assert pooled.mase == pytest.approx(losses.sum() / idle.sum())
+
+
+def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
+    table = horizon_table(AHEAD)
+    assert table[["horizon", "model"]].to_numpy().tolist() == [
+        [horizon, name] for horizon in (1, 2, 3) for name in AHEAD
+    ]
+    told = table.set_index(["model", "horizon"])
+    for horizon in (1, 2, 3):
+        own, idle = (rows[rows["horizon"] == horizon] for rows in AHEAD.values())
+        expected, found = asdict(summarise(own)), told.loc[("candidate", horizon)]
+        for name in ("forecasts", "mae", "mape", "mase", "direction_accuracy"):
+            assert found[name] == pytest.approx(expected[name])
+        test = diebold_mariano(loss_difference(own, idle).to_numpy(), horizon)
+        assert found["p_persistence"] == test.p_value
+        assert told.loc[("persistence", horizon), "mase"] == 1.0
+    assert told["coverage"].isna().all()
+
+
+def test_one_horizon_by_itself_is_the_whole(cards: dict[str, Scorecard]) -> None:
+    for row in horizon_table(ROWS).itertuples():
+        figures = cards[row.model].to_dict()
+        assert (row.forecasts, row.mase) == (figures["forecasts"], figures["mase"])
 
 
 def test_figures_are_flat_and_plain(cards: dict[str, Scorecard]) -> None:
@@ -118,5 +158,16 @@ def test_the_session_table_holds_what_is_drawn() -> None:
     losses = loss_difference(CANDIDATE, ROWS["persistence"])
     pd.testing.assert_series_equal(table["difference"], losses, check_names=False)
     pd.testing.assert_series_equal(table["cumulative"], losses.cumsum(), check_names=False)
-    pd.testing.assert_frame_equal(table[["ic", "rank_ic"]], session_ics(CANDIDATE))
+    ics = session_ics(CANDIDATE).droplevel("horizon")
+    pd.testing.assert_frame_equal(table[["ic", "rank_ic"]], ics)
     assert (table["lower"] < table["upper"]).all()
+
+
+def test_the_session_table_of_several_horizons_has_a_row_per_target_session() -> None:
+    table = session_table(AHEAD, "candidate").set_index("session")
+    own, band = AHEAD["candidate"], cumulative_difference(loss_difference(*AHEAD.values()), 3)
+    assert list(table.index) == sorted(own["session"].unique())
+    pd.testing.assert_frame_equal(table[list(band)], band)
+    last = own[own["session"] == own["session"].max()]
+    assert set(last["horizon"]) == {3}
+    assert table["ic"].iloc[-1] == pytest.approx(session_ics(last)["ic"].item())

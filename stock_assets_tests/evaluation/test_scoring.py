@@ -38,6 +38,7 @@ def forecast(
             "as_of_session": [pd.Timestamp(DAYS[row])],
             "target_session": [pd.Timestamp(DAYS[row + ahead])],
             "ticker": [ticker],
+            "horizon": [ahead],
             "last_close": [last_close],
             "predicted_price": [predicted],
             "lower_price": [0.98 * predicted],
@@ -95,6 +96,19 @@ def test_every_event_between_the_two_sessions_counts() -> None:
     assert (row["predicted"], row["persistence"]) == pytest.approx((101.0, 100.0))
 
 
+def test_a_forecast_of_three_sessions_is_scored_across_a_split_and_a_dividend() -> None:
+    """A dividend on the second day, a split on the third; each counts from its day on."""
+    traded = bars([100.0, 98.0, 24.5, 25.0], dividends={1: 2.0}, stock_splits={2: 4.0})
+    made = pd.concat([forecast(0, 100.0, 100.0, ahead=ahead) for ahead in (1, 2, 3)])
+    rows = score_due(made.iloc[::-1], traded).set_index("horizon")
+    assert rows["session"].dt.date.tolist() == DAYS[1:4]
+    assert rows["actual"].tolist() == [98.0, 24.5, 25.0]
+    assert rows["predicted"].tolist() == pytest.approx([98.0, 24.5, 24.5])
+    assert rows["persistence"].tolist() == pytest.approx([98.0, 24.5, 24.5])
+    assert rows["absolute_error"].tolist() == pytest.approx([0.0, 0.0, 0.5], abs=1e-12)
+    assert rows["covered"].tolist() == [1.0, 1.0, 0.0]
+
+
 @settings(max_examples=30)
 @given(
     st.sampled_from([0.1, 0.5, 1.5, 2.0, 3.0, 7.0, 10.0, 20.0]),
@@ -122,6 +136,7 @@ def real_forecasts(bars: pd.DataFrame) -> pd.DataFrame:
             "as_of_session": bars["session"],
             "target_session": pd.to_datetime(bars["session"].map(following)),
             "ticker": bars["ticker"],
+            "horizon": 1,
             "last_close": bars["close"],
             "predicted_price": bars["close"] * 1.001,
             "lower_price": bars["close"] * 0.98,
@@ -176,6 +191,14 @@ def test_no_forecast_gives_no_row_but_every_column() -> None:
     )
     assert none.empty
     assert list(none.columns) == list(some.columns)
+
+
+def test_forecasts_of_one_session_are_in_the_order_of_their_horizons() -> None:
+    traded = bars([100.0, 101.0, 103.0, 102.0])
+    made = pd.concat([forecast(3 - ahead, 100.0, 101.0, ahead=ahead) for ahead in (2, 3, 1)])
+    rows = score_due(made, traded)
+    assert rows["horizon"].tolist() == [1, 2, 3]
+    assert rows["as_of_session"].dt.date.tolist() == DAYS[2::-1]
 
 
 def test_rows_are_in_order_and_keep_what_else_is_known() -> None:

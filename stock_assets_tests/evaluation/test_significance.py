@@ -84,6 +84,30 @@ def test_tickers_that_move_together_are_less_certain_than_they_look() -> None:
     assert mean_error(errors, rows["session"].to_numpy()) > 2 * stats.sem(errors)
 
 
+@law
+@given(seeds, st.integers(1, 5))
+def test_the_error_of_overlapping_forecasts_is_that_of_the_test(seed: int, horizon: int) -> None:
+    """One ticker per session: the mean over its error is the statistic of Diebold and Mariano."""
+    losses = autocorrelated(seed)
+    error = clustered_error(losses - losses.mean(), np.arange(len(losses)), horizon)
+    test = diebold_mariano(losses, horizon)
+    if test.statistic is None:
+        assert np.isnan(error)
+    else:
+        assert losses.mean() / error == pytest.approx(test.statistic)
+
+
+def test_overlap_makes_the_error_of_a_slow_series_larger() -> None:
+    losses, sessions = autocorrelated(1), np.repeat(np.arange(25), 2)
+    near, far = (clustered_error(losses - losses.mean(), sessions, horizon) for horizon in (1, 3))
+    assert far > near
+
+
+def test_two_sessions_per_session_ahead_are_the_fewest_for_an_error() -> None:
+    losses = autocorrelated(1)[:5]
+    assert np.isnan(clustered_error(losses - losses.mean(), np.arange(5), 3))
+
+
 def test_one_session_has_no_clustered_error() -> None:
     assert np.isnan(mean_error(np.array([1.0, 2.0]), np.array([0, 0])))
 
@@ -157,6 +181,15 @@ def test_a_session_counts_once_however_many_tickers_it_has() -> None:
     assert len(once) == rows["session"].nunique()
 
 
+def test_a_session_counts_once_however_many_horizons_end_in_it() -> None:
+    rows, reference = (scored_forecasts(horizons=3, own_seed=seed) for seed in (1, 2))
+    losses = loss_difference(rows, reference)
+    assert list(losses.index) == sorted(rows["session"].unique())
+    share = (rows["absolute_error"] - reference["absolute_error"]) / rows["persistence"]
+    for session, own in share.groupby(rows["session"]):
+        assert losses[session] == pytest.approx(own.mean())
+
+
 def test_equal_forecasts_have_no_test_and_say_why() -> None:
     test = diebold_mariano(np.zeros(30))
     assert (test.statistic, test.p_value) == (None, None)
@@ -201,13 +234,26 @@ def test_noise_is_called_significant_as_often_as_it_says() -> None:
 
 
 @law
-@given(seeds)
-def test_the_band_excludes_zero_where_the_test_rejects(seed: int) -> None:
+@given(seeds, st.integers(1, 4))
+def test_the_band_excludes_zero_where_the_test_rejects(seed: int, horizon: int) -> None:
     losses = pd.Series(np.random.default_rng(seed).standard_normal(30) + 0.35)
-    last = cumulative_difference(losses, 0.95).iloc[-1]
+    last = cumulative_difference(losses, horizon, 0.95).iloc[-1]
     assert last["cumulative"] == pytest.approx(losses.sum())
-    test = diebold_mariano(losses.to_numpy())
-    assert (last["lower"] > 0 or last["upper"] < 0) == (test.p_value < 0.05)
+    test = diebold_mariano(losses.to_numpy(), horizon)
+    assert (last["lower"] > 0 or last["upper"] < 0) == rejects(test)
+
+
+def rejects(test: DieboldMariano) -> bool:
+    return test.p_value is not None and test.p_value < 0.05
+
+
+@law
+@given(seeds)
+def test_one_session_ahead_the_band_is_of_the_standard_deviation(seed: int) -> None:
+    losses = pd.Series(np.random.default_rng(seed).standard_normal(30))
+    band = cumulative_difference(losses)
+    width = stats.t.ppf(0.975, 29) * losses.std() * np.sqrt(np.arange(1, 31))
+    np.testing.assert_allclose(band["upper"] - band["cumulative"], width)
 
 
 def test_one_session_has_no_band() -> None:

@@ -18,6 +18,7 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
+from stock_assets.evaluation.significance import clustered_error
 from stock_assets.evaluation.skill import measure_skill, session_ics
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
@@ -43,14 +44,35 @@ def jackknife(values: list[float]) -> float:
 def test_each_sessions_coefficients_are_those_of_scipy(seed: int) -> None:
     rows = scored_forecasts(seed, sessions=6)
     found = session_ics(rows.sample(frac=1, random_state=seed))
-    assert list(found.index) == sorted(rows["session"].unique())
+    assert list(found.index) == [(day, 1) for day in sorted(rows["session"].unique())]
     for session, part in rows.groupby("session"):
         moves = relative_returns(part)
         expected = [
             correlate(moves["predicted"], moves["actual"]).statistic
             for correlate in (stats.pearsonr, stats.spearmanr)
         ]
-        assert found.loc[session].tolist() == pytest.approx(expected)
+        assert found.loc[(session, 1)].tolist() == pytest.approx(expected)
+
+
+def test_each_horizon_of_a_session_has_a_coefficient_of_its_own() -> None:
+    rows = scored_forecasts(horizons=3)
+    whole = session_ics(rows)
+    for horizon in (1, 2, 3):
+        own = session_ics(rows[rows["horizon"] == horizon])
+        pd.testing.assert_frame_equal(whole.xs(horizon, level="horizon", drop_level=False), own)
+    skill = measure_skill(rows)
+    assert skill.session_ic == pytest.approx(whole["ic"].mean())
+    assert skill.icir == pytest.approx(whole["ic"].mean() / whole["ic"].std())
+    assert skill.ic_sessions == rows["session"].nunique() == 40
+
+
+@law
+@given(seeds)
+def test_errors_of_several_horizons_count_their_overlap(seed: int) -> None:
+    rows = scored_forecasts(seed, horizons=3)
+    own = (rows["absolute_error"] - rows["persistence_absolute_error"]) / rows["persistence"]
+    error = clustered_error((own - own.mean()).to_numpy(), rows["session"].to_numpy(), 3)
+    assert measure_skill(rows).error_difference_se == pytest.approx(error, nan_ok=True)
 
 
 def test_tied_forecasts_share_their_rank() -> None:

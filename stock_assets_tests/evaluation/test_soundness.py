@@ -16,7 +16,7 @@ from stock_assets.market import calendar
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
 NOT_A_PRICE = "a price is not finite and positive"
 OUTSIDE = "the price lies outside its interval"
-LATE = "the target is not the next session"
+LATE = "the target is not the session of the horizon"
 SEEN = "the model has seen later sessions"
 
 
@@ -26,6 +26,7 @@ def forecasts(days: list[date] = DAYS) -> pd.DataFrame:
             "as_of_session": pd.to_datetime(days),
             "target_session": pd.to_datetime([calendar.next_session(day) for day in days]),
             "ticker": "AAA",
+            "horizon": 1,
             "last_close": 100.0,
             "predicted_price": 101.0,
             "lower_price": 99.0,
@@ -69,6 +70,19 @@ def test_a_target_that_is_not_the_next_session_is_found(shift: int) -> None:
     wrong = DAYS[row + shift] if shift >= 0 else DAYS[row - 1]
     frame.loc[row, "target_session"] = pd.Timestamp(wrong)
     assert problems(frame) == {row: LATE}
+
+
+def test_a_target_further_ahead_is_that_of_its_horizon() -> None:
+    """The 18th is a Friday, the 21st a holiday."""
+    ahead = pd.DataFrame(
+        {
+            "horizon": [1, 2, 3],
+            "target_session": pd.to_datetime(["2013-01-22", "2013-01-23", "2013-01-24"]),
+        }
+    )
+    frame = forecasts([date(2013, 1, 18)] * 3).assign(**ahead)
+    assert problems(frame) == {}
+    assert problems(frame.assign(horizon=[1, 3, 2])) == {1: LATE, 2: LATE}
 
 
 def test_over_a_weekend_and_a_holiday_the_next_session_is_the_next_one() -> None:

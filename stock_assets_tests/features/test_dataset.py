@@ -11,15 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_assets.config import Dataset, Features
+from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.dataset import (
-    HORIZON,
     FeatureSet,
     build_feature_set,
     fit_scalers,
-    scaled_arrays,
-    scaled_values,
+    fold_splits,
+    scaled_digest,
     split_dataset,
     stretch_sessions,
 )
@@ -85,7 +84,7 @@ def test_closes_that_are_row_numbers_prove_the_label() -> None:
         newest = windows[:, -1, ticker, close]
         np.testing.assert_array_equal(newest, offset + np.arange(10, 60))
         np.testing.assert_array_equal(windows[:, 0, ticker, close], newest - 9)
-        np.testing.assert_array_equal(made.target[9:59, ticker], newest + HORIZON)
+        np.testing.assert_array_equal(made.target[9:59, ticker], newest + 1)
         assert np.isnan(made.target[59, ticker])
 
 
@@ -191,8 +190,8 @@ def arrays(made: FeatureSet) -> dict[str, np.ndarray]:
 
 
 def scalers_of(made: FeatureSet, dataset: Dataset = DATASET):
-    split = split_dataset(len(made.panel.sessions), dataset)
-    return fit_scalers(**arrays(made), split=split, dataset=dataset)
+    train = split_dataset(len(made.panel.sessions), dataset).train
+    return fit_scalers(**arrays(made), train=train, dataset=dataset)
 
 
 @settings(max_examples=10)
@@ -206,7 +205,7 @@ def test_scalers_know_nothing_after_the_training_labels(seed: int) -> None:
     for name in ("values", "target"):
         changed[name][known:] = random.normal(size=changed[name][known:].shape)
     changed["valid"][known:] = random.random(changed["valid"][known:].shape) > 0.5
-    before, after = scalers_of(made), fit_scalers(**changed, split=split, dataset=DATASET)
+    before, after = scalers_of(made), fit_scalers(**changed, train=split.train, dataset=DATASET)
     for left, right in zip(before, after, strict=True):
         assert left.to_dict() == right.to_dict()
 
@@ -241,21 +240,40 @@ def test_a_scaled_return_of_nothing_is_persistence(target: str, scaler: str, kin
         assert (labels.inverse(np.zeros((1, 3, 1))) == 0).all()
 
 
-def test_what_is_not_valid_is_scaled_to_nothing() -> None:
+def test_a_rolling_fold_is_scaled_by_its_own_training_sessions_alone() -> None:
     made = built(features=Features(groups=["returns"]))
-    features, target = scalers_of(made)
-    scaled = scaled_arrays(arrays(made), features, target)
-    assert {name: value.dtype for name, value in scaled.items()} == {
-        "values": np.float32,
-        "valid": np.bool_,
-        "target": np.float32,
-    }
-    assert not scaled["values"][~made.panel.valid].any()
-    assert np.isfinite(scaled["values"]).all()
-    assert same_bits(scaled["values"], scaled_values(made.panel.values, made.panel.valid, features))
-    np.testing.assert_array_equal(np.isnan(scaled["target"]), np.isnan(made.target))
-    back = target.inverse(scaled["target"][..., None])[..., 0]
-    np.testing.assert_allclose(back, made.target, rtol=1e-6)
+    folds = WalkForward(folds=2, training="rolling")
+    split = fold_splits(len(made.panel.sessions), DATASET, folds)[-1]
+    first = split.train.first - DATASET.window + 1
+    assert first > 0
+    changed = {name: value.copy() for name, value in arrays(made).items()}
+    for name in ("values", "target"):
+        changed[name][:first] += 5.0
+    before, after = (
+        fit_scalers(**parts, train=split.train, dataset=DATASET)
+        for parts in (arrays(made), changed)
+    )
+    for left, right in zip(before, after, strict=True):
+        assert left.to_dict() == right.to_dict()
+
+
+def test_the_scaled_digest_is_of_what_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = built(features=Features(groups=["returns"]))
+    scalers = scalers_of(made)
+
+    def digest(**changes: np.ndarray) -> str:
+        return scaled_digest(**(arrays(made) | changes), scalers=scalers)
+
+    before = digest()
+    junk = np.where(made.panel.valid[..., None], made.panel.values, np.float32(7.0))
+    assert digest(values=junk) == before
+    values, target, valid = made.panel.values.copy(), made.target.copy(), made.panel.valid.copy()
+    values[200, 1, 0] = np.nextafter(values[200, 1, 0], np.float32(9))
+    target[200, 1] += 1e-3
+    valid[200, 1] = False
+    assert len({before, digest(values=values), digest(target=target), digest(valid=valid)}) == 4
+    monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 50)
+    assert digest() == before, "however many sessions are scaled at a time"
 
 
 def test_stretches_are_named_by_the_sessions_their_windows_end_at() -> None:

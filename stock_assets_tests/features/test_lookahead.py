@@ -139,8 +139,8 @@ def test_a_scaler_that_knows_one_session_too_many_is_caught(
 ) -> None:
     honest = building.fit_scalers
 
-    def one_more(values, valid, target, split, dataset):
-        later = replace(split, train=replace(split.train, last=split.train.last + 1))
+    def one_more(values, valid, target, train, dataset):
+        later = replace(train, last=train.last + 1)
         return honest(values, valid, target, later, dataset)
 
     monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", one_more)

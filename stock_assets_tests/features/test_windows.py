@@ -11,8 +11,24 @@ from hypothesis.extra import numpy as hnp
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.panel import build_panel, targets
-from stock_assets.features.windows import Split, Stretch, gather, split_sessions, usable
-from stock_assets_tests.features.examples import FIRST, as_frame, law, session_dates, walk
+from stock_assets.features.scaling import fit_scaler
+from stock_assets.features.windows import (
+    Split,
+    Stretch,
+    Windows,
+    gather,
+    split_sessions,
+    usable,
+    walk_forward,
+)
+from stock_assets_tests.features.examples import (
+    FIRST,
+    as_frame,
+    law,
+    same_bits,
+    session_dates,
+    walk,
+)
 
 settings_of_a_split = st.fixed_dictionaries(
     {
@@ -94,6 +110,53 @@ def test_an_ordinary_split():
     assert split == Split(Stretch(29, 749), Stretch(780, 905), Stretch(936, 998), purge=30)
 
 
+folding = (
+    settings_of_a_split,
+    st.integers(1, 5),
+    st.sampled_from(["expanding", "rolling"]),
+    st.integers(0, 100),
+)
+
+
+@law
+@given(*folding)
+def test_every_fold_is_the_split_of_its_own_past(options, folds, training, spare):
+    count = sessions_needed(**options) + (folds - 1) * options["test"] + spare
+    made = walk_forward(count, folds=folds, training=training, **options)
+    assert len(made) == folds
+    for number, split in enumerate(made):
+        alone = split_sessions(count - (folds - 1 - number) * options["test"], **options)
+        assert (split.validation, split.test, split.purge) == (
+            alone.validation,
+            alone.test,
+            alone.purge,
+        )
+        assert split.train.last == alone.train.last
+        if training == "expanding":
+            assert split.train == alone.train
+        else:
+            assert len(split.train) == len(made[0].train)
+    assert made[0].train.first == options["window"] - 1
+
+
+@law
+@given(*folding)
+def test_test_stretches_of_folds_follow_upon_each_other(options, folds, training, spare):
+    count = sessions_needed(**options) + (folds - 1) * options["test"] + spare
+    made = walk_forward(count, folds=folds, training=training, **options)
+    ends = np.concatenate([split.test.positions() for split in made])
+    np.testing.assert_array_equal(np.diff(ends), 1)
+    assert ends[-1] + options["horizon"] == count - 1
+
+
+def test_too_many_folds_are_told():
+    with pytest.raises(StockAssetsError, match=r"first of 9 folds .*Lower walk_forward\.folds"):
+        walk_forward(
+            300, folds=9, training="expanding", window=10, horizon=1, validation=30, test=40,
+            embargo=0,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(horizon):
     """The window that ends at t is labelled with session t + horizon: from bars to tensors."""
@@ -157,6 +220,23 @@ def test_gather_is_what_slicing_finds(mask):
             torch.testing.assert_close(
                 windows[number], rows[end - window + 1 : end + 1], rtol=0, atol=0, equal_nan=True
             )
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+def test_a_window_is_cut_as_the_whole_panel_is_scaled(kind):
+    random = np.random.default_rng(0)
+    values = random.normal(1e4, 30.0, (50, 3, 2)).astype(np.float32)
+    valid = random.random((50, 3)) > 0.1
+    scaler = fit_scaler(values[:30], valid[:30], kind, minimum_rows=1)
+    windows = Windows.over(torch.from_numpy(values), torch.from_numpy(valid), scaler, 6)
+    before = values.copy()
+    ends = np.array([49, 5, 20, 20])
+    features, known = windows.cut(torch.from_numpy(ends))
+    scaled = scaler.transform(values)
+    for number, end in enumerate(ends):
+        assert same_bits(features[number].numpy(), scaled[end - 5 : end + 1])
+        np.testing.assert_array_equal(known[number].numpy(), valid[end - 5 : end + 1])
+    assert same_bits(windows.values.numpy(), before), "cutting scales copies"
 
 
 @pytest.mark.parametrize("end", [3, 20])

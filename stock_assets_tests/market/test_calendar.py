@@ -85,6 +85,17 @@ def test_many_steps_are_one_step_many_times(day, count):
     assert calendar.next_session(day, count) == walked
 
 
+@given(days, counts)
+def test_the_next_sessions_are_each_step_on_the_way(day, count):
+    steps = [calendar.next_session(day, number) for number in range(1, count + 1)]
+    assert calendar.next_sessions(day, count) == steps
+
+
+def test_the_next_sessions_leave_out_a_weekend_and_a_holiday():
+    found = calendar.next_sessions(date(2013, 1, 17), 3)  # a Thursday; Monday is a holiday
+    assert found == [date(2013, 1, 18), date(2013, 1, 22), date(2013, 1, 23)]
+
+
 @given(days)
 def test_neighbours_are_strict_and_nothing_lies_between_them(day):
     before, after = calendar.previous_session(day), calendar.next_session(day)

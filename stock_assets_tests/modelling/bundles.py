@@ -41,9 +41,11 @@ def dataset(
     features: Features = FEATURES,
     as_of: date = AS_OF,
     scaler: str = "standard",
+    horizon: int = 1,
 ) -> tuple[FeatureSet, Dataset]:
     """The dataset that a bundle is made from, and its parameters."""
-    chosen = DATASET.model_copy(update={"target": target, "scaler": scaler})
+    changes = {"target": target, "scaler": scaler, "prediction_length": horizon}
+    chosen = DATASET.model_copy(update=changes)
     history = sample_bars() if bars is None else bars
     return build_feature_set(history, features, chosen, FIRST, as_of), chosen
 
@@ -57,12 +59,13 @@ def bundle(
     dataset_id: str = DATASET_ID,
     as_of: date = AS_OF,
     scaler: str = "standard",
+    horizon: int = 1,
 ) -> Bundle:
     """A bundle as of `as_of` whose forecasts differ from persistence."""
-    built, chosen = dataset(bars, target, features, as_of, scaler)
+    built, chosen = dataset(bars, target, features, as_of, scaler, horizon)
     panel = built.panel
     split = split_dataset(len(panel.sessions), chosen)
-    scalers = fit_scalers(panel.values, panel.valid, built.target, split, chosen)
+    scalers = fit_scalers(panel.values, panel.valid, built.target, split.train, chosen)
     spec = NetworkSpec(
         architecture=architecture,
         tickers=len(panel.tickers),
@@ -71,6 +74,7 @@ def bundle(
         hidden_size=16,
         layers=1,
         dropout=0.1,
+        horizon=horizon,
     )
     network = build_network(spec, seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -89,7 +93,7 @@ def bundle(
         network=spec,
         feature_scaler=scalers[0],
         target_scaler=scalers[1],
-        interval_width=0.7,
+        interval_widths=tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)),
         coverage=0.9,
     )
     return Bundle(recipe, network.eval())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import torch
 
+from stock_assets.features.windows import Windows
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import NetworkSpec
-from stock_assets.modelling.training import FitSettings, TrainingData
+from stock_assets.modelling.training import FitSettings
 
 WINDOW = 6
 ARCHITECTURES = ("lstm", "lstm_attention", "lstm_cross_attention")
@@ -40,6 +45,17 @@ def spec(architecture: str = "lstm", **changes: object) -> NetworkSpec:
     return NetworkSpec.from_dict(fields | changes)
 
 
+def unscaled(values: np.ndarray, valid: np.ndarray) -> Windows:
+    """Windows over features that are scaled already."""
+    nothing = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
+    return Windows(torch.from_numpy(values), torch.from_numpy(valid), *nothing, WINDOW)
+
+
+def with_windows(data: TrainingData, **changes: Any) -> TrainingData:
+    """The same data over other `values` or another `valid`."""
+    return replace(data, windows=replace(data.windows, **changes))
+
+
 def learnable_data(seed: int = 0, missing: float = 0.05) -> TrainingData:
     """Noise whose newest first feature tells the label, with a share of (session, ticker) missing.
 
@@ -53,10 +69,9 @@ def learnable_data(seed: int = 0, missing: float = 0.05) -> TrainingData:
     target[~valid] = np.nan
     target[-1] = np.nan
     return TrainingData(
-        values=torch.from_numpy(values),
-        valid=torch.from_numpy(valid),
+        windows=unscaled(values, valid),
         target=torch.from_numpy(target),
-        window=WINDOW,
+        horizon=1,
         train=np.arange(WINDOW - 1, 80),
         validation=np.arange(90, 119),
     )

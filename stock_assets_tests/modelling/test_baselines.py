@@ -37,8 +37,9 @@ def walk(seed: int = 0, follow: float = 0.0, tickers: int = 3) -> pd.DataFrame:
     return pd.DataFrame(sizes * noise, DAYS, [f"T{number}" for number in range(tickers)])
 
 
-def fitted(returns: pd.DataFrame) -> pd.DataFrame:
-    return ridge(returns, TRAIN, VALIDATION, WINDOW)
+def fitted(returns: pd.DataFrame, horizon: int = 1) -> pd.DataFrame:
+    """The forecasts of the longest of so many horizons."""
+    return ridge(returns, TRAIN, VALIDATION, WINDOW, horizon).loc[horizon]
 
 
 def test_returns_are_those_of_adjusted_closes() -> None:
@@ -73,7 +74,15 @@ def test_a_return_needs_the_bars_of_both_its_sessions() -> None:
 
 def test_reversal_undoes_the_last_return_and_expects_nothing_where_there_is_none() -> None:
     returns = pd.DataFrame({"A": [np.nan, 0.01], "B": [-0.02, 0.0]}, DAYS[:2])
-    assert reversal(returns).to_numpy().tolist() == [[0.0, 0.02], [-0.01, 0.0]]
+    assert reversal(returns, 1).to_numpy().tolist() == [[0.0, 0.02], [-0.01, 0.0]]
+
+
+def test_reversal_expects_no_change_after_the_next_session() -> None:
+    forecast = reversal(walk(), 3)
+    for horizon in (1, 2, 3):
+        pd.testing.assert_frame_equal(
+            forecast.loc[horizon], -walk(), check_names=False, check_freq=False
+        )
 
 
 def test_the_line_finds_what_the_last_return_says_of_the_next() -> None:
@@ -90,7 +99,8 @@ def test_on_noise_the_line_is_nearly_no_change() -> None:
     assert float((forecast.std() / walk().std()).max()) < 0.1
 
 
-def test_the_line_is_ridge_regression_in_its_closed_form() -> None:
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_line_is_ridge_regression_in_its_closed_form(horizon: int) -> None:
     returns = walk(follow=0.3)
     inside = [(days[0] <= DAYS.date) & (DAYS.date <= days[1]) for days in (TRAIN, VALIDATION)]
     seen = returns[DAYS.date <= TRAIN[1]]
@@ -98,8 +108,10 @@ def test_the_line_is_ridge_regression_in_its_closed_form() -> None:
 
     def pairs(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ends = np.nonzero(chosen)[0]
+        ends = ends[: len(ends) - (horizon - 1)]  # the last label ends right after the stretch
         windows = [scaled[end - WINDOW + 1 : end + 1].T for end in ends]
-        return np.concatenate(windows), scaled[ends + 1].ravel()
+        label = sum(scaled[ends + ahead] for ahead in range(1, horizon + 1))
+        return np.concatenate(windows), label.ravel()
 
     inputs, label = pairs(inside[0])
     held_back, outcome = pairs(inside[1])
@@ -113,17 +125,18 @@ def test_the_line_is_ridge_regression_in_its_closed_form() -> None:
         lines.append((error, slope))
     _, slope = min(lines, key=lambda line: line[0])
     expected = mean + (scaled[-WINDOW:].T - centre) @ slope
-    last = fitted(returns).iloc[-1] / np.sqrt((seen**2).mean())
+    last = fitted(returns, horizon).iloc[-1] / np.sqrt((seen**2).mean())
     np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(620, len(DAYS) - 2), st.floats(-0.5, 0.5))
-def test_whatever_happens_later_changes_no_forecast(after: int, shock: float) -> None:
+@given(st.integers(602, len(DAYS) - 2), st.floats(-0.5, 0.5), st.sampled_from([1, 4]))
+def test_whatever_happens_later_changes_no_forecast(after: int, shock: float, horizon: int) -> None:
+    """From the session that the last label of validation is of."""
     returns = walk(follow=0.3)
     changed = returns.copy()
     changed.iloc[after + 1 :] += shock
-    before, again = fitted(returns).iloc[: after + 1], fitted(changed).iloc[: after + 1]
+    before, again = (fitted(own, horizon).iloc[: after + 1] for own in (returns, changed))
     assert before.to_numpy().tobytes() == again.to_numpy().tobytes()
 
 
@@ -161,7 +174,7 @@ RETURNS = session_returns(sample_bars(), FIRST, LAST)
 
 def test_a_baseline_is_scored_on_the_pairs_and_prices_of_the_model() -> None:
     shuffled = ROWS.sample(frac=1, random_state=1)
-    scored = baseline_rows(shuffled, reversal(RETURNS))
+    scored = baseline_rows(shuffled, reversal(RETURNS, 1))
     for name in ("session", "ticker", "actual", "persistence"):
         assert scored[name].tolist() == shuffled[name].tolist()
     for row, own in zip(shuffled.itertuples(), scored.itertuples(), strict=True):
@@ -171,10 +184,18 @@ def test_a_baseline_is_scored_on_the_pairs_and_prices_of_the_model() -> None:
 
 
 def test_a_baseline_that_expects_nothing_is_persistence() -> None:
-    idle = baseline_rows(ROWS, 0 * RETURNS.fillna(0.0))
+    idle = baseline_rows(ROWS, 0 * reversal(RETURNS, 1))
     assert same_frame(idle, score_rows(persistence_forecasts(ROWS)))
+
+
+def test_each_horizon_is_scored_with_its_own_forecast() -> None:
+    rows = score_due(bundle(horizon=3).forecast(sample_bars(), HELD_OUT), sample_bars())
+    moves = 0 * reversal(RETURNS, 3)
+    moves[:] = 0.01 * np.array(moves.index.get_level_values("horizon"))[:, np.newaxis]
+    predicted = baseline_rows(rows, moves)["predicted"]
+    np.testing.assert_allclose(predicted, rows["persistence"] * np.exp(0.01 * rows["horizon"]))
 
 
 def test_a_pair_without_a_forecast_is_an_error() -> None:
     with pytest.raises(StockAssetsError, match="predicted price"):
-        baseline_rows(ROWS, reversal(RETURNS).drop(columns="IBM"))
+        baseline_rows(ROWS, reversal(RETURNS, 1).drop(columns="IBM"))

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from stock_assets.config import FeatureGroup, Features, Rename
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.soundness import unsound_forecasts
-from stock_assets.features.dataset import FeatureSet, scaled_values
+from stock_assets.features.dataset import FeatureSet
+from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.modelling.bundle import FORECAST_COLUMNS, Bundle, Recipe
@@ -52,8 +53,8 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
-def example(architecture: str) -> Bundle:
-    return bundle(architecture)
+def example(architecture: str, horizon: int = 1) -> Bundle:
+    return bundle(architecture, horizon=horizon)
 
 
 @cache
@@ -95,9 +96,20 @@ def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
         Bundle.load(tmp_path)
 
 
+def test_a_bundle_of_another_version_of_the_package_says_what_to_do(tmp_path: Path) -> None:
+    example("lstm").save(tmp_path)
+    path = tmp_path / "bundle.json"
+    plain = json.loads(path.read_text())
+    plain["interval_width"] = plain.pop("interval_widths")[0]
+    path.write_text(json.dumps(plain))
+    with pytest.raises(StockAssetsError, match="another version of this package") as caught:
+        Bundle.load(tmp_path)
+    assert "stock-assets retrain" in caught.value.remedy
+
+
 def test_the_digest_tells_models_apart() -> None:
     made = example("lstm")
-    other = Bundle(replace(made.recipe, interval_width=0.8), made.network)
+    other = Bundle(replace(made.recipe, interval_widths=(0.8,)), made.network)
     digests = {made.digest(), other.digest(), bundle(seed=2).digest()}
     assert len(digests) == 3
     assert bundle().digest() == made.digest()
@@ -118,11 +130,12 @@ def test_a_forecast_has_its_columns_and_the_next_session() -> None:
 
 
 @each_architecture
-@pytest.mark.parametrize("count", [1, 2, 7, 31, 32, 33])
+@pytest.mark.parametrize(("count", "horizon"), [(1, 1), (2, 1), (7, 3), (31, 1), (32, 3), (33, 1)])
 def test_any_range_forecasts_the_same_bits_as_one_session_at_a_time(
-    architecture: str, count: int
+    architecture: str, count: int, horizon: int
 ) -> None:
-    made, whole = example(architecture), example(architecture).forecast(sample_bars(), DAYS)
+    made = example(architecture, horizon)
+    whole = made.forecast(sample_bars(), DAYS)
     for start in (0, 3, len(DAYS) - count):
         days = DAYS[start : start + count]
         assert same_frame(made.forecast(up_to(days[-1]), days), as_of(whole, *days))
@@ -169,11 +182,12 @@ def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame
     st.booleans(),
     st.booleans(),
     st.sampled_from(ARCHITECTURES),
+    st.sampled_from([1, 3]),
 )
 def test_whatever_happens_later_changes_no_forecast(
-    known: int, seed: int, split: bool, newcomer: bool, architecture: str
+    known: int, seed: int, split: bool, newcomer: bool, architecture: str, horizon: int
 ) -> None:
-    made, days = example(architecture), DAYS[: known + 1]
+    made, days = example(architecture, horizon), DAYS[: known + 1]
     before = made.forecast(sample_bars(), days)
     changed = perturbed(days[-1], seed, split, newcomer)
     assert same_frame(made.forecast(changed, days), before)
@@ -224,11 +238,10 @@ def test_serving_builds_the_panel_of_training_across_splits_and_dividends(basis:
 def test_forecasts_are_what_the_network_says_about_the_panel(architecture: str) -> None:
     made = example(architecture)
     recipe, panel = made.recipe, trained().panel
-    values = scaled_values(panel.values, panel.valid, recipe.feature_scaler)
+    values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
+    windows = Windows.over(values, valid, recipe.feature_scaler, 10)
     ends = np.arange(len(panel.sessions) - 20, len(panel.sessions))
-    scaled = forecast_scaled(
-        made.network, torch.from_numpy(values), torch.from_numpy(panel.valid), ends, 10
-    )[:, 0]
+    scaled = forecast_scaled(made.network, windows, ends)[:, 0]
     expected = recipe.target_scaler.inverse(scaled[..., None])[..., 0]
     days = [day.date() for day in panel.sessions[ends]]
     frame = made.forecast(sample_bars(), days)
@@ -270,7 +283,7 @@ def test_a_level_whose_interval_reaches_below_zero_is_sound() -> None:
     weights = made.network.state_dict()
     weights["head.1.weight"].mul_(0.05)
     weights["head.1.bias"].fill_(0.5)  # about the middle of the prices it was trained on
-    wide = Bundle(replace(made.recipe, interval_width=3.0), made.network)
+    wide = Bundle(replace(made.recipe, interval_widths=(3.0,)), made.network)
     frame = wide.forecast(sample_bars(), DAYS)
     assert frame["lower_price"].eq(0.0).any()
     assert unsound_forecasts(frame).empty

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from stock_assets.config import Training
+from stock_assets.config import Target, Training
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.windows import Stretch, usable
+from stock_assets.features.windows import usable
 from stock_assets.modelling.candidate import Candidate, train_candidate
-from stock_assets.modelling.training import (
-    TrainingData,
-    forecast_scaled,
-    load_training_data,
-    weights_digest,
-)
+from stock_assets.modelling.data import TrainingData
+from stock_assets.modelling.training import forecast_scaled, weights_digest
 from stock_assets.modelling.tuning import Hyperparameters
-from stock_assets.storage.arrays import ArrayStore
-from stock_assets_tests.modelling.examples import WINDOW, learnable_data
+from stock_assets_tests.modelling.examples import WINDOW, learnable_data, with_windows
 
 BEST = Hyperparameters("lstm", 8, 1, 0.1, 0.01, 16)
 TRAINING = Training(epochs=3, patience=3, seed=7)
 
 
 def train(data: TrainingData | None = None, coverage: float = 0.9) -> Candidate:
-    return train_candidate(data or learnable_data(), BEST, TRAINING, coverage)
+    return train_candidate(data or learnable_data(), BEST, TRAINING, "log_return", coverage)
+
+
+def three_ahead() -> TrainingData:
+    """Data whose windows have three labels."""
+    data = learnable_data()
+    return replace(data, horizon=3, validation=data.validation[:-2])
 
 
 def residuals(candidate: Candidate, data: TrainingData) -> np.ndarray:
     ends = data.validation
-    forecast = forecast_scaled(candidate.network, data.values, data.valid, ends, WINDOW)[:, 0]
-    counted = usable(data.valid.numpy(), data.target.numpy(), ends, WINDOW)
+    forecast = forecast_scaled(candidate.network, data.windows, ends)[:, 0]
+    counted = usable(data.windows.valid.numpy(), data.target.numpy(), ends, WINDOW)
     return np.abs(data.target.numpy()[ends] - forecast)[counted]
 
 
@@ -41,18 +42,39 @@ def residuals(candidate: Candidate, data: TrainingData) -> np.ndarray:
 def test_the_interval_holds_its_share_of_the_validation_residuals(coverage: float) -> None:
     data = learnable_data()
     candidate = train(data, coverage)
-    share = (residuals(candidate, data) <= candidate.interval_width + 1e-9).mean()
+    (width,) = candidate.interval_widths
+    share = (residuals(candidate, data) <= width + 1e-9).mean()
     assert coverage <= share <= coverage + 0.05
 
 
+@pytest.mark.parametrize("target", ["log_return", "close"])
+def test_each_horizon_has_an_interval_that_holds_its_share(target: Target) -> None:
+    data = three_ahead()
+    candidate = train_candidate(data, BEST, TRAINING, target, 0.8)
+    ends, labels = data.validation, data.target.numpy()
+    steps = forecast_scaled(candidate.network, data.windows, ends)
+    enough = usable(data.windows.valid.numpy(), None, ends, WINDOW)
+    assert len(candidate.interval_widths) == 3
+    for ahead, width in enumerate(candidate.interval_widths, start=1):
+        first = 0 if target == "log_return" else ahead - 1
+        errors = sum(labels[ends + step] - steps[:, step] for step in range(first, ahead))
+        known = enough & np.isfinite(errors)
+        assert 0.75 < (np.abs(errors[known]) <= width).mean() < 0.9, ahead
+
+
+def test_the_further_ahead_the_wider_is_the_interval_of_a_return() -> None:
+    near, further, far = train(three_ahead()).interval_widths
+    assert near < further < far
+
+
 def test_a_wider_coverage_is_a_wider_interval() -> None:
-    assert train(coverage=0.5).interval_width < train(coverage=0.95).interval_width
+    assert train(coverage=0.5).interval_widths < train(coverage=0.95).interval_widths
 
 
 def test_training_again_gives_the_same_candidate() -> None:
     first, second = train(), train()
     assert weights_digest(first.network) == weights_digest(second.network)
-    assert first.interval_width == second.interval_width
+    assert first.interval_widths == second.interval_widths
     assert first.fit == second.fit
 
 
@@ -62,7 +84,9 @@ def test_a_checkpoint_is_gone_on_with_for_the_same_data_and_settings_alone(tmp_p
     def made(digest: str, **changes: int) -> int:
         before = path.stat().st_mtime_ns if path.exists() else 0
         training = TRAINING.model_copy(update=changes)
-        candidate = train_candidate(learnable_data(), BEST, training, 0.9, path, digest)
+        candidate = train_candidate(
+            learnable_data(), BEST, training, "log_return", 0.9, path, digest
+        )
         assert next(candidate.network.parameters()).device.type == "cpu"
         return path.stat().st_mtime_ns - before
 
@@ -85,47 +109,22 @@ def test_nothing_after_the_validation_stretch_is_read() -> None:
     data = learnable_data()
     before = train(data)
     stop = int(data.validation[-1])
-    shorter = TrainingData(
-        data.values.clone(),
-        data.valid,
-        data.target.clone(),
-        WINDOW,
-        data.train,
-        data.validation[:-5],
+    shorter = replace(
+        with_windows(data, values=data.windows.values.clone()),
+        target=data.target.clone(),
+        validation=data.validation[:-5],
     )
     clean = train(shorter)
-    shorter.values[stop - 4 :] = 1e3
+    shorter.windows.values[stop - 4 :] = 1e3
     shorter.target[stop - 4 :] = -1e3
     dirty = train(shorter)
     assert weights_digest(clean.network) == weights_digest(dirty.network)
-    assert clean.interval_width == dirty.interval_width
-    assert before.interval_width != 0
+    assert clean.interval_widths == dirty.interval_widths
+    assert before.interval_widths != clean.interval_widths
 
 
 def test_too_few_residuals_for_the_coverage_are_told() -> None:
     data = learnable_data()
-    few = TrainingData(
-        data.values, data.valid, data.target, WINDOW, data.train, data.validation[:2]
-    )
+    few = replace(data, validation=data.validation[:2])
     with pytest.raises(StockAssetsError, match=r"dataset\.validation_sessions"):
         train(few, 0.99)
-
-
-def test_a_stored_dataset_is_read_as_it_was_written_without_its_test_stretch(
-    tmp_path: Path,
-) -> None:
-    data = learnable_data()
-    store = ArrayStore(str(tmp_path))
-    stored = store.write_tensors(
-        {name: getattr(data, name).numpy() for name in ("values", "valid", "target")}
-    )
-    back = load_training_data(
-        store.local_path(stored.location), Stretch(5, 79), Stretch(90, 100), WINDOW
-    )
-    for name in ("values", "valid", "target"):
-        ours, theirs = getattr(back, name), getattr(data, name)
-        assert ours.dtype == theirs.dtype
-        assert ours.numpy().tobytes() == theirs.numpy().tobytes()
-    assert back.train.tolist() == list(range(5, 80))
-    assert back.validation.tolist() == list(range(90, 101))
-    assert torch.equal(back.valid, data.valid)

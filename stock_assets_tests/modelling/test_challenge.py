@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stock_assets.config import Rename
-from stock_assets.evaluation.metrics import summarise
+from stock_assets.evaluation.metrics import KEY, summarise
 from stock_assets.evaluation.scoring import score_due
+from stock_assets.evaluation.significance import diebold_mariano, loss_difference
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.modelling.baselines import reversal, session_returns
@@ -18,6 +19,7 @@ from stock_assets.modelling.challenge import Challenge, challenge
 from stock_assets_tests.modelling.bundles import FIRST, LAST, bundle, same_frame, sample_bars
 
 HELD_OUT = calendar.sessions(date(2012, 11, 1), date(2012, 12, 31))
+LONGEST = 3
 CANDIDATE, PRODUCTION = bundle(), bundle(seed=2)
 SHARED = ("forecasts", "sessions", "base_rate_up")
 
@@ -27,12 +29,12 @@ def meet(
 ) -> Challenge:
     """A challenge with one baseline."""
     known = sample_bars() if bars is None else bars
-    baselines = {"reversal": reversal(session_returns(known, FIRST, LAST))}
+    baselines = {"reversal": reversal(session_returns(known, FIRST, LAST), LONGEST)}
     return challenge(candidate, production, known, HELD_OUT, baselines)
 
 
 def pairs(rows: pd.DataFrame) -> list[tuple[object, ...]]:
-    return list(rows[["session", "ticker"]].itertuples(index=False, name=None))
+    return list(rows[[*KEY]].itertuples(index=False, name=None))
 
 
 def without_ticker(ticker: str) -> Bundle:
@@ -88,6 +90,29 @@ def test_a_model_that_meets_itself_is_equal_and_the_test_says_so() -> None:
     test = outcome.scores["candidate"].against["production"]
     assert test.p_value is None
     assert test.reason == "their losses are equal in every session"
+
+
+def test_models_of_different_horizons_meet_on_those_that_both_have() -> None:
+    far = bundle(horizon=LONGEST, seed=4)
+    for one, other in ((far, PRODUCTION), (CANDIDATE, far)):
+        outcome = meet(one, other)
+        assert_same_pairs(outcome)
+        assert set(outcome.rows["candidate"]["horizon"]) == {1}
+        assert outcome.scores["candidate"].metrics.forecasts == 5 * len(HELD_OUT)
+
+
+def test_several_horizons_are_scored_together() -> None:
+    outcome = meet(bundle(horizon=LONGEST), bundle(horizon=LONGEST, seed=2))
+    assert_same_pairs(outcome)
+    rows, metrics = outcome.rows["candidate"], outcome.scores["candidate"].metrics
+    assert rows.groupby("horizon").size().tolist() == [5 * len(HELD_OUT)] * LONGEST
+    assert metrics.forecasts == LONGEST * 5 * len(HELD_OUT)
+    assert metrics.sessions == len(HELD_OUT) + LONGEST - 1
+    assert metrics == summarise(rows)
+    test = outcome.scores["candidate"].against["persistence"]
+    assert test.sessions == metrics.sessions
+    losses = loss_difference(rows, outcome.rows["persistence"]).to_numpy()
+    assert test == diebold_mariano(losses, LONGEST)
 
 
 def test_without_production_there_is_nothing_to_compare() -> None:

@@ -15,7 +15,13 @@ from stock_assets.modelling.checkpoint import Checkpoint, EpochScore
 from stock_assets.modelling.networks import Network, build_network
 from stock_assets.modelling.training import Fit, fit, weights_digest
 from stock_assets_tests.conftest import ROOT
-from stock_assets_tests.modelling.examples import ARCHITECTURES, SETTINGS, learnable_data, spec
+from stock_assets_tests.modelling.examples import (
+    ARCHITECTURES,
+    SETTINGS,
+    learnable_data,
+    spec,
+    with_windows,
+)
 
 DATA = learnable_data()
 # Dropout, a rate that falls, and a best epoch that is not the last: all of it has to come back.
@@ -106,8 +112,8 @@ def test_a_damaged_checkpoint_is_told_with_its_name(checkpoint: Checkpoint) -> N
 
 
 def test_a_training_that_never_got_better_goes_on_too(checkpoint: Checkpoint) -> None:
-    diverging = replace(DATA, values=DATA.values.clone())
-    diverging.values[95:] = float("nan")
+    diverging = with_windows(DATA, values=DATA.windows.values.clone())
+    diverging.windows.values[95:] = float("nan")
     for epochs in (2, 4):
         with pytest.raises(StockAssetsError, match=f"no validation loss in {epochs} epochs"):
             settings = replace(LONG, epochs=epochs)

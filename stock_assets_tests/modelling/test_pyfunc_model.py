@@ -56,6 +56,20 @@ def test_named_sessions_are_forecast_as_the_bundle_does(
     assert same_frame(served.predict(sample_bars(), params=backwards), expected)
 
 
+def test_several_horizons_are_served_as_the_bundle_forecasts_them(
+    logged: tuple[Registry, ModelVersion], tmp_path: Path
+) -> None:
+    registry, _ = logged
+    ahead = bundle(horizon=3, dataset_id="20121026_130000")
+    with mlflow.start_run():
+        version = registry.register(ahead, tmp_path, sample_bars()).version
+    model = mlflow.pyfunc.load_model(f"models:/{registry.model_name}/{version}")
+    expected = ahead.forecast(sample_bars(), [LAST])
+    assert expected["horizon"].tolist() == [1, 2, 3] * 5
+    assert same_frame(model.predict(sample_bars()), expected)
+    assert model.metadata.signature.outputs.input_names() == list(expected.columns)
+
+
 def test_bars_may_come_in_any_order(served: mlflow.pyfunc.PyFuncModel) -> None:
     shuffled = sample_bars().sample(frac=1, random_state=1)
     assert same_frame(served.predict(shuffled), bundle().forecast(sample_bars(), [LAST]))

@@ -17,21 +17,17 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.metrics import score_rows, summarise
 from stock_assets.market.sources.sample import SampleSource
 from stock_assets.modelling import training
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, build_network
-from stock_assets.modelling.training import (
-    EpochScore,
-    Fit,
-    TrainingData,
-    fit,
-    forecast_scaled,
-    weights_digest,
-)
+from stock_assets.modelling.training import EpochScore, Fit, fit, forecast_scaled, weights_digest
 from stock_assets_tests.modelling.examples import (
     ARCHITECTURES,
     SETTINGS,
     WINDOW,
     learnable_data,
     spec,
+    unscaled,
+    with_windows,
 )
 
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -47,8 +43,8 @@ def fitted(
 
 
 def squared_errors(network: Network, data: TrainingData, ends: np.ndarray) -> np.ndarray:
-    forecast = forecast_scaled(network, data.values, data.valid, ends, data.window)[:, 0]
-    good = training.usable(data.valid.numpy(), data.target.numpy(), ends, data.window)
+    forecast = forecast_scaled(network, data.windows, ends)[:, 0]
+    good = training.usable(data.windows.valid.numpy(), data.target.numpy(), ends, WINDOW)
     return np.square(forecast - data.target.numpy()[ends])[good]
 
 
@@ -201,10 +197,9 @@ def test_a_batch_too_large_for_memory_teaches_the_same_in_parts(
 
 @each_architecture
 def test_unusable_pairs_teach_nothing(architecture: str) -> None:
-    absent = ~DATA.valid
+    absent = ~DATA.windows.valid
     junk = replace(
-        DATA,
-        values=torch.where(absent.unsqueeze(-1), 1e6, DATA.values),
+        with_windows(DATA, values=torch.where(absent.unsqueeze(-1), 1e6, DATA.windows.values)),
         target=torch.where(absent, 1e6, DATA.target),
     )
     assert weights_digest(fitted(architecture, junk)[0]) == weights_digest(fitted(architecture)[0])
@@ -216,17 +211,17 @@ def test_a_ticker_without_labels_is_forecast_as_persistence(architecture: str) -
     target[:, 1] = torch.nan
     data = replace(DATA, target=target)
     network, _ = fitted(architecture, data)
-    forecast = forecast_scaled(network, data.values, data.valid, data.validation, WINDOW)
+    forecast = forecast_scaled(network, data.windows, data.validation)
     assert (forecast[:, 0, 1] == 0).all()
     assert (forecast[:, 0, 0] != 0).all()
 
 
 def test_nothing_outside_the_two_stretches_is_read() -> None:
-    values, target = DATA.values.clone(), DATA.target.clone()
+    values, target = DATA.windows.values.clone(), DATA.target.clone()
     # Windows end in 5..79 and 90..118; with a window of 6, session 80..84 is in none of them.
     values[80:85], target[80:90] = 99.0, 99.0
     values[119], target[119] = 99.0, 99.0
-    changed = replace(DATA, values=values, target=target)
+    changed = replace(with_windows(DATA, values=values), target=target)
     assert weights_digest(fitted(data=changed)[0]) == weights_digest(fitted()[0])
 
 
@@ -245,9 +240,11 @@ def test_each_step_of_a_longer_horizon_learns_its_own_session() -> None:
     # The label of session t is t itself, so step h of the window ending at t must learn t + h.
     sessions = torch.arange(120, dtype=torch.float32)
     data = replace(
-        DATA,
-        values=(sessions / 100)[:, None, None].expand(120, 3, 2).contiguous(),
-        valid=torch.ones_like(DATA.valid),
+        with_windows(
+            DATA,
+            values=(sessions / 100)[:, None, None].expand(120, 3, 2).contiguous(),
+            valid=torch.ones_like(DATA.windows.valid),
+        ),
         target=sessions[:, None].expand(120, 3).contiguous(),
         train=np.array([50]),
         validation=np.array([50]),
@@ -257,15 +254,15 @@ def test_each_step_of_a_longer_horizon_learns_its_own_session() -> None:
         SETTINGS, epochs=300, patience=300, plateau_epochs=150, learning_rate=0.5, loss="mae"
     )
     fit(network, data, settings)
-    learnt = forecast_scaled(network, data.values, data.valid, data.train, WINDOW)
+    learnt = forecast_scaled(network, data.windows, data.train)
     np.testing.assert_allclose(learnt[0], [[50] * 3, [51] * 3, [52] * 3], atol=0.45)
 
 
 def test_a_diverged_fit_is_an_error() -> None:
-    values = DATA.values.clone()
+    values = DATA.windows.values.clone()
     values[50] = torch.inf
     with pytest.raises(StockAssetsError, match="training diverged"):
-        fitted(data=replace(DATA, values=values))
+        fitted(data=with_windows(DATA, values=values))
 
 
 @pytest.mark.parametrize("stretch", ["train", "validation"])
@@ -282,11 +279,11 @@ def test_forecasts_keep_the_order_of_their_windows(
 ) -> None:
     network, _ = fitted(architecture)
     ends = np.array([100, 7, 63, 7])
-    whole = forecast_scaled(network, DATA.values, DATA.valid, ends, WINDOW)
+    whole = forecast_scaled(network, DATA.windows, ends)
     assert whole.shape == (4, 1, 3)
     assert whole.dtype == np.float32
     monkeypatch.setattr(training, "_FORECAST_BATCH", 1)
-    alone = forecast_scaled(network, DATA.values, DATA.valid, ends, WINDOW)
+    alone = forecast_scaled(network, DATA.windows, ends)
     np.testing.assert_allclose(alone, whole, atol=1e-6)
     np.testing.assert_array_equal(alone[1], alone[3])
 
@@ -295,11 +292,11 @@ def test_forecasts_keep_the_order_of_their_windows(
 def test_a_forecast_sees_nothing_after_its_session(architecture: str) -> None:
     network, _ = fitted(architecture)
     ends = np.array([20, 60])
-    later = DATA.values.clone()
+    later = DATA.windows.values.clone()
     later[61:] = 99.0
     np.testing.assert_array_equal(
-        forecast_scaled(network, later, DATA.valid, ends, WINDOW),
-        forecast_scaled(network, DATA.values, DATA.valid, ends, WINDOW),
+        forecast_scaled(network, replace(DATA.windows, values=later), ends),
+        forecast_scaled(network, DATA.windows, ends),
     )
 
 
@@ -313,17 +310,17 @@ def test_on_real_prices_a_network_is_about_as_good_as_persistence(architecture: 
     closes = bars.pivot_table(index="session", columns="ticker", values="close")
     returns = np.log(closes).diff().fillna(0.0).to_numpy(dtype=np.float32)
     unit = np.sqrt(np.square(returns[:400]).mean())
+    values = np.stack([returns, np.abs(returns)], axis=2) / unit
     data = TrainingData(
-        values=torch.from_numpy(np.stack([returns, np.abs(returns)], axis=2) / unit),
-        valid=torch.ones(returns.shape, dtype=torch.bool),
+        windows=unscaled(values, np.ones(returns.shape, dtype=np.bool_)),
         target=torch.from_numpy(np.roll(returns, -1, axis=0) / unit),
-        window=WINDOW,
+        horizon=1,
         train=np.arange(WINDOW, 400),
         validation=np.arange(410, 470),
     )
     network, _ = fitted(architecture, data, loss="huber", learning_rate=0.001)
     ends = np.arange(480, len(returns) - 1)
-    move = unit * forecast_scaled(network, data.values, data.valid, ends, WINDOW)[:, 0]
+    move = unit * forecast_scaled(network, data.windows, ends)[:, 0]
     last, following = closes.iloc[ends], closes.iloc[ends + 1]
     long = {
         "persistence": last.to_numpy().ravel(),

@@ -18,11 +18,12 @@ from stock_assets.cli.platform import Platform
 from stock_assets.config import FloatRange, IntegerRange, SearchSpace, Training, Tuning
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling import tuning as tuning_module
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import build_network
 from stock_assets.modelling.training import fit
 from stock_assets.modelling.tuning import Hyperparameters, tune
 from stock_assets_tests.conftest import throw_away_database
-from stock_assets_tests.modelling.examples import learnable_data
+from stock_assets_tests.modelling.examples import learnable_data, with_windows
 
 DATA = learnable_data()
 TRAINING = Training(epochs=9, patience=9, loss="mse", seed=11)
@@ -31,6 +32,11 @@ SPACE = SearchSpace(
     layers=IntegerRange(low=1, high=2),
     batch_size=IntegerRange(low=16, high=48, step=16),
 )
+
+
+def one_fold() -> list[TrainingData]:
+    """What a worker opens, which finds it by this name."""
+    return [learnable_data()]
 
 
 def budget(trials: int, **changes: Any) -> Tuning:
@@ -60,7 +66,7 @@ def without_time(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_the_best_is_the_completed_trial_with_the_lowest_validation_loss() -> None:
-    tuned = tune(learnable_data, budget(6), TRAINING, "study")
+    tuned = tune(one_fold, budget(6), TRAINING, "study")
     assert len(tuned.trials) == 6
     completed = tuned.trials[tuned.trials["state"] == "COMPLETE"]
     winner = completed.loc[completed["value"].idxmin()]
@@ -68,7 +74,7 @@ def test_the_best_is_the_completed_trial_with_the_lowest_validation_loss() -> No
 
 
 def test_the_loss_of_a_trial_can_be_had_again_from_its_hyperparameters() -> None:
-    tuned = tune(learnable_data, budget(3), TRAINING, "study")
+    tuned = tune(one_fold, budget(3), TRAINING, "study")
     network = build_network(tuned.best.network_spec(DATA), TRAINING.seed)
     settings = replace(tuned.best.fit_settings(TRAINING), epochs=2, patience=2)
     again = fit(network, DATA, settings).best.validation_loss
@@ -76,33 +82,33 @@ def test_the_loss_of_a_trial_can_be_had_again_from_its_hyperparameters() -> None
 
 
 def test_one_seed_gives_one_study() -> None:
-    first, again = (tune(learnable_data, budget(4), TRAINING, "study") for _ in range(2))
+    first, again = (tune(one_fold, budget(4), TRAINING, "study") for _ in range(2))
     pd.testing.assert_frame_equal(without_time(first.trials), without_time(again.trials))
-    other = tune(learnable_data, budget(4), TRAINING.model_copy(update={"seed": 12}), "study")
+    other = tune(one_fold, budget(4), TRAINING.model_copy(update={"seed": 12}), "study")
     assert not without_time(other.trials).equals(without_time(first.trials))
 
 
 def test_labels_after_the_validation_stretch_change_nothing() -> None:
     early = replace(DATA, validation=np.arange(90, 110))
-    target, values = DATA.target.clone(), DATA.values.clone()
+    target, values = DATA.target.clone(), DATA.windows.values.clone()
     target[110:], values[110:] = 99.0, 99.0
-    first = tune(lambda: early, budget(3), TRAINING, "study")
-    changed = replace(early, target=target, values=values)
-    again = tune(lambda: changed, budget(3), TRAINING, "study")
+    first = tune(lambda: [early], budget(3), TRAINING, "study")
+    changed = replace(with_windows(early, values=values), target=target)
+    again = tune(lambda: [changed], budget(3), TRAINING, "study")
     pd.testing.assert_frame_equal(without_time(first.trials), without_time(again.trials))
 
 
 def test_an_interrupted_study_runs_only_the_missing_trials_and_the_same_ones(
     database: str, fits: list[Any]
 ) -> None:
-    whole = tune(learnable_data, budget(5), TRAINING, "study")
+    whole = tune(one_fold, budget(5), TRAINING, "study")
     fits.clear()
-    tune(learnable_data, budget(2), TRAINING, "study", database)
-    resumed = tune(learnable_data, budget(5), TRAINING, "study", database)
+    tune(one_fold, budget(2), TRAINING, "study", database)
+    resumed = tune(one_fold, budget(5), TRAINING, "study", database)
     assert len(fits) == 5
     pd.testing.assert_frame_equal(without_time(resumed.trials), without_time(whole.trials))
     assert resumed.best == whole.best
-    finished = tune(learnable_data, budget(5), TRAINING, "study", database)
+    finished = tune(one_fold, budget(5), TRAINING, "study", database)
     assert len(fits) == 5
     assert finished.best == whole.best
 
@@ -112,7 +118,7 @@ def test_failed_and_abandoned_trials_neither_count_nor_block(
 ) -> None:
     # The first ten proposals are random; only later ones could heed the abandoned trials.
     trials = budget(12, epochs=1)
-    whole = tune(learnable_data, trials, TRAINING, "study")
+    whole = tune(one_fold, trials, TRAINING, "study")
     study = optuna.create_study(study_name="study", storage=database)
     for _ in range(4):
         tuning_module._suggest(study.ask(), SPACE)
@@ -122,8 +128,8 @@ def test_failed_and_abandoned_trials_neither_count_nor_block(
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(tuning_module, "fit", broken)
-        tune(learnable_data, trials, TRAINING, "study", database)
-    tuned = tune(learnable_data, trials, TRAINING, "study", database)
+        tune(one_fold, trials, TRAINING, "study", database)
+    tuned = tune(one_fold, trials, TRAINING, "study", database)
     assert tuned.trials["state"][:5].tolist() == ["RUNNING"] * 4 + ["FAIL"]
     assert len(tuned.trials) == 5 + 12
     assert tuned.best == whole.best
@@ -139,7 +145,7 @@ def test_hopeless_trials_are_pruned_before_their_last_epoch(database: str) -> No
         }
     )
     tune(
-        learnable_data,
+        one_fold,
         budget(14, epochs=5, patience=5, search_space=space),
         TRAINING,
         "study",
@@ -160,23 +166,25 @@ def test_hopeless_trials_are_pruned_before_their_last_epoch(database: str) -> No
 def test_a_diverged_trial_is_pruned_and_the_study_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    poisoned = replace(DATA, values=torch.where(DATA.values > 1, torch.inf, DATA.values))
+    values = DATA.windows.values
+    poisoned = with_windows(DATA, values=torch.where(values > 1, torch.inf, values))
     calls = iter([poisoned, DATA, DATA])
     monkeypatch.setattr(
         tuning_module, "fit", lambda network, data, *rest: fit(network, next(calls), *rest)
     )
-    trials = tune(learnable_data, budget(3), TRAINING, "study").trials
+    trials = tune(one_fold, budget(3), TRAINING, "study").trials
     assert trials["state"].tolist() == ["PRUNED", "COMPLETE", "COMPLETE"]
 
 
 def test_a_study_in_which_everything_diverges_is_an_error() -> None:
-    poisoned = replace(DATA, values=torch.where(DATA.values > 1, torch.inf, DATA.values))
+    values = DATA.windows.values
+    poisoned = with_windows(DATA, values=torch.where(values > 1, torch.inf, values))
     with pytest.raises(StockAssetsError, match="no trial of the study study completed"):
-        tune(lambda: poisoned, budget(2), TRAINING, "study")
+        tune(lambda: [poisoned], budget(2), TRAINING, "study")
 
 
 def test_no_new_trial_starts_after_the_timeout() -> None:
-    tuned = tune(learnable_data, budget(50, timeout_seconds=1e-3), TRAINING, "study")
+    tuned = tune(one_fold, budget(50, timeout_seconds=1e-3), TRAINING, "study")
     assert len(tuned.trials) == 1
 
 
@@ -188,27 +196,27 @@ def shared(platform: Platform) -> Iterator[str]:
 
 
 def test_several_workers_make_as_many_trials_as_asked_and_no_more(shared: str) -> None:
-    tuned = tune(learnable_data, budget(5, workers=2), TRAINING, "study", shared)
+    tuned = tune(one_fold, budget(5, workers=2), TRAINING, "study", shared)
     assert tuned.trials["state"].isin(["COMPLETE", "PRUNED"]).tolist() == [True] * 5
     assert tuned.trials["params_learning_rate"].nunique() == 5
-    more = tune(learnable_data, budget(7, workers=3), TRAINING, "study", shared)
+    more = tune(one_fold, budget(7, workers=3), TRAINING, "study", shared)
     assert len(more.trials) == 7
-    assert len(tune(learnable_data, budget(7), TRAINING, "study", shared).trials) == 7
+    assert len(tune(one_fold, budget(7), TRAINING, "study", shared).trials) == 7
 
 
 def test_several_workers_start_no_trial_after_the_timeout(shared: str) -> None:
     few = budget(50, workers=2, timeout_seconds=1e-3)
     # Both workers may have been given their first one by then.
-    assert len(tune(learnable_data, few, TRAINING, "study", shared).trials) <= 2
+    assert len(tune(one_fold, few, TRAINING, "study", shared).trials) <= 2
 
 
 def test_several_workers_without_a_database_are_refused() -> None:
     with pytest.raises(StockAssetsError, match="need a database"):
-        tune(learnable_data, budget(2, workers=2), TRAINING, "study")
+        tune(one_fold, budget(2, workers=2), TRAINING, "study")
 
 
 def test_every_proposal_lies_in_the_search_space() -> None:
-    trials = tune(learnable_data, budget(5), TRAINING, "study").trials
+    trials = tune(one_fold, budget(5), TRAINING, "study").trials
     assert set(trials["params_architecture"]) <= set(SPACE.architecture)
     assert trials["params_hidden_size"].isin([4, 8]).all()
     assert trials["params_layers"].isin([1, 2]).all()

@@ -33,7 +33,6 @@ PANEL = PanelRecord(
     bars_digest="b" * 64,
     digest="d" * 64,
     location="dd/d.safetensors",
-    frame_location="ff/f.parquet",
     made_with={"package": "0.1.0", "code": {"config.py": "c" * 64}, "libraries": {"numpy": "2.0"}},
 )
 

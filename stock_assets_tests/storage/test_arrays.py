@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +15,6 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.storage.arrays import ArrayStore
 
 VALUES = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-FRAME = pd.DataFrame({"session": pd.to_datetime(["2013-01-02"] * 2), "x": [0.1 + 0.2, np.nan]})
 
 
 def files_under(folder: Path) -> list[Path]:
@@ -40,8 +37,7 @@ def test_equal_content_is_one_file_and_is_not_written_again(tmp_path: Path) -> N
     again = (tmp_path / second.location).stat()
     assert second == first
     assert (again.st_ino, again.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
-    assert store.write_frame(FRAME) == ArrayStore(str(tmp_path)).write_frame(FRAME.copy())
-    assert len(files_under(tmp_path)) == 2
+    assert len(files_under(tmp_path)) == 1
 
 
 def test_other_content_is_another_file(tmp_path: Path) -> None:
@@ -82,12 +78,6 @@ def test_strides_do_not_matter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], turned)
 
 
-def test_a_frame_comes_back_as_it_was(tmp_path: Path) -> None:
-    store = ArrayStore(str(tmp_path))
-    back = store.read_frame(store.write_frame(FRAME).location)
-    pd.testing.assert_frame_equal(back, FRAME, check_exact=True)
-
-
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     store = ArrayStore(str(tmp_path))
     stored = store.write_tensors({"values": VALUES})
@@ -103,13 +93,12 @@ def test_a_write_that_is_cut_short_shows_nothing_under_the_name(
 ) -> None:
     store = ArrayStore(str(tmp_path))
 
-    def half(source: Path, target: Path) -> None:
-        content = Path(source).read_bytes()
-        Path(target).write_bytes(content[: len(content) // 2])
+    def half(tensors: dict[str, np.ndarray], path: Path) -> None:
+        path.write_bytes(VALUES.tobytes()[:40])
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copyfile", half)
+        patched.setattr("safetensors.numpy.save_file", half)
         with pytest.raises(OSError, match="no space left"):
             store.write_tensors({"values": VALUES})
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -126,13 +115,12 @@ def test_content_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
 def test_any_object_store_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = ArrayStore("memory://bucket/arrays")
-    stored, frame = store.write_tensors({"values": VALUES}), store.write_frame(FRAME)
+    stored = store.write_tensors({"values": VALUES})
     assert stored == store.write_tensors({"values": VALUES})
     fetched = store.local_path(stored.location)
     assert hashlib.sha256(fetched.read_bytes()).hexdigest() == stored.digest
     written = fetched.stat().st_mtime_ns
     np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], VALUES)
     assert store.local_path(stored.location).stat().st_mtime_ns == written
-    pd.testing.assert_frame_equal(store.read_frame(frame.location), FRAME)
     with pytest.raises(StockAssetsError, match="is missing from"):
-        store.read_frame("ab/abc.parquet")
+        store.read_tensors("ab/abc.safetensors")

@@ -33,7 +33,7 @@ from stock_assets_tests.storage.examples import DATASET, PANEL, PROMOTION, panel
 
 STRETCHES = [
     StretchRecord(
-        name, date(2012, 1, 3 + number), date(2012, 2, 1 + number), number, 9, 30, "d" * 64, "dd/d"
+        name, date(2012, 1, 3 + number), date(2012, 2, 1 + number), number, 9, 30, "d" * 64
     )
     for number, name in enumerate(["train", "validation", "test"])
 ]

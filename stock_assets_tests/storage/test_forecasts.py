@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from stock_assets.evaluation.scoring import score_due
+from stock_assets.market import calendar
 from stock_assets.storage.database import Merge
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import (
@@ -24,6 +25,7 @@ from stock_assets.storage.forecasts import (
     promotions,
     read_performance,
     recent_performance,
+    record_refit,
     record_retraining_decision,
     retraining_decisions_newest_first,
     save_performance,
@@ -190,6 +192,18 @@ def test_a_promotion_comes_back_as_it_was(engine: Engine) -> None:
     assert promotion_of(engine, DATASET, PROMOTION.candidate_version) == PROMOTION
 
 
+def test_a_refit_is_added_to_the_decision_about_its_candidate_alone(engine: Engine) -> None:
+    save_panel(engine, panel(DATASET))
+    other = replace(PROMOTION, candidate_version=2)
+    for record in (PROMOTION, other):
+        assert record.promoted_version == record.candidate_version
+        save_promotion(engine, record)
+    added = record_refit(engine, PROMOTION, 3)
+    assert added == replace(PROMOTION, refit_version=3)
+    assert added.promoted_version == 3
+    assert promotions(engine) == [other, added]
+
+
 def test_promotions_are_last_decided_first_and_can_be_those_that_were_promoted(
     engine: Engine,
 ) -> None:
@@ -251,6 +265,17 @@ def test_forecasts_of_the_past_do_not_become_the_latest(tmp_path: Path) -> None:
     assert json.loads(latest.read_text())["date"] == DAYS[6].isoformat()
     write_forecast_files(tmp_path, forecasts(DAYS[5:6], price=3.5))
     assert json.loads(latest.read_text())["predictions"] == {"A": 3.5, "B": 3.5}
+
+
+def test_files_hold_what_was_said_one_session_ahead(tmp_path: Path) -> None:
+    near = forecasts(DAYS[:2], price=101.25)
+    target = pd.to_datetime([calendar.next_session(day, 2) for day in DAYS[:2] for _ in "AB"])
+    far = near.assign(horizon=2, target_session=target, predicted_price=99.0)
+    write_forecast_files(tmp_path, pd.concat([near, far]))
+    names = sorted(path.name for path in (tmp_path / "historical").iterdir())
+    assert names == [f"{DAYS[1]}.json", f"{DAYS[2]}.json"]
+    latest = json.loads((tmp_path / "latest_predictions.json").read_text())
+    assert latest["predictions"] == {"A": 101.25, "B": 101.25}
 
 
 def test_files_hold_prices_to_the_bit(tmp_path: Path) -> None:

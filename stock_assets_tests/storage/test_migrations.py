@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +21,12 @@ from stock_assets.market.bars import empty_bars
 from stock_assets.market.reconciliation import starts
 from stock_assets.storage import database
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.forecasts import promotions, record_refit, save_promotion
 from stock_assets.storage.prices import holdings, read_actions
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database
-from stock_assets_tests.storage.examples import DAYS, bars
+from stock_assets_tests.storage.examples import DATASET, DAYS, PROMOTION, bars, panel
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
 CATALOGUE = """
@@ -82,7 +85,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     connection.rollback()
     upgrade(bare_url)
     assert connection.execute(text(CATALOGUE)).all() == before
-    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0003"]
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0005"]
 
 
 def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
@@ -122,6 +125,21 @@ def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
     (held,) = holdings(engine).values()
     prices = Prices(tickers=["A"], first_session=DAYS[0])
     assert starts([DAYS[-1]], {"A": held}, empty_bars(), prices) == {"A": DAYS[0]}
+    engine.dispose()
+
+
+def test_decisions_from_before_there_were_refits_have_none(bare_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    upgrade(bare_url)
+    engine = create_engine(bare_url)
+    save_panel(engine, panel(DATASET))
+    save_promotion(engine, PROMOTION)
+    record_refit(engine, PROMOTION, 2)
+    command.downgrade(config, "0003")
+    upgrade(bare_url)
+    assert promotions(engine) == [replace(PROMOTION, refit_version=None)]
     engine.dispose()
 
 

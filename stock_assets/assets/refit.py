@@ -1,0 +1,81 @@
+"""Part of stage 4: the refit of a promoted candidate, made and registered once."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stock_assets.config import Params
+from stock_assets.registry import ModelVersion, Registry
+from stock_assets.resources import Store
+
+if TYPE_CHECKING:
+    from stock_assets.modelling.bundle import Bundle
+    from stock_assets.modelling.data import TrainingData
+    from stock_assets.modelling.refit import Refit
+
+
+def registered_refit(
+    params: Params,
+    store: Store,
+    registry: Registry,
+    mlflow_run: Any,
+    candidate: ModelVersion,
+) -> ModelVersion:
+    """Give the refit of a candidate: the one that is registered, or else a new one."""
+    from stock_assets.modelling.refit import refit_bundle
+    from stock_assets.storage.prices import read_bars
+
+    known = registry.refit(candidate)
+    if known is not None:
+        return known
+    bundle, schedule = registry.load(candidate.version), registry.schedule(candidate)
+    data = _whole_data(store, candidate, bundle)
+    made = refit_bundle(bundle, data, params.training, schedule.batch_size, schedule.learning_rates)
+    recipe = bundle.recipe
+    bars = read_bars(store.engine, recipe.first_session, recipe.as_of, recipe.tickers)
+    with tempfile.TemporaryDirectory() as folder:
+        version = registry.register(
+            made.bundle, Path(folder) / "bundle", bars, refit_of=candidate.version
+        )
+    _log_refit(mlflow_run, version, made)
+    return version
+
+
+def _whole_data(store: Store, candidate: ModelVersion, bundle: "Bundle") -> "TrainingData":
+    """Map the arrays of the candidate's dataset, to learn from every window with a known label.
+
+    These are the windows from the first of training to the last of test, which is labelled with the
+    as-of session, and those that were purged between the stretches.
+    """
+    from stock_assets.features.windows import Stretch
+    from stock_assets.modelling.data import load_training_data
+    from stock_assets.reproduction import recorded_params
+    from stock_assets.storage.datasets import load_panel, load_stretches
+
+    record = load_panel(store.engine, candidate.dataset_run_id)
+    stretches = load_stretches(store.engine, candidate.dataset_run_id)
+    train, validation, test = (stretches[name] for name in ("train", "validation", "test"))
+    recipe = bundle.recipe
+    return load_training_data(
+        store.arrays.local_path(record.location),
+        recorded_params(record).dataset,
+        (recipe.feature_scaler, recipe.target_scaler),
+        Stretch(train.first_position, test.last_position),
+        Stretch(validation.first_position, validation.last_position),
+    )
+
+
+def _log_refit(mlflow_run: Any, version: ModelVersion, made: "Refit") -> None:
+    """Say in the MLflow run what was trained again, for how long, and what came of it."""
+    from stock_assets.modelling.training import weights_digest
+
+    mlflow_run.set_tags(
+        {
+            "refit_version": version.version,
+            "refit_of": version.refit_of,
+            "refit_weights": weights_digest(made.bundle.network),
+        }
+    )
+    mlflow_run.log_metric("refit_epochs", len(made.losses))
+    for epoch, loss in enumerate(made.losses, start=1):
+        mlflow_run.log_metric("refit_train_loss", loss, step=epoch)

@@ -1,0 +1,60 @@
+"""Training a promoted candidate again, on every session that its dataset has a label of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stock_assets.config import Training
+from stock_assets.modelling.bundle import Bundle
+from stock_assets.modelling.data import TrainingData
+from stock_assets.modelling.networks import build_network
+from stock_assets.modelling.training import FitSettings, refit
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The refitted bundle, and the training loss of each epoch."""
+
+    bundle: Bundle
+    losses: tuple[float, ...]
+
+
+def refit_bundle(
+    candidate: Bundle,
+    data: TrainingData,
+    training: Training,
+    batch_size: int,
+    rates: Sequence[float],
+) -> Refit:
+    """Train the network of a candidate again from its first weights.
+
+    The recipe stays: scalers and interval widths are the candidate's. A width is calibrated on
+    residuals of sessions that a network has not learnt from, and a refit leaves none.
+
+    Parameters
+    ----------
+    candidate : Bundle
+    data : TrainingData
+        Scaled as the candidate's was; its `train` is everything to learn from.
+    training : Training
+        As the candidate was trained, with its seed.
+    batch_size : int
+        As the candidate's.
+    rates : sequence of float
+        The candidate's learning rate in each epoch up to its best.
+
+    Returns
+    -------
+    Refit
+        Its network is on the CPU, wherever it was trained.
+
+    Raises
+    ------
+    StockAssetsError
+        A training loss was not finite.
+    """
+    settings = FitSettings(**training.model_dump(), learning_rate=rates[0], batch_size=batch_size)
+    network = build_network(candidate.recipe.network, training.seed)
+    losses = refit(network, data, settings, rates)
+    return Refit(Bundle(candidate.recipe, network.cpu().eval()), tuple(losses))
