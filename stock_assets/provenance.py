@@ -14,7 +14,7 @@ LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors"
 """Distributions whose version can change a bit of a dataset or of what is trained on it."""
 
 _PACKAGE = Path(__file__).parent
-_MAKERS = ("config.py", "features", "market", "reproduction.py", "storage/arrays.py")
+_MAKERS = ("config", "features", "market", "reproduction.py", "storage/arrays.py")
 _FETCHING = _PACKAGE / "market" / "sources"  # where rows come from; the rows have their own digest
 _SOURCES = {".py", ".json"}
 

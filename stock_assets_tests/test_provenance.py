@@ -15,7 +15,7 @@ from stock_assets.provenance import differences, made_with, plain_digest
 def test_the_files_that_make_a_dataset_are_there_and_no_others() -> None:
     code = made_with()["code"]
     assert {
-        "config.py",
+        "config/modelling.py",
         "features/panel.py",
         "features/scaling.py",
         "market/adjustment.py",
@@ -41,7 +41,7 @@ def test_it_is_the_same_whenever_it_is_asked() -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of a few files in the place of the real one."""
-    for name in ("config.py", "features/panel.py", "market/sources/yahoo.py", "market/bars.py"):
+    for name in ("config/prices.py", "features/panel.py", "market/sources/yahoo.py", "market/bars.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"a = 1\nb = 2\n")
     for name in ("reproduction.py", "storage/arrays.py"):
@@ -54,7 +54,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_line_ends_do_not_count_and_every_other_byte_does(package: Path) -> None:
     before = made_with()
-    (package / "config.py").write_bytes(b"a = 1\r\nb = 2\r\n")
+    (package / "config" / "prices.py").write_bytes(b"a = 1\r\nb = 2\r\n")
     assert made_with() == before
     (package / "features" / "panel.py").write_bytes(b"a = 1\nb = 3\n")
     assert differences(before, made_with()) == ["other code in features/panel.py"]

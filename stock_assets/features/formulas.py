@@ -16,7 +16,6 @@ from functools import reduce
 
 import numpy as np
 import talib
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -44,7 +43,8 @@ def trailing(values: FloatArray, window: int) -> FloatArray:
     Row k holds, for each t, the value at ``t - window + 1 + k``; NaN before the first row.
     """
     padded = np.concatenate([np.full(window - 1, np.nan), values])
-    return sliding_window_view(padded, len(values))
+    # What sliding_window_view gives, at a tenth of its cost: there are a hundred thousand of these.
+    return np.ndarray((window, len(values)), padded.dtype, padded, strides=padded.strides * 2)
 
 
 def window_sum(values: FloatArray, window: int) -> FloatArray:

@@ -33,7 +33,7 @@ PANEL = PanelRecord(
     bars_digest="b" * 64,
     digest="d" * 64,
     location="dd/d.safetensors",
-    made_with={"package": "0.1.0", "code": {"config.py": "c" * 64}, "libraries": {"numpy": "2.0"}},
+    made_with={"package": "0.1.0", "code": {"config/prices.py": "c" * 64}, "libraries": {"numpy": "2.0"}},
 )
 
 PROMOTION = PromotionRecord(

@@ -1,0 +1,166 @@
+"""From stored bars to a model and what it says: features, dataset, search, training, forecast."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stock_assets.config.section import Count, PositiveFloat, PositiveInt, Section, Share
+
+Basis = Literal["raw", "split_adjusted", "adjusted"]
+FeatureGroup = Literal["raw", "trend", "momentum", "volatility", "volume", "returns", "alpha158"]
+Target = Literal["log_return", "close"]
+ScalerKind = Literal["standard", "minmax", "robust"]
+Architecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
+Loss = Literal["huber", "mse", "mae"]
+Device = Literal["auto", "cpu", "cuda"]
+FoldTraining = Literal["expanding", "rolling"]
+
+
+class Features(Section):
+    """What a model sees of each ticker and session."""
+
+    groups: Annotated[list[FeatureGroup], Field(min_length=1)] = Field(
+        ["returns", "momentum"], description="groups of declared features, see docs/features.md"
+    )
+    basis: Basis = Field("adjusted", description="prices the features are computed from")
+    correlation_threshold: Share | None = Field(
+        None,
+        description="a feature that correlates more with an earlier one, in the training sessions, "
+        "is left out; no feature is when empty",
+    )
+
+
+class Dataset(Section):
+    """How history becomes windows, labels and three stretches of time."""
+
+    target: Target = Field("log_return", description="what a network is trained to predict")
+    window: PositiveInt = Field(30, description="sessions a network looks back over")
+    prediction_length: PositiveInt = Field(1, description="sessions forecast, one after the other")
+    scaler: ScalerKind = Field("standard", description="per ticker and feature")
+    history_sessions: PositiveInt | None = Field(
+        None, description="newest sessions to use; all of them when empty"
+    )
+    validation_sessions: PositiveInt = Field(126, description="labels for tuning and stopping")
+    test_sessions: PositiveInt = Field(63, description="labels for the promotion decision alone")
+    embargo_sessions: Count = Field(0, description="extra gap beside the purge")
+
+    @model_validator(mode="after")
+    def _history_holds_three_stretches(self) -> Dataset:
+        # Each gap between two stretches holds a window, the steps of a label past its first and
+        # the embargo; the last label follows the last window. Warm-up of the features comes on top.
+        label = self.prediction_length
+        purges = 2 * (self.window + label - 1 + self.embargo_sessions)
+        needed = self.window + purges + self.validation_sessions + self.test_sessions + label
+        if self.history_sessions is not None and self.history_sessions < needed:
+            raise ValueError(
+                f"history_sessions of {self.history_sessions} is too small: at least {needed} are "
+                f"needed for one training window of {self.window}, {purges} sessions purged "
+                f"between the stretches, {self.validation_sessions} validation and "
+                f"{self.test_sessions} test sessions, and the last label"
+            )
+        return self
+
+
+class IntegerRange(Section):
+    """Integers from low to high, both included."""
+
+    low: int
+    high: int
+    step: PositiveInt = 1
+
+
+class FloatRange(Section):
+    """Numbers from low to high; on a logarithmic scale, or in steps, if asked."""
+
+    low: float
+    high: float
+    step: PositiveFloat | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _scale_is_one_of_two(self) -> FloatRange:
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+
+class SearchSpace(Section):
+    """What tuning may choose from."""
+
+    architecture: list[Architecture] = Field(
+        ["lstm", "lstm_attention", "lstm_cross_attention"], min_length=1
+    )
+    hidden_size: IntegerRange = IntegerRange(low=32, high=256, step=32)
+    layers: IntegerRange = IntegerRange(low=1, high=3)
+    dropout: FloatRange = FloatRange(low=0.1, high=0.5, step=0.1)
+    learning_rate: FloatRange = FloatRange(low=1e-4, high=1e-2, log=True)
+    batch_size: IntegerRange = IntegerRange(low=16, high=128, step=16)
+
+    @model_validator(mode="after")
+    def _ranges_are_ordered(self) -> SearchSpace:
+        for name in ("hidden_size", "layers", "batch_size"):
+            bounds = getattr(self, name)
+            if not 1 <= bounds.low <= bounds.high:
+                raise ValueError(f"{name}: low must be at least 1 and at most high")
+        if not 0 <= self.dropout.low <= self.dropout.high < 1:
+            raise ValueError("dropout: low must be at least 0 and at most high, high less than 1")
+        if not 0 < self.learning_rate.low <= self.learning_rate.high:
+            raise ValueError("learning_rate: low must be greater than 0 and at most high")
+        if self.hidden_size.low % 4 or self.hidden_size.step % 4:
+            raise ValueError("hidden_size: low and step must be multiples of the 4 attention heads")
+        return self
+
+
+class Tuning(Section):
+    """The budget and the space of the hyperparameter search."""
+
+    trials: PositiveInt = Field(30, description="hyperparameter sets tried")
+    epochs: PositiveInt = Field(20, description="most epochs of one trial")
+    patience: PositiveInt = Field(5, description="epochs without improvement that end a trial")
+    timeout_seconds: PositiveFloat | None = Field(None, description="no new trial after this")
+    workers: PositiveInt = Field(
+        1, description="trials at the same time; from two on, each in a process with one CPU thread"
+    )
+    search_space: SearchSpace = Field(default_factory=SearchSpace)
+
+
+class Training(Section):
+    """How a network is fitted."""
+
+    epochs: PositiveInt = Field(50, description="most epochs of the candidate")
+    patience: PositiveInt = Field(8, description="epochs without improvement that end training")
+    loss: Loss = Field("huber", description="on the scaled target")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
+    gradient_clip: PositiveFloat = Field(1.0, description="largest gradient norm")
+    plateau_epochs: PositiveInt = Field(
+        3, description="epochs without improvement after which the learning rate falls"
+    )
+    plateau_factor: Share = Field(0.5, description="what the learning rate is then multiplied by")
+    threads: PositiveInt = Field(1, description="CPU threads; small networks lose with more")
+    device: Device = Field(
+        "auto", description="auto is cuda where there is one; only a cpu repeats every bit"
+    )
+    seed: Count = Field(20130301, description="of initialisation, dropout, order and search")
+
+
+class WalkForward(Section):
+    """How often tuning and evaluation divide history, each time as of a later session."""
+
+    folds: PositiveInt = Field(
+        1,
+        description="divisions into training, validation and test; the last is the dataset's own, "
+        "each one before ends test_sessions earlier",
+    )
+    training: FoldTraining = Field(
+        "expanding",
+        description="expanding: training starts with history; rolling: all folds train on as many "
+        "sessions as the first",
+    )
+
+
+class Forecast(Section):
+    """What is said about the coming sessions."""
+
+    coverage: Share = Field(0.9, description="share of outcomes the interval is meant to hold")

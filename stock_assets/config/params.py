@@ -1,0 +1,74 @@
+"""``params.yaml`` as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+
+from stock_assets.config.modelling import (
+    Dataset,
+    Features,
+    Forecast,
+    Training,
+    Tuning,
+    WalkForward,
+)
+from stock_assets.config.operation import Monitoring, Promotion, Schedule, Tracking
+from stock_assets.config.prices import Prices
+from stock_assets.config.section import Section
+from stock_assets.errors import StockAssetsError
+from stock_assets.yaml_file import read_yaml
+
+
+class Params(Section):
+    """Everything in ``params.yaml``."""
+
+    prices: Prices = Field(default_factory=Prices)
+    features: Features = Field(default_factory=Features)
+    dataset: Dataset = Field(default_factory=Dataset)
+    tuning: Tuning = Field(default_factory=Tuning)
+    training: Training = Field(default_factory=Training)
+    walk_forward: WalkForward = Field(default_factory=WalkForward)
+    forecast: Forecast = Field(default_factory=Forecast)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
+    promotion: Promotion = Field(default_factory=Promotion)
+    schedule: Schedule = Field(default_factory=Schedule)
+    tracking: Tracking = Field(default_factory=Tracking)
+
+    @model_validator(mode="after")
+    def _monitoring_can_decide(self) -> Params:
+        tickers, sessions = len(self.prices.tickers), self.monitoring.window_sessions
+        length = self.dataset.prediction_length
+        if tickers * length * sessions < self.monitoring.minimum_forecasts:
+            raise ValueError(
+                f"monitoring can never decide: prices.tickers ({tickers}) times "
+                f"dataset.prediction_length ({length}) times "
+                f"monitoring.window_sessions ({sessions}) is less than "
+                f"monitoring.minimum_forecasts ({self.monitoring.minimum_forecasts})"
+            )
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a parameter file.
+
+    Raises
+    ------
+    StockAssetsError
+        The file is missing, is not YAML, or holds an unknown key or a value of the wrong kind; the
+        message names the key.
+    """
+    content = read_yaml(path)
+    try:
+        return Params.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        told = first["type"] == "extra_forbidden" or isinstance(first["input"], dict)
+        given = "" if told else f" (got {first['input']!r})"
+        wrong = first["msg"].removeprefix("Value error, ")
+        raise StockAssetsError(
+            f"{path}: {key}: {wrong}{given}",
+            "Correct this key; docs/configuration.md lists all of them",
+        ) from None
