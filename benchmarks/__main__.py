@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import seconds_of
+from benchmarks.measuring import seconds_of
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

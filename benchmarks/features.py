@@ -6,7 +6,6 @@ prices are those of :mod:`benchmarks.market`, stored once.
 
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.market import LAST, SESSIONS, TICKERS, market
+from benchmarks.measuring import peak_megabytes
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Dataset, FeatureGroup, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set, fit_scalers, split_dataset
@@ -66,7 +66,7 @@ def _dataset(features: Features) -> dict[str, Any]:
             "read_cpu_seconds": read,
             "cpu_seconds": time.process_time() - cpu,
             "seconds": time.perf_counter() - began,
-            "peak_megabytes": _peak(),
+            "peak_megabytes": peak_megabytes(),
             "panel_megabytes": built.panel.values.nbytes / 1e6,
             "on_disk_over_panel": file.size / built.panel.values.nbytes,
         }
@@ -76,7 +76,7 @@ def _dataset(features: Features) -> dict[str, Any]:
     for kind in ("standard", "minmax", "robust"):
         scaler = dataset.model_copy(update={"scaler": kind})
         found[f"fit_{kind}_cpu_seconds"], _ = _cpu(lambda given=scaler: _fitted(built, given))
-    return found | {"peak_megabytes_of_everything": _peak()}
+    return found | {"peak_megabytes_of_everything": peak_megabytes()}
 
 
 def _indicators(groups: list[FeatureGroup]) -> dict[str, Any]:
@@ -116,10 +116,6 @@ def _cpu(action: Callable[[], Any]) -> tuple[float, Any]:
     began = time.process_time()
     result = action()
     return time.process_time() - began, result
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {

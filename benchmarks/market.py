@@ -7,7 +7,6 @@ machine, in a process of its own, answers the real yfinance.
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from datetime import date, datetime
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.timing import seconds_of
+from benchmarks.measuring import peak_megabytes, seconds_of
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Prices
 from stock_assets.ingestion import ingest
@@ -86,7 +85,7 @@ def main() -> None:
     )
     found["read_seconds"] = seconds_of(lambda: read_bars(engine, SESSIONS[0], LAST))
     found["yahoo_daily_update"] = _update(engine)
-    found["peak_megabytes"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    found["peak_megabytes"] = round(peak_megabytes())
     print(json.dumps(found))
 
 

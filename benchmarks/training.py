@@ -6,7 +6,6 @@ Everything is made up. Ratios compare two things measured in turn, in one run.
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import tempfile
 from dataclasses import replace
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import seconds_of
+from benchmarks.measuring import peak_megabytes, seconds_of
 from stock_assets.config import (
     Dataset,
     FloatRange,
@@ -208,15 +207,11 @@ def _memory(folder: Path) -> dict[str, Any]:
 
 
 def _train(link: Any, path: Path, given: Any, architecture: str, taught: int) -> None:
-    before = _peak()
+    before = peak_megabytes()
     train, validation = Stretch(WINDOW - 1, WINDOW - 2 + taught), Stretch(1000, 1125)
     data = load_training_data(path, *given, train, validation)
     fit(network_for(data, architecture, 64, 2), data, replace(SETTINGS, batch_size=64))
-    link.send((before, _peak()))
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    link.send((before, peak_megabytes()))
 
 
 def _workers(folder: Path) -> dict[str, float]:
