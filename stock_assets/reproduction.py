@@ -128,11 +128,11 @@ def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
 def make_stretches(
     record: PanelRecord, features: Scaler, target: Scaler, arrays: ArrayStore
 ) -> list[StretchRecord]:
-    """Lay down the stretches of a panel, with the digest of what is read in them once scaled."""
+    """Lay down the stretches of a panel, with the digest of them and of what is read in them."""
     dataset, panel = recorded_params(record).dataset, arrays.read_tensors(record.location)
     labels = targets(panel["close"], dataset.target)
-    digest = scaled_digest(panel["values"], panel["valid"], labels, (features, target))
     split = split_dataset(len(labels), dataset)
+    digest = scaled_digest(panel["values"], panel["valid"], labels, (features, target), split)
     spans = stretch_sessions(split, record.first_session, record.as_of_session)
     return [
         StretchRecord(name, first, last, stretch.first, stretch.last, split.purge, digest)

@@ -41,7 +41,12 @@ def test_it_is_the_same_whenever_it_is_asked() -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of a few files in the place of the real one."""
-    for name in ("config/prices.py", "features/panel.py", "market/sources/yahoo.py", "market/bars.py"):
+    for name in (
+        "config/prices.py",
+        "features/panel.py",
+        "market/sources/yahoo.py",
+        "market/bars.py",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"a = 1\nb = 2\n")
     for name in ("reproduction.py", "storage/arrays.py"):

@@ -14,9 +14,12 @@ from stock_assets.registry import PRODUCTION, ModelVersion, Registry, champion_a
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
+    from datetime import date
+
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from stock_assets.modelling.bundle import Bundle
     from stock_assets.modelling.challenge import Challenge
     from stock_assets.storage.forecasts import PromotionRecord
 
@@ -86,7 +89,7 @@ def _challenge(
     candidate: ModelVersion,
     champion: ModelVersion | None,
 ) -> "Challenge":
-    """Score everyone on the test stretch."""
+    """Score everyone on the test stretch, or on what production has not learnt of it."""
     from stock_assets.market.calendar import sessions
     from stock_assets.modelling.baselines import reversal, ridge, session_returns
     from stock_assets.modelling.challenge import challenge
@@ -100,12 +103,14 @@ def _challenge(
     bars = read_bars(store.engine, params.prices.first_session, candidate.as_of)
     challenger = registry.load(candidate.version)
     recipe = challenger.recipe
+    production = registry.load(registry.scored_as(champion).version) if champion else None
+    held_out = sessions(*spans["test"])
     returns = session_returns(bars, recipe.first_session, candidate.as_of)
     return challenge(
         challenger,
-        registry.load(registry.scored_as(champion).version) if champion else None,
+        production,
         bars,
-        sessions(*spans["test"]),
+        _unlearnt(store, production, held_out) if production else held_out,
         {
             "reversal": reversal(returns, recipe.network.horizon),
             "ridge": ridge(
@@ -117,6 +122,19 @@ def _challenge(
             ),
         },
     )
+
+
+def _unlearnt(store: Store, model: "Bundle", held_out: "list[date]") -> "list[date]":
+    """Leave out the sessions with an outcome that a model has learnt from or was stopped by.
+
+    There are some where the test stretch has been made longer since that model was trained.
+    """
+    from stock_assets.market.calendar import next_session
+    from stock_assets.storage.datasets import load_stretches
+
+    validation = load_stretches(store.engine, model.recipe.dataset_run_id)["validation"]
+    newest_label = next_session(validation.last_session, model.recipe.network.horizon)
+    return [session for session in held_out if session >= newest_label]
 
 
 def _decide(

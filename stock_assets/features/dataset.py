@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import date
 
 import numpy as np
@@ -144,10 +145,12 @@ def scaled_digest(
     valid: NDArray[np.bool_],
     target: NDArray[np.float64],
     scalers: tuple[Scaler, Scaler],
+    split: Split,
 ) -> str:
-    """SHA-256 of all that a network can read of a panel: scaled features, validity, scaled labels.
+    """SHA-256 of all that a network can read of a panel, and of where its stretches lie in it.
 
-    Nothing is kept of the scaled numbers: windows are scaled when they are cut.
+    These are scaled features, validity and scaled labels. Nothing is kept of the scaled numbers:
+    windows are scaled when they are cut.
 
     Parameters
     ----------
@@ -155,9 +158,10 @@ def scaled_digest(
         As built.
     scalers : (Scaler, Scaler)
         Of the features and of the target.
+    split : Split
     """
     features, labels = scalers
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(json.dumps(asdict(split)).encode())
     for rows in blocks(len(values), values[0].size):
         scaled = features.transform(values[rows])
         scaled[~valid[rows]] = 0.0

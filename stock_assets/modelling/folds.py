@@ -81,8 +81,9 @@ def score_folds(
 ) -> pd.DataFrame:
     """Train the candidate's network as of the end of each fold, and score it on the fold's test.
 
-    No network has seen its test sessions. The hyperparameters were chosen knowing later sessions,
-    so this says how steady a skill is; what decides is the dataset's own test stretch.
+    No network has seen its test sessions. The hyperparameters, and the features if correlated ones
+    were left out, were chosen knowing later sessions, so this says how steady a skill is; what
+    decides is the dataset's own test stretch.
 
     Parameters
     ----------

@@ -25,6 +25,9 @@ from stock_assets.progress import bar
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
+_RANK = "rank"
+"""Attribute of a trial: which of the trials asked for it is, from 0 on."""
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -99,8 +102,9 @@ def tune(
     The loss of a trial is the mean over the folds of its best loss on each fold's validation
     stretch; a network of its own is fitted to each.
 
-    The tree-structured Parzen estimator (Bergstra et al. 2011) proposes; a trial whose validation
-    loss is above the median of the earlier ones at the same epoch is pruned. A study of this name
+    The tree-structured Parzen estimator (Bergstra et al. 2011) proposes; a trial whose best loss in
+    a fold so far is above the median of the earlier trials' at the same epoch of it is pruned
+    (:class:`stock_assets.modelling.pruning.FoldPruner`). A study of this name
     is gone on with: only the missing trials run, and since each trial's proposal is seeded by its
     rank, they are those that would have run without the interruption. Trials that failed, or that a
     killed process left running, count for nothing.
@@ -146,7 +150,7 @@ def tune(
         storage_url,
     )
     study = search.study()
-    ranks = _due(range(_finished(study), tuning.trials), tuning.timeout_seconds)
+    ranks = _due(_missing_ranks(study, tuning.trials), tuning.timeout_seconds)
     if tuning.workers == 1:
         make = _trials(search, study, is_over=lambda: False)
         for rank in ranks:
@@ -174,20 +178,22 @@ class _Search:
         """Open the study, which the first to come makes."""
         import optuna
 
+        from stock_assets.modelling.pruning import FoldPruner
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         return optuna.create_study(
             study_name=self.study_name,
             storage=self.storage_url,
-            pruner=optuna.pruners.MedianPruner(),
+            pruner=FoldPruner(self.training.epochs),
             load_if_exists=True,
         )
 
 
-def _due(ranks: range, timeout_seconds: float | None) -> Iterator[int]:
+def _due(ranks: Sequence[int], timeout_seconds: float | None) -> Iterator[int]:
     """Give one rank after the other until the time is over; the first is always due."""
     deadline = time.monotonic() + (timeout_seconds or math.inf)
     for rank in bar(ranks, "trials"):
-        if rank > ranks.start and time.monotonic() > deadline:
+        if rank != ranks[0] and time.monotonic() > deadline:
             return
         yield rank
 
@@ -198,10 +204,11 @@ def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], N
 
     folds = search.open_folds()
 
-    def objective(trial: Trial) -> float:
-        return _validation_loss(trial, folds, search, is_over)
-
     def make(rank: int) -> None:
+        def objective(trial: Trial) -> float:
+            trial.set_user_attr(_RANK, rank)
+            return _validation_loss(trial, folds, search, is_over)
+
         study.sampler = TPESampler(seed=search.training.seed + rank, constant_liar=False)
         study.optimize(objective, n_trials=1)
 
@@ -261,10 +268,15 @@ def _validation_loss(
     return fmean(losses)
 
 
-def _finished(study: Study) -> int:
+def _missing_ranks(study: Study, trials: int) -> list[int]:
+    """Give the ranks of which there is no finished trial; killed workers may leave gaps."""
     from optuna.trial import TrialState
 
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    finished = (TrialState.COMPLETE, TrialState.PRUNED)
+    made = {
+        trial.user_attrs.get(_RANK) for trial in study.get_trials(deepcopy=False, states=finished)
+    }
+    return [rank for rank in range(trials) if rank not in made]
 
 
 def _best(study: Study) -> Hyperparameters:

@@ -50,18 +50,36 @@ def engine_for(url: str) -> Engine:
 def upgrade(url: str) -> None:
     """Bring the tables to the newest migration; doing it again changes nothing."""
     from alembic import command
-    from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _migrations()
     config.attributes["url"] = url
     command.upgrade(config, "head")
 
 
+@cache
+def newest_revision() -> str:
+    """Name the migration that this version of the tables is at."""
+    from alembic.script import ScriptDirectory
+
+    return str(ScriptDirectory.from_config(_migrations()).get_current_head())
+
+
+def _migrations() -> Any:
+    """Give Alembic's configuration; the package is imported only by those who need it."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
 @contextmanager
 def exclusively(engine: Engine, name: str) -> Iterator[None]:
-    """Hold a named lock: whoever asks for it elsewhere waits until this block ends."""
-    with engine.connect() as connection:
+    """Hold a named lock: whoever asks for it elsewhere waits until this block ends.
+
+    The lock belongs to a connection and not to a transaction: none is open while the block runs.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": name})
         try:
             yield

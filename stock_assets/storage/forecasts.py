@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, and_, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.storage.database import Merge, copy_out, replace
@@ -62,14 +62,25 @@ def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
 
 
 def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
-    """Forecasts made as of `sessions`; where several models made one, the last one made."""
+    """Forecasts made as of `sessions`; where several models forecast a ticker, the last one's.
+
+    All horizons of a ticker are of one model: another may have looked further ahead.
+    """
     made = predictions.c
-    key = (made.as_of_session, made.ticker, made.horizon)
+    newest = (
+        select(made.as_of_session, made.ticker, made.model_version)
+        .where(made.as_of_session.in_(list(sessions)))
+        .ext(distinct_on(made.as_of_session, made.ticker))
+        .order_by(
+            made.as_of_session, made.ticker, made.predicted_at.desc(), made.model_version.desc()
+        )
+        .subquery()
+    )
+    same = [made[column.name] == column for column in newest.c]
     query = (
         select(predictions)
-        .where(made.as_of_session.in_(list(sessions)))
-        .ext(distinct_on(*key))
-        .order_by(*key, made.predicted_at.desc(), made.model_version.desc())
+        .join(newest, and_(*same))
+        .order_by(made.as_of_session, made.ticker, made.horizon)
     )
     with engine.connect() as connection:
         return copy_out(connection, query, dates=("as_of_session", "target_session"))

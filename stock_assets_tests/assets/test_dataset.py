@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.config import Params
-from stock_assets.features.dataset import scaled_digest
+from stock_assets.features.dataset import scaled_digest, split_dataset
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.panel import targets
 from stock_assets.features.scaling import Scaler, fit_scaler
@@ -122,7 +122,8 @@ def test_scalers_follow_from_the_training_sessions(loop: Loop) -> None:
     assert stored[1].kind == "zero_mean"
     assert stored[0].pooled.tolist() == [False, True, False, False, False]  # FB is young
     labels = targets(tensors["close"], "log_return")
-    digest = scaled_digest(tensors["values"], tensors["valid"], labels, (again, stored[1]))
+    split = split_dataset(len(labels), recorded_params(record).dataset)
+    digest = scaled_digest(tensors["values"], tensors["valid"], labels, (again, stored[1]), split)
     assert {stretch.digest for stretch in stretches.values()} == {digest}
 
 

@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sqlalchemy import text
 
 from stock_assets.assets.forecast import predictions
 from stock_assets.assets.performance import performance_log
 from stock_assets.automation.jobs import retraining_assets
 from stock_assets.cli.platform import Platform
-from stock_assets.config import Params, Tracking
+from stock_assets.config import Params, Target, Tracking
+from stock_assets.features.panel import cumulated
+from stock_assets.features.scaling import Scaler
 from stock_assets.locations import find_locations
 from stock_assets.market import calendar
+from stock_assets.modelling import training
+from stock_assets.modelling.networks import Network
 from stock_assets.registry import Registry
 from stock_assets.resources import Store
-from stock_assets.storage.datasets import load_stretches
+from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
 from stock_assets_tests.assets.running import by_partition, failure, materialize, metadata, params
 from stock_assets_tests.modelling.bundles import FIRST, sample_bars
@@ -131,3 +137,46 @@ def assert_scored(store: Store, day: date, horizons: int) -> None:
         assert row.as_of_session.date() == calendar.previous_session(day, row.horizon)
         assert row.actual == closes[pd.Timestamp(day), row.ticker]
         assert row.persistence == pytest.approx(closes[row.as_of_session, row.ticker])
+
+
+def numbered_bars() -> pd.DataFrame:
+    """Closes of two tickers that are the numbers of their sessions, from 1 and from 1001 on."""
+    bars = sample_bars().query("ticker in ['AAPL', 'IBM']").reset_index(drop=True)
+    number = bars.groupby("ticker").cumcount() + bars["ticker"].map({"AAPL": 1.0, "IBM": 1001.0})
+    prices = dict.fromkeys(("open", "high", "low", "close"), number)
+    return bars.assign(**prices, dividends=0.0, stock_splits=0.0)
+
+
+@pytest.mark.parametrize("target", ["close", "log_return"])
+def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
+    own_store: Store, ahead: Params, registry: Registry, target: Target
+) -> None:
+    """What the loss is taken against is read where it is taken, in tuning and in training."""
+    store_bars(own_store.engine, numbered_bars(), "sample")
+    counting = ahead.model_copy(
+        update={
+            "features": ahead.features.model_copy(update={"groups": ["raw"], "basis": "raw"}),
+            "dataset": ahead.dataset.model_copy(update={"target": target}),
+            "prices": ahead.prices.model_copy(update={"tickers": ["AAPL", "IBM"]}),
+        }
+    )
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def seen(network: Network, examples: Any, rows: torch.Tensor, loss: Any) -> torch.Tensor:
+        inputs, _ = examples.windows.cut(examples.ends[rows])
+        asked.append((inputs[:, -1], examples.labels[rows]))
+        return summed_loss(network, examples, rows, loss)
+
+    summed_loss = training._summed_loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_summed_loss", seen)
+        made(retraining_assets, DATASET, own_store, counting, registry)
+    record = load_panel(own_store.engine, DATASET)
+    features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, DATASET))
+    last, steps = (torch.cat(parts).double().numpy() for parts in zip(*asked, strict=True))
+    close = features.inverse(last)[:, np.newaxis, :, record.features.index("Close")]
+    told = cumulated(labels.inverse(steps[..., np.newaxis])[..., 0], target)
+    reached = close * np.exp(told) if target == "log_return" else told
+    number = np.arange(1, HORIZON + 1)[:, np.newaxis]
+    assert len(reached) > 1000
+    np.testing.assert_allclose(reached - close, np.broadcast_to(number, reached.shape), atol=0.01)

@@ -19,6 +19,7 @@ from stock_assets.cli.running import run_dataset
 from stock_assets.config import Rename, Tracking
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
+from stock_assets.modelling.bundle import Bundle
 from stock_assets.registry import ModelVersion, Registry
 from stock_assets.resources import Store
 from stock_assets.storage.datasets import (
@@ -31,7 +32,7 @@ from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promot
 from stock_assets.storage.tables import model_promotions
 from stock_assets_tests.assets.running import failure, images, materialize, params
 from stock_assets_tests.conftest import AS_OF, DATASET, SECOND_DATASET, Loop
-from stock_assets_tests.modelling.bundles import bundle, sample_bars
+from stock_assets_tests.modelling.bundles import DATASET_ID, bundle, sample_bars
 from stock_assets_tests.storage.examples import panel, store_bars
 
 
@@ -128,6 +129,49 @@ def test_the_second_candidate_meets_production_on_the_same_sessions(
     assert len(timeline(loop)) == 1 + better
 
 
+HELD_OUT = calendar.sessions(date(2012, 12, 3), date(2013, 1, 15))
+
+
+def met(
+    store: Store, folder: Path, candidate: Bundle, learnt_until: date, **sections: dict[str, object]
+) -> PromotionRecord:
+    """The decision about a candidate that meets a production model on `HELD_OUT`.
+
+    The validation stretch of the production model ended in `learnt_until`.
+    """
+    as_of, tracking = (
+        candidate.recipe.as_of,
+        Tracking(experiment="promotion", model_name=folder.name),
+    )
+    spans = {
+        "train": (date(2011, 8, 1), date(2012, 6, 29)),
+        "validation": (date(2012, 8, 1), date(2012, 10, 31)),
+        "test": (HELD_OUT[0], HELD_OUT[-1]),
+    }
+    earlier = {**spans, "validation": (date(2012, 8, 1), learnt_until)}
+    for dataset, own in ((DATASET_ID, earlier), (SECOND_DATASET, spans)):
+        save_panel(store.engine, replace(panel(dataset), as_of_session=as_of))
+        save_stretches(
+            store.engine,
+            dataset,
+            [StretchRecord(name, *span, 0, 1, 1, "digest") for name, span in own.items()],
+        )
+    registry = Registry(tracking)
+    registry.ensure_experiment()
+    mlflow.set_experiment(tracking.experiment)
+    with mlflow.start_run():
+        old = registry.register(bundle(), folder / "old", sample_bars())
+        registry.promote(old.version)
+        registry.register(candidate, folder / "new", sample_bars())
+    edited = params(tracking=tracking.model_dump(), **sections)
+    result = materialize([promotion], SECOND_DATASET, store, edited)
+    assert result.success, failure(result)
+    record = promotion_of(store.engine, SECOND_DATASET)
+    assert record is not None
+    assert record.production_version == old.version
+    return record
+
+
 def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_tickers(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
@@ -136,39 +180,26 @@ def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_t
     bars = sample_bars()
     bars = tidy(bars.assign(ticker=bars["ticker"].replace({"FB": "META"})))
     store_bars(own_store.engine, bars)
-    as_of, tracking = date(2013, 1, 31), Tracking(experiment="promotion", model_name="Renamed")
-    candidate = bundle(bars=bars, as_of=as_of, dataset_id=SECOND_DATASET, seed=2)
-    held_out = calendar.sessions(date(2012, 12, 3), date(2013, 1, 15))
-    spans = {
-        "train": (date(2011, 8, 1), date(2012, 6, 29)),
-        "validation": (date(2012, 8, 1), date(2012, 10, 31)),
-        "test": (held_out[0], held_out[-1]),
-    }
-    save_panel(own_store.engine, replace(panel(SECOND_DATASET), as_of_session=as_of))
-    save_stretches(
-        own_store.engine,
-        SECOND_DATASET,
-        [StretchRecord(name, *span, 0, 1, 1, "digest") for name, span in spans.items()],
-    )
-    registry = Registry(tracking)
-    registry.ensure_experiment()
-    mlflow.set_experiment(tracking.experiment)
-    with mlflow.start_run():
-        old = registry.register(bundle(), tmp_path / "old", sample_bars())
-        registry.promote(old.version)
-        registry.register(candidate, tmp_path / "new", bars)
-
-    edited = params(
-        prices={"tickers": tickers, "renames": [rename]}, tracking=tracking.model_dump()
-    )
-    result = materialize([promotion], SECOND_DATASET, own_store, edited)
-    assert result.success, failure(result)
-    record = promotion_of(own_store.engine, SECOND_DATASET)
-    assert record is not None
+    candidate = bundle(bars=bars, as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
+    universe: dict[str, object] = {"tickers": tickers, "renames": [rename]}
+    record = met(own_store, tmp_path, candidate, date(2012, 8, 31), prices=universe)
     assert record.production is not None
-    assert record.production_version == old.version
     for scores in (record.candidate, record.production, record.persistence):
-        assert scores["forecasts"] == len(tickers) * len(held_out)
+        assert scores["forecasts"] == len(tickers) * len(HELD_OUT)
+
+
+def test_sessions_that_production_has_learnt_from_count_for_nobody(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    """The test stretch has been made longer since production was trained."""
+    store_bars(own_store.engine, sample_bars())
+    candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
+    record = met(own_store, tmp_path, candidate, date(2012, 12, 14))
+    newest_label = date(2012, 12, 17)
+    assert (record.first_session, record.last_session) == (newest_label, HELD_OUT[-1])
+    assert record.production is not None
+    for scores in (record.candidate, record.production, record.persistence):
+        assert scores["sessions"] == len(HELD_OUT) - HELD_OUT.index(newest_label)
 
 
 def test_baselines_stand_on_the_same_pairs(loop: Loop) -> None:

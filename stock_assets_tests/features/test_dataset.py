@@ -23,7 +23,7 @@ from stock_assets.features.dataset import (
     stretch_sessions,
 )
 from stock_assets.features.lookahead import changed_by_the_future
-from stock_assets.features.windows import gather
+from stock_assets.features.windows import Split, gather
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
@@ -259,10 +259,10 @@ def test_a_rolling_fold_is_scaled_by_its_own_training_sessions_alone() -> None:
 
 def test_the_scaled_digest_is_of_what_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     made = built(features=Features(groups=["returns"]))
-    scalers = scalers_of(made)
+    scalers, split = scalers_of(made), split_dataset(300, DATASET)
 
-    def digest(**changes: np.ndarray) -> str:
-        return scaled_digest(**(arrays(made) | changes), scalers=scalers)
+    def digest(split: Split = split, **changes: np.ndarray) -> str:
+        return scaled_digest(**(arrays(made) | changes), scalers=scalers, split=split)
 
     before = digest()
     junk = np.where(made.panel.valid[..., None], made.panel.values, np.float32(7.0))
@@ -272,6 +272,10 @@ def test_the_scaled_digest_is_of_what_can_be_read(monkeypatch: pytest.MonkeyPatc
     target[200, 1] += 1e-3
     valid[200, 1] = False
     assert len({before, digest(values=values), digest(target=target), digest(valid=valid)}) == 4
+    traded = DATASET.model_copy(update={"validation_sessions": 29, "test_sessions": 21})
+    other = split_dataset(300, traded)
+    assert other.train == split.train
+    assert digest(other) != before, "a study of one division is not gone on with for another"
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 50)
     assert digest() == before, "however many sessions are scaled at a time"
 

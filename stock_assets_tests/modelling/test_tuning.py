@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -22,7 +27,7 @@ from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import build_network
 from stock_assets.modelling.training import fit
 from stock_assets.modelling.tuning import Hyperparameters, tune
-from stock_assets_tests.conftest import throw_away_database
+from stock_assets_tests.conftest import ROOT, throw_away_database
 from stock_assets_tests.modelling.examples import learnable_data, with_windows
 
 DATA = learnable_data()
@@ -32,6 +37,14 @@ SPACE = SearchSpace(
     layers=IntegerRange(low=1, high=2),
     batch_size=IntegerRange(low=16, high=48, step=16),
 )
+CHOSEN = [f"params_{name}" for name in Hyperparameters.__dataclass_fields__]
+SEARCH = """
+import sys
+from stock_assets_tests.modelling.test_tuning import TRAINING, budget, one_fold, tune
+
+if __name__ == "__main__":
+    tune(one_fold, budget(9, epochs=15, patience=15, workers=2), TRAINING, "study", sys.argv[1])
+"""
 
 
 def one_fold() -> list[TrainingData]:
@@ -63,6 +76,12 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def without_time(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns="duration")
+
+
+def proposals(trials: pd.DataFrame) -> list[tuple[object, ...]]:
+    """The hyperparameters of the finished trials, in an order of their own."""
+    finished = trials[trials["state"].isin(["COMPLETE", "PRUNED"])]
+    return sorted(finished[CHOSEN].itertuples(index=False, name=None))
 
 
 def test_the_best_is_the_completed_trial_with_the_lowest_validation_loss() -> None:
@@ -208,6 +227,40 @@ def test_several_workers_start_no_trial_after_the_timeout(shared: str) -> None:
     few = budget(50, workers=2, timeout_seconds=1e-3)
     # Both workers may have been given their first one by then.
     assert len(tune(one_fold, few, TRAINING, "study", shared).trials) <= 2
+
+
+def test_a_trial_that_a_killed_worker_left_is_the_one_that_is_made_again(database: str) -> None:
+    """Of two workers that were killed, one had finished its trial, a later one than the other's."""
+    search = tuning_module._Search(one_fold, SPACE, TRAINING, "study", database)
+    make = tuning_module._trials(search, search.study(), is_over=lambda: False)
+    for rank in (0, 2):
+        make(rank)
+    tuned = tune(one_fold, budget(4), TRAINING, "study", database)
+    assert proposals(tuned.trials) == proposals(tune(one_fold, budget(4), TRAINING, "whole").trials)
+
+
+def test_a_killed_search_of_two_workers_is_gone_on_with(shared: str, tmp_path: Path) -> None:
+    """No trial is lost or made twice, and no worker is left behind."""
+    script = tmp_path / "search.py"
+    script.write_text(SEARCH)
+    parent = subprocess.Popen(
+        [sys.executable, script, shared], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    study = optuna.create_study(study_name="study", storage=shared, load_if_exists=True)
+    while sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)) < 2:
+        assert parent.poll() is None
+        time.sleep(0.01)
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert alive == []
+    killed = study.trials_dataframe()
+    assert 2 <= killed["state"].isin(["COMPLETE", "PRUNED"]).sum() < 9
+    resumed = tune(one_fold, budget(9, workers=2), TRAINING, "study", shared)
+    # The first ten proposals are random draws, each seeded by its rank.
+    whole = tune(one_fold, budget(9), TRAINING, "whole")
+    assert proposals(resumed.trials) == proposals(whole.trials)
 
 
 def test_several_workers_without_a_database_are_refused() -> None:

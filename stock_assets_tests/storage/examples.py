@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -33,7 +34,11 @@ PANEL = PanelRecord(
     bars_digest="b" * 64,
     digest="d" * 64,
     location="dd/d.safetensors",
-    made_with={"package": "0.1.0", "code": {"config/prices.py": "c" * 64}, "libraries": {"numpy": "2.0"}},
+    made_with={
+        "package": "0.1.0",
+        "code": {"config/prices.py": "c" * 64},
+        "libraries": {"numpy": "2.0"},
+    },
 )
 
 PROMOTION = PromotionRecord(
@@ -69,8 +74,10 @@ def panel(dataset_id: str) -> PanelRecord:
     return replace(PANEL, dataset_run_id=dataset_id)
 
 
-def bars(tickers: str = "AB", days: list[date] = DAYS, close: float = 100.1) -> pd.DataFrame:
-    """Bars of one-letter tickers that rise by a tenth a day."""
+def bars(
+    tickers: Sequence[str] = "AB", days: list[date] = DAYS, close: float = 100.1
+) -> pd.DataFrame:
+    """Bars of tickers (of one letter each by default) that rise by a tenth a day."""
     rows = [
         {
             "ticker": ticker,
@@ -90,7 +97,7 @@ def bars(tickers: str = "AB", days: list[date] = DAYS, close: float = 100.1) -> 
 
 
 def forecasts(
-    days: list[date], tickers: str = "AB", version: int = 1, price: float = 101.5
+    days: list[date], tickers: Sequence[str] = "AB", version: int = 1, price: float = 101.5
 ) -> pd.DataFrame:
     """Forecasts as of `days`, with the columns that the asset stores."""
     return pd.DataFrame(

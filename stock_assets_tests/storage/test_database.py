@@ -38,6 +38,7 @@ from stock_assets.storage.database import (
     copy_in,
     copy_out,
     engine_for,
+    exclusively,
     merge,
     replace,
     store_engine,
@@ -357,3 +358,17 @@ def test_without_a_database_in_the_environment_the_remedy_is_a_command(
 def test_a_process_has_one_engine_per_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STORE_URL_VARIABLE, "postgresql+psycopg2://nobody@localhost/nothing")
     assert store_engine() is store_engine()
+
+
+def test_a_named_lock_is_held_outside_any_transaction(engine: Engine) -> None:
+    """It may be held for as long as a training takes: a server ends transactions that idle."""
+    held = text(
+        "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) "
+        "WHERE locktype = 'advisory' AND pg_stat_activity.datname = current_database()"
+    )
+    with engine.connect() as connection:
+        with exclusively(engine, "name"):
+            assert connection.scalars(held).all() == ["idle"]
+            other = text("SELECT pg_try_advisory_lock(hashtext('name'))")
+            assert connection.scalar(other) is False
+        assert connection.scalars(held).all() == []

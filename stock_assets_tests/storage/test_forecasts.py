@@ -111,6 +111,21 @@ def test_the_newest_version_speaks_for_a_session(engine: Engine) -> None:
     assert found.index.tolist() == list(range(6))
 
 
+def test_all_horizons_of_a_ticker_are_of_one_model(engine: Engine) -> None:
+    """A model of one session ahead follows one of three: what that said further ahead is over."""
+    near = forecasts(DAYS[:1])
+    far = pd.concat([near.assign(horizon=horizon) for horizon in (1, 2, 3)], ignore_index=True)
+    save_predictions(engine, far, DAYS[:1], 1)
+    save_predictions(engine, near[near["ticker"] == "A"].assign(model_version=2), DAYS[:1], 2)
+    found = predictions_as_of(engine, DAYS[:1])
+    told = list(found[["ticker", "horizon", "model_version"]].itertuples(index=False, name=None))
+    assert told == [("A", 1, 2), ("B", 1, 1), ("B", 2, 1), ("B", 3, 1)]
+    save_predictions(engine, far, DAYS[:1], 1)
+    again = predictions_as_of(engine, DAYS[:1])
+    assert again["horizon"].tolist() == [1, 2, 3] * 2
+    assert set(again["model_version"]) == {1}
+
+
 def test_after_a_rollback_the_older_version_stands_again(engine: Engine) -> None:
     for version in (1, 2, 1):
         save_predictions(engine, forecasts(DAYS[:1], version=version), DAYS[:1], version)
