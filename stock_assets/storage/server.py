@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 from stock_assets.errors import StockAssetsError
 from stock_assets.locations import Locations
 from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE, upgrade
+from stock_assets.storage.reader import READER, ensure_reader, reader_url
 
 EXTERNAL_VARIABLE = "STOCK_ASSETS_DATABASE_URL"
 DATABASES = ("stock_assets", "dagster", "mlflow", "optuna")
@@ -158,6 +159,7 @@ def _require_answer(url: URL) -> None:
 def prepare_databases(server: URL) -> None:
     """Create the databases that are missing and bring the tables of ``stock_assets`` up to date.
 
+    The role that reads them for the service is made too, if its password is known or none is asked.
     Dagster, MLflow and Optuna each migrate their own database when they first open it.
     """
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
@@ -178,6 +180,18 @@ def prepare_databases(server: URL) -> None:
     finally:
         engine.dispose()
     upgrade(database_url(server, "stock_assets"))
+    _prepare_reader(server)
+
+
+def _prepare_reader(server: URL) -> None:
+    address = reader_url()
+    if external_url() is not None and (address is None or address.username != READER):
+        return
+    engine = create_engine(database_url(server, "stock_assets"))
+    try:
+        ensure_reader(engine, address.password if address else None)
+    finally:
+        engine.dispose()
 
 
 def database_url(server: URL, database: str) -> str:

@@ -234,6 +234,11 @@ predictions = Table(
     Column("coverage", Double, nullable=False),
     Column("dagster_run_id", Text),
     _written("predicted_at"),
+    Index(
+        "predictions_of_ticker",
+        *("ticker", "as_of_session", "predicted_at", "model_version"),
+    ),
+    Index("predictions_of_version", "model_version", "as_of_session"),
     comment="Forecasts, in the shares of the as-of session",
 )
 
@@ -254,6 +259,7 @@ model_performance_log = Table(
     Column("covered", Double, nullable=False),
     Column("dagster_run_id", Text),
     _written("evaluated_at"),
+    Index("model_performance_log_of_version", "model_version", "session"),
     comment="Forecasts that came due against what happened, on the scored session's basis",
 )
 

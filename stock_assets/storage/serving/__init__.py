@@ -1,0 +1,1 @@
+"""What the service reads: queries whose whole answer is one statement, parameters bound."""

@@ -1,0 +1,81 @@
+"""Pages of a list by the key of the row before: each row once, whatever is added meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, UnaryExpression, and_, or_
+
+Row = dict[str, Any]
+"""A row by its column names."""
+
+Position = tuple[Any, ...]
+"""Values of the columns that a list is ordered by, at one of its rows."""
+
+Order = Sequence[ColumnElement[Any]]
+"""Columns that together tell every row of a list apart; a descending one as ``column.desc()``."""
+
+
+Asked = tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any]
+"""A column, how it is to compare, and with what; nothing is asked of it when that is None."""
+
+
+def conditions(*asked: Asked) -> list[ColumnElement[bool]]:
+    """Give the conditions that are asked for."""
+    return [compare(column, value) for column, compare, value in asked if value is not None]
+
+
+def read_page(
+    engine: Engine, query: Select[Any], order: Order, size: int, after: Position | None
+) -> list[Row]:
+    """Read the next rows of a list.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    query : Select
+        The list.
+    order : Order
+        Its order.
+    size : int
+        Rows at most.
+    after : tuple, optional
+        The position of the row before; from the beginning when it is None.
+    """
+    if after is not None:
+        query = query.where(_beyond(order, after))
+    return read_rows(engine, query.order_by(*order).limit(size))
+
+
+def read_rows(engine: Engine, query: Any, parameters: Any = None) -> list[Row]:
+    """Read all rows of a query."""
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(query, parameters).mappings()]
+
+
+def _beyond(order: Order, position: Position) -> ColumnElement[bool]:
+    """Rows whose first differing column lies beyond; the first column by itself serves an index."""
+    first = _columns(order)[0]
+    reached = first <= position[0] if _descends(order[0]) else first >= position[0]
+    further = [
+        and_(*(column == value for column, value in before), _past(order[place], position[place]))
+        for place in range(len(order))
+        for before in [list(zip(_columns(order), position, strict=True))[:place]]
+    ]
+    return and_(reached, or_(*further))
+
+
+def _past(key: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
+    (column,) = _columns([key])
+    beyond: ColumnElement[bool] = column < value if _descends(key) else column > value
+    return beyond
+
+
+def _columns(order: Order) -> list[ColumnElement[Any]]:
+    return [key.element if isinstance(key, UnaryExpression) else key for key in order]
+
+
+def _descends(key: ColumnElement[Any]) -> bool:
+    return isinstance(key, UnaryExpression)

@@ -1,0 +1,52 @@
+"""The tickers that prices are stored of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from sqlalchemy import Engine, func, literal, select, true, union
+
+from stock_assets.storage.serving.paging import Position, Row, read_page
+from stock_assets.storage.tables import instruments, raw_stock_data
+
+_BARS = raw_stock_data.c
+
+
+def list_tickers(
+    engine: Engine, universe: Sequence[str], size: int, after: Position | None = None
+) -> list[Row]:
+    """List, by name, every ticker of `universe` and every other that was ever asked for.
+
+    Each with ``currency``, ``source``, ``first_session``, ``last_session`` and ``last_close``,
+    which are None where there is no bar, and ``in_universe``.
+    """
+    named = union(
+        select(instruments.c.ticker), select(func.unnest(list(universe)).label("ticker"))
+    ).subquery()
+    of_ticker = select(_BARS.session, _BARS.close).where(_BARS.ticker == named.c.ticker)
+    first = of_ticker.order_by(_BARS.session).limit(1).lateral("first")
+    last = of_ticker.order_by(_BARS.session.desc()).limit(1).lateral("last")
+    query = (
+        select(
+            named.c.ticker,
+            instruments.c.currency,
+            instruments.c.source,
+            first.c.session.label("first_session"),
+            last.c.session.label("last_session"),
+            last.c.close.label("last_close"),
+            (named.c.ticker == func.any(literal(list(universe)))).label("in_universe"),
+        )
+        .select_from(named)
+        .outerjoin(instruments, instruments.c.ticker == named.c.ticker)
+        .outerjoin(first, true())
+        .outerjoin(last, true())
+    )
+    return read_page(engine, query, [named.c.ticker], size, after)
+
+
+def newest_session(engine: Engine) -> date | None:
+    """Newest session that a bar of any ticker is stored of."""
+    with engine.connect() as connection:
+        found: date | None = connection.scalar(select(func.max(_BARS.session)))
+        return found

@@ -1,0 +1,102 @@
+"""The newest scored sessions of the model that was scored last, in one look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, text
+
+from stock_assets.market.calendar import HORIZON, sessions
+from stock_assets.storage.serving.performance import FIGURES, SUMS
+
+# Sessions that are looked through for scores, in windows.
+_REACH = 10
+
+_NEWEST = text("""
+SELECT session, max(model_version) FROM model_performance_log
+WHERE horizon = :horizon AND session = (
+  SELECT session FROM model_performance_log WHERE horizon = :horizon
+  ORDER BY session DESC LIMIT 1)
+GROUP BY session
+""")
+
+# One look into the index per session, until there are enough.
+_SCORED = text(f"""
+WITH counted AS (
+  SELECT s.session FROM unnest(CAST(:sessions AS date[])) AS s(session)
+  WHERE EXISTS (
+    SELECT FROM model_performance_log l
+    WHERE l.model_version = :model_version AND l.session = s.session AND l.horizon = :horizon)
+  ORDER BY s.session DESC LIMIT :window),
+scored AS (
+  SELECT ticker, session AS day, min(session) AS first_session, max(session) AS session,
+    count(DISTINCT session) AS sessions, {SUMS}
+  FROM model_performance_log
+  WHERE model_version = :model_version AND horizon = :horizon
+    AND session = ANY(ARRAY(SELECT session FROM counted))
+  GROUP BY GROUPING SETS ((), (ticker), (session)))
+SELECT ticker, day, session, CAST(:model_version AS int) AS model_version, {FIGURES},
+  (scaled - persistence_scaled) / forecasts AS loss_difference
+FROM scored ORDER BY ticker, day
+""")
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """Scores over the newest scored sessions of one model version, one horizon.
+
+    Attributes
+    ----------
+    pooled : dict
+        ``first_session``, ``session`` (the last one), ``sessions``, ``forecasts``,
+        ``model_version`` and the scores of :mod:`stock_assets.evaluation.metrics`, all tickers
+        together; None where one is undefined.
+    tickers : list of dict
+        The same per ``ticker``, in alphabetical order.
+    differences : ndarray (sessions,)
+        Per session, oldest first, by how much the model's scaled error exceeds persistence's; see
+        :func:`stock_assets.evaluation.significance.loss_difference`.
+    """
+
+    pooled: dict[str, Any]
+    tickers: list[dict[str, Any]]
+    differences: NDArray[np.float64]
+
+
+def newest_window(engine: Engine, window: int, horizon: int = 1) -> ScoredWindow | None:
+    """Score the newest sessions of the version that was scored last.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    window : int
+        Scored sessions that count; fewer where there are fewer.
+    horizon : int
+        Sessions ahead.
+
+    Returns
+    -------
+    ScoredWindow or None
+        None where nothing is scored.
+    """
+    with engine.connect() as connection:
+        newest = connection.execute(_NEWEST, {"horizon": horizon}).one_or_none()
+        if newest is None:
+            return None
+        session, version = newest
+        bound: dict[str, Any] = {"model_version": version, "window": window, "horizon": horizon}
+        bound["sessions"] = _sessions_before(session, _REACH * window)
+        rows = [dict(row) for row in connection.execute(_SCORED, bound).mappings()]
+    tickers = [row for row in rows if row["ticker"] is not None]
+    daily = [row["loss_difference"] for row in rows if row["day"] is not None]
+    pooled = next(row for row in rows if row["ticker"] is None and row["day"] is None)
+    return ScoredWindow(pooled, tickers, np.array(daily, dtype=float))
+
+
+def _sessions_before(last: date, count: int) -> list[date]:
+    return sessions(HORIZON[0], last)[-count:]

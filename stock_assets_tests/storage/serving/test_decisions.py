@@ -1,0 +1,142 @@
+"""Decisions and model versions as they are served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Engine
+
+from stock_assets.storage.datasets import save_panel, save_tuning
+from stock_assets.storage.forecasts import (
+    record_refit,
+    record_retraining_decision,
+    save_predictions,
+    save_promotion,
+)
+from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
+from stock_assets.storage.serving.decisions import (
+    PROMOTION_ORDER,
+    find_model,
+    find_promotion,
+    list_models,
+    list_promotions,
+    list_retrainings,
+    scored_sessions,
+)
+from stock_assets_tests.storage.examples import (
+    DATASET,
+    DAYS,
+    PROMOTION,
+    RETRAINING,
+    forecasts,
+    panel,
+)
+
+LATER = "20130131_120000"
+BETWEEN = "20130115_120000"
+EVERYTHING = 1000
+
+
+def decide(engine: Engine) -> None:
+    """A first model; one that was refused; one that was promoted and trained again."""
+    refused = replace(PROMOTION, dataset_run_id=BETWEEN, candidate_version=2, promoted=False)
+    winner = replace(PROMOTION, dataset_run_id=LATER, candidate_version=3)
+    for decided in (PROMOTION, refused, winner):
+        save_panel(engine, panel(decided.dataset_run_id))
+        save_promotion(engine, decided)
+    record_refit(engine, winner, 4)
+    save_predictions(engine, forecasts(DAYS[2:5]), DAYS[2:5], 1)
+
+
+def test_versions_are_candidates_and_refits(engine: Engine) -> None:
+    decide(engine)
+    told = {row["model_version"]: row for row in list_models(engine, None, None, EVERYTHING)}
+    assert list(told) == [4, 3, 2, 1]
+    assert {version: row["refit_of"] for version, row in told.items()} == {
+        4: 3,
+        3: None,
+        2: None,
+        1: None,
+    }
+    assert [version for version, row in told.items() if row["promoted"]] == [4, 1]
+    assert [version for version, row in told.items() if row["in_production"]] == [4]
+    assert (told[1]["first_forecast"], told[1]["last_forecast"]) == (DAYS[2], DAYS[4])
+    assert told[4]["last_forecast"] is None
+
+
+def test_versions_can_be_chosen_and_walked(engine: Engine) -> None:
+    decide(engine)
+    whole = list_models(engine, None, None, EVERYTHING)
+    assert list_models(engine, None, None, 2, (3,)) == whole[2:]
+    assert list_models(engine, LATER, None, EVERYTHING) == whole[:2]
+    assert list_models(engine, None, False, EVERYTHING) == [whole[1], whole[2]]
+    assert [find_model(engine, row["model_version"]) for row in whole] == whole
+    assert find_model(engine, 5) is None
+
+
+def test_a_refit_has_the_decision_about_its_candidate(engine: Engine) -> None:
+    decide(engine)
+    found = {version: find_promotion(engine, version) for version in (1, 3, 4)}
+    assert found[4] == found[3]
+    assert found[4] is not None
+    assert found[4]["dataset_run_id"] == LATER
+    assert find_promotion(engine, 5) is None
+
+
+def test_no_version_is_in_production_before_the_first_promotion(engine: Engine) -> None:
+    save_panel(engine, panel(DATASET))
+    save_promotion(engine, replace(PROMOTION, promoted=False))
+    (told,) = list_models(engine, None, None, EVERYTHING)
+    assert told["in_production"] is False
+
+
+def test_promotions_are_told_the_last_one_first(engine: Engine) -> None:
+    decide(engine)
+    whole = list_promotions(engine, None, None, EVERYTHING)
+    assert [row["candidate_version"] for row in whole] == [3, 2, 1]
+    second = tuple(whole[1][name] for name in PROMOTION_ORDER)
+    assert list_promotions(engine, None, None, EVERYTHING, second) == whole[2:]
+    assert list_promotions(engine, BETWEEN, None, EVERYTHING) == whole[1:2]
+    assert list_promotions(engine, None, True, EVERYTHING) == [whole[0], whole[2]]
+    assert whole[2]["candidate"] == PROMOTION.candidate
+
+
+def test_retrainings_are_told_the_newest_first(engine: Engine) -> None:
+    calm = replace(RETRAINING, session=DAYS[3], retrain=False, dataset_run_id=None, breaches=[])
+    for record in (RETRAINING, calm):
+        record_retraining_decision(engine, record)
+    whole = list_retrainings(engine, None, None, None, EVERYTHING)
+    assert [row["session"] for row in whole] == [DAYS[3], DAYS[0]]
+    assert list_retrainings(engine, None, None, None, EVERYTHING, (DAYS[3],)) == whole[1:]
+    assert list_retrainings(engine, True, None, None, EVERYTHING) == whole[1:]
+    assert list_retrainings(engine, None, DAYS[1], None, EVERYTHING) == whole[:1]
+    assert list_retrainings(engine, None, None, DAYS[1], EVERYTHING) == whole[1:]
+
+
+def test_scored_forecasts_of_a_version_are_counted(engine: Engine) -> None:
+    assert scored_sessions(engine, 1) == {
+        "forecasts": 0,
+        "first_session": None,
+        "last_session": None,
+    }
+
+
+def test_datasets_are_told_the_newest_first(engine: Engine) -> None:
+    for dataset in (DATASET, LATER):
+        save_panel(engine, panel(dataset))
+    save_tuning(engine, DATASET, {"layers": 1}, 0.5, [{"number": 0}, {"number": 1}])
+    whole = list_panels(engine, None, None, EVERYTHING)
+    assert [row["dataset_run_id"] for row in whole] == [LATER, DATASET]
+    assert (whole[0]["tickers"], whole[0]["features"]) == (2, 2)
+    assert list_panels(engine, None, None, EVERYTHING, (LATER,)) == whole[1:]
+    assert list_panels(engine, DAYS[0], None, EVERYTHING) == []
+    found = find_panel(engine, DATASET)
+    assert found is not None
+    assert found["params"] == panel(DATASET).params
+    assert find_panel(engine, BETWEEN) is None
+    assert find_tuning(engine, DATASET) == {
+        "best_params": {"layers": 1},
+        "best_value": 0.5,
+        "trials": 2,
+    }
+    assert find_tuning(engine, LATER) is None

@@ -1,0 +1,134 @@
+"""Forecasts as they are served: all of them page by page, and the newest of each ticker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import Engine, text
+
+from stock_assets.storage.forecasts import save_predictions
+from stock_assets.storage.serving.forecasts import (
+    FORECAST_ORDER,
+    WantedForecasts,
+    list_forecasts,
+    list_latest_forecasts,
+)
+from stock_assets_tests.storage.examples import DAYS, forecasts
+
+EVERYTHING = 10_000
+
+
+@pytest.fixture
+def made(engine: Engine) -> Engine:
+    """Two versions that overlap; C stops early; the older version spoke last of the newest day."""
+    save_predictions(engine, forecasts(DAYS[:6], "ABC"), DAYS[:6], 1)
+    save_predictions(engine, forecasts(DAYS[4:9], "AB", version=2), DAYS[4:9], 2)
+    last = forecasts(DAYS[8:9], "A", price=99.0)
+    save_predictions(engine, last, DAYS[8:9], 1)
+    ahead = forecasts(DAYS[:2], "A").assign(horizon=2)
+    save_predictions(engine, pd.concat([forecasts(DAYS[:2], "ABC"), ahead]), DAYS[:2], 1)
+    return engine
+
+
+def keys(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row[name] for name in FORECAST_ORDER) for row in rows]
+
+
+def stored(engine: Engine) -> pd.DataFrame:
+    with engine.connect() as connection:
+        return pd.read_sql(text("SELECT * FROM predictions"), connection)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("listed", [list_forecasts, list_latest_forecasts])
+def test_pages_hold_everything_once_and_in_order(made: Engine, listed: Any, size: int) -> None:
+    whole = listed(made, WantedForecasts(), EVERYTHING)
+    walked: list[dict[str, Any]] = []
+    while page := listed(made, WantedForecasts(), size, keys(walked)[-1] if walked else None):
+        walked += page
+    assert walked == whole
+    assert keys(whole) == sorted(keys(whole), key=lambda key: (-key[0].toordinal(), *key[1:]))
+
+
+def test_all_forecasts_are_the_table(made: Engine) -> None:
+    table = stored(made)
+    assert len(table) > 20
+    listed = pd.DataFrame(list_forecasts(made, WantedForecasts(), EVERYTHING))
+    key = list(FORECAST_ORDER)
+    pd.testing.assert_frame_equal(
+        listed.sort_values(key, ignore_index=True), table.sort_values(key, ignore_index=True)
+    )
+
+
+def test_a_page_begins_after_a_row_that_is_gone(made: Engine) -> None:
+    whole = list_forecasts(made, WantedForecasts(), EVERYTHING)
+    with made.begin() as connection:
+        connection.execute(text("DELETE FROM predictions WHERE ticker = 'A'"))
+    left = [row for row in whole[5:] if row["ticker"] != "A"]
+    assert list_forecasts(made, WantedForecasts(), EVERYTHING, keys(whole)[4]) == left
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        WantedForecasts(),
+        WantedForecasts(tickers=["A", "C"]),
+        WantedForecasts(horizon=1),
+        WantedForecasts(horizon=2),
+        WantedForecasts(model_version=1),
+        WantedForecasts(as_of_to=DAYS[5]),
+        WantedForecasts(as_of_from=DAYS[6]),
+        WantedForecasts(target_from=DAYS[3], target_to=DAYS[5]),
+        WantedForecasts(tickers=["B"], model_version=2, as_of_to=DAYS[7]),
+        WantedForecasts(tickers=["NONE"]),
+    ],
+)
+def test_the_newest_are_those_that_stand_among_the_wanted(
+    made: Engine, wanted: WantedForecasts
+) -> None:
+    table = stored(made)
+    for name, compare in {
+        "horizon": table["horizon"].eq,
+        "model_version": table["model_version"].eq,
+        "as_of_from": table["as_of_session"].ge,
+        "as_of_to": table["as_of_session"].le,
+        "target_from": table["target_session"].ge,
+        "target_to": table["target_session"].le,
+    }.items():
+        if getattr(wanted, name) is not None:
+            table = table[compare(getattr(wanted, name)).reindex(table.index)]
+    if wanted.tickers:
+        table = table[table["ticker"].isin(wanted.tickers)]
+    order = ["as_of_session", "predicted_at", "model_version"]
+    newest = table.sort_values(order).groupby("ticker").tail(1)
+    key = ["ticker", "as_of_session", "model_version"]
+    expected = table.merge(newest[key]).sort_values(["ticker", "horizon"], ignore_index=True)
+    listed = list_latest_forecasts(made, wanted, EVERYTHING)
+    found = pd.DataFrame(listed, columns=table.columns)
+    found = found.sort_values(["ticker", "horizon"], ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_the_view_of_the_newest_tells_the_same(made: Engine) -> None:
+    with made.connect() as connection:
+        view = connection.execute(text("SELECT * FROM latest_predictions")).mappings()
+        seen = {(row["ticker"], row["horizon"]): dict(row) for row in view}
+    listed = list_latest_forecasts(made, WantedForecasts(), EVERYTHING)
+    assert seen == {(row["ticker"], row["horizon"]): row for row in listed}
+    assert seen["A", 1]["model_version"] == 1  # it spoke last of the newest session
+    assert seen["C", 1]["as_of_session"] == DAYS[5]
+
+
+def test_an_older_forecast_further_ahead_is_none_of_the_newest(made: Engine) -> None:
+    assert {1, 2} == set(stored(made).query("ticker == 'A'")["horizon"])
+    listed = list_latest_forecasts(made, WantedForecasts(tickers=["A"]), EVERYTHING)
+    assert [row["horizon"] for row in listed] == [1]
+    (asked,) = list_latest_forecasts(made, WantedForecasts(["A"], horizon=2), EVERYTHING)
+    assert asked["as_of_session"] == DAYS[1]
+
+
+def test_without_a_forecast_there_is_none(engine: Engine) -> None:
+    assert list_forecasts(engine, WantedForecasts(), EVERYTHING) == []
+    assert list_latest_forecasts(engine, WantedForecasts(), EVERYTHING) == []

@@ -1,0 +1,180 @@
+"""Rolling scores: the database says what `summarise` says of the same forecasts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import Engine
+
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
+from stock_assets.storage.forecasts import save_performance
+from stock_assets.storage.serving.performance import (
+    WantedScores,
+    newest_scored_session,
+    rolling_scores,
+    ticker_scores,
+)
+from stock_assets_tests.storage.examples import DATASET, DAYS
+
+EVERYTHING = 10_000
+SHARED = ("forecasts", "sessions", "mae", "rmse", "mape", "mase", "direction_accuracy", "coverage")
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    """Scored forecasts of two versions; with gaps, two horizons, and moves of zero."""
+    random = np.random.default_rng(5)
+    made = pd.DataFrame(
+        [
+            (pd.Timestamp(day), ticker, horizon, version)
+            for version, days in ((1, DAYS[:12]), (2, DAYS[6:]))
+            for day in days
+            for ticker in "ABC"
+            for horizon in (1, 2)
+        ],
+        columns=["session", "ticker", "horizon", "model_version"],
+    )
+    made = made[random.random(len(made)) < 0.8].reset_index(drop=True)
+    before = random.lognormal(4, 1, len(made))
+    moved = before * np.exp(random.normal(0, 0.02, len(made)))
+    still = random.random(len(made)) < 0.1
+    forecast = before * np.exp(random.normal(0, 0.02, len(made)))
+    return score_rows(
+        made.assign(
+            as_of_session=made["session"],
+            dataset_run_id=DATASET,
+            mlflow_run_id="abc",
+            persistence=before,
+            actual=np.where(still, before, moved),
+            predicted=forecast,
+            lower=forecast * 0.98,
+            upper=forecast * 1.02,
+        )
+    )
+
+
+@pytest.fixture
+def scored(engine: Engine, rows: pd.DataFrame) -> Engine:
+    """A database with these scores."""
+    save_performance(engine, rows, DAYS, "run")
+    return engine
+
+
+def matching(rows: pd.DataFrame, wanted: WantedScores) -> pd.DataFrame:
+    kept = pd.Series(True, rows.index)
+    if wanted.tickers:
+        kept &= rows["ticker"].isin(wanted.tickers)
+    if wanted.horizon:
+        kept &= rows["horizon"] == wanted.horizon
+    if wanted.model_version:
+        kept &= rows["model_version"] == wanted.model_version
+    return rows[kept]
+
+
+def require_summary(told: dict[str, Any], window: pd.DataFrame) -> None:
+    expected = asdict(summarise(window))
+    persistence = summarise(score_rows(persistence_forecasts(window)))
+    for name in (*SHARED, "base_rate_up"):
+        found = np.nan if told[name] is None else told[name]
+        assert found == pytest.approx(expected[name], rel=1e-12, nan_ok=True), name
+    assert told["persistence_mae"] == pytest.approx(persistence.mae, rel=1e-12)
+    assert told["persistence_mape"] == pytest.approx(persistence.mape, rel=1e-12)
+    assert told["first_session"] == window["session"].min().date()
+    assert told["session"] == window["session"].max().date()
+
+
+def require_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """The database adds up in an order of its own: the last bit may differ."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name, value in other.items():
+            same = pytest.approx(value, rel=1e-12) if isinstance(value, float) else value
+            assert one[name] == same, name
+
+
+WANTED = [
+    WantedScores(),
+    WantedScores(tickers=["B"]),
+    WantedScores(horizon=2),
+    WantedScores(tickers=["A", "C"], horizon=1, model_version=2),
+]
+
+
+@pytest.mark.parametrize("window", [1, 4, 100])
+@pytest.mark.parametrize("wanted", WANTED)
+def test_rolling_scores_are_those_of_the_window(
+    scored: Engine, rows: pd.DataFrame, wanted: WantedScores, window: int
+) -> None:
+    chosen = matching(rows, wanted)
+    told = rolling_scores(scored, wanted, window, None, None, EVERYTHING)
+    assert [(row["session"], row["model_version"]) for row in told] == sorted(
+        {(s.date(), v) for s, v in zip(chosen["session"], chosen["model_version"], strict=True)},
+        reverse=True,
+    )
+    for row in told:
+        own = chosen[chosen["model_version"] == row["model_version"]]
+        until = own[own["session"] <= pd.Timestamp(row["session"])]
+        newest = sorted(until["session"].unique())[-window:]
+        require_summary(row, until[until["session"].isin(newest)])
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_pages_and_bounds_change_no_score(scored: Engine, size: int) -> None:
+    wanted, first, last = WantedScores(), DAYS[3], DAYS[12]
+    whole = rolling_scores(scored, wanted, 4, None, None, EVERYTHING)
+    inside = [row for row in whole if first <= row["session"] <= last]
+    walked: list[dict[str, Any]] = []
+    after: tuple[date, int] | None = None
+    while page := rolling_scores(scored, wanted, 4, first, last, size, after):
+        walked += page
+        after = page[-1]["session"], page[-1]["model_version"]
+    require_same(walked, inside)
+
+
+@pytest.mark.parametrize("window", [1, 4, 100])
+@pytest.mark.parametrize("wanted", WANTED)
+def test_ticker_scores_are_those_of_the_window_of_their_version(
+    scored: Engine, rows: pd.DataFrame, wanted: WantedScores, window: int
+) -> None:
+    chosen = matching(rows, wanted)
+    end = newest_scored_session(scored, wanted)
+    assert end == chosen["session"].max().date()
+    told = ticker_scores(scored, wanted, window, end, EVERYTHING)
+    assert told
+    assert {row["model_version"] for row in told} == {2}  # the other stopped before
+    names = [row["ticker"] for row in told]
+    assert names == sorted(names)
+    own = chosen[chosen["model_version"] == 2]
+    newest = sorted(own["session"].unique())[-window:]
+    for row in told:
+        of_ticker = own[(own["ticker"] == row["ticker"]) & own["session"].isin(newest)]
+        require_summary(row, of_ticker)
+
+
+def test_two_versions_of_one_session_never_mix(scored: Engine) -> None:
+    told = ticker_scores(scored, WantedScores(), 5, DAYS[9], EVERYTHING)
+    assert {(row["ticker"], row["model_version"]) for row in told} == {
+        (ticker, version) for ticker in "ABC" for version in (1, 2)
+    }
+    after = told[2]["ticker"], told[2]["model_version"]
+    page = ticker_scores(scored, WantedScores(), 5, DAYS[9], 2, after)
+    require_same(page, told[3:5])
+
+
+def test_what_is_undefined_is_none(engine: Engine, rows: pd.DataFrame) -> None:
+    still = rows.head(1).assign(actual=rows["persistence"].iloc[0])
+    save_performance(engine, score_rows(still), DAYS, "run")
+    (told,) = rolling_scores(engine, WantedScores(), 20, None, None, EVERYTHING)
+    assert told["mase"] is None
+    assert told["direction_accuracy"] is None
+    assert told["base_rate_up"] is None
+
+
+def test_without_scores_there_are_none(engine: Engine) -> None:
+    assert newest_scored_session(engine, WantedScores()) is None
+    assert rolling_scores(engine, WantedScores(), 20, None, None, EVERYTHING) == []

@@ -1,0 +1,51 @@
+"""The newest window is scored as :mod:`stock_assets.evaluation` scores it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from stock_assets.evaluation.metrics import (
+    by_ticker,
+    persistence_forecasts,
+    score_rows,
+    summarise,
+)
+from stock_assets.evaluation.significance import loss_difference
+from stock_assets.storage.forecasts import recent_performance
+from stock_assets.storage.serving.window import newest_window
+from stock_assets_tests.conftest import Loop
+
+SCORES = ("mae", "rmse", "mape", "mase", "direction_accuracy", "base_rate_up", "coverage")
+
+
+@pytest.mark.parametrize("window", [1, 5, 1000])
+def test_scores_are_those_of_the_evaluation(loop: Loop, window: int) -> None:
+    found = newest_window(loop.store.engine, window)
+    assert found is not None
+    rows = recent_performance(loop.store.engine, window, found.pooled["model_version"])
+    expected = summarise(rows)
+    assert found.pooled["forecasts"] == expected.forecasts
+    assert found.pooled["sessions"] == expected.sessions
+    assert found.pooled["session"] == rows["session"].max().date()
+    assert found.pooled["first_session"] == rows["session"].min().date()
+    for name in SCORES:
+        assert found.pooled[name] == pytest.approx(getattr(expected, name), rel=1e-12)
+    tickers = by_ticker(rows)
+    assert [row["ticker"] for row in found.tickers] == list(tickers["ticker"])
+    for name in ("mape", "mase", "coverage"):
+        told = np.array([row[name] for row in found.tickers], dtype=float)
+        np.testing.assert_allclose(told, tickers[name], rtol=1e-12)
+
+
+def test_differences_are_those_of_the_test_oldest_first(loop: Loop) -> None:
+    found = newest_window(loop.store.engine, 20)
+    assert found is not None
+    rows = recent_performance(loop.store.engine, 20, found.pooled["model_version"])
+    expected = loss_difference(rows, score_rows(persistence_forecasts(rows)))
+    np.testing.assert_allclose(found.differences, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_nothing_scored_is_no_window(engine: Engine) -> None:
+    assert newest_window(engine, 20) is None
