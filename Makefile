@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test check bench docs clean
+.PHONY: demo up test check bench docs screenshots clean
 
 demo: $(VENV)/installed ## the whole loop on the sample prices
 	$(BIN)/stock-assets demo
@@ -26,6 +26,9 @@ bench: $(VENV)/installed-dev ## measurements, as JSON
 
 docs: $(VENV)/installed-dev ## the pages that are made from the code
 	$(BIN)/python docs/generate.py
+
+screenshots: $(VENV)/installed-dev ## the pictures of docs/dashboard.md, with Debian's Chromium
+	$(BIN)/python docs/screenshots.py
 
 clean: ## the environment and all caches; the data in .stock_assets stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

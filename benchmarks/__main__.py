@@ -61,6 +61,7 @@ def measure(folder: Path, runs: int) -> dict[str, Any]:
         "market": _alone("market", folder),
         "features": _alone("features", folder),
         "training": _alone("training", folder),
+        "service": _alone("service", folder),
         "definitions_validate": _validate(folder, runs),
         "daily_job": _daily_job(runs),
     }

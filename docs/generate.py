@@ -18,6 +18,7 @@ from stock_assets.config import Params
 from stock_assets.features.feature import Feature
 from stock_assets.features.indicators import FEATURES
 from stock_assets.market.rules import RULES_OF_CHECK
+from stock_assets.service.settings import VARIABLES, ServiceSettings
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -183,10 +184,51 @@ def rules() -> str:
     return "\n".join(lines)
 
 
+def service() -> str:
+    """Give the variables of the service, with their defaults."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, variable in VARIABLES.items():
+        field = ServiceSettings.model_fields[name]
+        default = f"`{field.default}`" if field.default else "empty"
+        lines.append(f"| `{variable}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+def endpoints() -> str:
+    """Give one table per tag of what the service answers, as its OpenAPI document has it."""
+    from sqlalchemy import create_engine
+
+    from stock_assets.service.answers import Answers
+    from stock_assets.service.app import create_app
+    from stock_assets.service.state import Served
+
+    engine = create_engine("postgresql+psycopg2://")  # never connected
+    app = create_app(Served(engine, Params(), ServiceSettings(), Answers(engine, room=0)))
+    rows: dict[str, list[str]] = {}
+    for path, item in app.openapi()["paths"].items():
+        operation = item["get"]
+        asked = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
+        meaning = operation["description"].partition("\n")[0].rstrip(".")
+        cells = (f"`{path}`", meaning, ", ".join(f"`{name}`" for name in asked) or "none")
+        rows.setdefault(operation["tags"][0], []).append(f"| {' | '.join(cells)} |")
+    lines: list[str] = []
+    for tag, cells_of_tag in rows.items():
+        lines += [
+            f"### {tag.capitalize()}",
+            "",
+            "| address | meaning | parameters |",
+            "|---|---|---|",
+        ]
+        lines += [*cells_of_tag, ""]
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "parameters": parameters,
     "features": features,
     "rules": rules,
+    "service": service,
+    "endpoints": endpoints,
 }
 """Every generated table, by the name that a page asks for it."""
 

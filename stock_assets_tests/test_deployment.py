@@ -12,7 +12,9 @@ import yaml
 from sqlalchemy.engine import make_url
 
 from stock_assets.locations import Locations
+from stock_assets.service.settings import VARIABLES
 from stock_assets.storage import server
+from stock_assets.storage.reader import READER, READER_VARIABLE
 from stock_assets_tests.conftest import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -20,7 +22,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 CONTENT: dict[str, Any] = yaml.safe_load(COMPOSE)
 SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 OURS = ("migrate", "mlflow", "code", "webserver", "daemon")
-PASSWORD = re.compile(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}")
+PASSWORD = re.compile(r"\$\{(?:POSTGRES|READER)_PASSWORD:\?[^}]+\}")
 
 
 def interpolated(text: str) -> str:
@@ -28,12 +30,12 @@ def interpolated(text: str) -> str:
 
 
 def test_the_services_are_the_database_and_ours() -> None:
-    assert set(SERVICES) == {"postgres", *OURS}
+    assert set(SERVICES) == {"postgres", *OURS, "dashboard"}
 
 
 def test_ports_are_published_on_the_loopback_address_alone() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(ports) == {"mlflow", "webserver"}
+    assert set(ports) == {"mlflow", "webserver", "dashboard"}
     assert all(port.startswith("127.0.0.1:") for listed in ports.values() for port in listed)
     assert not any("network_mode" in service for service in SERVICES.values())
 
@@ -42,8 +44,9 @@ def test_no_password_stands_in_a_file_or_has_a_default() -> None:
     assert "POSTGRES_PASSWORD:-" not in COMPOSE
     for text in (COMPOSE, DOCKERFILE):
         for user, password in re.findall(r"://(\w+):([^@\s]+)@", text):
-            assert user == "stock_assets"
+            assert user in ("stock_assets", READER)
             assert PASSWORD.fullmatch(password)
+            assert ("READER" in password) == (user == READER)
     assert PASSWORD.fullmatch(SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"])
     assert "PASSWORD" not in DOCKERFILE
     commands = [word for service in SERVICES.values() for word in service.get("command", [])]
@@ -71,7 +74,27 @@ def test_every_variable_that_the_code_reads_is_set_where_runs_execute() -> None:
     pattern = re.compile(r"\b(?:STOCK_ASSETS_[A-Z_]+|MLFLOW_TRACKING_URI)\b")
     sources = (ROOT / "stock_assets").rglob("*.py")
     used = {name for path in sources for name in pattern.findall(path.read_text(encoding="utf-8"))}
-    assert used <= set(SERVICES["code"]["environment"])
+    for_the_service = {READER_VARIABLE, *VARIABLES.values()}
+    assert used - for_the_service <= set(SERVICES["code"]["environment"])
+
+
+def test_the_dashboard_knows_no_address_that_can_write() -> None:
+    given = SERVICES["dashboard"]["environment"]
+    assert set(given) <= {"STOCK_ASSETS_PROJECT", READER_VARIABLE, *VARIABLES.values()}
+    address = make_url(interpolated(given[READER_VARIABLE]))
+    assert (address.username, address.host) == (READER, "postgres")
+    assert SERVICES["migrate"]["environment"][READER_VARIABLE] == given[READER_VARIABLE]
+    assert not any("POSTGRES_PASSWORD" in value for value in given.values())
+    assert SERVICES["dashboard"]["volumes"] == ["./params.yaml:/app/params.yaml:ro"]
+
+
+def test_the_dashboard_asks_for_no_key_only_as_nobody_else_can_reach_it() -> None:
+    assert "--allow-anyone" in SERVICES["dashboard"]["command"]
+    (port,) = SERVICES["dashboard"]["ports"]
+    assert port.startswith("127.0.0.1:")
+    assert set(SERVICES["dashboard"]["environment"]["STOCK_ASSETS_ALLOWED_HOSTS"].split(",")) == {
+        *("127.0.0.1", "localhost")
+    }
 
 
 def test_mlflow_serves_the_database_and_the_artifacts_that_runs_write() -> None:
@@ -105,7 +128,7 @@ def test_nothing_starts_before_the_tables_are_up_to_date() -> None:
     assert SERVICES["migrate"]["command"] == ["stock-assets", "db", "upgrade"]
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-    for name in ("mlflow", "code", "webserver", "daemon"):
+    for name in ("mlflow", "code", "webserver", "daemon", "dashboard"):
         assert "migrate" in ancestors(name)
         assert "healthcheck" in SERVICES[name]
     assert "webserver" in ancestors("daemon"), "both would create Dagster's tables"

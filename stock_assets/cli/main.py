@@ -60,6 +60,9 @@ def options(
 
 @app.command()
 def up(
+    dashboard_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the dashboard and the API.")
+    ] = 8000,
     dagster_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the Dagster UI.")
     ] = 3000,
@@ -67,10 +70,28 @@ def up(
         int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")
     ] = 5000,
 ) -> None:
-    """Run everything in the foreground: database, Dagster UI and daemon, MLflow UI."""
-    from stock_assets.cli.supervise import run_services
+    """Run everything in the foreground: database, dashboard, Dagster UI and daemon, MLflow UI."""
+    from stock_assets.cli.supervise import Ports, run_services
 
-    run_services(console, dagster_port, mlflow_port)
+    run_services(console, Ports(dashboard_port, dagster_port, mlflow_port))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    allow_anyone: Annotated[
+        bool,
+        typer.Option(
+            "--allow-anyone", help="Ask for no key, even if other machines can reach the address."
+        ),
+    ] = False,
+) -> None:
+    """Answer with forecasts and what became of them: dashboard and JSON API, which only read."""
+    from stock_assets.cli.serve import serve as answer_requests
+    from stock_assets.service.settings import find_settings
+
+    answer_requests(console, find_settings(host, port, allow_anyone=allow_anyone))
 
 
 @app.command()

@@ -11,15 +11,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
+from sqlalchemy.engine import URL
 
 from stock_assets.cli.abandoned import end_abandoned_runs
 from stock_assets.cli.platform import Platform, open_platform, require_free_port
+from stock_assets.cli.serve import find_reader
+from stock_assets.cli.signals import noted
 from stock_assets.errors import StockAssetsError
+from stock_assets.service.settings import VARIABLES
+from stock_assets.storage.reader import READER_VARIABLE
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120
@@ -34,35 +38,42 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Service:
     """A program to run, the address it answers on and the file its output goes to.
 
-    Passwords are in `variables`, as everybody on the machine sees the command.
+    `probe` is the address that answers once it is ready. Passwords are in `variables`, as everybody
+    on the machine sees the command.
     """
 
     name: str
     command: Sequence[str]
     variables: Mapping[str, str]
     address: str
+    probe: str
     log: Path
 
 
-def run_services(console: Console, dagster_port: int, mlflow_port: int) -> None:
-    """Start database, Dagster and MLflow, print their addresses, and wait for Ctrl-C.
+@dataclass(frozen=True)
+class Ports:
+    """Where each user interface listens on this machine."""
+
+    dashboard: int
+    dagster: int
+    mlflow: int
+
+
+def run_services(console: Console, ports: Ports) -> None:
+    """Start database, dashboard, Dagster and MLflow, print their addresses, and wait for Ctrl-C.
 
     Raises
     ------
     StockAssetsError
-        A port is in use or named twice, or a service ended by itself; everything is stopped first.
+        A port is in use or named twice, the database has no role that only reads, or a service
+        ended by itself; everything is stopped first.
     """
-    if dagster_port == mlflow_port:
-        raise StockAssetsError(
-            f"both UIs are to use port {dagster_port}",
-            "Choose another with --dagster-port or --mlflow-port",
-        )
-    require_free_port(HOST, dagster_port, "--dagster-port")
-    require_free_port(HOST, mlflow_port, "--mlflow-port")
+    _require_ports(ports)
     platform = open_platform()
+    reader = find_reader()
     end_abandoned_runs(platform)
-    services = _services(platform, dagster_port, mlflow_port)
-    with _interrupts() as interrupted, _running(services, platform) as processes:
+    services = _services(platform, ports, reader)
+    with noted(*INTERRUPTS) as interrupted, _running(services, platform) as processes:
         _wait_until_ready(services, processes, interrupted)
         if not interrupted:
             for service in services:
@@ -75,15 +86,35 @@ def run_services(console: Console, dagster_port: int, mlflow_port: int) -> None:
     console.print("Stopped.")
 
 
-def _services(platform: Platform, dagster_port: int, mlflow_port: int) -> list[Service]:
+def _require_ports(ports: Ports) -> None:
+    options: dict[int, str] = {}
+    for name, port in asdict(ports).items():
+        option = f"--{name}-port"
+        if port in options:
+            raise StockAssetsError(
+                f"port {port} is to be used twice",
+                f"Choose another with {options[port]} or {option}",
+            )
+        options[port] = option
+    for port, option in options.items():
+        require_free_port(HOST, port, option)
+
+
+def _services(platform: Platform, ports: Ports, reader: URL) -> list[Service]:
     programs = Path(sys.executable).parent
     logs = platform.locations.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     platform.locations.artifacts_folder.mkdir(parents=True, exist_ok=True)
     workspace = platform.locations.project / "workspace.yaml"
-    dagster = [programs / "dagster", "dev", "-w", workspace, "-h", HOST, "-p", dagster_port]
+    dashboard = [programs / "stock-assets", "serve", "--host", HOST, "--port", ports.dashboard]
+    links = {
+        READER_VARIABLE: reader.render_as_string(hide_password=False),
+        VARIABLES["dagster_ui"]: f"http://{HOST}:{ports.dagster}",
+        VARIABLES["mlflow_ui"]: f"http://{HOST}:{ports.mlflow}",
+    }
+    dagster = [programs / "dagster", "dev", "-w", workspace, "-h", HOST, "-p", ports.dagster]
     mlflow = [
-        *(programs / "mlflow", "server", "--host", HOST, "--port", mlflow_port),
+        *(programs / "mlflow", "server", "--host", HOST, "--port", ports.mlflow),
         *("--workers", 1),
         *("--artifacts-destination", platform.locations.artifacts_folder.as_uri()),
     ]
@@ -94,34 +125,15 @@ def _services(platform: Platform, dagster_port: int, mlflow_port: int) -> list[S
             [str(word) for word in command],
             variables,
             f"http://{HOST}:{port}",
+            f"http://{HOST}:{port}{probe}",
             logs / f"{name.lower()}.log",
         )
-        for name, command, variables, port in (
-            ("Dagster", dagster, {}, dagster_port),
-            ("MLflow", mlflow, store, mlflow_port),
+        for name, command, variables, port, probe in (
+            ("Dashboard", dashboard, links, ports.dashboard, "/healthz"),
+            ("Dagster", dagster, {}, ports.dagster, ""),
+            ("MLflow", mlflow, store, ports.mlflow, ""),
         )
     ]
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect the signals that ask a program to end instead of dying of them."""
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    before = {
-        number: signal.signal(number, note)
-        for number in INTERRUPTS
-        # Under nohup the terminal may be closed.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -184,7 +196,7 @@ def _wait_until_ready(
                 f"{waiting[0].name} did not answer within {READY_SECONDS} s",
                 f"Read {waiting[0].log}",
             )
-        waiting = [service for service in waiting if not _answers(service.address)]
+        waiting = [service for service in waiting if not _answers(service.probe)]
         time.sleep(0.25)
 
 

@@ -23,8 +23,14 @@ class Services:
 
     installation: Installation
     process: Popen[bytes]
+    dashboard_port: int
     dagster_port: int
     mlflow_port: int
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the dashboard and the API."""
+        return f"http://127.0.0.1:{self.dashboard_port}"
 
     @property
     def dagster(self) -> str:
@@ -64,6 +70,7 @@ class Services:
     def require_nothing_left(self) -> None:
         """No process of the installation, and nothing that listens on its ports."""
         wait_until(lambda: not self.installation.processes(), 5, "a process is left")
+        assert is_free(self.dashboard_port)
         assert is_free(self.dagster_port)
         assert is_free(self.mlflow_port)
 
@@ -72,8 +79,13 @@ class Services:
 def begin_up(installation: Installation) -> Iterator[Services]:
     """Start ``up`` with the database stopped, so that it starts and stops that too."""
     installation.run("db", "stop")
-    ports = free_port(), free_port()
-    words = ("--dagster-port", str(ports[0]), "--mlflow-port", str(ports[1]))
+    ports = [free_port() for _ in range(3)]
+    names = ("dashboard", "dagster", "mlflow")
+    words = [
+        word
+        for name, port in zip(names, ports, strict=True)
+        for word in (f"--{name}-port", str(port))
+    ]
     services = Services(installation, installation.begin("up", *words), *ports)
     try:
         yield services

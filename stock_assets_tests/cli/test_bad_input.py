@@ -199,7 +199,7 @@ WRONG_ARGUMENTS = {
         "See stock-assets up --help."
     ),
     ("up", "--dagster-port", "3456", "--mlflow-port", "3456"): (
-        "both UIs are to use port 3456. Choose another with --dagster-port or --mlflow-port."
+        "port 3456 is to be used twice. Choose another with --dagster-port or --mlflow-port."
     ),
 }
 
@@ -244,7 +244,7 @@ def test_a_traceback_for_those_who_ask(complaint: Installation):
     assert finished.stderr.splitlines()[-1].startswith("error: every promoted model has seen")
 
 
-@pytest.mark.parametrize("option", ["--dagster-port", "--mlflow-port"])
+@pytest.mark.parametrize("option", ["--dashboard-port", "--dagster-port", "--mlflow-port"])
 def test_a_port_in_use(complaint: Installation, option: str):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from stock_assets.cli import platform as opening
 from stock_assets.cli.platform import Platform, open_platform, require_free_port, write_env_file
-from stock_assets.cli.supervise import INTERRUPTS, _answers, _interrupts, _services
+from stock_assets.cli.signals import noted
+from stock_assets.cli.supervise import INTERRUPTS, Ports, _answers, _services
 from stock_assets.errors import StockAssetsError
 from stock_assets_tests.conftest import write_project
 
@@ -92,7 +94,8 @@ def test_no_service_has_a_password_on_its_command_line(platform: Platform, tmp_p
         locations=platform.locations.model_copy(update={"home": tmp_path}),
         variables={"MLFLOW_TRACKING_URI": store},
     )
-    services = _services(here, 3000, 5000)
+    reader = make_url("postgresql+psycopg2://stock_assets_reader:secret@db.example/stock_assets")
+    services = _services(here, Ports(8000, 3000, 5000), reader)
     assert not any("secret" in word for service in services for word in service.command)
     (given,) = (service.variables for service in services if service.name == "MLflow")
     assert given["MLFLOW_BACKEND_STORE_URI"] == store
@@ -112,13 +115,13 @@ def handled_by(number: signal.Signals, handler: signal.Handlers) -> Iterator[Non
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_a_signal_to_end_is_noted_while_services_run(number: signal.Signals) -> None:
     with handled_by(number, signal.SIG_DFL):
-        with _interrupts() as received:
+        with noted(*INTERRUPTS) as received:
             os.kill(os.getpid(), number)
             assert received == [number]
         assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_nohup_is_heeded() -> None:
-    with handled_by(signal.SIGHUP, signal.SIG_IGN), _interrupts() as received:
+    with handled_by(signal.SIGHUP, signal.SIG_IGN), noted(*INTERRUPTS) as received:
         os.kill(os.getpid(), signal.SIGHUP)
         assert received == []

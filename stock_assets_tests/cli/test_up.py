@@ -23,7 +23,7 @@ def test_everything_runs_until_it_is_interrupted(demoed: Installation):
     with begin_up(demoed) as services:
         services.wait_until_ready()
 
-        for address in (services.dagster, services.mlflow):
+        for address in (services.dashboard, services.dagster, services.mlflow):
             assert address in demoed.output
             with urllib.request.urlopen(address, timeout=30) as answer:
                 assert answer.status == 200

@@ -1,0 +1,24 @@
+"""The versioned JSON API: one module per noun."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from stock_assets.service.api import (
+    datasets,
+    decisions,
+    forecasts,
+    lineage,
+    models,
+    performance,
+    prices,
+    tickers,
+)
+
+router = APIRouter(
+    prefix="/api/v1",
+    generate_unique_id_function=lambda route: route.name,
+    responses={304: {"description": "The answer is the one that `If-None-Match` names."}},
+)
+for noun in (tickers, forecasts, prices, performance, models, decisions, datasets, lineage):
+    router.include_router(noun.router)

@@ -1,0 +1,189 @@
+"""Decisions: which model goes into production, and when another is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field, TypeAdapter
+
+from stock_assets.service.api.asked import (
+    DatasetId,
+    Day,
+    Flag,
+    ModelVersion,
+    Omissible,
+    Page,
+    PageAsked,
+    Shown,
+    page_of,
+)
+from stock_assets.service.state import ServedBy
+from stock_assets.storage.serving.decisions import (
+    PROMOTION_ORDER,
+    list_promotions,
+    list_retrainings,
+)
+
+router = APIRouter(tags=["models"])
+
+Figures = dict[str, int | float | str | None]
+"""Figures by name, as docs/evaluation.md explains them; None where one is undefined."""
+
+_BY_DECISION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[datetime, ModelVersion])
+_BY_SESSION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
+_SCORED = {"mase": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
+
+
+class Promotion(Shown):
+    """What was decided about a candidate, and what everyone scored on the same sessions."""
+
+    dataset_run_id: str = Field(
+        description="The dataset that the candidate was trained on.", examples=["20121231_120000"]
+    )
+    candidate_version: int = Field(description="The candidate.", examples=[1])
+    refit_version: int | None = Field(
+        description="The version that is the candidate trained again on every session; null "
+        "without one.",
+        examples=[None],
+    )
+    production_version: int | None = Field(
+        description="The version that it was held against; null when there was none.",
+        examples=[None],
+    )
+    model_name: str = Field(
+        description="Name of the registered model.", examples=["StockPricePredictor"]
+    )
+    as_of_session: date = Field(
+        description="The newest session that the candidate may have seen.", examples=["2012-12-31"]
+    )
+    promoted: bool = Field(
+        description="Whether the candidate, or its refit, went into production.", examples=[True]
+    )
+    reason: str = Field(
+        description="The decision in words.",
+        examples=["Promoted: the candidate's MASE is 1.002 on 150 forecasts of 30 sessions"],
+    )
+    metric: str = Field(description="The score that decided; lower is better.", examples=["mase"])
+    first_session: date = Field(
+        description="First as-of session of the comparison.", examples=["2012-11-15"]
+    )
+    last_session: date = Field(
+        description="Last as-of session of the comparison.", examples=["2012-12-28"]
+    )
+    candidate: Figures = Field(description="What the candidate scored.", examples=[_SCORED])
+    production: Figures | None = Field(
+        description="What production scored; null when it was not held against one.",
+        examples=[None],
+    )
+    persistence: Figures = Field(
+        description="What the forecast of no change scored.", examples=[{"mase": 1.0}]
+    )
+    baselines: dict[str, Figures] = Field(
+        description="What simple models scored, by their names.",
+        examples=[{"ridge": {"mase": 1.0014}, "reversal": {"mase": 1.58}}],
+    )
+    mlflow_run_id: str = Field(
+        description="MLflow run of the retraining.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
+    )
+    dagster_run_id: str | None = Field(
+        description="Dagster run of the decision.",
+        examples=["5f0c1a52-8a4e-4e0b-9d0c-6f3a2b1c0d9e"],
+    )
+    decided_at: datetime = Field(
+        description="When it was decided.", examples=["2013-01-02T00:10:00.123456Z"]
+    )
+
+
+class PromotionPage(Page[Promotion]):
+    """Promotion decisions, the last one first."""
+
+
+class PromotionsAsked(PageAsked):
+    """Which promotion decisions."""
+
+    dataset_run_id: Omissible[DatasetId] = Field(
+        None, description="About the candidates of this dataset."
+    )
+    promoted: Omissible[Flag] = Field(None, description="With this outcome.")
+
+
+class Retraining(Shown):
+    """What the scores up to a session called for."""
+
+    session: date = Field(description="The newest session that counted.", examples=["2013-03-01"])
+    retrain: bool = Field(description="Whether a retraining was launched.", examples=[True])
+    reason: str = Field(
+        description="The decision in words.",
+        examples=["Retrain: MASE 1.5 is not within 1.1"],
+    )
+    breaches: list[str] = Field(
+        description="Each threshold that was broken.", examples=[["MASE 1.5 is not within 1.1"]]
+    )
+    metrics: Figures | None = Field(
+        description="The scores that were judged; null when there were none.",
+        examples=[{"mase": 1.5, "mape": 0.02, "direction_accuracy": 0.45}],
+    )
+    dataset_run_id: str | None = Field(
+        description="The dataset that was asked for; null without a retraining.",
+        examples=["20130301_233000"],
+    )
+    decided_at: datetime = Field(
+        description="When it was decided.", examples=["2013-03-01T23:35:00.123456Z"]
+    )
+
+
+class RetrainingPage(Page[Retraining]):
+    """Retraining decisions, the newest session first."""
+
+
+class RetrainingsAsked(PageAsked):
+    """Which retraining decisions."""
+
+    retrain: Omissible[Flag] = Field(None, description="With this outcome.")
+    session_from: Omissible[Day] = Field(None, description="First session.")
+    session_to: Omissible[Day] = Field(None, description="Last session.")
+
+
+def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Set the baselines apart, which the table keeps beside persistence's own figures."""
+    persistence = dict(row["persistence"])
+    return {**row, "baselines": persistence.pop("baselines", {}), "persistence": persistence}
+
+
+@router.get("/promotions", response_model=PromotionPage, summary="List promotion decisions")
+def promotions(
+    request: Request, served: ServedBy, asked: Annotated[PromotionsAsked, Query()]
+) -> Response:
+    """Give every decision about a candidate, with the figures and the reason."""
+
+    def make() -> PromotionPage:
+        after = asked.position(_BY_DECISION)
+        rows = list_promotions(
+            served.engine, asked.dataset_run_id, asked.promoted, asked.limit + 1, after
+        )
+        return page_of(PromotionPage, [*map(as_promotion, rows)], asked, PROMOTION_ORDER)
+
+    return served.answers.json(request, make)
+
+
+@router.get("/retrainings", response_model=RetrainingPage, summary="List retraining decisions")
+def retrainings(
+    request: Request, served: ServedBy, asked: Annotated[RetrainingsAsked, Query()]
+) -> Response:
+    """Give every decision whether to train another model, with the scores that led to it."""
+
+    def make() -> RetrainingPage:
+        rows = list_retrainings(
+            served.engine,
+            asked.retrain,
+            asked.session_from,
+            asked.session_to,
+            asked.limit + 1,
+            asked.position(_BY_SESSION),
+        )
+        return page_of(RetrainingPage, rows, asked, ["session"])
+
+    return served.answers.json(request, make)

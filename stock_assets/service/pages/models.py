@@ -1,0 +1,91 @@
+"""Models: every version, its scores, and what was decided about it and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import APIRouter, Query, Request, Response
+
+from stock_assets.service.pages.rendering import answer, render
+from stock_assets.service.pages.standing import edge_of
+from stock_assets.service.state import Asked, Served, ServedBy
+from stock_assets.storage.serving.datasets import find_panel
+from stock_assets.storage.serving.decisions import list_models, list_promotions
+from stock_assets.storage.serving.performance import WantedScores, rolling_scores
+
+# Decisions that are shown in full, the newest ones.
+SHOWN = 50
+_WHOLE = 100_000
+
+router = APIRouter()
+
+
+class Version(NamedTuple):
+    """A model version and how its forecasts came out so far; no scores where none came due."""
+
+    row: Mapping[str, Any]
+    live: Mapping[str, Any] | None
+
+
+class Decision(NamedTuple):
+    """A promotion decision, with the scores it rests on and the dataset it is about."""
+
+    row: Mapping[str, Any]
+    scores: list[tuple[str, dict[str, Any]]]
+    edge: str
+    panel: Mapping[str, Any] | None
+
+
+@router.get("/models")
+def models(request: Request, served: ServedBy, _asked: Annotated[Asked, Query()]) -> Response:
+    """Answer with the page."""
+    return answer(request, served, lambda: models_page(served))
+
+
+def models_page(served: Served) -> str:
+    """Make the page, or one that says how to train where no decision was ever made."""
+    decisions = find_decisions(served)
+    if not decisions:
+        return render("models_empty.html", served, page="models")
+    return render(
+        "models.html",
+        served,
+        page="models",
+        versions=find_versions(served),
+        decisions=decisions,
+        shown=SHOWN,
+        metric=served.params.promotion.metric,
+        model_name=served.params.tracking.model_name,
+    )
+
+
+def find_versions(served: Served) -> list[Version]:
+    """List the newest versions, each with the scores of all its forecasts that came due."""
+    rows = list_models(served.engine, None, None, SHOWN)
+    return [Version(row, _live(served, row) if row["promoted"] else None) for row in rows]
+
+
+def _live(served: Served, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    wanted = WantedScores(horizon=1, model_version=row["model_version"])
+    found = rolling_scores(served.engine, wanted, _WHOLE, None, None, size=1)
+    return found[0] if found else None
+
+
+def find_decisions(served: Served) -> list[Decision]:
+    """List the newest decisions, the last one first."""
+    return [
+        Decision(row, _scores(row), edge_of(row["reason"]), _panel(served, row))
+        for row in list_promotions(served.engine, None, None, SHOWN)
+    ]
+
+
+def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    held = f"production, v{row['production_version']}"
+    told = {f"candidate, v{row['candidate_version']}": row["candidate"], held: row["production"]}
+    told["persistence"] = row["persistence"]
+    return [(name, figures) for name, figures in told.items() if figures]
+
+
+def _panel(served: Served, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return find_panel(served.engine, row["dataset_run_id"])

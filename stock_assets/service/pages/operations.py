@@ -1,0 +1,153 @@
+"""Operations: what was ingested against what should have been, and what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, NamedTuple
+
+import pandas as pd
+from fastapi import APIRouter, Query, Request, Response
+
+from stock_assets.market import calendar
+from stock_assets.service.pages.rendering import answer, render, ticker_address
+from stock_assets.service.state import Asked, Served, ServedBy
+from stock_assets.storage.forecasts import last_predicted_session
+from stock_assets.storage.serving.decisions import list_retrainings
+from stock_assets.storage.serving.pages import (
+    applied_renames,
+    bars_per_session,
+    bars_per_ticker,
+    forecasts_per_session,
+    newest_quarantined,
+    newest_revisions,
+    runs_since,
+    scores_per_session,
+)
+from stock_assets.storage.serving.performance import WantedScores, newest_scored_session
+from stock_assets.storage.serving.tickers import list_tickers, newest_session
+
+SESSIONS = 20
+"""Newest sessions that are shown one by one, and in which a missing bar is looked for."""
+
+SHOWN = 50
+"""Rows of the other lists."""
+
+_ALL = 100_000
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """The newest session of each stage of the daily loop beside the one that has closed.
+
+    Attributes
+    ----------
+    expected : date
+        Newest session whose bars are final now; of the sample prices, which never grow, the newest
+        that there is.
+    stages : list of (str, date or None, int or None)
+        What it is, its newest session, and how many sessions that is behind the expected one.
+    """
+
+    expected: date
+    stages: list[tuple[str, date | None, int | None]]
+    is_sample: bool
+
+
+class Gap(NamedTuple):
+    """A ticker that bars are missing of."""
+
+    ticker: str
+    address: str
+    last_session: date | None
+    missing: int | None
+
+
+@router.get("/operations")
+def operations(request: Request, served: ServedBy, _asked: Annotated[Asked, Query()]) -> Response:
+    """Answer with the page."""
+    return answer(request, served, lambda: operations_page(served))
+
+
+def operations_page(served: Served) -> str:
+    """Make the page, or one that says how to begin where nothing is stored."""
+    engine = served.engine
+    newest = newest_session(engine)
+    if newest is None:
+        return render("operations_empty.html", served, page="operations")
+    first = calendar.previous_session(newest, SESSIONS - 1)
+    return render(
+        "operations.html",
+        served,
+        page="operations",
+        freshness=find_freshness(served, newest),
+        daily=find_daily(served, first, newest),
+        gaps=find_gaps(served, first, newest),
+        first=first,
+        newest=newest,
+        universe=len(served.params.prices.tickers),
+        source=served.params.prices.source,
+        quarantined=_rows(newest_quarantined(engine, SHOWN)),
+        revised=_rows(newest_revisions(engine, SHOWN)),
+        renames=_rows(applied_renames(engine, SHOWN)),
+        retrainings=list_retrainings(engine, None, None, None, SHOWN),
+        runs=_rows(runs_since(engine, first, SHOWN)),
+        shown=SHOWN,
+        sessions_shown=SESSIONS,
+        ticker_address=ticker_address,
+    )
+
+
+def find_freshness(served: Served, newest: date) -> Freshness:
+    """Hold the newest session of each stage against the newest one that has closed."""
+    is_sample = served.params.prices.source == "sample"
+    expected = newest if is_sample else calendar.last_closed_session(calendar.utc_now())
+    stages = {
+        "Prices stored": newest,
+        "Forecasts made": last_predicted_session(served.engine),
+        "Forecasts scored": newest_scored_session(served.engine, WantedScores()),
+    }
+    told = [(stage, session, _behind(session, expected)) for stage, session in stages.items()]
+    return Freshness(expected, told, is_sample)
+
+
+def _behind(session: date | None, expected: date) -> int | None:
+    return None if session is None else max(len(calendar.sessions(session, expected)) - 1, 0)
+
+
+def find_daily(served: Served, first: date, newest: date) -> list[dict[str, Any]]:
+    """Tell of each session what was stored, forecast and scored, the newest one first."""
+    sessions = pd.DataFrame({"session": calendar.sessions(first, newest)[::-1]}, dtype=object)
+    found = (
+        bars_per_session(served.engine, first),
+        forecasts_per_session(served.engine, first),
+        scores_per_session(served.engine, first),
+    )
+    for frame in found:
+        sessions = sessions.merge(frame, on="session", how="left")
+    return _rows(sessions)
+
+
+def find_gaps(served: Served, first: date, newest: date) -> list[Gap]:
+    """List the tickers without a bar of the newest session, or with one missing lately."""
+    tickers = list_tickers(served.engine, served.params.prices.tickers, _ALL)
+    stored = bars_per_ticker(served.engine, first).set_index("ticker")["bars"].to_dict()
+    sessions = calendar.sessions(first, newest)
+    gaps = []
+    for row in tickers:
+        name, begins = row["ticker"], row["first_session"]
+        if begins is None:
+            gaps.append(Gap(name, ticker_address(name), None, None))
+            continue
+        due = len([session for session in sessions if session >= begins])
+        if missing := due - stored.get(name, 0):
+            gaps.append(Gap(name, ticker_address(name), row["last_session"], missing))
+    return gaps
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give rows whose unknown values are None."""
+    known = frame.astype(object).where(frame.notna(), None)
+    return known.to_dict("records")  # type: ignore[return-value]

@@ -1,0 +1,187 @@
+"""Performance: how forecasts came out, against thresholds and persistence, and what followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Annotated, Any, Literal, NamedTuple
+
+from fastapi import APIRouter, Query, Request, Response
+
+from stock_assets.evaluation.comparison import DEFAULT_LEVEL, edge_over_persistence
+from stock_assets.evaluation.significance import diebold_mariano
+from stock_assets.market import calendar
+from stock_assets.service import charts
+from stock_assets.service.pages.rendering import address, answer, render, ticker_address
+from stock_assets.service.pages.standing import find_standing, judge
+from stock_assets.service.state import Asked, Served, ServedBy
+from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
+from stock_assets.storage.serving.performance import WantedScores, rolling_scores
+from stock_assets.storage.serving.window import ScoredWindow
+
+RANGES = {"3M": 63, "6M": 126, "1Y": 252, "All": None}
+"""Sessions that each choice of the range selector shows."""
+
+TABLE_ROWS = 60
+"""Newest rows of the table that says what the charts draw."""
+
+_ALL = 100_000
+
+router = APIRouter()
+
+SortKey = Literal["ticker", "mape", "persistence_mape", "mase", "direction_accuracy", "coverage"]
+_COLUMNS: dict[SortKey, str] = {
+    "ticker": "Ticker",
+    "mape": "MAPE",
+    "persistence_mape": "Persistence’s",
+    "mase": "MASE",
+    "direction_accuracy": "Direction right",
+    "coverage": "Inside interval",
+}
+
+
+class AskedPerformance(Asked):
+    """How much history to show, and how the table of tickers is ordered."""
+
+    range: Literal["3M", "6M", "1Y", "All"] = "1Y"
+    sort: SortKey = "ticker"
+    order: Literal["asc", "desc"] = "asc"
+
+
+class Event(NamedTuple):
+    """A decision about models that the charts mark."""
+
+    session: date
+    mark: str
+    what: str
+    reason: str
+
+
+@router.get("/performance")
+def performance(
+    request: Request, served: ServedBy, asked: Annotated[AskedPerformance, Query()]
+) -> Response:
+    """Answer with the page."""
+    return answer(request, served, lambda: performance_page(served, asked))
+
+
+def performance_page(served: Served, asked: AskedPerformance) -> str:
+    """Make the page, or one that says how to get scores where there are none."""
+    standing = find_standing(served)
+    if standing.window is None:
+        return render("performance_empty.html", served, page="performance", standing=standing)
+    newest, window = standing.window.pooled, served.params.monitoring.window_sessions
+    length = RANGES[asked.range]
+    first = calendar.previous_session(newest["session"], length) if length else None
+    scores = rolling_scores(served.engine, WantedScores(horizon=1), window, first, None, _ALL)
+    events = find_events(served)
+    return render(
+        "performance.html",
+        served,
+        page="performance",
+        asked=asked,
+        ranges={told: _link(asked, range=told) for told in RANGES},
+        newest=newest,
+        judged=judge(newest, served.params.monitoring.thresholds),
+        nominal=served.params.forecast.coverage,
+        window=window,
+        edge=live_edge(served, standing.window),
+        standing=standing,
+        figures=figures(served, scores, events),
+        score_rows=scores[:TABLE_ROWS],
+        events=events,
+        columns=[(title, key, *_order(asked, key)) for key, title in _COLUMNS.items()],
+        tickers=ordered(standing.window.tickers, asked),
+        ticker_address=ticker_address,
+    )
+
+
+def live_edge(served: Served, window: ScoredWindow) -> str:
+    """Say whether the newest scored sessions show an edge over persistence, as promotions do."""
+    level = served.params.promotion.significance or DEFAULT_LEVEL
+    return edge_over_persistence(diebold_mariano(window.differences), level)
+
+
+def figures(served: Served, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
+    """Draw what is rolled over the newest sessions, a figure for each score."""
+    limits = served.params.monitoring.thresholds
+    marks = [charts.Mark(event.session, event.mark) for event in events]
+    wanted: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
+        (
+            "mape",
+            "Error (MAPE)",
+            {"mape": "model", "persistence_mape": "persistence"},
+            {"threshold": limits.mape_max},
+            True,
+        ),
+        (
+            "mase",
+            "Error over persistence’s (MASE)",
+            {"mase": "model"},
+            {"threshold": limits.mase_max, "persistence": 1.0},
+            False,
+        ),
+        (
+            "direction",
+            "Direction right",
+            {"direction_accuracy": "model", "base_rate_up": "always up"},
+            {"threshold": limits.direction_accuracy_min},
+            True,
+        ),
+        (
+            "coverage",
+            "Inside the interval",
+            {"coverage": "model"},
+            {"meant to be": served.params.forecast.coverage},
+            True,
+        ),
+    ]
+    return [
+        {
+            "key": key,
+            "title": title,
+            "limits": told,
+            "percent": percent,
+            "lines": lines,
+            "figure": charts.score_figure(scores, lines, told, marks, percent=percent),
+        }
+        for key, title, lines, told, percent in wanted
+    ]
+
+
+def find_events(served: Served) -> list[Event]:
+    """List promotion decisions and retrainings, the newest session first."""
+    promotions = [
+        Event(
+            row["as_of_session"],
+            f"v{row['refit_version'] or row['candidate_version']}"
+            f"{'' if row['promoted'] else ' not promoted'}",
+            f"Version {row['candidate_version']} was {'' if row['promoted'] else 'not '}promoted",
+            row["reason"],
+        )
+        for row in list_promotions(served.engine, None, None, _ALL)
+    ]
+    retrainings = [
+        Event(row["session"], "retraining", "Retraining was called for", row["reason"])
+        for row in list_retrainings(served.engine, True, None, None, _ALL)
+    ]
+    return sorted(promotions + retrainings, key=lambda event: event.session, reverse=True)
+
+
+def ordered(rows: Sequence[Mapping[str, Any]], asked: AskedPerformance) -> list[Mapping[str, Any]]:
+    """Put the tickers into the order asked for, undefined scores last."""
+    known = [row for row in rows if row[asked.sort] is not None]
+    known.sort(key=lambda row: row[asked.sort], reverse=asked.order == "desc")
+    return known + [row for row in rows if row[asked.sort] is None]
+
+
+def _order(asked: AskedPerformance, key: SortKey) -> tuple[str, str]:
+    """Give the order that the table has by a column, and the link that orders by it."""
+    now = asked.sort == key
+    turned: Any = "desc" if now and asked.order == "asc" else "asc"
+    aria = {"asc": "ascending", "desc": "descending"}[asked.order] if now else ""
+    return aria, _link(asked, sort=key, order=turned) + "#tickers"
+
+
+def _link(asked: AskedPerformance, **changed: str) -> str:
+    return address("/performance", **(asked.model_dump() | changed))

@@ -1,0 +1,170 @@
+"""A ticker: its prices, forecasts against what happened, and where the newest one comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from fastapi import APIRouter, Query, Request, Response
+
+from stock_assets.evaluation.metrics import CONSTANT
+from stock_assets.market import calendar
+from stock_assets.market.adjustment import adjust, price_factor
+from stock_assets.service import charts
+from stock_assets.service.api.lineage import ForecastLineage, lineage_of
+from stock_assets.service.pages.rendering import (
+    UnknownPageError,
+    answer,
+    render,
+    ticker_address,
+)
+from stock_assets.service.state import Asked, Served, ServedBy
+from stock_assets.storage.forecasts import PromotionRecord, promotions
+from stock_assets.storage.prices import read_bars
+from stock_assets.storage.serving.lineage import find_forecast
+from stock_assets.storage.serving.pages import newest_forecast_of, scored_forecasts
+
+RANGES = {"1M": 21, "3M": 63, "1Y": 252, "All": None}
+"""Sessions that each choice of the range selector shows."""
+
+TABLE_ROWS = 60
+"""Newest rows of the tables that say what the charts draw."""
+
+router = APIRouter()
+
+
+class AskedTicker(Asked):
+    """How much history to show."""
+
+    range: Literal["1M", "3M", "1Y", "All"] = "3M"
+
+
+@router.get("/ticker/{ticker}")
+def ticker(
+    request: Request, served: ServedBy, ticker: str, asked: Annotated[AskedTicker, Query()]
+) -> Response:
+    """Answer with the page."""
+    return answer(request, served, lambda: ticker_page(served, ticker, asked.range))
+
+
+def ticker_page(served: Served, name: str, chosen: str) -> str:
+    """Make the page.
+
+    Raises
+    ------
+    UnknownPageError
+        There is no bar of this ticker.
+    """
+    bars = read_bars(served.engine, *calendar.HORIZON, [name])
+    if bars.empty:
+        raise UnknownPageError(f"No prices are stored of a ticker called {name}")
+    last = bars["session"].iloc[-1].date()
+    seen = adjust(bars, "split_adjusted", last)
+    shown = seen.tail(RANGES[chosen] or len(seen))
+    first = shown["session"].iloc[0].date()
+    forecasts = newest_forecast_of(served.engine, name)
+    window = served.params.monitoring.window_sessions
+    reach = calendar.previous_session(first, window) if RANGES[chosen] else first
+    known = on_newest_basis(scored_forecasts(served.engine, name, reach, last, horizon=1), bars)
+    scored = known[known["session"] >= pd.Timestamp(first)]
+    errors = [row for row in rolling_errors(known, window) if row["session"] >= first]
+    return render(
+        "ticker.html",
+        served,
+        page="ticker",
+        ticker=name,
+        chosen=chosen,
+        ranges={told: ticker_address(name, range=told) for told in RANGES},
+        bars=shown,
+        last_bar=shown.iloc[-1],
+        before=seen["close"].iloc[-2] if len(seen) > 1 else None,
+        prices=charts.price_figure(shown, forecasts),
+        candles=len(shown) <= charts.MOST_CANDLES,
+        forecasts=list(forecasts.itertuples()),
+        outcomes=charts.forecast_figure(scored) if len(scored) else None,
+        scored=scored,
+        errors=error_figure(errors, promotions(served.engine, promoted_only=True))
+        if errors
+        else None,
+        newest_errors=errors[0] if errors else None,
+        error_rows=errors[:TABLE_ROWS],
+        price_rows=list(shown.tail(TABLE_ROWS).iloc[::-1].itertuples()),
+        scored_rows=list(scored.tail(TABLE_ROWS).iloc[::-1].itertuples()),
+        window=window,
+        lineage=find_lineage(served, name, forecasts),
+    )
+
+
+def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> charts.Figure:
+    """Draw the rolling error of a ticker beside persistence's, and where promotions happened."""
+    marks = [charts.Mark(one.as_of_session, f"v{one.promoted_version}") for one in promoted]
+    lines = {"mape": "model", "persistence_mape": "persistence"}
+    return charts.score_figure(errors, lines, {}, marks)
+
+
+def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
+    """Score a ticker over the newest sessions of each version up to each session, newest first.
+
+    Parameters
+    ----------
+    scored : DataFrame
+        Its scored forecasts, oldest first; columns of ``model_performance_log``.
+    window : int
+        Scored sessions of a version that make one figure; fewer at its beginning.
+
+    Returns
+    -------
+    list of dict
+        ``session``, ``model_version``, ``sessions`` and, as `Metrics` defines them, ``mape``,
+        ``persistence_mape``, ``mase`` and ``coverage``.
+    """
+    terms = pd.DataFrame(
+        {
+            "sessions": 1.0,
+            "mape": scored["absolute_percentage_error"],
+            "persistence_mape": scored["persistence_absolute_error"] / scored["actual"],
+            "scaled": scored["absolute_error"] / scored["persistence"],
+            "persistence_scaled": scored["persistence_absolute_error"] / scored["persistence"],
+            "coverage": scored["covered"],
+        }
+    )
+    versions = terms.groupby(scored["model_version"], sort=False)
+    sums = versions.rolling(window, min_periods=1).sum().droplevel(0).sort_index()
+    moved = sums["persistence_scaled"].where(sums["persistence_scaled"] > CONSTANT)
+    figures = sums[["mape", "persistence_mape", "coverage"]].div(sums["sessions"], axis=0)
+    told = figures.assign(
+        session=scored["session"].dt.date,
+        model_version=scored["model_version"],
+        sessions=sums["sessions"].astype(int),
+        mase=sums["scaled"] / moved,
+    )
+    rows: list[dict[str, Any]] = told.iloc[::-1].to_dict("records")  # type: ignore[assignment]
+    return rows
+
+
+def on_newest_basis(scored: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    """Express scored forecasts in the shares of the newest bar, as the candles are.
+
+    Parameters
+    ----------
+    scored : DataFrame
+        Of one ticker, each row in the shares of its session.
+    bars : DataFrame
+        All bars of that ticker, as traded.
+    """
+    factor = price_factor(bars, "split_adjusted")
+    shares = pd.Series((factor / factor.iloc[-1]).to_numpy(), index=bars["session"])
+    scale = shares.reindex(scored["session"]).to_numpy()
+    names = ["actual", "predicted", "persistence", "lower", "upper"]
+    return scored.assign(**{name: scored[name] * scale for name in names})
+
+
+def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> ForecastLineage | None:
+    """Follow a ticker's newest forecast back to the rows in its window; None without one."""
+    if forecasts.empty:
+        return None
+    newest = forecasts.iloc[0]
+    found = find_forecast(
+        served.engine, newest["as_of_session"].date(), name, int(newest["horizon"]), None
+    )
+    return None if found is None else lineage_of(served, found)

@@ -1,0 +1,47 @@
+"""Nothing that axe-core finds fault with, and nothing that leaves the window."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from stock_assets_tests.service.pages.conftest import PAGES, PHONE, WIDE, Visit
+
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+
+RULES = {
+    "resultTypes": ["violations"],
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
+def test_no_page_has_a_violation_in_either_theme_on_a_phone_or_a_wide_screen(
+    visit: Visit, path: str, second_retraining: str
+) -> None:
+    page = visit(path)
+    axe = Axe()
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        for size in (WIDE, PHONE):
+            page.set_viewport_size(size)  # type: ignore[arg-type]
+            found = axe.run(page, options=RULES)
+            assert found.violations_count == 0, f"{theme} {size}\n{found.generate_report()}"
+            page.wait_for_function(FITS)
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
+def test_a_focused_link_can_be_seen(visit: Visit, path: str) -> None:
+    page = visit(path)
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+        assert width == "3px"
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
+def test_a_page_zoomed_to_twice_its_size_still_fits(visit: Visit, path: str) -> None:
+    page = visit(path)
+    page.set_viewport_size({"width": 320, "height": 800})  # 1280 at 400 %, as WCAG 1.4.10 asks
+    page.wait_for_function(FITS)

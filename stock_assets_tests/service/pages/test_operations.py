@@ -1,0 +1,84 @@
+"""The operations page, on a database in which all kinds of things have gone wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page
+from sqlalchemy import Engine
+
+from stock_assets.market.bars import tidy
+from stock_assets.storage.forecasts import record_retraining_decision, save_predictions
+from stock_assets.storage.quarantine import quarantine
+from stock_assets_tests.conftest import Loop
+from stock_assets_tests.service.conftest import begin_own
+from stock_assets_tests.service.pages.conftest import Visit, clean_page, table
+from stock_assets_tests.storage.examples import DAYS, RETRAINING, bars, forecasts, store_bars
+
+RUN = "0f0f0f0f-1111-2222-3333-444444444444"
+
+
+@pytest.fixture
+def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """The page on ticker histories of which one is late, one has a hole and one was revised."""
+    store_bars(engine, bars(["AAPL"], DAYS))
+    store_bars(engine, bars(["IBM"], DAYS[:-1]))
+    store_bars(engine, bars(["MSFT"], [*DAYS[:-5], *DAYS[-4:]]))
+    store_bars(engine, bars(["AAPL"], DAYS[-1:], close=99.5))
+    broken = tidy(
+        pd.DataFrame(
+            {
+                "ticker": ["MSFT"],
+                "session": [pd.Timestamp(DAYS[-5])],
+                **{name: [10.0] for name in ("open", "high", "low", "close", "volume")},
+                **{name: [0.0] for name in ("dividends", "stock_splits")},
+            }
+        )
+    )
+    told = broken[["ticker", "session"]].assign(rule="high_is_highest", detail="10 is <b>low</b>")
+    quarantine(engine, broken, told, "sample", RUN)
+    made = forecasts(DAYS[-1:], ["AAPL"]).assign(dagster_run_id=RUN)
+    save_predictions(engine, made, DAYS[-1:], 1)
+    record_retraining_decision(engine, RETRAINING)
+    ui = {"STOCK_ASSETS_DAGSTER_UI": "http://dagster.test:3000"}
+    with (
+        begin_own(engine, tmp_path, **ui) as service,
+        clean_page(browser, service.address) as page,
+    ):
+        page.goto("/operations")
+        yield page
+
+
+def test_everything_that_needs_a_look_is_listed_and_runs_link_to_dagster(operations: Page) -> None:
+    gaps = {row[0]: row[1:] for row in table(operations, "#gaps-table")}
+    assert gaps["IBM"] == [str(DAYS[-2]), "1"]
+    assert gaps["MSFT"] == [str(DAYS[-1]), "1"]
+    assert gaps["GOOG"] == ["no bar yet", "–"]
+    assert "AAPL" not in gaps
+
+    (kept,) = table(operations, "#quarantine-table")
+    assert kept[:4] == ["MSFT", str(DAYS[-5]), "high_is_highest", "10 is <b>low</b>"]
+    assert kept[5:] == ["in quarantine", RUN[:8]]
+
+    revised = table(operations, "#revisions-table")
+    assert {row[2]: row[4] for row in revised}["close"] == "99.5000"
+
+    (decided,) = table(operations, "#retraining-table")
+    assert decided[:3] == [str(RETRAINING.session), "retrain", RETRAINING.reason]
+
+    newest, *_ = table(operations, "#daily-table")
+    assert newest[:4] == [str(DAYS[-1]), "2", "1", "–"]
+
+    runs = operations.locator("#runs-table").get_by_role("link", name=RUN)
+    assert runs.get_attribute("href") == f"http://dagster.test:3000/runs/{RUN}"
+
+
+def test_a_loop_that_is_up_to_date_says_when_it_last_stored(visit: Visit, loop: Loop) -> None:
+    page = visit("/operations")
+    assert "Every ticker has a bar" in page.locator("section:has(#gaps)").inner_text()
+    newest, *_ = table(page, "#daily-table")
+    assert newest[1] == "5"
+    assert newest[5] == loop.ingest.run_id[:8]

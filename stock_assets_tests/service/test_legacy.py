@@ -1,0 +1,126 @@
+"""The endpoints of the former system: its fields, over what the loop stored."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+
+from stock_assets.market import calendar
+from stock_assets_tests.conftest import REPLAYED, Loop
+from stock_assets_tests.service.conftest import begin_own
+
+pytestmark = pytest.mark.slow
+
+
+def rows(loop: Loop, query: str, **values: object) -> list[Any]:
+    with loop.store.engine.connect() as connection:
+        return list(connection.execute(text(query), values))
+
+
+def test_the_table_holds_the_newest_forecast_of_every_ticker(client: httpx.Client, loop: Loop):
+    answer = client.get("/predictions/latest_for_table")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    stored = rows(
+        loop,
+        "SELECT ticker, predicted_price, target_session, mlflow_run_id FROM latest_predictions "
+        "WHERE horizon = 1 ORDER BY ticker",
+    )
+    assert stored
+    assert answer.json() == {
+        "status": "success",
+        "data": [
+            {
+                "ticker": ticker,
+                "predicted_price": price,
+                "date": target.isoformat(),
+                "model_mlflow_run_id": run,
+            }
+            for ticker, price, target, run in stored
+        ],
+    }
+
+
+def test_the_tickers_are_those_that_prices_were_fetched_of(client: httpx.Client, loop: Loop):
+    assert client.get("/tickers").json() == {
+        "status": "success",
+        "tickers": [row.ticker for row in rows(loop, "SELECT ticker FROM instruments ORDER BY 1")],
+    }
+
+
+def test_the_chart_leads_up_to_the_forecast(client: httpx.Client, loop: Loop):
+    as_of = REPLAYED[1]
+    told = client.get("/historical_context_chart/IBM").json()
+
+    assert told.keys() == {
+        *("status", "ticker", "historical_dates", "historical_actuals"),
+        *("prediction_reference_date", "predicted_price_for_ref_date"),
+    }
+    assert (told["status"], told["ticker"]) == ("success", "IBM")
+    sessions = calendar.sessions(calendar.previous_session(as_of, 13), as_of)
+    assert told["historical_dates"] == [day.isoformat() for day in sessions]
+    closes = rows(
+        loop,
+        "SELECT close FROM raw_stock_data WHERE ticker = 'IBM' AND session = ANY(:days) "
+        "ORDER BY session",
+        days=sessions,
+    )
+    assert told["historical_actuals"] == [row.close for row in closes]  # no split among them
+    ((target, price),) = rows(
+        loop,
+        "SELECT target_session, predicted_price FROM latest_predictions "
+        "WHERE ticker = 'IBM' AND horizon = 1",
+    )
+    assert date.fromisoformat(told["prediction_reference_date"]) == target
+    assert target == calendar.next_session(as_of)
+    assert math.isclose(told["predicted_price_for_ref_date"], price, rel_tol=0)
+
+
+@pytest.mark.parametrize("ticker", ["NONE", "AAPL.X", "A"])
+def test_an_unknown_ticker_is_not_found(client: httpx.Client, ticker: str):
+    answer = client.get(f"/historical_context_chart/{ticker}")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": f"no ticker is called {ticker}",
+    }
+
+
+def test_closes_are_in_the_same_shares_across_a_split(engine: Engine, tmp_path: Path):
+    """Two for one within the sessions shown: the close before it is halved."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO instruments (ticker, currency, asked_from, source) "
+                "VALUES ('HALF', 'USD', '2013-01-02', 'csv'), ('NEW', 'USD', '2013-01-02', 'csv')"
+            )
+        )
+        for session, close, split in (("02", 100.0, 0.0), ("03", 50.0, 2.0), ("04", 50.0, 0.0)):
+            connection.execute(
+                text(
+                    "INSERT INTO raw_stock_data (ticker, session, open, high, low, close, volume, "
+                    "stock_splits, source) VALUES ('HALF', :day, :close, :close, :close, :close, "
+                    "1, :split, 'csv')"
+                ),
+                {"day": f"2013-01-{session}", "close": close, "split": split},
+            )
+    with begin_own(engine, tmp_path) as service, service.client() as client:
+        told = client.get("/historical_context_chart/HALF").json()
+        empty = client.get("/historical_context_chart/NEW").json()
+
+    assert told["historical_actuals"] == [50.0, 50.0, 50.0]
+    assert told["historical_dates"] == ["2013-01-02", "2013-01-03", "2013-01-04"]
+    assert told["prediction_reference_date"] is None
+    assert told["predicted_price_for_ref_date"] is None
+    assert (empty["historical_dates"], empty["historical_actuals"]) == ([], [])

@@ -1,0 +1,74 @@
+"""Where the service listens, and that it asks for a key wherever others can reach it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.service.settings import ServiceSettings, find_settings
+
+KEY = "a key of length 18"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_no_key_is_needed_on_this_machine(host: str):
+    assert find_settings(host, 8000, allow_anyone=False).is_loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "forecasts.example"])
+def test_an_address_that_others_can_reach_needs_a_key(host: str, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(StockAssetsError, match="can be reached from other machines") as caught:
+        find_settings(host, 8000, allow_anyone=False)
+    assert "STOCK_ASSETS_API_KEY" in caught.value.remedy
+    assert "--allow-anyone" in caught.value.remedy
+    assert find_settings(host, 8000, allow_anyone=True).api_key is None
+    monkeypatch.setenv("STOCK_ASSETS_API_KEY", KEY)
+    settings = find_settings(host, 8000, allow_anyone=False)
+    assert settings.api_key is not None
+    assert KEY not in repr(settings)
+
+
+def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {
+        "API_KEY": KEY,
+        "ALLOWED_HOSTS": "Forecasts.Example, 10.0.0.1,",
+        "TRUSTED_PROXIES": "10.0.0.1",
+        "REQUESTS_PER_MINUTE": "60",
+        "CACHE_MEGABYTES": "8",
+        "DAGSTER_UI": "https://dagster.example/",
+        "MLFLOW_UI": "http://127.0.0.1:5000",
+    }.items():
+        monkeypatch.setenv(f"STOCK_ASSETS_{name}", value)
+    found = find_settings("::1", 8001, allow_anyone=False)
+    assert found.allowed_hosts == ("forecasts.example", "10.0.0.1")
+    assert (found.trusted_proxies, found.requests_per_minute) == ("10.0.0.1", 60)
+    assert found.cache_megabytes == 8
+    assert found.dagster_ui == "https://dagster.example"
+    assert found.mlflow_ui == "http://127.0.0.1:5000"
+    assert found.address == "http://[::1]:8001"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("API_KEY", "secret", "16 characters"),
+        ("API_KEY", "schlüssel mit umlaut", "ASCII"),
+        ("REQUESTS_PER_MINUTE", "0", "greater than or equal to 1"),
+        ("REQUESTS_PER_MINUTE", "many", "valid integer"),
+        ("MLFLOW_UI", "javascript:alert(1)", "http://"),
+    ],
+)
+def test_a_wrong_variable_is_named_and_a_key_never_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+):
+    monkeypatch.setenv(f"STOCK_ASSETS_{name}", value)
+    with pytest.raises(StockAssetsError, match=rf"STOCK_ASSETS_{name}: .*{problem}") as caught:
+        find_settings("127.0.0.1", 8000, allow_anyone=False)
+    assert "secret" not in str(caught.value)
+
+
+def test_names_of_this_machine_are_known_unless_others_are_given():
+    assert ServiceSettings().answered_hosts == {"localhost", "127.0.0.1", "[::1]"}
+    given = ServiceSettings(allowed_hosts=("forecasts.example",))
+    assert given.answered_hosts == {"forecasts.example"}
+    assert not ServiceSettings(host="0.0.0.0").answered_hosts
