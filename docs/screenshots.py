@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "images" / "service"
 COMMAND = Path(sys.executable).with_name("stock-assets")
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 PAGES = {
     "today": "/",
