@@ -2,13 +2,14 @@
 
 import warnings
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from stock_assets.partitions import datasets, key_session, trading_days
+from stock_assets.resources import Store
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -100,3 +101,27 @@ def verdict(
         metadata=dict(metadata),
         description=description,
     )
+
+
+def recorded(
+    context: dg.AssetExecutionContext, store: Store, results: Sequence[dg.AssetCheckResult]
+) -> list[dg.AssetCheckResult]:
+    """Keep what checks found beside the data, where the service reads it, and give it back."""
+    from stock_assets.storage.check_results import CheckRecord, save_check_results
+
+    keys = sorted(context.partition_keys)
+    records = [
+        CheckRecord(
+            dagster_run_id=context.run.run_id,
+            asset=context.asset_key.to_user_string(),
+            check_name=str(result.check_name),
+            first_partition=keys[0],
+            last_partition=keys[-1],
+            passed=result.passed,
+            severity="error" if result.severity is dg.AssetCheckSeverity.ERROR else "warning",
+            told=str(result.description),
+        )
+        for result in results
+    ]
+    save_check_results(store.engine, records)
+    return list(results)

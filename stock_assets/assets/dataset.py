@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import PER_DATASET, lineage, plots, verdict
+from stock_assets.assets.common import PER_DATASET, lineage, plots, recorded, verdict
 from stock_assets.assets.prices import raw_prices
 from stock_assets.config import Params
 from stock_assets.partitions import dataset_as_of
@@ -85,7 +85,7 @@ def processed_features(
             "features_represented_by": dg.MetadataValue.json(built.represented),
             "plots": plots([validity_figure(panel.valid, panel.sessions)]),
         },
-        check_results=checks,
+        check_results=recorded(context, store, checks),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from stock_assets.assets.common import DAILY, lineage, sessions_of, table, verdict
+from stock_assets.assets.common import DAILY, lineage, recorded, sessions_of, table, verdict
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.promotion import production_model, promoted_models
 from stock_assets.config import Params
@@ -94,15 +94,13 @@ def predictions(
             mlflow_run_ids=", ".join(model.mlflow_run_id for model in models),
             newest=table(frame[frame["as_of_session"] == frame["as_of_session"].max()]),
         ),
-        check_results=[
-            verdict(
-                SOUND,
-                unsound.empty,
-                {"unsound": len(unsound), "rows": table(unsound)},
-                "every forecast is sound" if unsound.empty else f"{len(unsound)} are not, see rows",
-            )
-        ],
+        check_results=recorded(context, store, [_soundness(unsound)]),
     )
+
+
+def _soundness(unsound: "pd.DataFrame") -> dg.AssetCheckResult:
+    told = "every forecast is sound" if unsound.empty else f"{len(unsound)} are not, see rows"
+    return verdict(SOUND, unsound.empty, {"unsound": len(unsound), "rows": table(unsound)}, told)
 
 
 def _models(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from stock_assets.assets.common import DAILY, lineage, sessions_of, table
+from stock_assets.assets.common import DAILY, lineage, recorded, sessions_of, table
 from stock_assets.config import Params
 from stock_assets.locations import find_locations
 from stock_assets.partitions import session_key
@@ -91,7 +91,7 @@ def raw_prices(
             **_outcome(done),
             revised=table(read_revisions(store.engine, context.run.run_id)),
         ),
-        check_results=[_check(name, done) for name in CHECKS],
+        check_results=recorded(context, store, [_check(name, done) for name in CHECKS]),
     )
 
 

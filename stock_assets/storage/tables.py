@@ -275,3 +275,19 @@ retraining_decisions = Table(
     _written("decided_at"),
     comment="What the scores up to a session called for; at most one per session",
 )
+
+check_results = Table(
+    "check_results",
+    metadata,
+    Column("dagster_run_id", Text, primary_key=True),
+    Column("asset", Text, primary_key=True),
+    Column("check_name", Text, primary_key=True),
+    Column("first_partition", Text, nullable=False),
+    Column("last_partition", Text, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("told", Text, nullable=False),
+    _written("checked_at"),
+    Index("check_results_of_check", "asset", "check_name", "checked_at"),
+    comment="What the checks of each run found, of which partitions",
+)

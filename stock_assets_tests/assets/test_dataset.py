@@ -27,6 +27,7 @@ from stock_assets.modelling.data import load_training_data
 from stock_assets.reproduction import recorded_params
 from stock_assets.resources import Store
 from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches
+from stock_assets.storage.serving.checks import newest_checks
 from stock_assets.storage.tables import metadata as tables
 from stock_assets_tests.assets.running import (
     checks,
@@ -136,6 +137,15 @@ def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
     assert told["dagster/row_count"] == sum(told["valid_sessions"].values())
     assert list(images(told["plots"])) == ["Tickers with a valid row in each session, of 5"]
     assert metadata(result, "scaled_features")["purge_sessions"] == 10
+
+
+def test_what_the_checks_found_is_kept_beside_the_dataset(own_store: Store) -> None:
+    result = made(own_store, recent())
+    kept = newest_checks(own_store.engine)
+    assert {row["check_name"]: row["passed"] for row in kept} == checks(result)
+    for row in kept:
+        assert (row["asset"], row["dagster_run_id"]) == ("processed_features", result.run_id)
+        assert (row["first_partition"], row["last_partition"]) == (KEY, KEY)
 
 
 def test_making_it_again_gives_the_same_versions_and_files(own_store: Store) -> None:

@@ -23,6 +23,7 @@ from stock_assets.registry import Registry
 from stock_assets.resources import Store
 from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.prices import read_bars
+from stock_assets.storage.serving.checks import newest_checks
 from stock_assets_tests.assets.running import (
     by_partition,
     checks,
@@ -64,6 +65,16 @@ def test_every_session_of_the_range_has_its_forecasts(loop: Loop) -> None:
     assert set(stored["dataset_run_id"]) == {DATASET}
     assert stored["target_session"].min() == pd.Timestamp("2013-01-02")
     assert stored["target_session"].max() == pd.Timestamp("2013-02-01")
+
+
+def test_what_the_checks_of_every_stage_found_is_kept(loop: Loop) -> None:
+    kept = {(row["asset"], row["check_name"]) for row in newest_checks(loop.platform.engine)}
+    assert kept == {
+        *(("raw_prices", name) for name in checks(loop.ingest)),
+        ("processed_features", "features_are_complete"),
+        ("processed_features", "features_do_not_look_ahead"),
+        ("predictions", "forecasts_are_sound"),
+    }
 
 
 def test_a_replay_gives_the_bits_of_each_day_by_itself(loop: Loop, registry: Registry) -> None:

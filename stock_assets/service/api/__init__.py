@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from stock_assets.service.api import (
+    checks,
     datasets,
     decisions,
     forecasts,
@@ -20,5 +21,5 @@ router = APIRouter(
     generate_unique_id_function=lambda route: route.name,
     responses={304: {"description": "The answer is the one that `If-None-Match` names."}},
 )
-for noun in (tickers, forecasts, prices, performance, models, decisions, datasets, lineage):
+for noun in (tickers, forecasts, prices, performance, models, decisions, datasets, lineage, checks):
     router.include_router(noun.router)

@@ -13,6 +13,7 @@ from stock_assets.market import calendar
 from stock_assets.service.pages.rendering import answer, render, ticker_address
 from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import last_predicted_session
+from stock_assets.storage.serving.checks import newest_checks
 from stock_assets.storage.serving.decisions import list_retrainings
 from stock_assets.storage.serving.pages import (
     applied_renames,
@@ -85,6 +86,7 @@ def operations_page(served: Served) -> str:
         freshness=find_freshness(served, newest),
         daily=find_daily(served, first, newest),
         gaps=find_gaps(served, first, newest),
+        checks=newest_checks(engine),
         first=first,
         newest=newest,
         universe=len(served.params.prices.tickers),

@@ -23,6 +23,8 @@ TABLES = {
     "/datasets": "SELECT *, jsonb_array_length(tickers) AS tickers, "
     "jsonb_array_length(features) AS features FROM processed_feature_data "
     "ORDER BY dataset_run_id DESC",
+    "/checks": "SELECT * FROM check_results "
+    "ORDER BY checked_at DESC, dagster_run_id, asset, check_name",
     "/models": "SELECT *, candidate_version AS model_version FROM model_promotions "
     "ORDER BY candidate_version DESC",
 }

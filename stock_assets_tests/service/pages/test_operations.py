@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine
 
 from stock_assets.market.bars import tidy
+from stock_assets.storage.check_results import CheckRecord, save_check_results
 from stock_assets.storage.forecasts import record_retraining_decision, save_predictions
 from stock_assets.storage.quarantine import quarantine
 from stock_assets_tests.conftest import Loop
@@ -43,6 +45,12 @@ def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Pag
     made = forecasts(DAYS[-1:], ["AAPL"]).assign(dagster_run_id=RUN)
     save_predictions(engine, made, DAYS[-1:], 1)
     record_retraining_decision(engine, RETRAINING)
+    day = str(DAYS[-1])
+    passed = CheckRecord(RUN, "raw_prices", "histories_agree", day, day, True, "warning", "nothing")
+    found = replace(
+        passed, check_name="bars_are_sound", passed=False, told="stale <i>repeat</i>: 1"
+    )
+    save_check_results(engine, [passed, found])
     ui = {"STOCK_ASSETS_DAGSTER_UI": "http://dagster.test:3000"}
     with (
         begin_own(engine, tmp_path, **ui) as service,
@@ -65,6 +73,11 @@ def test_everything_that_needs_a_look_is_listed_and_runs_link_to_dagster(operati
 
     revised = table(operations, "#revisions-table")
     assert {row[2]: row[4] for row in revised}["close"] == "99.5000"
+
+    sound, agree = table(operations, "#checks-table")
+    told = ["warned", "stale <i>repeat</i>: 1", str(DAYS[-1])]
+    assert sound[:5] == ["bars are sound", "raw_prices", *told]
+    assert agree[2] == "✓ passed"
 
     (decided,) = table(operations, "#retraining-table")
     assert decided[:3] == [str(RETRAINING.session), "retrain", RETRAINING.reason]

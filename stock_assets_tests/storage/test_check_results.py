@@ -1,0 +1,49 @@
+"""What checks found: once per run and check, the newest of each at hand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from sqlalchemy import Engine, text
+
+from stock_assets.storage.check_results import CheckRecord, save_check_results
+from stock_assets.storage.serving.checks import list_checks, newest_checks
+
+SOUND = CheckRecord(
+    "run-1", "raw_prices", "bars_are_sound", "2013-01-02", "2013-01-04", True, "warning", "nothing"
+)
+AGREE = replace(SOUND, check_name="histories_agree", passed=False, severity="error", told="2 rows")
+
+
+def told(row: dict[str, object]) -> CheckRecord:
+    return CheckRecord(**{name: row[name] for name in asdict(SOUND)})  # type: ignore[arg-type]
+
+
+def test_results_come_back_as_they_were(engine: Engine) -> None:
+    save_check_results(engine, [SOUND, AGREE])
+    assert [*map(told, list_checks(engine, None, None, 10))] == [SOUND, AGREE]
+    assert [*map(told, list_checks(engine, "raw_prices", False, 10))] == [AGREE]
+    assert list_checks(engine, "predictions", None, 10) == []
+
+
+def test_a_run_that_checks_again_replaces_what_it_found(engine: Engine) -> None:
+    save_check_results(engine, [AGREE])
+    (before,) = list_checks(engine, None, None, 10)
+    mended = replace(AGREE, passed=True, told="nothing")
+    save_check_results(engine, [mended])
+    (after,) = list_checks(engine, None, None, 10)
+    assert told(after) == mended
+    assert after["checked_at"] > before["checked_at"]
+
+
+def test_the_newest_of_each_check_is_that_of_the_last_run(engine: Engine) -> None:
+    save_check_results(engine, [SOUND, AGREE])
+    later = replace(SOUND, dagster_run_id="run-0", first_partition="2013-01-07")
+    save_check_results(engine, [later])
+    assert [*map(told, newest_checks(engine))] == [later, AGREE]
+
+
+def test_nothing_found_is_nothing_stored(engine: Engine) -> None:
+    save_check_results(engine, [])
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM check_results")) == 0
