@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 SOUND = "forecasts_are_sound"
 
+STRONGEST = 10
+"""Features of the newest session whose drift is metadata of the materialization."""
+
 
 @dg.asset(
     **DAILY,
     group_name="serving",
     kinds={"pytorch", "postgres"},
-    code_version="1",
+    code_version="2",
     deps=[raw_prices, production_model],
     description=(
         "Per ticker, the forecasts of the sessions **after** the partition's, as many as the model "
         "was trained for, with their intervals and the model that made them: the one in "
         "production, or for a past session one that had seen nothing later. Those of the next "
-        "session are also written as `latest_predictions.json` and `historical/{date}.json`."
+        "session are also written as `latest_predictions.json` and `historical/{date}.json`. "
+        "Beside them stands how far the features of late have drifted from those of training."
     ),
     check_specs=[
         dg.AssetCheckSpec(
@@ -68,15 +72,21 @@ def predictions(
     apply_renames(store.engine, params.prices.renames, context.run.run_id)
     bars = read_bars(store.engine, params.prices.first_session, sessions[-1])
     _require_bars(bars, sessions)
-    frame = _forecasts(models, bars, params.prices.tickers, registry)
+    frame, drift = _forecasts(models, bars, params, registry)
     _require_forecasts(frame, sessions)
     seen = {model.version: pd.Timestamp(model.as_of) for model in models}
     unsound = unsound_forecasts(frame.assign(model_as_of=frame["model_version"].map(seen)))
     if unsound.empty:
         for model, days in models.items():
-            rows = frame[frame["model_version"] == model.version]
-            stamped = rows.assign(dagster_run_id=context.run.run_id)
-            save_predictions(store.engine, stamped, days, model.version, params.prices.tickers)
+            stamped, measured = (
+                rows[rows["model_version"] == model.version].assign(
+                    dagster_run_id=context.run.run_id
+                )
+                for rows in (frame, drift)
+            )
+            save_predictions(
+                store.engine, stamped, days, model.version, params.prices.tickers, measured
+            )
         write_forecast_files(find_locations().forecasts_folder, frame)
         for session, rows in frame["as_of_session"].dt.date.value_counts().items():
             context.add_asset_metadata(
@@ -93,6 +103,7 @@ def predictions(
             dataset_run_ids=", ".join(model.dataset_run_id for model in models),
             mlflow_run_ids=", ".join(model.mlflow_run_id for model in models),
             newest=table(frame[frame["as_of_session"] == frame["as_of_session"].max()]),
+            strongest_drift=table(_strongest(drift), STRONGEST),
         ),
         check_results=recorded(context, store, [_soundness(unsound)]),
     )
@@ -119,26 +130,34 @@ def _models(
 def _forecasts(
     models: Mapping[ModelVersion, list[date]],
     bars: "pd.DataFrame",
-    tickers: Sequence[str],
+    params: Params,
     registry: Registry,
-) -> "pd.DataFrame":
-    """Forecast `tickers` at the sessions of each model and say which model it was."""
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Forecast at the sessions of each model, measure drift, and say which model it was."""
     import pandas as pd
 
-    parts = [
-        registry.load(model.version)
-        .forecast(bars, sessions)
-        .assign(
-            model_version=model.version,
-            dataset_run_id=model.dataset_run_id,
-            mlflow_run_id=model.mlflow_run_id,
+    forecasts, drift = [], []
+    for model, sessions in models.items():
+        bundle = registry.load(model.version)
+        panel = bundle.panel(bars, sessions[-1])
+        forecasts.append(
+            bundle.forecast(bars, sessions, panel).assign(
+                model_version=model.version,
+                dataset_run_id=model.dataset_run_id,
+                mlflow_run_id=model.mlflow_run_id,
+            )
         )
-        for model, sessions in models.items()
-    ]
-    frame = pd.concat(parts)
-    return frame[frame["ticker"].isin(tickers)].sort_values(
-        ["as_of_session", "ticker", "horizon"], ignore_index=True
-    )
+        drift.append(bundle.drift(panel, sessions).assign(model_version=model.version))
+    frame = pd.concat(forecasts)
+    wanted = frame[frame["ticker"].isin(params.prices.tickers)]
+    ordered = wanted.sort_values(["as_of_session", "ticker", "horizon"], ignore_index=True)
+    return ordered, pd.concat(drift, ignore_index=True)
+
+
+def _strongest(drift: "pd.DataFrame") -> "pd.DataFrame":
+    """Give the drift of the newest session, the strongest first."""
+    newest: pd.DataFrame = drift[drift["as_of_session"] == drift["as_of_session"].max()]
+    return newest.sort_values("psi", ascending=False)
 
 
 def _require_bars(bars: "pd.DataFrame", sessions: Sequence[date]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     **PER_DATASET,
     group_name="training",
     kinds={"mlflow", "pytorch"},
-    code_version="2",
+    code_version="3",
     deps=[processed_features, scalers, scaled_features, tuned_params],
     description=(
         "A registered model version: network, scalers, feature list, tickers and interval width in "
@@ -71,7 +71,7 @@ def candidate_model(
     )
     losses = training_figure(pd.DataFrame(candidate.fit.history))
     _log_training(mlflow_run, record, best, candidate, losses)
-    recipe = _recipe(record, candidate, params, store)
+    recipe = _recipe(record, candidate, data, params, store)
     bars = read_bars(store.engine, record.first_session, record.as_of_session, record.tickers)
     folds = _earlier_folds(record, recipe, best, params, store, bars)
     if len(folds):
@@ -124,10 +124,16 @@ def _training_data(store: Store, record: "PanelRecord") -> "TrainingData":
 
 
 def _recipe(
-    record: "PanelRecord", candidate: "Candidate", params: Params, store: Store
+    record: "PanelRecord",
+    candidate: "Candidate",
+    data: "TrainingData",
+    params: Params,
+    store: Store,
 ) -> "Recipe":
     """Gather all that the bundle needs besides the weights."""
+    from stock_assets.features.dataset import fit_reference
     from stock_assets.features.scaling import Scaler
+    from stock_assets.features.windows import Stretch
     from stock_assets.market.adjustment import Anchor
     from stock_assets.modelling.bundle import Recipe
     from stock_assets.reproduction import recorded_params
@@ -135,6 +141,8 @@ def _recipe(
 
     features, target = map(Scaler.from_dict, load_scalers(store.engine, record.dataset_run_id))
     dataset_params = recorded_params(record)
+    values, valid = data.windows.values.numpy(), data.windows.valid.numpy()
+    train = Stretch(int(data.train[0]), int(data.train[-1]))
     return Recipe(
         dataset_run_id=record.dataset_run_id,
         as_of=record.as_of_session,
@@ -147,6 +155,14 @@ def _recipe(
         network=candidate.network.spec,
         feature_scaler=features,
         target_scaler=target,
+        reference=fit_reference(
+            values,
+            valid,
+            features,
+            train,
+            data.windows.length,
+            params.monitoring.window_sessions,
+        ),
         interval_widths=candidate.interval_widths,
         coverage=params.forecast.coverage,
     )

@@ -34,13 +34,14 @@ RuleName = Literal[
 ]
 """What the rules of ``stock_assets.market.checks`` are called."""
 
-_TICKER = re.compile(r"[A-Z0-9][A-Z0-9.^=-]*")
+TICKER = re.compile(r"[A-Z0-9][A-Z0-9.^=-]*")
+"""What the whole name of a ticker matches."""
 
 
 def _ticker(name: str) -> str:
     """Give a ticker in upper case."""
     ticker = name.strip().upper()
-    if not _TICKER.fullmatch(ticker):
+    if not TICKER.fullmatch(ticker):
         raise ValueError(
             "tickers become names of files: letters, digits and then also . ^ = - make one, "
             f"not {ticker!r}"

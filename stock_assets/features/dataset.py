@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.errors import StockAssetsError
+from stock_assets.evaluation.drift import BINS, Reference, count_rows, reference_edges, usual_level
 from stock_assets.features.indicators import select
 from stock_assets.features.panel import Panel, build_panel, targets
 from stock_assets.features.scaling import Scaler, blocks, fit_scaler
@@ -133,11 +134,51 @@ def fit_scalers(
     Returns of the next session are scaled about zero, so that a scaled forecast of 0 is
     persistence; price levels are scaled as the features are.
     """
-    seen = slice(train.first - dataset.window + 1, train.last + 1)
+    seen = _read_by(train, dataset.window)
     features = fit_scaler(values[seen], valid[seen], dataset.scaler)
     labels, known = target[seen, :, None], np.isfinite(target[seen])
     kind = "zero_mean" if dataset.target == "log_return" else dataset.scaler
     return features, fit_scaler(labels, known & valid[seen], kind)
+
+
+def fit_reference(
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    scaler: Scaler,
+    train: Stretch,
+    window: int,
+    sessions: int,
+) -> Reference:
+    """Say how scaled features are distributed in the sessions that training windows read.
+
+    Parameters
+    ----------
+    values, valid : (T, N, F) and (T, N) arrays
+        Of the panel; the valid rows of all tickers are pooled.
+    scaler : Scaler
+        Fitted to the same sessions.
+    train : Stretch
+    window : int
+        Sessions that a window of the network reads.
+    sessions : int
+        Sessions whose inputs will be held against those of training.
+    """
+    seen = _read_by(train, window)
+    values, valid = values[seen], valid[seen]
+    edges = np.empty((values.shape[2], BINS - 1))
+    counts = np.empty((len(values), values.shape[2], BINS), dtype=np.int64)
+    for columns in blocks(values.shape[2], valid.size):
+        own = replace(scaler, centre=scaler.centre[:, columns], scale=scaler.scale[:, columns])
+        rows = own.transform(values[:, :, columns])
+        edges[columns] = reference_edges(rows[valid])
+        rows[~valid] = np.nan
+        counts[:, columns] = count_rows(rows, edges[columns])
+    return Reference(edges, counts.sum(axis=0), sessions, usual_level(counts, sessions))
+
+
+def _read_by(stretch: Stretch, window: int) -> slice:
+    """Sessions that the windows of a stretch read."""
+    return slice(stretch.first - window + 1, stretch.last + 1)
 
 
 def scaled_digest(

@@ -29,8 +29,8 @@ class Scaler:
         distance between the quartiles) or ``zero_mean`` (0, root mean square; for returns, so that
         a scaled 0 still means "no change").
     centre, scale : (N, F) float64
-        In the units of the feature. Where the scale would be 0 it is 1: a feature that never
-        varied, or for ``robust`` one that seldom did.
+        In the units of the feature. Where the scale would be 0, to a 32-bit float, it is 1: a
+        feature that never varied, or for ``robust`` one that seldom did.
     rows : (N,) int64
         Valid training rows of each ticker.
     pooled : (N,) bool
@@ -123,7 +123,8 @@ def fit_scaler(
             every_row = values[:, :, columns][valid]
             mask = np.ones((len(every_row), 1), dtype=np.bool_)
             centre[pooled, columns], scale[pooled, columns] = _statistics(every_row, mask, kind)
-    return Scaler(kind, centre, np.where(scale > 0, scale, 1.0), rows, pooled)
+    varied = scale > np.finfo(np.float32).tiny
+    return Scaler(kind, centre, np.where(varied, scale, 1.0), rows, pooled)
 
 
 def blocks(count: int, numbers: int) -> Iterator[slice]:

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from stock_assets.config import Basis, Rename, Target
 from stock_assets.errors import StockAssetsError
+from stock_assets.evaluation.drift import BINS, Reference, count_rows, stability
 from stock_assets.features.panel import Panel, build_panel, cumulated
-from stock_assets.features.scaling import Scaler
+from stock_assets.features.scaling import Scaler, blocks
 from stock_assets.features.windows import Windows, usable
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import Anchor, anchors, rebase
@@ -66,6 +67,8 @@ class Recipe:
         Its architecture and sizes, the horizon H among them.
     feature_scaler, target_scaler : Scaler
         Fitted on the training sessions only; shapes (N, F) and (N, 1).
+    reference : Reference
+        How the scaled features of these sessions are distributed, all tickers together.
     interval_widths : tuple of float
         Half the width of the prediction interval for 1 to H sessions ahead, in scaled target units.
     coverage : float
@@ -83,6 +86,7 @@ class Recipe:
     network: NetworkSpec
     feature_scaler: Scaler
     target_scaler: Scaler
+    reference: Reference
     interval_widths: tuple[float, ...]
     coverage: float
 
@@ -116,6 +120,7 @@ class Recipe:
             "network": self.network.to_dict(),
             "feature_scaler": self.feature_scaler.to_dict(),
             "target_scaler": self.target_scaler.to_dict(),
+            "reference": self.reference.to_dict(),
         }
 
     @classmethod
@@ -133,6 +138,7 @@ class Recipe:
                 "network": NetworkSpec.from_dict(plain["network"]),
                 "feature_scaler": Scaler.from_dict(plain["feature_scaler"]),
                 "target_scaler": Scaler.from_dict(plain["target_scaler"]),
+                "reference": Reference.from_dict(plain["reference"]),
                 "interval_widths": tuple(plain["interval_widths"]),
             }
         )
@@ -213,7 +219,9 @@ class Bundle:
             last,
         )
 
-    def forecast(self, bars: pd.DataFrame, sessions: Sequence[date]) -> pd.DataFrame:
+    def forecast(
+        self, bars: pd.DataFrame, sessions: Sequence[date], panel: Panel | None = None
+    ) -> pd.DataFrame:
         """Forecast the 1 to H sessions after each of `sessions`, per ticker.
 
         Features are causal, so the forecasts of many sessions come from one pass and equal those
@@ -225,6 +233,8 @@ class Bundle:
             Bars as traded, from the first session of history to the last of `sessions`.
         sessions : sequence of date
             As-of sessions, ascending.
+        panel : Panel, optional
+            What :meth:`panel` gives for these bars and the last of `sessions`, if it is at hand.
 
         Returns
         -------
@@ -235,14 +245,8 @@ class Bundle:
             not below zero. A ticker without enough valid sessions in its window has no row.
         """
         recipe = self.recipe
-        panel = self.panel(bars, sessions[-1])
-        ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
-        if (ends < recipe.network.window - 1).any():
-            raise StockAssetsError(
-                f"{sessions[0]} has less than {recipe.network.window} sessions of history "
-                f"since {recipe.first_session}",
-                "Forecast a later session",
-            )
+        panel = self.panel(bars, sessions[-1]) if panel is None else panel
+        ends = self._ends(panel, sessions)
         rows, columns = np.nonzero(usable(panel.valid, None, ends, recipe.network.window))
         ahead = cumulated(self._scaled(panel, ends), recipe.target)
         widths = np.array(recipe.interval_widths)[:, np.newaxis]
@@ -267,6 +271,65 @@ class Bundle:
             }
         )
         return frame[list(FORECAST_COLUMNS)]
+
+    def drift(self, panel: Panel, sessions: Sequence[date]) -> pd.DataFrame:
+        """Measure how far the inputs of late are distributed from those of training.
+
+        Of late are as many sessions up to each as-of session, itself included, as the recipe's
+        reference says.
+
+        The rows of all tickers are pooled: scaled by their own statistics, they are on one scale.
+
+        Parameters
+        ----------
+        panel : Panel
+            What :meth:`panel` gives for the last of `sessions`, or a later one.
+        sessions : sequence of date
+            As-of sessions, ascending.
+
+        Returns
+        -------
+        DataFrame
+            ``as_of_session``, ``feature``, ``psi`` (the population stability index), ``rows`` (of
+            so many tickers and sessions) and ``usual`` (what one in twenty windows of training
+            has), ordered by as-of session and then as the recipe orders features. A session without
+            a valid row in its window has none.
+        """
+        reference, ends = self.recipe.reference, self._ends(panel, sessions)
+        first = max(ends[0] + 1 - reference.sessions, 0)
+        seen = panel.values[first : ends[-1] + 1]
+        counted = np.zeros((len(seen) + 1, len(panel.features), BINS), dtype=np.int64)
+        for part in blocks(len(seen), seen[0].size):
+            scaled = self.recipe.feature_scaler.transform(seen[part])
+            counted[part.start + 1 : part.stop + 1] = count_rows(scaled, reference.edges)
+        counted.cumsum(axis=0, out=counted)
+        stops = ends + 1 - first
+        within = counted[stops] - counted[np.maximum(stops - reference.sessions, 0)]
+        rows = within[:, 0].sum(axis=-1)
+        some = rows > 0
+        features = np.array(panel.features, dtype=object)
+        count = len(features)
+        return pd.DataFrame(
+            {
+                "as_of_session": pd.DatetimeIndex(list(sessions))[some].repeat(count),
+                "feature": np.tile(features, some.sum()),
+                "psi": stability(within[some], reference.counts).ravel(),
+                "rows": rows[some].repeat(count),
+                "usual": np.tile(reference.usual, some.sum()),
+            }
+        )
+
+    def _ends(self, panel: Panel, sessions: Sequence[date]) -> NDArray[np.intp]:
+        """Positions of `sessions` in the panel, each with a whole window before it."""
+        ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
+        window = self.recipe.network.window
+        if (ends < window - 1).any():
+            raise StockAssetsError(
+                f"{sessions[0]} has less than {window} sessions of history "
+                f"since {self.recipe.first_session}",
+                "Forecast a later session",
+            )
+        return ends
 
     def _targets(self, sessions: Sequence[date]) -> NDArray[np.datetime64]:
         """Sessions that are forecast, shape (B, H)."""

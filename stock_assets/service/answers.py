@@ -29,6 +29,9 @@ _TURNS = 64
 _STAMP = text("SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()::text")
 
 
+_Asked = tuple[str, bytes]
+
+
 class DatabaseAwayError(Exception):
     """The database did not answer less than a second ago."""
 
@@ -40,11 +43,6 @@ class Body:
     plain: bytes
     packed: bytes | None
     etag: str
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes to keep."""
-        return len(self.plain) + len(self.packed or b"") + _OVERHEAD
 
 
 class Answers:
@@ -63,7 +61,7 @@ class Answers:
 
     def __init__(self, engine: Engine, room: int) -> None:
         self._engine, self._room = engine, room
-        self._kept: OrderedDict[str, tuple[str, Body]] = OrderedDict()
+        self._kept: OrderedDict[_Asked, tuple[str, Body]] = OrderedDict()
         self._size = 0
         self._lock = Lock()
         self._turns = [Lock() for _ in range(_TURNS)]
@@ -101,17 +99,18 @@ class Answers:
             return f"{self._stamp} {utc_now():%Y-%m-%dT%H:%M}"
 
     def _answer(self, request: Request, media_type: str, make: Callable[[], bytes]) -> Response:
-        body = self._body(f"{request.url.path}?{request.url.query}", make)
+        # Not the address as a text, in which a path could pass for a query, or a host for a path.
+        body = self._body((request.scope["path"], request.scope["query_string"]), make)
         headers = {"ETag": body.etag, "Vary": "Accept-Encoding", "Cache-Control": "no-cache"}
         if _holds(request.headers.get("if-none-match", ""), body.etag):
             return Response(status_code=304, headers=headers)
         content = body.plain
-        if body.packed is not None and _accepts_gzip(request.headers.get("accept-encoding", "")):
+        if body.packed is not None and accepts_gzip(request.headers.get("accept-encoding", "")):
             content = body.packed
             headers["Content-Encoding"] = "gzip"
         return Response(content, media_type=media_type, headers=headers)
 
-    def _body(self, key: str, make: Callable[[], bytes]) -> Body:
+    def _body(self, key: _Asked, make: Callable[[], bytes]) -> Body:
         stamp = self.stamp()
         if (body := self._find(key, stamp)) is not None:
             return body
@@ -122,22 +121,27 @@ class Answers:
             self._keep(key, stamp, body)
             return body
 
-    def _find(self, key: str, stamp: str) -> Body | None:
+    def _find(self, key: _Asked, stamp: str) -> Body | None:
         with self._lock:
             if (kept := self._kept.get(key)) is None or kept[0] != stamp:
                 return None
             self._kept.move_to_end(key)
             return kept[1]
 
-    def _keep(self, key: str, stamp: str, body: Body) -> None:
+    def _keep(self, key: _Asked, stamp: str, body: Body) -> None:
         with self._lock:
             if (before := self._kept.pop(key, None)) is not None:
-                self._size -= before[1].size
+                self._size -= _size(key, before[1])
             self._kept[key] = stamp, body
-            self._size += body.size
+            self._size += _size(key, body)
             while self._size > self._room:
-                _, (_, dropped) = self._kept.popitem(last=False)
-                self._size -= dropped.size
+                longest_unused, (_, dropped) = self._kept.popitem(last=False)
+                self._size -= _size(longest_unused, dropped)
+
+
+def _size(asked: _Asked, body: Body) -> int:
+    """Bytes that an answer takes to keep."""
+    return sum(map(len, asked)) + len(body.plain) + len(body.packed or b"") + _OVERHEAD
 
 
 def _body_of(plain: bytes) -> Body:
@@ -152,7 +156,8 @@ def _holds(if_none_match: str, etag: str) -> bool:
     return etag.removeprefix("W/") in tags or "*" in tags
 
 
-def _accepts_gzip(accept_encoding: str) -> bool:
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether the value of an ``Accept-Encoding`` header allows gzip."""
     for choice in accept_encoding.lower().split(","):
         coding, _, parameter = (part.strip() for part in choice.partition(";"))
         if coding in ("gzip", "*"):

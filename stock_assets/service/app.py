@@ -11,7 +11,10 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from stock_assets.service import api, health, legacy, pages
+from stock_assets.service.head import HeadAsGet
 from stock_assets.service.observe import Metrics, Observed
+from stock_assets.service.pages.problem_pages import ProblemPages
+from stock_assets.service.pages.rendering import templates
 from stock_assets.service.problems import ANY, problem_schemas, tell_problems
 from stock_assets.service.security import KEY_HEADER, Guard, SecurityHeaders
 from stock_assets.service.state import TAKES_NOTHING, Served
@@ -38,9 +41,12 @@ def create_app(served: Served) -> FastAPI:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     # The last one added is the first that a request meets.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Guard, settings=served.settings)
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(ProblemPages, served=served)
+    app.add_middleware(SecurityHeaders)
+    templates()  # read now, so that nobody waits for it
     app.openapi = cache(lambda: _document(app))  # type: ignore[method-assign]
     return app
 

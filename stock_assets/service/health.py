@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from stock_assets.config import Params
 from stock_assets.market import calendar
 from stock_assets.service.problems import RETRY_SECONDS
 from stock_assets.service.state import TAKES_NOTHING, Served, ServedBy
@@ -103,22 +104,32 @@ def gather_readiness(served: Served) -> Readiness:
 
 def gather_health(served: Served, now: datetime) -> Health:
     """Compare what is stored with what should be at a moment, which has its time zone."""
-    found, source = read_freshness(served.engine), served.params.prices.source
-    expected = (
-        None if source == "sample" else expected_session(now, served.params.schedule.daily_at)
-    )
-    late = 0
-    if expected is not None and found.newest_session is not None:
-        late = max(0, len(calendar.sessions(found.newest_session, expected)) - 1)
+    found, expected = read_freshness(served.engine), session_due(served.params, now)
+    late = 0 if found.newest_session is None else sessions_late(found.newest_session, expected)
     return Health(
         status="empty" if found.newest_session is None else "late" if late else "fresh",
         now=now,
-        source=source,
+        source=served.params.prices.source,
         schema_revision=schema_revision(served.engine),
         expected_session=expected,
         late=late,
         **asdict(found),
     )
+
+
+def session_due(params: Params, now: datetime) -> date | None:
+    """Give the newest session that should be stored at a moment; None of the sample prices.
+
+    They are a fixed history, of which nothing new comes.
+    """
+    if params.prices.source == "sample":
+        return None
+    return expected_session(now, params.schedule.daily_at)
+
+
+def sessions_late(newest: date, due: date | None) -> int:
+    """Count the sessions after `newest` up to the one that is due."""
+    return 0 if due is None else max(0, len(calendar.sessions(newest, due)) - 1)
 
 
 def expected_session(now: datetime, daily_at: clock) -> date:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from stock_assets.market.adjustment import adjust
+from stock_assets.service.api.asked import Ticker
 from stock_assets.service.problems import not_found, tells
 from stock_assets.service.state import TAKES_NOTHING, Served, ServedBy
 from stock_assets.storage.serving.legacy import (
@@ -21,8 +22,6 @@ from stock_assets.storage.serving.legacy import (
 router = APIRouter(tags=["former endpoints"], dependencies=TAKES_NOTHING)
 
 _BARS_SHOWN = 14
-
-Ticker = Annotated[str, Path(pattern=r"^[A-Z0-9][A-Z0-9.^=-]*$", max_length=32)]
 
 
 class _Answer(BaseModel):

@@ -11,8 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg2 import InterfaceError as DriverInterfaceError
 from psycopg2 import OperationalError as DriverOperationalError
+from psycopg2 import ProgrammingError as DriverProgrammingError
+from psycopg2.errors import UndefinedColumn, UndefinedTable
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError, TimeoutError
 from starlette.exceptions import HTTPException
 
 from stock_assets.service.answers import DatabaseAwayError
@@ -107,9 +109,20 @@ def tell_problems(app: FastAPI) -> None:
 
     for kind in _AWAY:
         app.add_exception_handler(kind, _away)
+    for kind in (ProgrammingError, DriverProgrammingError):
+        app.add_exception_handler(kind, _unprepared)
 
 
 async def _away(_: Request, __: Exception) -> Response:
-    return problem_response(
-        503, "the database does not answer", headers={"Retry-After": str(RETRY_SECONDS)}
-    )
+    return _not_now("the database does not answer")
+
+
+async def _unprepared(_: Request, error: Exception) -> Response:
+    """Tell of tables that are not those of this version; any other wrong query is a failure."""
+    if not isinstance(getattr(error, "orig", error), UndefinedTable | UndefinedColumn):
+        raise error
+    return _not_now("the database does not have the tables of this version")
+
+
+def _not_now(detail: str) -> Response:
+    return problem_response(503, detail, headers={"Retry-After": str(RETRY_SECONDS)})

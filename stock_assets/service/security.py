@@ -112,9 +112,11 @@ def _host_name(host: str) -> str:
 def _client(scope: Scope) -> str:
     """Say who asks: an IPv4 address, or the network that an IPv6 address was chosen from."""
     host: str = (scope.get("client") or ("",))[0]
-    if ":" not in host:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:  # as a proxy wrote it
         return host
-    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 @dataclass

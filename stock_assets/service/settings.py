@@ -78,6 +78,16 @@ class ServiceSettings(BaseModel):
             return tuple(name.strip().lower() for name in hosts.split(",") if name.strip())
         return hosts
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _names_machines(cls, proxies: str) -> str:
+        for proxy in filter(None, map(str.strip, proxies.split(","))):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:  # "*" too: with it everyone could be whom they like
+                raise ValueError("a proxy is an address or a network, as 10.0.0.0/8") from None
+        return proxies
+
     @field_validator("dagster_ui", "mlflow_ui")
     @classmethod
     def _is_an_address(cls, url: str | None) -> str | None:

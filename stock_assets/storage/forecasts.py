@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.storage.database import Merge, copy_out, replace
 from stock_assets.storage.tables import (
+    feature_drift,
     model_performance_log,
     model_promotions,
     predictions,
@@ -38,11 +39,13 @@ def save_predictions(
     sessions: Sequence[date],
     model_version: int,
     tickers: Sequence[str] | None = None,
+    drift: pd.DataFrame | None = None,
 ) -> Merge:
     """Make the forecasts of one model version as of `sessions` equal to `frame`.
 
     Forecasts of other versions, and of others than `tickers` if these are given, are kept as
-    history; the ones saved here stand from now on.
+    history; the ones saved here stand from now on. The drift of what the version read, if it was
+    measured, is made equal to `drift` in the same transaction.
     """
     scope: dict[str, Sequence[object]] = {
         "as_of_session": list(sessions),
@@ -53,6 +56,9 @@ def save_predictions(
     with engine.begin() as connection:
         saved = replace(connection, predictions, _plain_dates(frame), scope)
         connection.execute(_STAND_AGAIN, {"sessions": list(sessions), "version": model_version})
+        if drift is not None:
+            measured = {name: scope[name] for name in ("as_of_session", "model_version")}
+            replace(connection, feature_drift, _plain_dates(drift), measured)
         return saved
 
 

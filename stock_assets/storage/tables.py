@@ -291,3 +291,17 @@ check_results = Table(
     Index("check_results_of_check", "asset", "check_name", "checked_at"),
     comment="What the checks of each run found, of which partitions",
 )
+
+feature_drift = Table(
+    "feature_drift",
+    metadata,
+    Column("as_of_session", Date, primary_key=True),
+    Column("model_version", Integer, primary_key=True, autoincrement=False),
+    Column("feature", Text, primary_key=True),
+    Column("psi", Double, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("usual", Double, nullable=False),
+    Column("dagster_run_id", Text),
+    _written("measured_at"),
+    comment="How far the newest inputs of a model version are distributed from its training's",
+)

@@ -86,13 +86,48 @@ def test_a_replay_gives_the_bits_of_each_day_by_itself(loop: Loop, registry: Reg
         assert same_frame(kept.reset_index(drop=True), alone)
 
 
+def drift(loop: Loop) -> pd.DataFrame:
+    with loop.platform.engine.connect() as connection:
+        return pd.read_sql(
+            text("SELECT * FROM feature_drift ORDER BY as_of_session, model_version, feature"),
+            connection,
+            parse_dates=["as_of_session"],
+        )
+
+
+def test_the_drift_of_what_the_model_read_stands_beside_its_forecasts(
+    loop: Loop, registry: Registry
+) -> None:
+    version = registry.candidate(DATASET).version
+    model, window = registry.load(version), loop.platform.params.monitoring.window_sessions
+    stored = drift(loop).query("model_version == @version")
+    measured = stored.drop(columns=["model_version", "dagster_run_id", "measured_at"])
+    for day in loop.replayed[::4]:
+        known = read_bars(loop.platform.engine, FIRST_INGESTED, day)
+        alone = model.drift(model.panel(known, day), [day])
+        kept = measured[measured["as_of_session"] == pd.Timestamp(day)]
+        assert same_frame(kept, alone.sort_values("feature"))
+    assert set(stored["rows"]) == {5 * window}
+    assert stored["as_of_session"].dt.date.unique().tolist() == list(loop.replayed)
+
+
+def test_a_run_tells_the_strongest_drift_of_its_newest_session(loop: Loop) -> None:
+    told = by_partition(loop.forecasts, "predictions")
+    shown = told[loop.replayed[-1].isoformat()]["strongest_drift"].records
+    stored = drift(loop)
+    newest = stored[stored["as_of_session"] == pd.Timestamp(loop.replayed[-1])]
+    strongest = newest.nlargest(len(shown), "psi")["psi"].round(6)
+    assert [row.data["psi"] for row in shown] == strongest.tolist()
+
+
 def test_a_day_again_changes_nothing(loop: Loop) -> None:
     day, console = loop.replayed[5], Console(quiet=True)
-    before = forecasts(loop)
+    before, drifted = forecasts(loop), drift(loop)
     first = run_session(loop.platform, console, ["predictions"], day)
     again = run_session(loop.platform, console, ["predictions"], day)
     assert data_version(first, "predictions") == data_version(again, "predictions")
     pd.testing.assert_frame_equal(forecasts(loop), before, check_exact=True)
+    pd.testing.assert_frame_equal(drift(loop), drifted, check_exact=True)
 
 
 def test_the_past_is_forecast_by_the_model_of_its_time(

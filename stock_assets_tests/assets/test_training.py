@@ -62,6 +62,9 @@ def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Re
     assert list(bundle.recipe.tickers) == record.tickers
     assert bundle.recipe.network.hidden_size == best["hidden_size"]
     assert bundle.recipe.coverage == loop.platform.params.forecast.coverage
+    seen = load_stretches(loop.platform.engine, DATASET)["train"].last_position + 1
+    panel = bundle.panel(read_bars(loop.platform.engine, record.first_session, AS_OF), AS_OF)
+    assert bundle.recipe.reference.rows == panel.valid[:seen].sum()
     (width,) = bundle.recipe.interval_widths
     assert width > 0
 

@@ -16,6 +16,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.features.dataset import (
     FeatureSet,
     build_feature_set,
+    fit_reference,
     fit_scalers,
     fold_splits,
     scaled_digest,
@@ -208,6 +209,31 @@ def test_scalers_know_nothing_after_the_training_labels(seed: int) -> None:
     before, after = scalers_of(made), fit_scalers(**changed, train=split.train, dataset=DATASET)
     for left, right in zip(before, after, strict=True):
         assert left.to_dict() == right.to_dict()
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_the_reference_of_drift_knows_nothing_after_the_training_sessions(seed: int) -> None:
+    made = built(features=Features(groups=["returns"]))
+    split, random = split_dataset(len(made.panel.sessions), DATASET), np.random.default_rng(seed)
+    known, scaler = split.train.last + 1, scalers_of(made)[0]
+    values, valid = made.panel.values.copy(), made.panel.valid.copy()
+    before = fit_reference(values, valid, scaler, split.train, DATASET.window, 20)
+    assert before.rows == valid[:known].sum()
+    values[known:] = random.normal(size=values[known:].shape)
+    valid[known:] = random.random(valid[known:].shape) > 0.5
+    after = fit_reference(values, valid, scaler, split.train, DATASET.window, 20)
+    assert after.to_dict() == before.to_dict()
+
+
+def test_the_reference_is_the_same_in_blocks_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = built(features=Features(groups=["returns"]))
+    panel, split = made.panel, split_dataset(len(made.panel.sessions), DATASET)
+    asked = panel.values, panel.valid, scalers_of(made)[0], split.train, DATASET.window, 20
+    whole = fit_reference(*asked)
+    monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 1)
+    parts = fit_reference(*asked)
+    assert parts.to_dict() == whole.to_dict()
 
 
 def test_scalers_know_the_training_sessions_to_the_last() -> None:

@@ -13,6 +13,7 @@ from stock_assets.config import Dataset, Features
 from stock_assets.features.dataset import (
     FeatureSet,
     build_feature_set,
+    fit_reference,
     fit_scalers,
     split_dataset,
 )
@@ -93,6 +94,9 @@ def bundle(
         network=spec,
         feature_scaler=scalers[0],
         target_scaler=scalers[1],
+        reference=fit_reference(
+            panel.values, panel.valid, scalers[0], split.train, chosen.window, 20
+        ),
         interval_widths=tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)),
         coverage=0.9,
     )

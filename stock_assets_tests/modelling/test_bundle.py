@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from stock_assets.config import FeatureGroup, Features, Rename
 from stock_assets.errors import StockAssetsError
+from stock_assets.evaluation.drift import count_rows, stability
 from stock_assets.evaluation.soundness import unsound_forecasts
-from stock_assets.features.dataset import FeatureSet
+from stock_assets.features.dataset import FeatureSet, split_dataset
 from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
@@ -192,6 +193,52 @@ def test_whatever_happens_later_changes_no_forecast(
     changed = perturbed(days[-1], seed, split, newcomer)
     assert same_frame(made.forecast(changed, days), before)
     assert same_frame(as_of(made.forecast(changed, DAYS), *days), before)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, len(DAYS) - 8), st.integers(0, 2**32 - 1), st.booleans())
+def test_whatever_happens_later_changes_no_drift(known: int, seed: int, newcomer: bool) -> None:
+    made, days = example("lstm"), DAYS[: known + 1]
+    before = made.drift(made.panel(up_to(days[-1]), days[-1]), days)
+    changed = made.panel(perturbed(days[-1], seed, split=True, newcomer=newcomer), LAST)
+    assert same_frame(made.drift(changed, days), before)
+    assert same_frame(as_of(made.drift(changed, DAYS), *days), before)
+
+
+def test_drift_holds_the_newest_rows_of_all_tickers_against_those_of_training() -> None:
+    made, day = example("lstm"), DAYS[30]
+    window = made.recipe.reference.sessions
+    panel = made.panel(sample_bars(), LAST)
+    end = panel.sessions.get_loc(pd.Timestamp(day)) + 1
+    rows = made.recipe.feature_scaler.transform(panel.values[end - window : end])
+    reference = made.recipe.reference
+    counts = count_rows(rows[panel.valid[end - window : end]], reference.edges)
+    found = made.drift(panel, DAYS)
+    newest = as_of(found, day)
+    assert newest["feature"].tolist() == list(made.recipe.features)
+    assert newest["psi"].tolist() == stability(counts, reference.counts).tolist()
+    assert set(newest["rows"]) == {5 * window}
+    assert newest["usual"].tolist() == reference.usual.tolist()
+
+
+def test_what_a_model_was_trained_on_has_not_drifted_from_itself() -> None:
+    made = Bundle(example("lstm").recipe, example("lstm").network)
+    split = split_dataset(len(trained().panel.sessions), dataset()[1])
+    last = trained().panel.sessions[split.train.last].date()
+    read = split.train.last + 1
+    made.recipe = replace(made.recipe, reference=replace(made.recipe.reference, sessions=read))
+    (found,) = set(made.drift(made.panel(sample_bars(), LAST), [last])["psi"])
+    assert found == 0.0
+
+
+def test_a_ticker_that_trades_otherwise_has_drifted() -> None:
+    made, bars = example("lstm"), sample_bars().copy()
+    late = bars["session"] > pd.Timestamp(DAYS[20])
+    calm = made.drift(made.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
+    for name in ("open", "high", "low", "close"):
+        bars.loc[late, name] **= 3  # three times the log returns
+    wild = made.drift(made.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
+    assert wild["Log_Return"] > 0.25 > calm["Log_Return"]
 
 
 def test_whatever_happens_later_changes_no_trained_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,8 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from stock_assets.config import Params
+from stock_assets.service.answers import Answers
+from stock_assets.service.settings import ServiceSettings
+from stock_assets.service.state import Served
 from stock_assets.storage.reader import READER, READER_VARIABLE, ensure_reader, reader_engine
 from stock_assets_tests.cli.conftest import COMMAND, free_port, wait_until
 from stock_assets_tests.conftest import Loop
@@ -111,6 +117,23 @@ def client(running: Service) -> Iterator[httpx.Client]:
     """Connections to the running service, never through a proxy."""
     with running.client() as opened:
         yield opened
+
+
+def served(engine: Engine, source: str = "sample") -> Served:
+    """What the application answers from, with prices of a source."""
+    params = Params.model_validate({"prices": {"source": source}})
+    return Served(engine, params, ServiceSettings(), Answers(engine, 2**20))
+
+
+def ask(app: FastAPI, path: str, method: str = "GET", **headers: str) -> httpx.Response:
+    """Send one request to an application in this process."""
+
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, headers=headers)
+
+    return asyncio.run(asked())
 
 
 @pytest.fixture

@@ -55,6 +55,13 @@ def answers(engine: Engine) -> Answers:
     return Answers(engine, 2**20)
 
 
+def test_a_path_with_a_question_mark_is_no_query(answers: Answers):
+    """Else whoever asks for the one could be given the other."""
+    answers.json(asking("/a", "range=1Y"), Counted("with a query"))
+    answer = answers.json(asking("/a?range=1Y"), Counted("with an odd path"))
+    assert b"odd path" in answer.body
+
+
 SOMETHING = text(
     "INSERT INTO instruments (ticker, currency, asked_from, source) "
     "VALUES (gen_random_uuid()::text, 'USD', '2000-01-03', 'sample')"

@@ -12,15 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from stock_assets.config import Params
 from stock_assets.market import calendar
-from stock_assets.service.answers import Answers
 from stock_assets.service.health import expected_session, gather_health, gather_readiness
-from stock_assets.service.settings import ServiceSettings
-from stock_assets.service.state import Served
 from stock_assets.storage.database import newest_revision
 from stock_assets_tests.conftest import LAST_INGESTED, REPLAYED
-from stock_assets_tests.service.conftest import begin_own
+from stock_assets_tests.service.conftest import begin_own, served
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAILY = time(18, 30)
@@ -59,11 +55,6 @@ def test_what_is_expected_has_closed_and_never_goes_back(now: datetime, daily: t
     assert calendar.is_session(first)
     assert first <= calendar.last_closed_session(now)
     assert later >= first
-
-
-def served(engine: Engine, source: str) -> Served:
-    params = Params.model_validate({"prices": {"source": source}})
-    return Served(engine, params, ServiceSettings(), Answers(engine, 1))
 
 
 def store_session(engine: Engine, session: date) -> None:

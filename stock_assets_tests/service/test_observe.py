@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, create_engine
 
 from stock_assets.service.observe import Metrics, Observed
+from stock_assets_tests.cli.conftest import wait_until
 from stock_assets_tests.service.conftest import Service
 
 
@@ -25,12 +27,23 @@ def figures(client: httpx.Client) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
+def lines_of(running: Service, answers: Sequence[httpx.Response]) -> dict[str, dict[str, Any]]:
+    """What the log says of answers, by their ids; a line may come after its answer."""
+    ids = {answer.headers["x-request-id"] for answer in answers}
+
+    def found() -> dict[str, dict[str, Any]]:
+        return {line["request_id"]: line for line in running.log_lines()}
+
+    wait_until(lambda: ids <= set(found()), 10, "the requests are in the log")
+    return found()
+
+
 @pytest.mark.slow
 def test_every_answer_has_an_id_which_the_log_has_too(running: Service, client: httpx.Client):
     asked = [client.get("/tickers"), client.get("/none"), client.get("/tickers?x=1")]
     ids = [answer.headers["x-request-id"] for answer in asked]
     assert len(set(ids)) == 3
-    lines = {line["request_id"]: line for line in running.log_lines()}
+    lines = lines_of(running, asked)
     assert [lines[each]["status"] for each in ids] == [200, 404, 422]
     told = lines[ids[2]]
     assert told.keys() == {
@@ -53,14 +66,9 @@ def test_the_id_of_a_proxy_is_kept_if_it_is_sound(client: httpx.Client):
 
 @pytest.mark.slow
 def test_a_path_cannot_write_lines_of_the_log(running: Service, client: httpx.Client):
-    before = len(running.log_lines())
     answer = client.get('/a%0A{"forged":1}%0D%1b[31m')
     assert answer.status_code == 404
-    (line,) = (
-        line
-        for line in running.log_lines()[before:]
-        if line["request_id"] == answer.headers["x-request-id"]
-    )
+    line = lines_of(running, [answer])[answer.headers["x-request-id"]]
     assert line["path"] == '/a\n{"forged":1}\r\x1b[31m'
     assert not any("forged" in line for line in running.log_lines())
 

@@ -150,6 +150,11 @@ def test_a_client_with_a_whole_network_of_addresses_is_one_client():
 
 
 @given(st.text(st.characters(codec="latin-1"), max_size=40))
+def test_any_client_that_a_proxy_names_is_counted(client: str):
+    assert status(guard(), scope(client=client, host="localhost")) == 200
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=40))
 def test_any_host_header_is_read(host: str):
     assert _host_name(host) == _host_name(host.upper()).lower() or not host.isascii()
 

@@ -32,7 +32,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch):
     for name, value in {
         "API_KEY": KEY,
         "ALLOWED_HOSTS": "Forecasts.Example, 10.0.0.1,",
-        "TRUSTED_PROXIES": "10.0.0.1",
+        "TRUSTED_PROXIES": "10.0.0.1, 10.1.0.0/16,",
         "REQUESTS_PER_MINUTE": "60",
         "CACHE_MEGABYTES": "8",
         "DAGSTER_UI": "https://dagster.example/",
@@ -41,7 +41,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(f"STOCK_ASSETS_{name}", value)
     found = find_settings("::1", 8001, allow_anyone=False)
     assert found.allowed_hosts == ("forecasts.example", "10.0.0.1")
-    assert (found.trusted_proxies, found.requests_per_minute) == ("10.0.0.1", 60)
+    assert (found.trusted_proxies, found.requests_per_minute) == ("10.0.0.1, 10.1.0.0/16,", 60)
     assert found.cache_megabytes == 8
     assert found.dagster_ui == "https://dagster.example"
     assert found.mlflow_ui == "http://127.0.0.1:5000"
@@ -56,6 +56,8 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch):
         ("REQUESTS_PER_MINUTE", "0", "greater than or equal to 1"),
         ("REQUESTS_PER_MINUTE", "many", "valid integer"),
         ("MLFLOW_UI", "javascript:alert(1)", "http://"),
+        ("TRUSTED_PROXIES", "*", "an address or a network"),
+        ("TRUSTED_PROXIES", "10.0.0.1,10.0.0.1/8", "an address or a network"),
     ],
 )
 def test_a_wrong_variable_is_named_and_a_key_never_shown(

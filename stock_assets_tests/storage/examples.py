@@ -124,6 +124,27 @@ def forecasts(
     )
 
 
+def drift(
+    days: list[date], version: int = 1, usual: float = 0.05, **indices: float
+) -> pd.DataFrame:
+    """Drift as of `days`, of the features that indices are given of, as the asset stores it."""
+    return pd.DataFrame(
+        [
+            {
+                "as_of_session": pd.Timestamp(day),
+                "feature": feature,
+                "psi": psi,
+                "rows": 100,
+                "usual": usual,
+                "model_version": version,
+                "dagster_run_id": "run",
+            }
+            for day in days
+            for feature, psi in indices.items()
+        ]
+    )
+
+
 def store_bars(
     engine: Engine, bars: pd.DataFrame, source: str = "sample", run_id: str | None = None
 ) -> StoredPrices:

@@ -8,6 +8,7 @@ from stock_assets.service.api import (
     checks,
     datasets,
     decisions,
+    drift,
     forecasts,
     lineage,
     models,
@@ -21,5 +22,8 @@ router = APIRouter(
     generate_unique_id_function=lambda route: route.name,
     responses={304: {"description": "The answer is the one that `If-None-Match` names."}},
 )
-for noun in (tickers, forecasts, prices, performance, models, decisions, datasets, lineage, checks):
+for noun in (
+    *(tickers, forecasts, prices, performance, models, decisions, datasets, lineage),
+    *(checks, drift),
+):
     router.include_router(noun.router)

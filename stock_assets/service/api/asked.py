@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from stock_assets.config.prices import TICKER
 from stock_assets.service.problems import not_found
 from stock_assets.service.state import Asked
 from stock_assets.storage.serving.paging import Position
@@ -55,7 +56,7 @@ Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
 WindowLength = Annotated[int, Field(ge=1, le=2520), BeforeValidator(_whole)]
 ModelVersion = Annotated[int, Field(ge=1, le=_LARGEST_INTEGER), BeforeValidator(_whole)]
 Horizon = Annotated[int, Field(ge=1, le=_LARGEST_INTEGER), BeforeValidator(_whole)]
-Ticker = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9.^=-]*$", max_length=32)]
+Ticker = Annotated[str, Field(pattern=f"^{TICKER.pattern}$", max_length=32)]
 DatasetId = Annotated[str, Field(pattern=r"^[0-9]{8}_[0-9]{6}$")]
 Cursor = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+={0,2}$", max_length=400)]
 Kind = TypeVar("Kind")

@@ -17,7 +17,10 @@ router = APIRouter(tags=["operations"])
 Asset = Literal["raw_prices", "processed_features", "predictions"]
 """The assets that have checks."""
 
-_POSITION: TypeAdapter[tuple[datetime, str, str, str]] = TypeAdapter(tuple[datetime, str, str, str])
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+_POSITION: TypeAdapter[tuple[datetime, str, str, str]] = TypeAdapter(
+    tuple[datetime, _Name, _Name, _Name]
+)
 
 
 class Check(Shown):

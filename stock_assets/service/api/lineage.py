@@ -129,10 +129,10 @@ class RawRows(Shown):
         examples=[_DIGEST],
     )
     stored_later: int = Field(
-        description="Rows that were not there when the forecast was first made.", examples=[0]
+        description="Rows that were not there yet at `predicted_at` of the forecast.", examples=[0]
     )
     revised_later: int = Field(
-        description="Rows that were changed after the forecast was first made.", examples=[0]
+        description="Rows that were changed after `predicted_at` of the forecast.", examples=[0]
     )
 
 

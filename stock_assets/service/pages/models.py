@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stock_assets.service.pages.rendering import answer, render
+from stock_assets.service.pages.rendering import render
 from stock_assets.service.pages.standing import edge_of
 from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.serving.datasets import find_panel
@@ -40,7 +40,7 @@ class Decision(NamedTuple):
 @router.get("/models")
 def models(request: Request, served: ServedBy, _asked: Annotated[Asked, Query()]) -> Response:
     """Answer with the page."""
-    return answer(request, served, lambda: models_page(served))
+    return served.answers.page(request, lambda: models_page(served))
 
 
 def models_page(served: Served) -> str:

@@ -10,11 +10,13 @@ import pandas as pd
 from fastapi import APIRouter, Query, Request, Response
 
 from stock_assets.market import calendar
-from stock_assets.service.pages.rendering import answer, render, ticker_address
+from stock_assets.service.health import session_due, sessions_late
+from stock_assets.service.pages.rendering import render, ticker_address
 from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import last_predicted_session
 from stock_assets.storage.serving.checks import newest_checks
 from stock_assets.storage.serving.decisions import list_retrainings
+from stock_assets.storage.serving.drift import newest_drift
 from stock_assets.storage.serving.pages import (
     applied_renames,
     bars_per_session,
@@ -41,20 +43,19 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Freshness:
-    """The newest session of each stage of the daily loop beside the one that has closed.
+    """The newest session of each stage of the daily loop beside the one that is due.
 
     Attributes
     ----------
-    expected : date
-        Newest session whose bars are final now; of the sample prices, which never grow, the newest
-        that there is.
+    due : date or None
+        Newest session that the daily job should have stored by now; None of the sample prices.
     stages : list of (str, date or None, int or None)
-        What it is, its newest session, and how many sessions that is behind the expected one.
+        What it is, its newest session, and how many sessions that is behind the one that is due, or
+        behind the newest prices where none is.
     """
 
-    expected: date
+    due: date | None
     stages: list[tuple[str, date | None, int | None]]
-    is_sample: bool
 
 
 class Gap(NamedTuple):
@@ -69,7 +70,7 @@ class Gap(NamedTuple):
 @router.get("/operations")
 def operations(request: Request, served: ServedBy, _asked: Annotated[Asked, Query()]) -> Response:
     """Answer with the page."""
-    return answer(request, served, lambda: operations_page(served))
+    return served.answers.page(request, lambda: operations_page(served))
 
 
 def operations_page(served: Served) -> str:
@@ -87,6 +88,7 @@ def operations_page(served: Served) -> str:
         daily=find_daily(served, first, newest),
         gaps=find_gaps(served, first, newest),
         checks=newest_checks(engine),
+        drift=find_drift(served),
         first=first,
         newest=newest,
         universe=len(served.params.prices.tickers),
@@ -103,20 +105,18 @@ def operations_page(served: Served) -> str:
 
 
 def find_freshness(served: Served, newest: date) -> Freshness:
-    """Hold the newest session of each stage against the newest one that has closed."""
-    is_sample = served.params.prices.source == "sample"
-    expected = newest if is_sample else calendar.last_closed_session(calendar.utc_now())
+    """Hold the newest session of each stage against the one that is due."""
+    due = session_due(served.params, calendar.utc_now())
     stages = {
         "Prices stored": newest,
         "Forecasts made": last_predicted_session(served.engine),
         "Forecasts scored": newest_scored_session(served.engine, WantedScores()),
     }
-    told = [(stage, session, _behind(session, expected)) for stage, session in stages.items()]
-    return Freshness(expected, told, is_sample)
-
-
-def _behind(session: date | None, expected: date) -> int | None:
-    return None if session is None else max(len(calendar.sessions(session, expected)) - 1, 0)
+    told = [
+        (stage, session, None if session is None else sessions_late(session, due or newest))
+        for stage, session in stages.items()
+    ]
+    return Freshness(due, told)
 
 
 def find_daily(served: Served, first: date, newest: date) -> list[dict[str, Any]]:
@@ -133,12 +133,14 @@ def find_daily(served: Served, first: date, newest: date) -> list[dict[str, Any]
 
 
 def find_gaps(served: Served, first: date, newest: date) -> list[Gap]:
-    """List the tickers without a bar of the newest session, or with one missing lately."""
+    """List the tickers of the universe of which a bar is missing lately."""
     tickers = list_tickers(served.engine, served.params.prices.tickers, _ALL)
     stored = bars_per_ticker(served.engine, first).set_index("ticker")["bars"].to_dict()
     sessions = calendar.sessions(first, newest)
     gaps = []
     for row in tickers:
+        if not row["in_universe"]:
+            continue
         name, begins = row["ticker"], row["first_session"]
         if begins is None:
             gaps.append(Gap(name, ticker_address(name), None, None))
@@ -147,6 +149,11 @@ def find_gaps(served: Served, first: date, newest: date) -> list[Gap]:
         if missing := due - stored.get(name, 0):
             gaps.append(Gap(name, ticker_address(name), row["last_session"], missing))
     return gaps
+
+
+def find_drift(served: Served) -> list[dict[str, Any]]:
+    """Tell of each input of the version in production how far it has drifted."""
+    return [{**row, "unusual": row["psi"] > row["usual"]} for row in newest_drift(served.engine)]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

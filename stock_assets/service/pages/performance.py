@@ -12,7 +12,7 @@ from stock_assets.evaluation.comparison import DEFAULT_LEVEL, edge_over_persiste
 from stock_assets.evaluation.significance import diebold_mariano
 from stock_assets.market import calendar
 from stock_assets.service import charts
-from stock_assets.service.pages.rendering import address, answer, render, ticker_address
+from stock_assets.service.pages.rendering import address, render, ticker_address
 from stock_assets.service.pages.standing import find_standing, judge
 from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
@@ -62,7 +62,7 @@ def performance(
     request: Request, served: ServedBy, asked: Annotated[AskedPerformance, Query()]
 ) -> Response:
     """Answer with the page."""
-    return answer(request, served, lambda: performance_page(served, asked))
+    return served.answers.page(request, lambda: performance_page(served, asked))
 
 
 def performance_page(served: Served, asked: AskedPerformance) -> str:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fastapi import Request, Response
-from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -19,19 +16,9 @@ from stock_assets.service.pages.static_files import plotly_style_ids, static_fil
 from stock_assets.service.state import Served
 
 
-class UnknownPageError(Exception):
-    """There is nothing under an address; the text says what is not there."""
-
-
 def render(template: str, served: Served, **found: Any) -> str:
     """Fill a template with what a page found."""
     return templates().get_template(template).render(links=links_of(served), **found)
-
-
-def not_found(served: Served, problem: str) -> Response:
-    """Say on a page that nothing is there."""
-    page = render("not_found.html", served, page="", problem=problem)
-    return HTMLResponse(page, status_code=404)
 
 
 @cache
@@ -69,11 +56,3 @@ def address(path: str, **parameters: Any) -> str:
 def ticker_address(ticker: str, **parameters: Any) -> str:
     """Give the address of a ticker's page."""
     return address(f"/ticker/{quote(ticker, safe='')}", **parameters)
-
-
-def answer(request: Request, served: Served, make: Callable[[], str]) -> Response:
-    """Answer with a page that is kept until the data change, or say that nothing is there."""
-    try:
-        return served.answers.page(request, make)
-    except UnknownPageError as error:
-        return not_found(served, str(error))

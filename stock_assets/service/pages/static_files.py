@@ -16,6 +16,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from stock_assets.service.answers import accepts_gzip
+
 PLOTLY = "plotly.min.js"
 
 _OURS = ("site.css", "theme.js", "table.js", "charts.js")
@@ -46,7 +48,7 @@ def static_file(revision: str, name: str, request: Request) -> Response:
     if found is None or found.address != f"/static/{revision}/{name}":
         raise HTTPException(404, "There is no such file")
     headers = {"Cache-Control": _KEPT, "Vary": "Accept-Encoding"}
-    if "gzip" not in request.headers.get("accept-encoding", ""):
+    if not accepts_gzip(request.headers.get("accept-encoding", "")):
         return Response(found.plain, media_type=found.media_type, headers=headers)
     headers["Content-Encoding"] = "gzip"
     return Response(found.packed, media_type=found.media_type, headers=headers)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 from fastapi import APIRouter, Query, Request, Response
 
+from stock_assets.config.prices import TICKER
 from stock_assets.evaluation.metrics import CONSTANT
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
 from stock_assets.service import charts
 from stock_assets.service.api.lineage import ForecastLineage, lineage_of
-from stock_assets.service.pages.rendering import (
-    UnknownPageError,
-    answer,
-    render,
-    ticker_address,
-)
+from stock_assets.service.pages.rendering import render, ticker_address
+from stock_assets.service.problems import not_found
 from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
@@ -29,6 +27,9 @@ RANGES = {"1M": 21, "3M": 63, "1Y": 252, "All": None}
 
 TABLE_ROWS = 60
 """Newest rows of the tables that say what the charts draw."""
+
+_FORECAST_PRICES = ("last_close", "predicted_price", "lower_price", "upper_price")
+_SCORED_PRICES = ("actual", "predicted", "persistence", "lower", "upper")
 
 router = APIRouter()
 
@@ -44,7 +45,7 @@ def ticker(
     request: Request, served: ServedBy, ticker: str, asked: Annotated[AskedTicker, Query()]
 ) -> Response:
     """Answer with the page."""
-    return answer(request, served, lambda: ticker_page(served, ticker, asked.range))
+    return served.answers.page(request, lambda: ticker_page(served, ticker, asked.range))
 
 
 def ticker_page(served: Served, name: str, chosen: str) -> str:
@@ -52,20 +53,23 @@ def ticker_page(served: Served, name: str, chosen: str) -> str:
 
     Raises
     ------
-    UnknownPageError
-        There is no bar of this ticker.
+    HTTPException
+        404: there is no bar of this ticker.
     """
-    bars = read_bars(served.engine, *calendar.HORIZON, [name])
-    if bars.empty:
-        raise UnknownPageError(f"No prices are stored of a ticker called {name}")
+    bars = find_bars(served, name)
     last = bars["session"].iloc[-1].date()
     seen = adjust(bars, "split_adjusted", last)
     shown = seen.tail(RANGES[chosen] or len(seen))
     first = shown["session"].iloc[0].date()
-    forecasts = newest_forecast_of(served.engine, name)
+    forecasts = on_newest_basis(
+        newest_forecast_of(served.engine, name), bars, "as_of_session", _FORECAST_PRICES
+    )
     window = served.params.monitoring.window_sessions
     reach = calendar.previous_session(first, window) if RANGES[chosen] else first
-    known = on_newest_basis(scored_forecasts(served.engine, name, reach, last, horizon=1), bars)
+    known = on_newest_basis(
+        scored_forecasts(served.engine, name, reach, last, horizon=1),
+        *(bars, "session", _SCORED_PRICES),
+    )
     scored = known[known["session"] >= pd.Timestamp(first)]
     errors = [row for row in rolling_errors(known, window) if row["session"] >= first]
     return render(
@@ -91,8 +95,24 @@ def ticker_page(served: Served, name: str, chosen: str) -> str:
         price_rows=list(shown.tail(TABLE_ROWS).iloc[::-1].itertuples()),
         scored_rows=list(scored.tail(TABLE_ROWS).iloc[::-1].itertuples()),
         window=window,
+        nominal=forecasts["coverage"].max() if len(forecasts) else served.params.forecast.coverage,
         lineage=find_lineage(served, name, forecasts),
     )
+
+
+def find_bars(served: Served, name: str) -> pd.DataFrame:
+    """Read all bars of a ticker, as traded, the oldest first.
+
+    Raises
+    ------
+    HTTPException
+        404: there is none.
+    """
+    if TICKER.fullmatch(name):
+        bars = read_bars(served.engine, *calendar.HORIZON, [name])
+        if not bars.empty:
+            return bars
+    raise not_found(f"no prices are stored of a ticker called {name}")
 
 
 def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> charts.Figure:
@@ -142,21 +162,26 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
     return rows
 
 
-def on_newest_basis(scored: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
-    """Express scored forecasts in the shares of the newest bar, as the candles are.
+def on_newest_basis(
+    rows: pd.DataFrame, bars: pd.DataFrame, day: str, prices: Sequence[str]
+) -> pd.DataFrame:
+    """Express prices in the shares of the newest bar, as the candles are.
 
     Parameters
     ----------
-    scored : DataFrame
-        Of one ticker, each row in the shares of its session.
+    rows : DataFrame
+        Forecasts of one ticker, scored ones or not.
     bars : DataFrame
-        All bars of that ticker, as traded.
+        All bars of that ticker, as traded, the oldest first.
+    day : str
+        The column that says in the shares of which session a row is.
+    prices : sequence of str
+        The columns that hold prices.
     """
     factor = price_factor(bars, "split_adjusted")
     shares = pd.Series((factor / factor.iloc[-1]).to_numpy(), index=bars["session"])
-    scale = shares.reindex(scored["session"]).to_numpy()
-    names = ["actual", "predicted", "persistence", "lower", "upper"]
-    return scored.assign(**{name: scored[name] * scale for name in names})
+    scale = shares.reindex(rows[day], method="ffill").to_numpy()
+    return rows.assign(**{name: rows[name] * scale for name in prices})
 
 
 def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> ForecastLineage | None:
@@ -165,6 +190,10 @@ def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> Forecast
         return None
     newest = forecasts.iloc[0]
     found = find_forecast(
-        served.engine, newest["as_of_session"].date(), name, int(newest["horizon"]), None
+        served.engine,
+        newest["as_of_session"].date(),
+        name,
+        int(newest["horizon"]),
+        int(newest["model_version"]),
     )
     return None if found is None else lineage_of(served, found)

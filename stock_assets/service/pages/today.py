@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stock_assets.market import calendar
+from stock_assets.service.health import session_due, sessions_late
 from stock_assets.service.pages import words
-from stock_assets.service.pages.rendering import address, answer, render, ticker_address
+from stock_assets.service.pages.rendering import address, render, ticker_address
 from stock_assets.service.pages.standing import Standing, find_standing
 from stock_assets.service.sparklines import WIDTH, sparklines
 from stock_assets.service.state import Asked, Served, ServedBy
@@ -81,7 +82,7 @@ class Column(NamedTuple):
 @router.get("/")
 def today(request: Request, served: ServedBy, asked: Annotated[AskedToday, Query()]) -> Response:
     """Answer with the page."""
-    return answer(request, served, lambda: today_page(served, asked))
+    return served.answers.page(request, lambda: today_page(served, asked))
 
 
 def today_page(served: Served, asked: AskedToday) -> str:
@@ -89,9 +90,10 @@ def today_page(served: Served, asked: AskedToday) -> str:
     newest = newest_session(served.engine)
     if newest is None:
         return render("today_empty.html", served, page="today")
-    standing = find_standing(served)
+    standing, due = find_standing(served), session_due(served.params, calendar.utc_now())
     everyone = find_everyone(served, standing, newest)
-    shown = ordered(everyone[everyone.index.str.contains(asked.q.upper(), regex=False)], asked)
+    wanted = asked.q.strip().upper()
+    shown = ordered(everyone[everyone.index.str.contains(wanted, regex=False)], asked)
     scale = interval_scale(everyone)
     return render(
         "today.html",
@@ -105,6 +107,8 @@ def today_page(served: Served, asked: AskedToday) -> str:
         newest=newest,
         standing=standing,
         made=headline(everyone),
+        due=due,
+        sessions_late=sessions_late(newest, due),
         late=int((everyone["behind"] != 0).sum()),
         width=WIDTH,
     )
@@ -120,11 +124,16 @@ def find_everyone(served: Served, standing: Standing, newest: date) -> pd.DataFr
         ``behind`` (sessions without a bar since; -1 with no bar), ``line``, ``low`` and ``high``
         (the lowest and highest close drawn); of the forecast ``as_of``, ``target``, ``from`` (the
         close it starts from), ``forecast``, ``move``, ``lower``, ``upper``, ``interval`` (its width
-        as a fraction of ``from``), ``coverage``, ``version``; ``mase``. NaN, NaT and empty texts
-        where nothing is known.
+        as a fraction of ``from``), ``coverage``, ``version``; ``mase``. Prices are in the shares of
+        the ticker's newest bar. NaN, NaT and empty texts where nothing is known.
     """
-    prices = _prices(served, newest)
-    forecasts = _forecasts(served)
+    sessions = calendar.sessions(calendar.previous_session(newest, SPARKLINE_SESSIONS - 1), newest)
+    closes, ratios = recent_closes(served.engine, sessions)
+    # As stock_assets.market.adjustment has it, seen from the newest session.
+    factor = ratios.cumprod(axis=1)
+    shares = factor.div(factor.iloc[:, -1], axis=0)
+    prices = _prices(closes, shares)
+    forecasts = _forecasts(served, shares)
     universe = pd.Index(served.params.prices.tickers, dtype=object)
     tickers = prices.index.union(forecasts.index).union(universe)
     everyone = prices.join(forecasts, how="outer").reindex(tickers)
@@ -136,18 +145,15 @@ def find_everyone(served: Served, standing: Standing, newest: date) -> pd.DataFr
     return everyone.rename_axis("ticker")
 
 
-def _prices(served: Served, newest: date) -> pd.DataFrame:
-    sessions = calendar.sessions(calendar.previous_session(newest, SPARKLINE_SESSIONS - 1), newest)
-    closes, ratios = recent_closes(served.engine, sessions)
-    traded, factor = closes.to_numpy(), ratios.to_numpy().cumprod(axis=1)
-    # As stock_assets.market.adjustment has it, seen from the newest session.
-    comparable = traded * factor / factor[:, -1:]
+def _prices(closes: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
+    traded = closes.to_numpy()
+    comparable = traded * shares.to_numpy()
     last = traded.shape[1] - 1 - np.isfinite(traded)[:, ::-1].argmax(axis=1)
     return pd.DataFrame(
         {
             "close": np.take_along_axis(traded, last[:, None], axis=1)[:, 0],
             "session": closes.columns.to_numpy()[last],
-            "behind": len(sessions) - 1 - last,
+            "behind": closes.shape[1] - 1 - last,
             "line": sparklines(comparable),
             "low": np.nanmin(comparable, axis=1),
             "high": np.nanmax(comparable, axis=1),
@@ -156,7 +162,7 @@ def _prices(served: Served, newest: date) -> pd.DataFrame:
     )
 
 
-def _forecasts(served: Served) -> pd.DataFrame:
+def _forecasts(served: Served, shares: pd.DataFrame) -> pd.DataFrame:
     as_of = last_predicted_session(served.engine) or calendar.HORIZON[1]
     first = calendar.previous_session(as_of, _FORECAST_SESSIONS)
     found = newest_forecasts(served.engine, first, horizon=1).set_index("ticker")
@@ -172,8 +178,18 @@ def _forecasts(served: Served) -> pd.DataFrame:
         "model_version": "version",
     }
     kept = found.rename(columns=names)[list(names.values())]
+    prices = ["from", "forecast", "lower", "upper"]
+    kept[prices] = kept[prices].mul(_shares_since(kept["as_of"], shares), axis=0)
     width = (kept["upper"] - kept["lower"]) / kept["from"]
     return kept.assign(move=kept["forecast"] / kept["from"] - 1, interval=width)
+
+
+def _shares_since(as_of: pd.Series[Any], shares: pd.DataFrame) -> NDArray[np.float64]:
+    """Give per ticker what makes its price of a session one in the shares of its newest bar."""
+    column = shares.columns.searchsorted(as_of, side="right") - 1
+    row = shares.index.get_indexer(as_of.index)
+    found = shares.to_numpy()[row, column.clip(min=0)]
+    return np.where(row >= 0, found, 1.0)
 
 
 def ordered(everyone: pd.DataFrame, asked: AskedToday) -> pd.DataFrame:
@@ -258,7 +274,7 @@ def _interval_moves(rows: pd.DataFrame) -> NDArray[np.float64]:
 
 def _state(behind: int, unforecast: bool, stale: bool) -> str:
     if behind < 0:
-        return "no bar yet"
+        return f"no bar in {words.sessions(SPARKLINE_SESSIONS)}"
     if behind > 0:
         return f"late by {words.sessions(behind)}"
     if unforecast:

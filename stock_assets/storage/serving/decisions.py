@@ -118,7 +118,8 @@ def scored_sessions(engine: Engine, model_version: int) -> Row:
     return read_rows(engine, query)[0]
 
 
-def _last_promoted() -> Select[tuple[int]]:
+def last_promoted() -> Select[tuple[int]]:
+    """Select the version that the last promotion put into production; no row before the first."""
     newest = (_DECIDED.decided_at.desc(), _DECIDED.candidate_version.desc())
     return select(_PROMOTED).where(_DECIDED.promoted).order_by(*newest).limit(1)
 
@@ -141,7 +142,7 @@ def _versions() -> Select[tuple[object, ...]]:
         _DECIDED.refit_version, _DECIDED.candidate_version, _DECIDED.promoted, *shared
     ).where(_DECIDED.refit_version.is_not(None))
     both = union_all(candidates, refits).subquery()
-    in_production = both.c.model_version == _last_promoted().scalar_subquery()
+    in_production = both.c.model_version == last_promoted().scalar_subquery()
     return select(*both.c, func.coalesce(in_production, false()).label("in_production"))
 
 

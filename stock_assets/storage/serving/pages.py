@@ -48,14 +48,24 @@ def newest_forecasts(engine: Engine, first: date, horizon: int) -> pd.DataFrame:
 
 
 def newest_forecast_of(engine: Engine, ticker: str) -> pd.DataFrame:
-    """Give every horizon of a ticker's newest forecast; columns of ``predictions``."""
+    """Give every horizon of a ticker's newest forecast; columns of ``predictions``.
+
+    All of one model version, the one that spoke last: another may have looked further ahead.
+    """
     made = predictions.c
-    newest = select(func.max(made.as_of_session)).where(made.ticker == ticker).scalar_subquery()
+    newest = (
+        select(made.as_of_session, made.model_version)
+        .where(made.ticker == ticker)
+        .order_by(made.as_of_session.desc(), made.predicted_at.desc(), made.model_version.desc())
+        .limit(1)
+        .subquery()
+    )
+    same = [made[column.name] == column for column in newest.c]
     query = (
         select(predictions)
-        .where(made.ticker == ticker, made.as_of_session == newest)
-        .ext(distinct_on(made.horizon))
-        .order_by(made.horizon, made.predicted_at.desc(), made.model_version.desc())
+        .join(newest, and_(*same))
+        .where(made.ticker == ticker)
+        .order_by(made.horizon)
     )
     return _frame(engine, query, "as_of_session", "target_session")
 

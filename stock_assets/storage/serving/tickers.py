@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from sqlalchemy import Engine, func, literal, select, true, union
+from sqlalchemy import Engine, Text, cast, func, select, true, union
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from stock_assets.storage.serving.paging import Position, Row, read_page
 from stock_assets.storage.tables import instruments, raw_stock_data
@@ -21,8 +22,9 @@ def list_tickers(
     Each with ``currency``, ``source``, ``first_session``, ``last_session`` and ``last_close``,
     which are None where there is no bar, and ``in_universe``.
     """
+    listed = cast(list(universe), ARRAY(Text))  # an empty list alone has no type
     named = union(
-        select(instruments.c.ticker), select(func.unnest(list(universe)).label("ticker"))
+        select(instruments.c.ticker), select(func.unnest(listed).label("ticker"))
     ).subquery()
     of_ticker = select(_BARS.session, _BARS.close).where(_BARS.ticker == named.c.ticker)
     first = of_ticker.order_by(_BARS.session).limit(1).lateral("first")
@@ -35,7 +37,7 @@ def list_tickers(
             first.c.session.label("first_session"),
             last.c.session.label("last_session"),
             last.c.close.label("last_close"),
-            (named.c.ticker == func.any(literal(list(universe)))).label("in_universe"),
+            (named.c.ticker == func.any(listed)).label("in_universe"),
         )
         .select_from(named)
         .outerjoin(instruments, instruments.c.ticker == named.c.ticker)

@@ -1,4 +1,4 @@
-"""The newest scored sessions of the model that was scored last, in one look."""
+"""The newest scored sessions of the model whose forecasts stand, in one look."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from stock_assets.storage.serving.performance import FIGURES, SUMS
 # Sessions that are looked through for scores, in windows.
 _REACH = 10
 
+# After a rollback an older version speaks last.
 _NEWEST = text("""
-SELECT session, max(model_version) FROM model_performance_log
-WHERE horizon = :horizon AND session = (
+SELECT l.session, l.model_version FROM model_performance_log l
+LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version)
+WHERE horizon = :horizon AND l.session = (
   SELECT session FROM model_performance_log WHERE horizon = :horizon
   ORDER BY session DESC LIMIT 1)
-GROUP BY session
+ORDER BY p.predicted_at DESC NULLS LAST, model_version DESC LIMIT 1
 """)
 
 # One look into the index per session, until there are enough.
@@ -69,6 +71,8 @@ class ScoredWindow:
 
 def newest_window(engine: Engine, window: int, horizon: int = 1) -> ScoredWindow | None:
     """Score the newest sessions of the version that was scored last.
+
+    Where several were scored on that session, it is the one whose forecast was made last.
 
     Parameters
     ----------

@@ -136,7 +136,7 @@ def test_an_empty_database_has_empty_lists(engine: Engine, tmp_path: Path) -> No
     with begin_own(engine, tmp_path) as service, service.client() as client:
         for path in (
             *("/forecasts", "/performance", "/performance/tickers", "/models", "/promotions"),
-            *("/retrainings", "/datasets"),
+            *("/retrainings", "/datasets", "/drift"),
         ):
             page = ask(client, path)
             assert (page["items"], page["next"]) == ([], None), path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ TABLES = {
     "ORDER BY dataset_run_id DESC",
     "/checks": "SELECT * FROM check_results "
     "ORDER BY checked_at DESC, dagster_run_id, asset, check_name",
+    "/drift": "SELECT * FROM feature_drift ORDER BY as_of_session DESC, model_version, feature",
     "/models": "SELECT *, candidate_version AS model_version FROM model_promotions "
     "ORDER BY candidate_version DESC",
 }
@@ -149,6 +151,21 @@ def test_versions_and_decisions_can_be_chosen(client: httpx.Client, path: str) -
         expected = [item for item in everything if item["promoted"] == (promoted == "true")]
         assert walk(client, path, promoted=promoted) == expected
     assert walk(client, path, dataset_run_id="19990101_000000") == []
+
+
+def test_drift_can_be_chosen_by_version_and_as_of_session(client: httpx.Client) -> None:
+    everything = walk(client, "/drift")
+    bounds = {"as_of_from": "2013-01-02", "as_of_to": "2013-01-04"}
+    days = {"2013-01-02", "2013-01-03", "2013-01-04"}
+    expected = [item for item in everything if item["as_of_session"] in days]
+    assert expected
+    assert walk(client, "/drift", model_version=1, **bounds) == expected
+    assert walk(client, "/drift", model_version=7) == []
+
+
+def test_a_cursor_that_names_no_feature_leads_nowhere(client: httpx.Client) -> None:
+    position = urlsafe_b64encode(b'["2013-01-31", 1, "\\u0000"]').decode()
+    assert "cursor" in refuse(client, "/drift", 404, cursor=position)["detail"]
 
 
 def test_datasets_can_be_chosen_by_their_as_of_session(client: httpx.Client) -> None:

@@ -12,13 +12,30 @@ from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine
 
 from stock_assets.market.bars import tidy
+from stock_assets.service.pages.operations import SHOWN
 from stock_assets.storage.check_results import CheckRecord, save_check_results
-from stock_assets.storage.forecasts import record_retraining_decision, save_predictions
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.forecasts import (
+    record_retraining_decision,
+    save_predictions,
+    save_promotion,
+)
 from stock_assets.storage.quarantine import quarantine
+from stock_assets.storage.serving.drift import newest_drift
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.service.conftest import begin_own
 from stock_assets_tests.service.pages.conftest import Visit, clean_page, table
-from stock_assets_tests.storage.examples import DAYS, RETRAINING, bars, forecasts, store_bars
+from stock_assets_tests.storage.examples import (
+    DATASET,
+    DAYS,
+    PROMOTION,
+    RETRAINING,
+    bars,
+    drift,
+    forecasts,
+    panel,
+    store_bars,
+)
 
 RUN = "0f0f0f0f-1111-2222-3333-444444444444"
 
@@ -28,6 +45,7 @@ def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Pag
     """The page on ticker histories of which one is late, one has a hole and one was revised."""
     store_bars(engine, bars(["AAPL"], DAYS))
     store_bars(engine, bars(["IBM"], DAYS[:-1]))
+    store_bars(engine, bars(["GONE"], DAYS[:-1]))
     store_bars(engine, bars(["MSFT"], [*DAYS[:-5], *DAYS[-4:]]))
     store_bars(engine, bars(["AAPL"], DAYS[-1:], close=99.5))
     broken = tidy(
@@ -43,7 +61,10 @@ def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Pag
     told = broken[["ticker", "session"]].assign(rule="high_is_highest", detail="10 is <b>low</b>")
     quarantine(engine, broken, told, "sample", RUN)
     made = forecasts(DAYS[-1:], ["AAPL"]).assign(dagster_run_id=RUN)
-    save_predictions(engine, made, DAYS[-1:], 1)
+    drifted = drift(DAYS[-1:], RSI=0.26, ATR=0.04, Volume=0.25, ROC=0.07)
+    save_predictions(engine, made, DAYS[-1:], 1, drift=drifted)
+    save_panel(engine, panel(DATASET))
+    save_promotion(engine, PROMOTION)
     record_retraining_decision(engine, RETRAINING)
     day = str(DAYS[-1])
     passed = CheckRecord(RUN, "raw_prices", "histories_agree", day, day, True, "warning", "nothing")
@@ -66,6 +87,7 @@ def test_everything_that_needs_a_look_is_listed_and_runs_link_to_dagster(operati
     assert gaps["MSFT"] == [str(DAYS[-1]), "1"]
     assert gaps["GOOG"] == ["no bar yet", "–"]
     assert "AAPL" not in gaps
+    assert "GONE" not in gaps  # nobody waits for a ticker that left the universe
 
     (kept,) = table(operations, "#quarantine-table")
     assert kept[:4] == ["MSFT", str(DAYS[-5]), "high_is_highest", "10 is <b>low</b>"]
@@ -78,6 +100,14 @@ def test_everything_that_needs_a_look_is_listed_and_runs_link_to_dagster(operati
     told = ["warned", "stale <i>repeat</i>: 1", str(DAYS[-1])]
     assert sound[:5] == ["bars are sound", "raw_prices", *told]
     assert agree[2] == "✓ passed"
+
+    assert table(operations, "#drift-table") == [
+        ["RSI", "0.260", "0.050", "100", "beyond the usual"],
+        ["Volume", "0.250", "0.050", "100", "beyond the usual"],
+        ["ROC", "0.070", "0.050", "100", "beyond the usual"],
+        ["ATR", "0.040", "0.050", "100", "usual"],
+    ]
+    assert "3 of 4" in operations.locator("section:has(#drift)").inner_text()
 
     (decided,) = table(operations, "#retraining-table")
     assert decided[:3] == [str(RETRAINING.session), "retrain", RETRAINING.reason]
@@ -95,3 +125,21 @@ def test_a_loop_that_is_up_to_date_says_when_it_last_stored(visit: Visit, loop: 
     newest, *_ = table(page, "#daily-table")
     assert newest[1] == "5"
     assert newest[5] == loop.ingest.run_id[:8]
+
+
+def test_the_drift_is_that_of_the_table(visit: Visit, loop: Loop) -> None:
+    held = newest_drift(loop.store.engine)
+    told = [[row["feature"], f"{row['psi']:,.3f}", f"{row['usual']:,.3f}"] for row in held]
+    assert [row[:3] for row in table(visit("/operations"), "#drift-table")] == told[:SHOWN]
+
+
+def test_prices_without_a_forecast_say_how_drift_is_measured(
+    engine: Engine, browser: Browser, tmp_path: Path
+) -> None:
+    store_bars(engine, bars(["AAPL"], DAYS))
+    with (
+        begin_own(engine, tmp_path) as service,
+        clean_page(browser, service.address) as page,
+    ):
+        page.goto("/operations")
+        assert "stock-assets predict" in page.locator("section:has(#drift)").inner_text()

@@ -7,13 +7,22 @@ import json
 import httpx
 import pytest
 from playwright.sync_api import Page
+from sqlalchemy import Engine
 
 from stock_assets.market import calendar
 from stock_assets.service.pages import words
-from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
+from stock_assets.service.pages.ticker import ticker_page
+from stock_assets.storage.forecasts import (
+    predictions_as_of,
+    promotion_of,
+    read_performance,
+    save_predictions,
+)
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
+from stock_assets_tests.service.conftest import served
 from stock_assets_tests.service.pages.conftest import Visit, table
+from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 
 
 def figure(page: Page, name: str) -> dict[str, list[dict[str, object]]]:
@@ -107,11 +116,28 @@ def test_the_lineage_as_json_and_the_decision_are_one_link_away(visit: Visit) ->
 
 
 def test_an_unknown_ticker_is_a_page_that_says_so(client: httpx.Client) -> None:
-    answered = client.get("/ticker/%3Cscript%3E")
+    answered = client.get("/ticker/%3Cscript%3E", headers={"Accept": "text/html"})
     assert answered.status_code == 404
     assert answered.headers["content-type"].startswith("text/html")
     assert "&lt;script&gt;" in answered.text
     assert "<script>" not in answered.text.split("<main", 1)[1]
+
+
+@pytest.mark.parametrize("name", ["%00", "IBM%00", "aapl", "A%0AB", "NONE", "%5EGSPC", "A" * 5000])
+def test_whatever_is_no_ticker_is_not_found(client: httpx.Client, name: str) -> None:
+    assert client.get(f"/ticker/{name}").status_code == 404
+
+
+def test_a_forecast_from_before_a_split_is_drawn_in_the_shares_of_the_candles(
+    engine: Engine,
+) -> None:
+    store_bars(engine, bars(["AAPL"], DAYS[:-1]))
+    store_bars(engine, bars(["AAPL"], DAYS[-1:], close=25.0).assign(stock_splits=4.0))
+    save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
+    page = ticker_page(served(engine), "AAPL", "1M")
+    drawn = json.loads(page.split('id="prices-data">')[1].split("</script>")[0])
+    assert drawn["data"][2]["y"] == [pytest.approx(101.5 / 4, abs=1e-4)]
+    assert f"{words.price(101.5 / 4)}</p>" in page
 
 
 @pytest.mark.parametrize("query", ["range=2Y", "other=1", "range=1M&range=3M&x"])

@@ -13,6 +13,8 @@ from stock_assets.config import load_params
 from stock_assets.evaluation.metrics import by_ticker, summarise
 from stock_assets.market import calendar
 from stock_assets.service.pages import words
+from stock_assets.service.pages.standing import Standing
+from stock_assets.service.pages.today import AskedToday, find_everyone, today_page
 from stock_assets.storage.forecasts import (
     predictions_as_of,
     promotions,
@@ -21,7 +23,7 @@ from stock_assets.storage.forecasts import (
 )
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import LAST_INGESTED, REPLAYED, Loop
-from stock_assets_tests.service.conftest import begin_own
+from stock_assets_tests.service.conftest import begin_own, served
 from stock_assets_tests.service.pages.conftest import Visit, clean_page, shown, table
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 
@@ -69,6 +71,13 @@ def test_persistence_and_the_words_of_the_promotion_stand_above_the_forecasts(
     assert "edge over persistence" in told
 
 
+def test_the_decision_about_the_version_is_one_link_away(visit: Visit) -> None:
+    page = visit("/")
+    page.locator(".trust").get_by_role("link").press("Enter")
+    page.wait_for_url("**/models#decision-1")
+    assert page.locator("#decision-1").is_visible()
+
+
 def test_a_sparkline_has_a_point_per_session(visit: Visit) -> None:
     lines = visit("/").locator("svg.spark")
     assert lines.count() == 5
@@ -112,6 +121,10 @@ def test_typing_narrows_the_table_and_tells_how_many_are_left(visit: Visit) -> N
     assert page.get_by_role("status").inner_text() == "2 of 5 tickers"
 
 
+def test_blanks_around_a_search_are_not_part_of_it(read: Visit) -> None:
+    assert shown(read("/?q=+ibm+"), "#tickers") == ["IBM"]
+
+
 def test_the_theme_is_remembered_from_page_to_page(visit: Visit) -> None:
     page = visit("/")
     page.get_by_role("button", name="Dark theme").press("Enter")
@@ -138,6 +151,28 @@ def test_a_ticker_is_a_link_to_its_page(visit: Visit) -> None:
     assert page.locator("h1").inner_text() == "IBM"
 
 
+def test_a_forecast_from_before_a_split_is_told_in_the_shares_of_the_close(engine: Engine) -> None:
+    ratio = 4.0
+    store_bars(engine, bars(["AAPL"], DAYS[:-1]))
+    halved = bars(["AAPL"], DAYS[-1:], close=100.1 / ratio).assign(stock_splits=ratio)
+    store_bars(engine, halved)
+    save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
+    everyone = find_everyone(served(engine, "sample"), Standing(None, None), DAYS[-1])
+    apple = everyone.loc["AAPL"]
+    assert apple["close"] == 100.1 / ratio
+    prices = apple[["from", "forecast", "lower", "upper"]]
+    assert prices.tolist() == [100 / ratio, 101.5 / ratio, 99.5 / ratio, 103.5 / ratio]
+    assert apple["move"] == pytest.approx(0.015)
+    assert apple["interval"] == pytest.approx(0.04)
+
+
+def test_prices_that_should_be_newer_are_said_to_be_late(engine: Engine) -> None:
+    store_bars(engine, bars(["AAPL"], DAYS))
+    late = "Prices are late by"
+    assert late in today_page(served(engine, "csv"), AskedToday())
+    assert late not in today_page(served(engine, "sample"), AskedToday())
+
+
 def test_late_tickers_unforecast_ones_and_tickers_without_a_bar_say_so(
     browser: Browser, engine: Engine, tmp_path: Path, project: Path
 ) -> None:
@@ -154,7 +189,7 @@ def test_late_tickers_unforecast_ones_and_tickers_without_a_bar_say_so(
         assert states["AAPL"] == str(DAYS[-1])
         assert states["IBM"] == f"{DAYS[-3]}late by 2 sessions"
         assert states["MSFT"] == f"{DAYS[-1]}not forecast"
-        assert states["GOOG"] == "–no bar yet"
+        assert states["GOOG"] == "–no bar in 60 sessions"
         universe = load_params(project / "params.yaml").prices.tickers
         told = page.get_by_role("status").inner_text()
         assert told == f"5 of {len(universe)} tickers, 3 without a bar of {DAYS[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
@@ -12,10 +13,16 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
+from stock_assets.evaluation.scoring import score_due
 from stock_assets.evaluation.significance import loss_difference
-from stock_assets.storage.forecasts import recent_performance
+from stock_assets.storage.forecasts import (
+    recent_performance,
+    save_performance,
+    save_predictions,
+)
 from stock_assets.storage.serving.window import newest_window
 from stock_assets_tests.conftest import Loop
+from stock_assets_tests.storage.examples import DAYS, bars, forecasts
 
 SCORES = ("mae", "rmse", "mape", "mase", "direction_accuracy", "base_rate_up", "coverage")
 
@@ -45,6 +52,20 @@ def test_differences_are_those_of_the_test_oldest_first(loop: Loop) -> None:
     rows = recent_performance(loop.store.engine, 20, found.pooled["model_version"])
     expected = loss_difference(rows, score_rows(persistence_forecasts(rows)))
     np.testing.assert_allclose(found.differences, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_after_a_rollback_the_older_version_is_the_one_that_counts(engine: Engine) -> None:
+    for version in (1, 2):
+        save_predictions(engine, forecasts(DAYS[:1], version=version), DAYS[:1], version)
+    made = pd.concat([forecasts(DAYS[:1], version=version) for version in (1, 2)])
+    save_performance(engine, score_due(made, bars()), DAYS[1:2], "run")
+    newest = newest_window(engine, 20)
+    assert newest is not None
+    assert newest.pooled["model_version"] == 2
+    save_predictions(engine, forecasts(DAYS[:1]), DAYS[:1], 1)
+    rolled_back = newest_window(engine, 20)
+    assert rolled_back is not None
+    assert rolled_back.pooled["model_version"] == 1
 
 
 def test_nothing_scored_is_no_window(engine: Engine) -> None:

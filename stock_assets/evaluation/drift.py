@@ -1,0 +1,159 @@
+"""Drift: how far what a model reads now is distributed from what it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 10
+"""Bins that the training rows of a feature are divided into, as equally as ties allow."""
+
+_PSEUDO_COUNT = 0.5
+_USUAL_SHARE = 0.95
+
+FloatArray = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """How features were distributed in training.
+
+    Attributes
+    ----------
+    edges : (F, 9) float64
+        Deciles of the training rows, as `reference_edges` gives them.
+    counts : (F, 10) int64
+        Training rows in each bin. With ties they are not all the same: of a feature that never
+        varied, one bin has all.
+    sessions : int
+        Length of the windows that are held against training.
+    usual : (F,) float64
+        The index that one in twenty such windows of training itself has.
+    """
+
+    edges: FloatArray
+    counts: Counts
+    sessions: int
+    usual: FloatArray
+
+    @property
+    def rows(self) -> int:
+        """Number of training rows."""
+        return int(self.counts[0].sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give lists and numbers only, for JSON; `from_dict` gives the same bits back."""
+        return {
+            "edges": self.edges.tolist(),
+            "counts": self.counts.tolist(),
+            "sessions": self.sessions,
+            "usual": self.usual.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Reference:
+        """Rebuild a reference from `to_dict`, also after a trip through JSON."""
+        return cls(
+            edges=np.array(content["edges"], dtype=np.float64),
+            counts=np.array(content["counts"], dtype=np.int64),
+            sessions=content["sessions"],
+            usual=np.array(content["usual"], dtype=np.float64),
+        )
+
+
+def reference_edges(rows: NDArray[np.floating[Any]]) -> FloatArray:
+    """Give the deciles of each feature, (F, 9), of rows (R, F) without NaN.
+
+    Each is the smallest value that at least so many tenths of the rows do not exceed. Of deciles
+    that are equal the lower half is moved to the next smaller number, so that the value that so
+    many rows have is alone in a bin, and what lies below it and above it is told apart.
+    """
+    order = np.arange(1, BINS)
+    deciles = np.quantile(rows, order / BINS, axis=0, method="inverted_cdf").T + 0.0  # no -0.0
+    below, within = (
+        compare(deciles[:, np.newaxis], deciles[:, :, np.newaxis]).sum(axis=-1)
+        for compare in (np.less, np.less_equal)
+    )
+    next_smaller = np.nextafter(deciles, -np.inf, dtype=rows.dtype)
+    edges = np.where(order <= (below + within) // 2, next_smaller, deciles)
+    return np.ascontiguousarray(edges, dtype=np.float64)
+
+
+def count_rows(rows: NDArray[np.floating[Any]], edges: FloatArray) -> Counts:
+    """Count rows by bin, (..., F, 10), of rows (..., R, F); NaN is in no bin.
+
+    A bin reaches from its lower edge, which is not in it, to its upper edge, which is. The outer
+    bins have no end, and a bin between equal edges is empty.
+    """
+    known = np.count_nonzero(~np.isnan(rows), axis=-2)
+    above = [np.count_nonzero(rows > edge, axis=-2) for edge in edges.T]
+    at_least = np.stack([known, *above, np.zeros_like(known)], axis=-1)
+    return -np.diff(at_least, axis=-1)
+
+
+def stability(counts: Counts, reference: Counts) -> FloatArray:
+    """Give the population stability index of each feature: the sum of (p - q) ln(p / q) over bins.
+
+    p and q are the shares of the rows in a bin, now and in training (Siddiqi 2006, "Credit Risk
+    Scorecards"). Each bin counts half a row more on both sides, so that an empty one has a
+    logarithm; a bin that is empty on both sides is none.
+
+    Parameters
+    ----------
+    counts : (..., F, 10) int64
+        Rows in each bin now.
+    reference : (F, 10) int64
+        The same of training.
+
+    Returns
+    -------
+    (..., F) float64
+        0 where the shares are equal, otherwise above; NaN where there is no row now.
+    """
+    used = (counts > 0) | (reference > 0)
+    now, then = (_shares(rows, used) for rows in (counts, reference))
+    ratio = np.divide(now, then, out=np.ones_like(now), where=used)
+    index = ((now - then) * np.log(ratio)).sum(axis=-1)
+    return np.where(counts.any(axis=-1), index, np.nan)
+
+
+def _shares(counts: Counts, used: NDArray[np.bool_]) -> FloatArray:
+    filled = np.where(used, counts + _PSEUDO_COUNT, 0.0)
+    shares: FloatArray = filled / filled.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def rolled(by_session: Counts, sessions: int) -> Counts:
+    """Sum counts (T, F, 10) over every window of so many sessions, (T - sessions + 1, F, 10)."""
+    summed = np.zeros((len(by_session) + 1, *by_session.shape[1:]), dtype=np.int64)
+    by_session.cumsum(axis=0, out=summed[1:])
+    return summed[sessions:] - summed[:-sessions]
+
+
+def usual_level(by_session: Counts, sessions: int) -> FloatArray:
+    """Give the index that one in twenty windows of training has when held against all of training.
+
+    The textbook's level, a quantile of chi-squared, is for independent rows. Those of neighbouring
+    sessions and of tickers on one day are alike, so that a calm month differs much from years of
+    all weathers; this is what such months have had.
+
+    Parameters
+    ----------
+    by_session : (T, F, 10) int64
+        Rows in each bin, of each training session.
+    sessions : int
+        Length of a window; all sessions are one window where there are not so many.
+
+    Returns
+    -------
+    (F,) float64
+    """
+    windows = rolled(by_session, min(sessions, len(by_session)))
+    level: FloatArray = np.nanquantile(
+        stability(windows, by_session.sum(axis=0)), _USUAL_SHARE, axis=0
+    )
+    return level

@@ -1,0 +1,83 @@
+"""Drift as it is stored beside forecasts, and as it is served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.forecasts import predictions_as_of, save_predictions, save_promotion
+from stock_assets.storage.serving.drift import DRIFT_ORDER, list_drift, newest_drift
+from stock_assets_tests.storage.examples import DAYS, PROMOTION, drift, forecasts, panel
+
+EVERYTHING = 1000
+
+
+def measure(engine: Engine, measured: pd.DataFrame, version: int = 1) -> None:
+    days = sorted(set(measured["as_of_session"].dt.date))
+    made = forecasts(days, version=version)
+    save_predictions(engine, made, days, version, drift=measured)
+
+
+def told(engine: Engine) -> list[dict[str, object]]:
+    return list_drift(engine, None, None, None, EVERYTHING)
+
+
+def test_measuring_again_leaves_every_row_as_it_was(engine: Engine) -> None:
+    measured = drift(DAYS[:3], RSI=0.1 + 0.2, ATR=1 / 3)
+    measure(engine, measured)
+    before = told(engine)
+    measure(engine, measured.assign(dagster_run_id="another"))
+    assert told(engine) == before
+    assert {row["psi"] for row in before} == {0.1 + 0.2, 1 / 3}
+
+
+def test_features_that_a_version_no_longer_reads_are_gone(engine: Engine) -> None:
+    measure(engine, drift(DAYS[:2], RSI=0.1, ATR=0.2))
+    measure(engine, drift(DAYS[:1], version=2, ATR=0.3), version=2)
+    measure(engine, drift(DAYS[:1], RSI=0.4))
+    found = [(row["as_of_session"], row["model_version"], row["feature"]) for row in told(engine)]
+    assert found == [
+        (DAYS[1], 1, "ATR"),
+        (DAYS[1], 1, "RSI"),
+        (DAYS[0], 1, "RSI"),
+        (DAYS[0], 2, "ATR"),
+    ]
+
+
+def test_forecasts_are_not_stored_without_their_drift(engine: Engine) -> None:
+    undefined = drift(DAYS[:1], RSI=float("nan"))
+    with pytest.raises(DBAPIError, match="psi"):
+        measure(engine, undefined)
+    assert predictions_as_of(engine, DAYS[:1]).empty
+
+
+def test_it_can_be_chosen_and_walked(engine: Engine) -> None:
+    measure(engine, drift(DAYS[:3], RSI=0.1, ATR=0.2))
+    measure(engine, drift(DAYS[1:2], version=2, RSI=0.3), version=2)
+    whole = told(engine)
+    after = tuple(whole[2][name] for name in DRIFT_ORDER)
+    assert list_drift(engine, None, None, None, EVERYTHING, after) == whole[3:]
+    assert list_drift(engine, 2, None, None, EVERYTHING) == [
+        row for row in whole if row["model_version"] == 2
+    ]
+    assert list_drift(engine, None, DAYS[1], DAYS[1], EVERYTHING) == whole[2:5]
+
+
+def test_the_newest_is_of_the_version_in_production(engine: Engine) -> None:
+    measure(engine, drift(DAYS[:2], RSI=0.1, ATR=0.2))
+    measure(engine, drift(DAYS[:3], version=2, RSI=0.3), version=2)
+    assert newest_drift(engine) == []  # nothing is in production
+    save_panel(engine, panel(PROMOTION.dataset_run_id))
+    save_promotion(engine, PROMOTION)
+    found = newest_drift(engine)
+    assert [(row["as_of_session"], row["feature"]) for row in found] == [
+        (DAYS[1], "ATR"),
+        (DAYS[1], "RSI"),
+    ]
+    save_promotion(engine, replace(PROMOTION, candidate_version=3))
+    assert newest_drift(engine) == []  # the new one has forecast nothing yet
