@@ -47,7 +47,8 @@ class ServiceSettings(BaseModel):
     )
     trusted_proxies: str = Field(
         "",
-        description="addresses, with commas between them, whose `X-Forwarded-For` is believed",
+        description="addresses or networks, with commas between them, whose `X-Forwarded-For` is "
+        "believed",
     )
     requests_per_minute: Annotated[int, Field(ge=1)] = Field(
         1200, description="what one client may ask; as many at once after a pause"
