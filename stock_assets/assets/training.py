@@ -1,6 +1,7 @@
 """Stage 3, second half: the candidate model of a dataset."""
 
 import tempfile
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from stock_assets.features.scaling import Scaler
     from stock_assets.modelling.bundle import Recipe
     from stock_assets.modelling.candidate import Candidate
     from stock_assets.modelling.data import TrainingData
     from stock_assets.modelling.tuning import Hyperparameters
-    from stock_assets.storage.datasets import PanelRecord
+    from stock_assets.storage.datasets import PanelRecord, StretchRecord
 
 
 @dg.asset(
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     code_version="3",
     deps=[processed_features, scalers, scaled_features, tuned_params],
     description=(
-        "A registered model version: network, scalers, feature list, tickers and interval width in "
-        "one bundle that turns raw bars into forecasts. Registered, not yet in production."
+        "A registered model version: network, scalers, feature list, tickers and interval widths "
+        "in one bundle that turns raw bars into forecasts. Registered, not yet in production."
     ),
 )
 def candidate_model(
@@ -48,18 +50,25 @@ def candidate_model(
     import pandas as pd
 
     from stock_assets.evaluation.plots import training_figure
+    from stock_assets.features.scaling import Scaler
     from stock_assets.modelling.bundle import Bundle
     from stock_assets.modelling.candidate import train_candidate
     from stock_assets.modelling.tuning import Hyperparameters
     from stock_assets.reproduction import recorded_params
-    from stock_assets.storage.datasets import load_panel, load_stretches, load_tuning
+    from stock_assets.storage.datasets import (
+        load_panel,
+        load_scalers,
+        load_stretches,
+        load_tuning,
+    )
     from stock_assets.storage.prices import read_bars
 
     record = load_panel(store.engine, context.partition_key)
     best = Hyperparameters.from_dict(load_tuning(store.engine, context.partition_key))
-    data = _training_data(store, record)
-    checkpoint = find_locations().checkpoint_file(context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
+    features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
+    data = _training_data(store, record, stretches, (features, target))
+    checkpoint = find_locations().checkpoint_file(context.partition_key)
     candidate = train_candidate(
         data,
         best,
@@ -71,7 +80,7 @@ def candidate_model(
     )
     losses = training_figure(pd.DataFrame(candidate.fit.history))
     _log_training(mlflow_run, record, best, candidate, losses)
-    recipe = _recipe(record, candidate, data, params, store)
+    recipe = _recipe(record, candidate, data, (features, target), params)
     bars = read_bars(store.engine, record.first_session, record.as_of_session, record.tickers)
     folds = _earlier_folds(record, recipe, best, params, store, bars)
     if len(folds):
@@ -102,20 +111,21 @@ def candidate_model(
     )
 
 
-def _training_data(store: Store, record: "PanelRecord") -> "TrainingData":
+def _training_data(
+    store: Store,
+    record: "PanelRecord",
+    stretches: "Mapping[str, StretchRecord]",
+    scalers: "tuple[Scaler, Scaler]",
+) -> "TrainingData":
     """Map the panel of a dataset, with its stored scalers and stretches."""
-    from stock_assets.features.scaling import Scaler
     from stock_assets.features.windows import Stretch
     from stock_assets.modelling.data import load_training_data
     from stock_assets.reproduction import recorded_params
-    from stock_assets.storage.datasets import load_scalers, load_stretches
 
-    stretches = load_stretches(store.engine, record.dataset_run_id)
-    features, target = map(Scaler.from_dict, load_scalers(store.engine, record.dataset_run_id))
     return load_training_data(
         store.arrays.local_path(record.location),
         recorded_params(record).dataset,
-        (features, target),
+        scalers,
         *(
             Stretch(stretches[name].first_position, stretches[name].last_position)
             for name in ("train", "validation")
@@ -127,19 +137,17 @@ def _recipe(
     record: "PanelRecord",
     candidate: "Candidate",
     data: "TrainingData",
+    scalers: "tuple[Scaler, Scaler]",
     params: Params,
-    store: Store,
 ) -> "Recipe":
     """Gather all that the bundle needs besides the weights."""
     from stock_assets.features.dataset import fit_reference
-    from stock_assets.features.scaling import Scaler
     from stock_assets.features.windows import Stretch
     from stock_assets.market.adjustment import Anchor
     from stock_assets.modelling.bundle import Recipe
     from stock_assets.reproduction import recorded_params
-    from stock_assets.storage.datasets import load_scalers
 
-    features, target = map(Scaler.from_dict, load_scalers(store.engine, record.dataset_run_id))
+    features, target = scalers
     dataset_params = recorded_params(record)
     values, valid = data.windows.values.numpy(), data.windows.valid.numpy()
     train = Stretch(int(data.train[0]), int(data.train[-1]))
