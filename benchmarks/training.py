@@ -39,7 +39,7 @@ from stock_assets.modelling.tuning import tune
 from stock_assets.storage.arrays import ArrayStore
 
 WINDOW, WINDOWS, BATCH = 60, 85_500, 800
-MARKET = (1259, 505, 35)
+MARKET = (1259, 505)
 TAUGHT = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
 """Windows of the market that each network is shown: a few batches reach the peak."""
 MEGABYTE = 2**20
@@ -64,7 +64,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as folder:
         # Memory first: the peak of a process counts what its parent held when it was made.
         found = {
-            "memory_of_a_market": _memory(Path(folder)),
+            "memory_of_35_features": _memory(Path(folder), 35),
+            "memory_of_158_features": _memory(Path(folder), 158),
             "lstm_epoch": _epoch(),
             "from_50_to_500_tickers": _growth(),
             "two_tuning_workers": _workers(Path(folder)),
@@ -163,29 +164,31 @@ def _growth() -> dict[str, Any]:
     """Compare the cost of an epoch over ten times the tickers with ten times the cost."""
     found = {}
     for architecture in ("lstm", "lstm_attention", "lstm_cross_attention"):
-        seconds = []
-        for tickers in (50, 500):
-            data = examples(131, tickers, 35, 30)
-            settings = replace(SETTINGS, batch_size=32)
-            times = [
-                seconds_of(partial(fit, network_for(data, architecture, 64, 2), data, settings))
-                for _ in range(3)
-            ]
-            seconds.append(min(times))
+        few, many = (examples(131, tickers, 35, 30) for tickers in (50, 500))
+        turns = [
+            (_small_batches(few, architecture), _small_batches(many, architecture))
+            for _ in range(3)
+        ]
+        fifty, five_hundred = (min(times) for times in zip(*turns, strict=True))
         found[architecture] = {
-            "seconds_50": seconds[0],
-            "seconds_500": seconds[1],
-            "over_linear": seconds[1] / seconds[0] / 10,
+            "seconds_50": fifty,
+            "seconds_500": five_hundred,
+            "over_linear": five_hundred / fifty / 10,
         }
     return found
 
 
-def _memory(folder: Path) -> dict[str, Any]:
+def _small_batches(data: TrainingData, architecture: str) -> float:
+    network = network_for(data, architecture, 64, 2)
+    return seconds_of(partial(fit, network, data, replace(SETTINGS, batch_size=32)))
+
+
+def _memory(folder: Path, features: int) -> dict[str, Any]:
     """Peak memory of a training, in a process of its own per architecture."""
-    store, arrays = ArrayStore(str(folder / "market")), panel(*MARKET)
+    store, arrays = ArrayStore(str(folder / "market")), panel(*MARKET, features)
     path = store.local_path(store.write_tensors(arrays).location)
     given = division(arrays, WINDOW)
-    windows = (MARKET[0] - WINDOW) * WINDOW * MARKET[1] * MARKET[2] * 4 / MEGABYTE
+    windows = (MARKET[0] - WINDOW) * WINDOW * MARKET[1] * features * 4 / MEGABYTE
     found: dict[str, Any] = {
         "panel_megabytes": path.stat().st_size / MEGABYTE,
         "materialised_windows_megabytes": windows,

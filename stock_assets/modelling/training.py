@@ -18,12 +18,8 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.features.windows import Windows, usable
 from stock_assets.modelling.checkpoint import Checkpoint, EpochScore, Progress
 from stock_assets.modelling.data import TrainingData
-from stock_assets.modelling.networks import (
-    ATTENTION_HEADS,
-    Network,
-    NetworkSpec,
-    pick_device,
-)
+from stock_assets.modelling.networks import Network, pick_device
+from stock_assets.modelling.working_memory import windows_at_once, working_memory
 from stock_assets.progress import bar
 
 LOSSES: dict[Loss, Callable[..., Tensor]] = {
@@ -34,9 +30,6 @@ LOSSES: dict[Loss, Callable[..., Tensor]] = {
 
 # Windows that pass through a network at once where no gradient limits the choice.
 _FORECAST_BATCH = 256
-# Bytes that the windows passing through a network at once may fill, with all that is kept of them:
-# what processors hold near them decides the speed, and 48 MiB were faster than 128 by a third.
-_WORKING_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,7 @@ def fit(
     train = _examples(network, data, data.train, "training", device)
     validation = _examples(network, data, data.validation, "validation", device)
     progress = _beginning(network, settings)
-    with _cpu_threads(settings.threads), _seeded(settings.seed, device):
+    with _working(network, settings, device):
         if checkpoint is not None:
             checkpoint.restore(progress)
         epochs = bar(range(len(progress.history) + 1, settings.epochs + 1), "epochs")
@@ -192,7 +185,7 @@ def refit(
     examples = _examples(network, data, data.train, "training", device)
     optimiser = _beginning(network, settings).optimiser
     losses: list[float] = []
-    with _cpu_threads(settings.threads), _seeded(settings.seed, device):
+    with _working(network, settings, device):
         for rate in bar(rates, "epochs"):
             optimiser.param_groups[0]["lr"] = rate
             losses.append(_train_epoch(network, examples, optimiser, settings))
@@ -226,7 +219,7 @@ def forecast_scaled(
     network.eval()
     device = next(network.parameters()).device
     windows = windows.to(device)
-    at_once = min(_FORECAST_BATCH, _windows_at_once(network.spec))
+    at_once = min(_FORECAST_BATCH, windows_at_once(network.spec))
     batches = torch.split(torch.as_tensor(ends, device=device), at_once)
     return torch.cat([network(*windows.cut(batch)) for batch in batches]).cpu().numpy()
 
@@ -288,6 +281,16 @@ def _cpu_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
+def _working(network: Network, settings: FitSettings, device: torch.device) -> Iterator[None]:
+    with (
+        _cpu_threads(settings.threads),
+        _seeded(settings.seed, device),
+        working_memory(network.spec),
+    ):
+        yield
+
+
+@contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from a seed, and leave PyTorch's own random state as it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -308,20 +311,6 @@ def _beginning(network: Network, settings: FitSettings) -> Progress:
     return Progress(network, optimiser, schedule)
 
 
-def _windows_at_once(spec: NetworkSpec) -> int:
-    """Give the windows that fit into `_WORKING_BYTES`, at least one.
-
-    Per session of a window: three copies of its features, and of each layer's state four gates, the
-    cell, its tanh, the output and its dropout, once or, where tickers share weights, per ticker,
-    with the gradients of half of them. Attention across tickers keeps a score per pair and head.
-    """
-    sequences = spec.tickers if spec.architecture == "lstm_cross_attention" else 1
-    inputs = 3 * spec.tickers * spec.features
-    states = 12 * spec.layers * spec.hidden_size * sequences
-    scores = 3 * ATTENTION_HEADS * sequences**2
-    return max(1, _WORKING_BYTES // (4 * (spec.window * (inputs + states) + scores)))
-
-
 def _summed_loss(
     network: Network, examples: _Examples, rows: Tensor, loss: Callable[..., Tensor]
 ) -> Tensor:
@@ -335,7 +324,7 @@ def _train_epoch(
 ) -> float:
     """Take a step per batch; the gradients of a batch too large for memory are summed in parts."""
     network.train()
-    device, at_once = examples.ends.device, _windows_at_once(network.spec)
+    device, at_once = examples.ends.device, windows_at_once(network.spec)
     order = torch.randperm(len(examples.ends)).to(device)
     total = torch.zeros((), device=device)
     for batch in torch.split(order, settings.batch_size):
@@ -347,13 +336,14 @@ def _train_epoch(
             total += summed.detach()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
         optimiser.step()
+    optimiser.zero_grad()  # their memory is for the copy of the best weights
     return float(total) / int(examples.counted.sum())
 
 
 @torch.no_grad()
 def _mean_loss(network: Network, examples: _Examples, loss: Callable[..., Tensor]) -> float:
     network.eval()
-    at_once = min(_FORECAST_BATCH, _windows_at_once(network.spec))
+    at_once = min(_FORECAST_BATCH, windows_at_once(network.spec))
     every = torch.arange(len(examples.ends), device=examples.ends.device)
     parts = [_summed_loss(network, examples, rows, loss) for rows in torch.split(every, at_once)]
     return float(sum(parts)) / int(examples.counted.sum())

@@ -16,7 +16,7 @@ import torch
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.metrics import score_rows, summarise
 from stock_assets.market.sources.sample import SampleSource
-from stock_assets.modelling import training
+from stock_assets.modelling import training, working_memory
 from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, build_network
 from stock_assets.modelling.training import EpochScore, Fit, fit, forecast_scaled, weights_digest
@@ -190,7 +190,7 @@ def test_a_batch_too_large_for_memory_teaches_the_same_in_parts(
         return list(network.parameters())
 
     whole = weights()
-    monkeypatch.setattr(training, "_WORKING_BYTES", 1)
+    monkeypatch.setattr(working_memory, "_WORKING_BYTES", 1)
     for ours, theirs in zip(weights(), whole, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
