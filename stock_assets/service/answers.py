@@ -21,6 +21,8 @@ HTML = "text/html; charset=utf-8"
 
 _STAMP_SECONDS = 1.0
 _WORTH_PACKING = 1024
+# Of a table of five hundred rows, 9 packs a hundredth more and takes four times as long.
+_PACKING = 5
 _OVERHEAD = 1024
 _TURNS = 64
 
@@ -146,7 +148,7 @@ def _size(asked: _Asked, body: Body) -> int:
 
 def _body_of(plain: bytes) -> Body:
     worth = len(plain) >= _WORTH_PACKING
-    packed = gzip.compress(plain, mtime=0) if worth else None
+    packed = gzip.compress(plain, _PACKING, mtime=0) if worth else None
     return Body(plain, packed, f'W/"{hashlib.sha256(plain).hexdigest()[:32]}"')
 
 

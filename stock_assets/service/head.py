@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -13,8 +14,11 @@ class HeadAsGet:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, one of HEAD as one of GET."""
-        if scope["type"] != "http" or scope["method"] != "HEAD":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, _naming_head(send))
             return
 
         async def send_head(message: Message) -> None:
@@ -27,3 +31,15 @@ class HeadAsGet:
             await self._app(asked, receive, send_head)
         finally:
             scope["route"] = asked.get("route")  # for those who note which one it was
+
+
+def _naming_head(send: Send) -> Send:
+    """Name HEAD among the methods that an address takes, where it refused another one."""
+
+    async def send_named(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 405:
+            headers = MutableHeaders(scope=message)
+            headers["Allow"] = ", ".join([*headers.get("Allow", "GET").split(", "), "HEAD"])
+        await send(message)
+
+    return send_named

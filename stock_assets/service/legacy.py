@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from stock_assets.market.adjustment import adjust
+from stock_assets.service.absent import no_such_ticker
 from stock_assets.service.api.asked import Ticker
-from stock_assets.service.problems import not_found, tells
+from stock_assets.service.problems import tells
 from stock_assets.service.state import TAKES_NOTHING, Served, ServedBy
 from stock_assets.storage.serving.legacy import (
     is_known,
@@ -98,7 +99,7 @@ def _latest_for_table(served: Served) -> LatestForTable:
 
 def _historical_context(served: Served, ticker: str) -> HistoricalContext:
     if not is_known(served.engine, ticker):
-        raise not_found(f"no ticker is called {ticker}")
+        raise no_such_ticker(served, ticker)
     forecast = next(iter(next_session_forecasts(served.engine, ticker)), None)
     as_of = None if forecast is None else forecast["as_of_session"]
     bars = newest_bars(served.engine, ticker, _BARS_SHOWN, as_of)

@@ -44,7 +44,7 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field("", examples=["no ticker is called NONE"])
+    detail: str = Field("", examples=["no prices are stored of a ticker called NONE"])
     errors: list[WrongPart] = []
 
 

@@ -93,7 +93,7 @@ def test_an_unknown_ticker_is_not_found(client: httpx.Client, ticker: str):
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
-        "detail": f"no ticker is called {ticker}",
+        "detail": f"no prices are stored of a ticker called {ticker}",
     }
 
 

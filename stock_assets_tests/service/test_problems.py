@@ -85,7 +85,7 @@ def test_nothing_can_be_changed(client: httpx.Client, method: str):
     answer = client.request(method, "/tickers")
     require_a_problem(answer)
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_a_body_is_refused_before_it_is_read(client: httpx.Client):

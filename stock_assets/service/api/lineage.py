@@ -136,8 +136,8 @@ class RawRows(Shown):
     )
 
 
-class Window(Shown):
-    """The rows below the sessions that the network looked at.
+class OwnWindow(Shown):
+    """The rows of one ticker below the sessions that the network looked at.
 
     Indicators also read their warm-up before it, from the first session of the dataset on.
     """
@@ -146,15 +146,23 @@ class Window(Shown):
     first_session: date = Field(description="The first one.", examples=["2013-01-17"])
     last_session: date = Field(description="The as-of session.", examples=["2013-03-01"])
     own: RawRows = Field(description="Rows of the ticker itself.")
-    everyone: RawRows = Field(
-        description="Rows of all tickers of the dataset: the network may look across them."
-    )
     missing_sessions: list[date] = Field(
         description="Sessions of which the ticker has no row.", examples=[[]]
     )
     fetched: list[Fetched] = Field(description="Where the ticker's rows came from.")
     revisions: list[Revision] = Field(
         description="Changes that were made to the ticker's rows, in their order.", examples=[[]]
+    )
+
+
+class Window(OwnWindow):
+    """The rows below the sessions that the network looked at.
+
+    Indicators also read their warm-up before it, from the first session of the dataset on.
+    """
+
+    everyone: RawRows = Field(
+        description="Rows of all tickers of the dataset: the network may look across them."
     )
 
 
@@ -194,8 +202,8 @@ class LineageLinks(Shown):
     )
 
 
-class ForecastLineage(Shown):
-    """A forecast, how it came out, and all that it was made from."""
+class OwnLineage(Shown):
+    """A forecast, how it came out, and what of its own it was made from."""
 
     forecast: Forecast = Field(description="The number.")
     outcome: Outcome | None = Field(description="Null as long as it has not been scored.")
@@ -210,10 +218,18 @@ class ForecastLineage(Shown):
         description="The windows that its weights were fitted to: of a refit, those of all three "
         "stretches; null without a dataset."
     )
-    window: Window | None = Field(
+    window: OwnWindow | None = Field(
         description="The raw rows of the forecast itself; null without a dataset."
     )
     links: LineageLinks = Field(description="Where to look further.")
+
+
+class ForecastLineage(OwnLineage):
+    """A forecast, how it came out, and all that it was made from."""
+
+    window: Window | None = Field(
+        description="The raw rows of the forecast itself; null without a dataset."
+    )
 
 
 class LineageAsked(Asked):
@@ -253,12 +269,25 @@ def lineage(
 
 def lineage_of(served: Served, forecast: Mapping[str, Any]) -> ForecastLineage:
     """Follow a row of ``predictions`` back to all that it was made from."""
+    own = own_lineage_of(served, forecast)
+    if own.dataset is None or own.window is None:
+        return ForecastLineage.model_validate({**dict(own), "window": None})
+    names = sorted({*own.dataset.tickers, forecast["ticker"]})
+    days = own.window.first_session, own.window.last_session
+    bars = read_bars(served.engine, *days, names)
+    everyone = _raw(served, bars, names, days, forecast)
+    window = Window.model_validate({**dict(own.window), "everyone": everyone})
+    return ForecastLineage.model_validate({**dict(own), "window": window})
+
+
+def own_lineage_of(served: Served, forecast: Mapping[str, Any]) -> OwnLineage:
+    """Follow a row of ``predictions`` back, past the rows of other tickers."""
     engine, version = served.engine, forecast["model_version"]
     model, decision = find_model(engine, version), find_promotion(engine, version)
     panel = find_panel(engine, forecast["dataset_run_id"])
     dataset = None if panel is None else detail_of(engine, panel)
     refit = model is not None and model["refit_of"] is not None
-    return ForecastLineage.model_validate(
+    return OwnLineage.model_validate(
         {
             "forecast": forecast,
             "outcome": find_outcome(engine, forecast),
@@ -294,20 +323,17 @@ def _sessions_to(last: date, count: int) -> list[date]:
     return sessions(previous_session(last, count - 1) if count > 1 else last, last)
 
 
-def _window(served: Served, forecast: Mapping[str, Any], dataset: DatasetDetail) -> Window:
+def _window(served: Served, forecast: Mapping[str, Any], dataset: DatasetDetail) -> OwnWindow:
     days = _sessions_to(forecast["as_of_session"], _window_length(dataset))
     span = Span(forecast["ticker"], days[0], days[-1])
-    names = sorted({*dataset.tickers, span.ticker})
-    bars = read_bars(served.engine, span.first, span.last, names)
-    own = bars[bars["ticker"] == span.ticker].reset_index(drop=True)
-    known = set(own["session"].dt.date)
-    return Window.model_validate(
+    bars = read_bars(served.engine, span.first, span.last, [span.ticker])
+    known = set(bars["session"].dt.date)
+    return OwnWindow.model_validate(
         {
             "sessions": len(days),
             "first_session": span.first,
             "last_session": span.last,
-            "own": _raw(served, own, [span.ticker], span, forecast),
-            "everyone": _raw(served, bars, names, span, forecast),
+            "own": _raw(served, bars, [span.ticker], (span.first, span.last), forecast),
             "missing_sessions": [day for day in days if day not in known],
             "fetched": _fetched(served, span),
             "revisions": revisions(served.engine, span),
@@ -319,10 +345,10 @@ def _raw(
     served: Served,
     bars: pd.DataFrame,
     tickers: Sequence[str],
-    span: Span,
+    days: tuple[date, date],
     forecast: Mapping[str, Any],
 ) -> dict[str, Any]:
-    later = changed_since(served.engine, tickers, (span.first, span.last), forecast["predicted_at"])
+    later = changed_since(served.engine, tickers, days, forecast["predicted_at"])
     told = {"tickers": bars["ticker"].nunique(), "rows": len(bars), "digest": content_digest(bars)}
     return {**told, **later}
 

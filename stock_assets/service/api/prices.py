@@ -11,8 +11,9 @@ from pydantic import Field, TypeAdapter
 from stock_assets.config import Basis
 from stock_assets.market.adjustment import adjust
 from stock_assets.market.calendar import HORIZON
+from stock_assets.service.absent import no_such_ticker
 from stock_assets.service.api.asked import Day, Omissible, Page, PageAsked, Shown, Ticker, page_of
-from stock_assets.service.problems import not_found, tells
+from stock_assets.service.problems import tells
 from stock_assets.service.state import Served, ServedBy
 from stock_assets.storage.prices import read_bars
 
@@ -85,7 +86,7 @@ def _page(served: Served, ticker: str, asked: PricesAsked) -> PricePage:
     (before,) = asked.position(_POSITION) or (None,)
     bars = read_bars(served.engine, *HORIZON, [ticker])
     if bars.empty:
-        raise not_found(f"no bar is stored of a ticker {ticker}")
+        raise no_such_ticker(served, ticker)
     as_of = bars["session"].iloc[-1].date()
     seen = adjust(bars, asked.basis, as_of)
     seen = seen.assign(session=seen["session"].dt.date).drop(columns="ticker")

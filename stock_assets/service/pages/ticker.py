@@ -13,9 +13,9 @@ from stock_assets.evaluation.metrics import CONSTANT
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
 from stock_assets.service import charts
-from stock_assets.service.api.lineage import ForecastLineage, lineage_of
+from stock_assets.service.absent import no_such_ticker
+from stock_assets.service.api.lineage import OwnLineage, own_lineage_of
 from stock_assets.service.pages.rendering import render, ticker_address
-from stock_assets.service.problems import not_found
 from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
@@ -112,7 +112,7 @@ def find_bars(served: Served, name: str) -> pd.DataFrame:
         bars = read_bars(served.engine, *calendar.HORIZON, [name])
         if not bars.empty:
             return bars
-    raise not_found(f"no prices are stored of a ticker called {name}")
+    raise no_such_ticker(served, name)
 
 
 def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> charts.Figure:
@@ -184,7 +184,7 @@ def on_newest_basis(
     return rows.assign(**{name: rows[name] * scale for name in prices})
 
 
-def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> ForecastLineage | None:
+def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> OwnLineage | None:
     """Follow a ticker's newest forecast back to the rows in its window; None without one."""
     if forecasts.empty:
         return None
@@ -196,4 +196,4 @@ def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> Forecast
         int(newest["horizon"]),
         int(newest["model_version"]),
     )
-    return None if found is None else lineage_of(served, found)
+    return None if found is None else own_lineage_of(served, found)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, Text, cast, func, select, true, union
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from stock_assets.storage.serving.paging import Position, Row, read_page
-from stock_assets.storage.tables import instruments, raw_stock_data
+from stock_assets.storage.tables import instruments, raw_stock_data, ticker_renames
 
 _BARS = raw_stock_data.c
 
@@ -45,6 +45,27 @@ def list_tickers(
         .outerjoin(last, true())
     )
     return read_page(engine, query, [named.c.ticker], size, after)
+
+
+def name_since_rename(engine: Engine, ticker: str) -> tuple[str, date] | None:
+    """Tell what a ticker has been called since it was last renamed, and from which session on.
+
+    A new name that was renamed in turn, later, is followed to the last one.
+    """
+    renames = ticker_renames.c
+    found: tuple[str, date] | None = None
+    with engine.connect() as connection:
+        while True:
+            name, since = found or (ticker, date.min)
+            query = (
+                select(renames.new_ticker, renames.first_session)
+                .where(renames.old_ticker == name, renames.first_session > since)
+                .order_by(renames.first_session.desc())
+                .limit(1)
+            )
+            if (later := connection.execute(query).one_or_none()) is None:
+                return found
+            found = later.new_ticker, later.first_session
 
 
 def newest_session(engine: Engine) -> date | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from sqlalchemy import Engine
+from datetime import date
 
-from stock_assets.storage.serving.tickers import list_tickers
+import pytest
+from sqlalchemy import Engine, insert
+
+from stock_assets.storage.serving.tickers import list_tickers, name_since_rename
+from stock_assets.storage.tables import ticker_renames
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars
 
 
@@ -19,3 +22,29 @@ def test_the_universe_and_what_is_stored_are_listed_once(
     for ticker, row in rows.items():
         assert row["in_universe"] == (ticker in universe)
         assert row["last_session"] == (DAYS[-1] if ticker in "AB" else None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("FB", ("METAS", date(2024, 1, 2))),  # renamed twice
+        ("META", ("METAS", date(2024, 1, 2))),
+        ("METAS", None),
+        ("Y", ("X", date(2023, 5, 1))),  # there and back
+        ("NONE", None),
+    ],
+)
+def test_a_rename_is_followed_to_the_name_of_today(
+    engine: Engine, asked: str, told: tuple[str, date] | None
+) -> None:
+    renames = [
+        ("FB", "META", date(2022, 6, 9)),
+        ("META", "METAS", date(2024, 1, 2)),
+        ("X", "Y", date(2021, 5, 3)),
+        ("Y", "X", date(2023, 5, 1)),
+    ]
+    names = ("old_ticker", "new_ticker", "first_session")
+    with engine.begin() as connection:
+        rows = [{**dict(zip(names, rename, strict=True)), "rows": 1} for rename in renames]
+        connection.execute(insert(ticker_renames), rows)
+    assert name_since_rename(engine, asked) == told
