@@ -13,7 +13,7 @@ up: $(VENV)/installed ## database, Dagster and MLflow in the foreground
 	$(BIN)/stock-assets up
 
 test: $(VENV)/installed-dev ## the whole suite, on the real components
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/installed-dev ## lint, format, types and the import rule
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,13 @@ def pytest_configure() -> None:
         del os.environ[name]
     os.environ["STOCK_ASSETS_PROJECT"] = str(folder)
     os.environ["STOCK_ASSETS_HOME"] = str(folder / "home")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse two tests of one id: processes that share out the suite would run one of them."""
+    twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"several tests have one id: {', '.join(twice)}")
 
 
 def pytest_unconfigure() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -118,7 +119,31 @@ def test_every_field_is_described_with_an_example(document: dict[str, Any]) -> N
         assert set(schema.get("required", [])) == set(schema["properties"]), name
 
 
-@schemathesis.openapi.from_dict(described()).parametrize()
-@settings(max_examples=EXAMPLES)
-def test_the_service_keeps_its_document(case: schemathesis.Case, service: str) -> None:
-    case.call_and_validate(base_url=service)
+def keeps_its_document(path: str) -> Callable[..., None]:
+    """Make the test of one address."""
+
+    @DOCUMENT.include(path=path).parametrize()
+    @settings(max_examples=EXAMPLES)
+    def test(case: schemathesis.Case, service: str) -> None:
+        case.call_and_validate(base_url=service)
+
+    made: Callable[..., None] = test
+    return made
+
+
+DOCUMENT = schemathesis.openapi.from_dict(described())
+# Tests that schemathesis makes of one function share its id, and of several tests with one id,
+# processes that share out the suite run one alone.
+globals().update(
+    {
+        f"test_the_service_keeps_its_document_of{re.sub(r'[^a-z0-9]+', '_', path)}": (
+            keeps_its_document(path)
+        )
+        for path in DOCUMENT.raw_schema["paths"]
+    }
+)
+
+
+def test_every_address_is_tested() -> None:
+    made = [name for name in globals() if "keeps_its_document_of" in name]
+    assert len(made) == len(DOCUMENT.raw_schema["paths"]) > 15
