@@ -15,7 +15,7 @@ _WORKING_BYTES = 32 * 2**20
 
 # The options of mallopt(3), and the values that the GNU C library itself moves up to at most.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20}
+_USUAL = {_MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20}
 _KEPT = dict.fromkeys(_USUAL, 512 * 2**20)
 
 
@@ -63,4 +63,5 @@ def working_memory(spec: NetworkSpec) -> Iterator[None]:
 
 def _set(library: ctypes.CDLL, options: dict[int, int]) -> None:
     for option, value in options.items():
-        library.mallopt(option, value)
+        if not library.mallopt(option, value):
+            return  # an older library, which keeps 32 MiB at most
