@@ -282,6 +282,7 @@ def _cpu_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _working(network: Network, settings: FitSettings, device: torch.device) -> Iterator[None]:
+    """Fit under the threads and the seed of the settings, and in memory that is used again."""
     with (
         _cpu_threads(settings.threads),
         _seeded(settings.seed, device),

@@ -1,4 +1,13 @@
-"""Search for hyperparameters, on the validation stretch alone."""
+"""Search for hyperparameters, on the validation stretch alone.
+
+A study that is there already is gone on with: only the missing trials run, and since each trial's
+proposal is seeded by its rank, they are those that would have run without the interruption. Trials
+that failed, or that a killed process left running, count for nothing.
+
+One worker makes the same trials every time. Several share the study: what a trial is proposed and
+when it is pruned then depends on which others were done by that time, so that the trials may differ
+from one search to the next, though not their number.
+"""
 
 from __future__ import annotations
 
@@ -105,14 +114,6 @@ def tune(
     The tree-structured Parzen estimator (Bergstra et al. 2011) proposes; a trial whose best loss in
     a fold so far is above the median of the earlier trials' at the same epoch of it is pruned
     (:class:`stock_assets.modelling.pruning.FoldPruner`).
-
-    A study of this name is gone on with: only the missing trials run, and since each trial's
-    proposal is seeded by its rank, they are those that would have run without the interruption.
-    Trials that failed, or that a killed process left running, count for nothing.
-
-    One worker makes the same trials every time. Several share the study: what a trial is proposed
-    and when it is pruned then depends on which others were done by that time, so that the trials
-    may differ from one search to the next, though not their number.
 
     Parameters
     ----------

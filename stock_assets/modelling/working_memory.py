@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from stock_assets.modelling.networks import ATTENTION_HEADS, NetworkSpec
 
@@ -46,11 +47,8 @@ def working_memory(spec: NetworkSpec) -> Iterator[None]:
     again, page by page and zeroed, for the next step: at 500 tickers nearly half of the time of
     attention across tickers. Elsewhere, and for smaller windows, nothing is changed.
     """
-    if window_bytes(spec) <= _WORKING_BYTES or not sys.platform.startswith("linux"):
-        yield
-        return
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):  # another C library
+    library: Any = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if window_bytes(spec) <= _WORKING_BYTES or not hasattr(library, "mallopt"):
         yield
         return
     _set(library, _KEPT)
