@@ -41,7 +41,9 @@ from stock_assets.storage.arrays import ArrayStore
 WINDOW, WINDOWS, BATCH = 60, 85_500, 800
 MARKET = (1259, 505)
 TAUGHT = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
-"""Windows of the market that each network is shown: a few batches reach the peak."""
+"""Windows of the market that each network is shown, from all of its years: a few batches do."""
+SESSIONS = {"lstm": 431, "lstm_attention": 431, "lstm_cross_attention": 131}
+"""Of the panels whose epochs are compared: enough for seconds, and for fifty tickers half a one."""
 MEGABYTE = 2**20
 SETTINGS = FitSettings(
     epochs=1,
@@ -163,8 +165,8 @@ def _bare_epoch(windows: Tensor, labels: Tensor) -> None:
 def _growth() -> dict[str, Any]:
     """Compare the cost of an epoch over ten times the tickers with ten times the cost."""
     found = {}
-    for architecture in ("lstm", "lstm_attention", "lstm_cross_attention"):
-        few, many = (examples(131, tickers, 35, 30) for tickers in (50, 500))
+    for architecture, sessions in SESSIONS.items():
+        few, many = (examples(sessions, tickers, 35, 30) for tickers in (50, 500))
         turns = [
             (_small_batches(few, architecture), _small_batches(many, architecture))
             for _ in range(3)
@@ -201,23 +203,26 @@ def _memory(folder: Path, features: int) -> dict[str, Any]:
         before, after = ours.recv()
         process.join()
         found[architecture] = {
-            "imports_megabytes": before,
+            "libraries_megabytes": before,
             "peak_megabytes": after,
             "materialised_over_peak": windows / after,
-            "materialised_over_peak_without_imports": windows / (after - before),
+            "materialised_over_peak_without_libraries": windows / (after - before),
         }
     return found
 
 
 def _train(link: Any, path: Path, given: Any, architecture: str, taught: int) -> None:
+    # Its first optimiser makes PyTorch load its compiler.
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     before = peak_megabytes()
-    train, validation = Stretch(WINDOW - 1, WINDOW - 2 + taught), Stretch(1000, 1125)
+    train, validation = Stretch(WINDOW - 1, 1000), Stretch(1061, MARKET[0] - 2)
     data = load_training_data(path, *given, train, validation)
+    data = replace(data, train=data.train[:: len(data.train) // taught])
     fit(network_for(data, architecture, 64, 2), data, replace(SETTINGS, batch_size=64))
     link.send((before, peak_megabytes()))
 
 
-def _workers(folder: Path) -> dict[str, float]:
+def _workers(folder: Path) -> dict[str, Any]:
     """Compare the same trials, none of them pruned, made by one worker and by two."""
     # Imported here, so that the processes whose memory is measured do without.
     from stock_assets.assets.tuning import OPTUNA_VARIABLE
@@ -234,17 +239,19 @@ def _workers(folder: Path) -> dict[str, float]:
         dropout=FloatRange(low=0.1, high=0.1),
         batch_size=IntegerRange(low=32, high=32),
     )
-    seconds = []
-    for workers in (1, 2):
-        tuning = Tuning(trials=4, epochs=20, patience=20, workers=workers, search_space=space)
-        study = f"{workers} workers"
-        search = partial(tune, data, tuning, Training(), study, os.environ[OPTUNA_VARIABLE])
-        seconds.append(seconds_of(search))
+    tuning = Tuning(trials=4, epochs=20, patience=20, search_space=space)
+
+    def search(workers: int, turn: int) -> float:
+        given = tuning.model_copy(update={"workers": workers})
+        study, storage = f"{workers} workers, turn {turn}", os.environ[OPTUNA_VARIABLE]
+        return seconds_of(partial(tune, data, given, Training(), study, storage))
+
+    turns = [(search(1, turn), search(2, turn)) for turn in range(3)]
     return {
-        "trials": 4,
-        "one_seconds": seconds[0],
-        "two_seconds": seconds[1],
-        "ratio": seconds[1] / seconds[0],
+        "trials": tuning.trials,
+        "one_seconds": [one for one, _ in turns],
+        "two_seconds": [two for _, two in turns],
+        "ratio": statistics.median(two / one for one, two in turns),
     }
 
 

@@ -217,7 +217,8 @@ def gather(values: Tensor, ends: Tensor, window: int) -> Tensor:
     Returns
     -------
     (B, window, ...) tensor
-        Oldest session first, in the dtype of `values`; contiguous, a copy.
+        Oldest session first, in the dtype of `values`; a copy, which lies session by session in
+        memory, as recurrent networks read it.
 
     Raises
     ------
@@ -225,9 +226,9 @@ def gather(values: Tensor, ends: Tensor, window: int) -> Tensor:
         A window starts before the first row or ends after the last.
     """
     offsets = torch.arange(1 - window, 1, device=ends.device)
-    rows = ends.unsqueeze(1) + offsets
+    rows = offsets.unsqueeze(1) + ends
     picked = values.index_select(0, rows.flatten())
-    return picked.view(*rows.shape, *values.shape[1:])
+    return picked.view(*rows.shape, *values.shape[1:]).transpose(0, 1)
 
 
 @dataclass(frozen=True)

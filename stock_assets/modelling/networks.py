@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stock_assets.config import Architecture, Device
 from stock_assets.errors import StockAssetsError
@@ -85,8 +86,8 @@ class JointLSTM(Network):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Forecast the scaled target, see `Network`."""
-        states, _ = self.recurrent(_known(x, valid).flatten(2))
-        out: Tensor = self.head(states[:, -1])
+        states, _ = self.recurrent(_by_session(x, valid).flatten(2))
+        out: Tensor = self.head(states[-1])
         return out.view(len(x), self.spec.horizon, self.spec.tickers)
 
 
@@ -113,15 +114,15 @@ class AttentiveLSTM(Network):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Forecast the scaled target, see `Network`."""
-        states, _ = self.recurrent(_known(x, valid).flatten(2))
-        states = states + self.positions
+        states, _ = self.recurrent(_by_session(x, valid).flatten(2))
+        states = states + self.positions.unsqueeze(1)
         # Only the last session is read, so only its query is computed.
-        last = states[:, -1:]
+        last = states[-1:]
         ignored = _ignored(~valid.any(dim=2))
         attended, _ = self.attention(
             last, states, states, key_padding_mask=ignored, need_weights=False
         )
-        out: Tensor = self.head(self.norm(last + attended)[:, 0])
+        out: Tensor = self.head(self.norm(last + attended)[0])
         return out.view(len(x), self.spec.horizon, self.spec.tickers)
 
 
@@ -144,15 +145,15 @@ class CrossAttentiveLSTM(Network):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Forecast the scaled target, see `Network`."""
-        by_ticker = _known(x, valid).transpose(1, 2).flatten(0, 1)
-        states, _ = self.recurrent(by_ticker)
-        tickers = states[:, -1].view(len(x), *self.ticker.shape) + self.ticker
+        states, _ = self.recurrent(_by_session(x, valid).flatten(1, 2))
+        last = states[-1].view(len(x), *self.ticker.shape) + self.ticker
+        tickers = last.transpose(0, 1)
         ignored = _ignored(~valid[:, -1])
         attended, _ = self.attention(
             tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False
         )
         out: Tensor = self.head(self.norm(tickers + attended))
-        return out.transpose(1, 2)
+        return out.permute(1, 2, 0)
 
 
 NETWORKS: Mapping[Architecture, type[Network]] = {
@@ -190,8 +191,9 @@ def pick_device(wanted: Device = "auto") -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _known(x: Tensor, valid: Tensor) -> Tensor:
-    return x.masked_fill(~valid.unsqueeze(-1), 0.0)
+def _by_session(x: Tensor, valid: Tensor) -> Tensor:
+    """Put sessions first, (L, B, N, F), and 0 where nothing is valid."""
+    return x.masked_fill(~valid.unsqueeze(-1), 0.0).transpose(0, 1)
 
 
 def _ignored(absent: Tensor) -> Tensor:
@@ -199,16 +201,43 @@ def _ignored(absent: Tensor) -> Tensor:
     return absent & ~absent.all(dim=1, keepdim=True)
 
 
+class _WideLSTM(nn.LSTM):
+    """PyTorch's LSTM, equal to it but for rounding, for inputs wider than its four gates.
+
+    On a CPU, PyTorch lays out all weights anew in each pass and computes a gradient of the inputs,
+    which nobody needs. So the inputs are multiplied with their weights before, and the first layer
+    gets the products, with the identity for its weights.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """Give the states (L, B, H) of the last layer for inputs (L, B, I)."""
+        if x.is_cuda:
+            return super().forward(x)[0], None
+        of_inputs, *others = self.parameters()
+        start = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size)
+        states, _, _ = torch.lstm(
+            functional.linear(x, of_inputs),
+            (start, start),
+            [torch.eye(len(of_inputs)), *others],
+            has_biases=True,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            train=self.training,
+            bidirectional=False,
+            batch_first=False,
+        )
+        return states, None
+
+
 def _lstm(spec: NetworkSpec, inputs: int) -> nn.LSTM:
     # PyTorch drops out between layers, and warns when there is no between.
     between = spec.dropout if spec.layers > 1 else 0.0
-    return nn.LSTM(inputs, spec.hidden_size, spec.layers, batch_first=True, dropout=between)
+    kind = _WideLSTM if inputs > 4 * spec.hidden_size else nn.LSTM
+    return kind(inputs, spec.hidden_size, spec.layers, dropout=between)
 
 
 def _attention(spec: NetworkSpec) -> nn.MultiheadAttention:
-    return nn.MultiheadAttention(
-        spec.hidden_size, ATTENTION_HEADS, dropout=spec.dropout, batch_first=True
-    )
+    return nn.MultiheadAttention(spec.hidden_size, ATTENTION_HEADS, dropout=spec.dropout)
 
 
 def _zeroed(linear: nn.Linear) -> nn.Linear:

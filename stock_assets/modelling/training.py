@@ -19,7 +19,7 @@ from stock_assets.features.windows import Windows, usable
 from stock_assets.modelling.checkpoint import Checkpoint, EpochScore, Progress
 from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, pick_device
-from stock_assets.modelling.working_memory import windows_at_once, working_memory
+from stock_assets.modelling.working_memory import give_back_large_blocks, windows_at_once
 from stock_assets.progress import bar
 
 LOSSES: dict[Loss, Callable[..., Tensor]] = {
@@ -125,7 +125,7 @@ def fit(
     train = _examples(network, data, data.train, "training", device)
     validation = _examples(network, data, data.validation, "validation", device)
     progress = _beginning(network, settings)
-    with _working(network, settings, device):
+    with _working(settings, device):
         if checkpoint is not None:
             checkpoint.restore(progress)
         epochs = bar(range(len(progress.history) + 1, settings.epochs + 1), "epochs")
@@ -185,7 +185,7 @@ def refit(
     examples = _examples(network, data, data.train, "training", device)
     optimiser = _beginning(network, settings).optimiser
     losses: list[float] = []
-    with _working(network, settings, device):
+    with _working(settings, device):
         for rate in bar(rates, "epochs"):
             optimiser.param_groups[0]["lr"] = rate
             losses.append(_train_epoch(network, examples, optimiser, settings))
@@ -281,13 +281,10 @@ def _cpu_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _working(network: Network, settings: FitSettings, device: torch.device) -> Iterator[None]:
-    """Fit under the threads and the seed of the settings, and in memory that is used again."""
-    with (
-        _cpu_threads(settings.threads),
-        _seeded(settings.seed, device),
-        working_memory(network.spec),
-    ):
+def _working(settings: FitSettings, device: torch.device) -> Iterator[None]:
+    """Fit under the threads and the seed of the settings, and in little memory."""
+    give_back_large_blocks()
+    with _cpu_threads(settings.threads), _seeded(settings.seed, device):
         yield
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.networks import Network, NetworkSpec, build_network, pick_device
@@ -181,6 +181,22 @@ def test_attention_over_time_passes_over_sessions_without_any_ticker() -> None:
         # The position of a session is all that attention could still see of it.
         network.get_parameter("positions")[2] += 5.0
     assert torch.equal(network(x, valid), before)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_many_inputs_teach_the_same_as_through_pytorchs_own_lstm(layers: int) -> None:
+    network = build_network(spec("lstm", tickers=40, layers=layers, dropout=0.0), seed=2)
+    ours = network.get_submodule("recurrent")
+    theirs = nn.LSTM(80, 8, layers)
+    theirs.load_state_dict(ours.state_dict())
+    assert type(ours) is not nn.LSTM
+    x = example()[0].repeat(1, 1, 1, 40).flatten(2)[..., :80].transpose(0, 1)
+    for recurrent in (ours, theirs):
+        states, _ = recurrent(x)
+        states[-1].square().sum().backward()
+    torch.testing.assert_close(ours(x)[0], theirs(x)[0])
+    for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, other.grad)
 
 
 def test_a_device_is_always_found() -> None:
