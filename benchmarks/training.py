@@ -239,7 +239,7 @@ def _workers(folder: Path) -> dict[str, Any]:
         dropout=FloatRange(low=0.1, high=0.1),
         batch_size=IntegerRange(low=32, high=32),
     )
-    tuning = Tuning(trials=4, epochs=20, patience=20, search_space=space)
+    tuning = Tuning(trials=8, epochs=20, patience=20, search_space=space)
 
     def search(workers: int, turn: int) -> float:
         given = tuning.model_copy(update={"workers": workers})
