@@ -21,6 +21,10 @@ from stock_assets.errors import StockAssetsError
 
 ATTENTION_HEADS = 4
 
+# Inputs per width of the state from which `_WideLSTM` is the faster one: it takes 0.9 of the time
+# here, 0.75 at a hundred, and 1.3 at four.
+_WIDE = 16
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -114,15 +118,15 @@ class AttentiveLSTM(Network):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Forecast the scaled target, see `Network`."""
-        states, _ = self.recurrent(_by_session(x, valid).flatten(2))
-        states = states + self.positions.unsqueeze(1)
+        by_session, _ = self.recurrent(_by_session(x, valid).flatten(2))
+        states = by_session.transpose(0, 1) + self.positions
         # Only the last session is read, so only its query is computed.
-        last = states[-1:]
+        last = states[:, -1:]
         ignored = _ignored(~valid.any(dim=2))
         attended, _ = self.attention(
             last, states, states, key_padding_mask=ignored, need_weights=False
         )
-        out: Tensor = self.head(self.norm(last + attended)[0])
+        out: Tensor = self.head(self.norm(last + attended)[:, 0])
         return out.view(len(x), self.spec.horizon, self.spec.tickers)
 
 
@@ -146,14 +150,13 @@ class CrossAttentiveLSTM(Network):
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """Forecast the scaled target, see `Network`."""
         states, _ = self.recurrent(_by_session(x, valid).flatten(1, 2))
-        last = states[-1].view(len(x), *self.ticker.shape) + self.ticker
-        tickers = last.transpose(0, 1)
+        tickers = states[-1].view(len(x), *self.ticker.shape) + self.ticker
         ignored = _ignored(~valid[:, -1])
         attended, _ = self.attention(
             tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False
         )
         out: Tensor = self.head(self.norm(tickers + attended))
-        return out.permute(1, 2, 0)
+        return out.transpose(1, 2)
 
 
 NETWORKS: Mapping[Architecture, type[Network]] = {
@@ -202,7 +205,7 @@ def _ignored(absent: Tensor) -> Tensor:
 
 
 class _WideLSTM(nn.LSTM):
-    """PyTorch's LSTM, equal to it but for rounding, for inputs wider than its four gates.
+    """PyTorch's LSTM, equal to it but for rounding, for inputs much wider than its state.
 
     On a CPU, PyTorch lays out all weights anew in each pass and computes a gradient of the inputs,
     which nobody needs. So the inputs are multiplied with their weights before, and the first layer
@@ -232,12 +235,14 @@ class _WideLSTM(nn.LSTM):
 def _lstm(spec: NetworkSpec, inputs: int) -> nn.LSTM:
     # PyTorch drops out between layers, and warns when there is no between.
     between = spec.dropout if spec.layers > 1 else 0.0
-    kind = _WideLSTM if inputs > 4 * spec.hidden_size else nn.LSTM
+    kind = _WideLSTM if inputs >= _WIDE * spec.hidden_size else nn.LSTM
     return kind(inputs, spec.hidden_size, spec.layers, dropout=between)
 
 
 def _attention(spec: NetworkSpec) -> nn.MultiheadAttention:
-    return nn.MultiheadAttention(spec.hidden_size, ATTENTION_HEADS, dropout=spec.dropout)
+    return nn.MultiheadAttention(
+        spec.hidden_size, ATTENTION_HEADS, dropout=spec.dropout, batch_first=True
+    )
 
 
 def _zeroed(linear: nn.Linear) -> nn.Linear:

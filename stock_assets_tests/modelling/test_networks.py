@@ -185,12 +185,12 @@ def test_attention_over_time_passes_over_sessions_without_any_ticker() -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_many_inputs_teach_the_same_as_through_pytorchs_own_lstm(layers: int) -> None:
-    network = build_network(spec("lstm", tickers=40, layers=layers, dropout=0.0), seed=2)
+    network = build_network(spec("lstm", tickers=80, layers=layers, dropout=0.0), seed=2)
     ours = network.get_submodule("recurrent")
-    theirs = nn.LSTM(80, 8, layers)
+    theirs = nn.LSTM(160, 8, layers)
     theirs.load_state_dict(ours.state_dict())
     assert type(ours) is not nn.LSTM
-    x = example()[0].repeat(1, 1, 1, 40).flatten(2)[..., :80].transpose(0, 1)
+    x = example()[0].repeat(1, 1, 1, 30).flatten(2)[..., :160].transpose(0, 1)
     for recurrent in (ours, theirs):
         states, _ = recurrent(x)
         states[-1].square().sum().backward()
