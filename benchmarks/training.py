@@ -43,7 +43,7 @@ MARKET = (1259, 505)
 TAUGHT = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
 """Windows of the market that each network is shown, from all of its years: a few batches do."""
 SESSIONS = {"lstm": 431, "lstm_attention": 431, "lstm_cross_attention": 131}
-"""Of the panels whose epochs are compared: enough for seconds, and for fifty tickers half a one."""
+"""Of the panels whose epochs are compared: enough for an epoch to take seconds."""
 MEGABYTE = 2**20
 SETTINGS = FitSettings(
     epochs=1,
@@ -131,7 +131,7 @@ def _epoch() -> dict[str, float]:
         part = replace(data, train=ends)
         network = network_for(data, "lstm", 64, 2)
         rows = torch.as_tensor(ends)
-        windows, labels = whole.cut(rows)[0].flatten(2), data.target[rows]
+        windows, labels = whole.cut(rows)[0].flatten(2).contiguous(), data.target[rows]
         pairs.append(
             (
                 seconds_of(partial(fit, network, part, SETTINGS)),
@@ -217,7 +217,7 @@ def _train(link: Any, path: Path, given: Any, architecture: str, taught: int) ->
     before = peak_megabytes()
     train, validation = Stretch(WINDOW - 1, 1000), Stretch(1061, MARKET[0] - 2)
     data = load_training_data(path, *given, train, validation)
-    data = replace(data, train=data.train[:: len(data.train) // taught])
+    data = replace(data, train=np.linspace(*data.train[[0, -1]], taught, dtype=np.int64))
     fit(network_for(data, architecture, 64, 2), data, replace(SETTINGS, batch_size=64))
     link.send((before, peak_megabytes()))
 

@@ -196,7 +196,7 @@ def pick_device(wanted: Device = "auto") -> torch.device:
 
 def _by_session(x: Tensor, valid: Tensor) -> Tensor:
     """Put sessions first, (L, B, N, F), and 0 where nothing is valid."""
-    return x.masked_fill(~valid.unsqueeze(-1), 0.0).transpose(0, 1)
+    return x.transpose(0, 1).masked_fill(~valid.transpose(0, 1).unsqueeze(-1), 0.0)
 
 
 def _ignored(absent: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class _WideLSTM(nn.LSTM):
         states, _, _ = torch.lstm(
             functional.linear(x, of_inputs),
             (start, start),
-            [torch.eye(len(of_inputs)), *others],
+            [torch.eye(len(of_inputs)).to(x), *others],
             has_biases=True,
             num_layers=self.num_layers,
             dropout=self.dropout,

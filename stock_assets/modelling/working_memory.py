@@ -12,10 +12,9 @@ from stock_assets.modelling.networks import ATTENTION_HEADS, NetworkSpec
 # more takes memory and hardly saves time.
 _WORKING_BYTES = 32 * 2**20
 
-# An option of mallopt(3), and the size from which a block is large. States of an ordinary batch
-# stay below it; those of a window of five hundred tickers lie above.
-_MMAP_THRESHOLD = -3
-_LARGE_BLOCK = 6 * 2**20
+# An option of mallopt(3), and the size from which a block is large: the gates of an ordinary batch
+# stay below it, those of a window of five hundred tickers lie above.
+_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 6 * 2**20
 
 
 def window_bytes(spec: NetworkSpec) -> int:
@@ -41,7 +40,8 @@ def give_back_large_blocks() -> None:
     """Have large blocks of memory given back to the system as soon as they are free.
 
     The GNU C library would keep blocks of up to 32 MiB for what comes next, which seldom fits: a
-    training on five hundred tickers took 60 to 160 MB more. Holds for the process from now on.
+    training on five hundred tickers took 60 to 160 MB more. Holds for the process from now on,
+    and ends the library's own adjustment of that size.
     """
     library: Any = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     if hasattr(library, "mallopt"):

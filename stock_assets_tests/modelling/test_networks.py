@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.networks import Network, NetworkSpec, build_network, pick_device
 from stock_assets.modelling.training import weights_digest
-from stock_assets_tests.modelling.examples import ARCHITECTURES, WINDOW, spec
+from stock_assets_tests.modelling.examples import ARCHITECTURES, WINDOW, learnable_data, spec
 
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 law = settings(max_examples=25, deadline=None)
@@ -183,20 +183,39 @@ def test_attention_over_time_passes_over_sessions_without_any_ticker() -> None:
     assert torch.equal(network(x, valid), before)
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_many_inputs_teach_the_same_as_through_pytorchs_own_lstm(layers: int) -> None:
-    network = build_network(spec("lstm", tickers=80, layers=layers, dropout=0.0), seed=2)
-    ours = network.get_submodule("recurrent")
-    theirs = nn.LSTM(160, 8, layers)
+def test_many_inputs_are_learned_from_as_through_pytorchs_own_lstm(
+    layers: int, training: bool
+) -> None:
+    network = build_network(spec("lstm", tickers=80, layers=layers, dropout=0.4), seed=2)
+    ours = network.get_submodule("recurrent").train(training)
+    theirs = nn.LSTM(160, 8, layers, dropout=0.4 * (layers - 1)).train(training)
     theirs.load_state_dict(ours.state_dict())
     assert type(ours) is not nn.LSTM
-    x = example()[0].repeat(1, 1, 1, 30).flatten(2)[..., :160].transpose(0, 1)
+    x = torch.randn(WINDOW, 4, 160, generator=torch.Generator().manual_seed(3))
+    outcomes = []
     for recurrent in (ours, theirs):
+        torch.manual_seed(1)
         states, _ = recurrent(x)
         states[-1].square().sum().backward()
-    torch.testing.assert_close(ours(x)[0], theirs(x)[0])
+        outcomes.append(states)
+    torch.testing.assert_close(*outcomes)
     for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(weight.grad, other.grad)
+
+
+@each_architecture
+def test_windows_reach_the_recurrent_layers_as_they_were_cut(architecture: str) -> None:
+    """Session by session in memory: PyTorch would else copy them once more."""
+    data = learnable_data()
+    network = build_network(spec(architecture))
+    seen: list[bool] = []
+    network.get_submodule("recurrent").register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous())
+    )
+    network(*data.windows.cut(torch.as_tensor(data.train[:4])))
+    assert seen == [True]
 
 
 def test_a_device_is_always_found() -> None:
