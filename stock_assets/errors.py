@@ -14,10 +14,11 @@ class StockAssetsError(Exception):
         What to do about it, in one line: a command wherever there is one.
 
     The command line prints ``problem. remedy.`` and exits with status 1; a traceback is shown only
-    when it is asked for.
+    when it is asked for. A problem that ends in a question keeps its mark.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
         self.problem = problem.rstrip(".")
         self.remedy = remedy.rstrip(".")
-        super().__init__(f"{self.problem}. {self.remedy}.")
+        end = "" if self.problem.endswith("?") else "."
+        super().__init__(f"{self.problem}{end} {self.remedy}.")

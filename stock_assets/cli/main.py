@@ -22,11 +22,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    suggest_commands=False,  # click suggests them already
 )
-database = typer.Typer(help="The database: start, stop, url, upgrade.", no_args_is_help=True)
+database = typer.Typer(
+    help="The database: start, stop, url, upgrade.", no_args_is_help=True, suggest_commands=False
+)
 app.add_typer(database, name="db")
 dataset_commands = typer.Typer(
-    help="Datasets: list, show, and verify against the stored rows.", no_args_is_help=True
+    help="Datasets: list, show, and verify against the stored rows.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
 app.add_typer(dataset_commands, name="dataset")
 

@@ -193,6 +193,10 @@ WRONG_ARGUMENTS = {
         "2013-01-19 is not a trading session of XNYS "
         "(the nearest are 2013-01-18 and 2013-01-22). Name a day on which the exchange opens."
     ),
+    ("servce",): "No such command 'servce'. Did you mean 'serve'? See stock-assets --help.",
+    ("dataset", "shw"): (
+        "No such command 'shw'. Did you mean 'show'? See stock-assets dataset --help."
+    ),
     ("backfill",): ("Missing argument 'ASSETS...'. See stock-assets backfill --help."),
     ("up", "--dagster-port", "99999"): (
         "Invalid value for '--dagster-port': 99999 is not in the range 1<=x<=65535. "
