@@ -18,7 +18,8 @@ from benchmarks.market import LAST, SESSIONS, TICKERS, market
 from benchmarks.measuring import peak_megabytes
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Dataset, FeatureGroup, Features
-from stock_assets.features.dataset import FeatureSet, build_feature_set, fit_scalers, split_dataset
+from stock_assets.features.dataset import FeatureSet, build_feature_set
+from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.lookahead import changed_by_the_future

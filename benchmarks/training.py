@@ -27,8 +27,8 @@ from stock_assets.config import (
     Tuning,
     WalkForward,
 )
-from stock_assets.features.dataset import fit_scalers
-from stock_assets.features.panel import targets
+from stock_assets.features.division import fit_scalers
+from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Stretch, Windows
 from stock_assets.modelling.data import TrainingData, load_training_data

@@ -17,15 +17,9 @@ from pydantic import ValidationError
 
 from stock_assets.config import Params
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.dataset import (
-    FeatureSet,
-    build_feature_set,
-    fit_scalers,
-    scaled_digest,
-    split_dataset,
-    stretch_sessions,
-)
-from stock_assets.features.panel import targets
+from stock_assets.features.dataset import FeatureSet, build_feature_set, scaled_digest
+from stock_assets.features.division import fit_scalers, split_dataset, stretch_sessions
+from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Split
 from stock_assets.market.bars import content_digest

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from stock_assets.config import Dataset, Params, Rename, SearchSpace, load_params
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.dataset import split_dataset
+from stock_assets.features.division import split_dataset
 from stock_assets_tests.conftest import ROOT
 
 

@@ -141,7 +141,7 @@ def _recipe(
     params: Params,
 ) -> "Recipe":
     """Gather all that the bundle needs besides the weights."""
-    from stock_assets.features.dataset import fit_reference
+    from stock_assets.features.division import fit_reference
     from stock_assets.features.windows import Stretch
     from stock_assets.market.adjustment import Anchor
     from stock_assets.modelling.bundle import Recipe
@@ -185,7 +185,8 @@ def _earlier_folds(
     bars: "pd.DataFrame",
 ) -> "pd.DataFrame":
     """Score the candidate's network on the test stretch of every fold but the dataset's own."""
-    from stock_assets.modelling.folds import open_folds, score_folds
+    from stock_assets.modelling.fold_scores import score_folds
+    from stock_assets.modelling.folds import open_folds
     from stock_assets.reproduction import recorded_params
 
     path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset

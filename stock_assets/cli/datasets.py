@@ -210,7 +210,8 @@ def export_dataset(platform: Platform, dataset_id: str, file: Path) -> int:
     """
     import pandas as pd
 
-    from stock_assets.features.panel import Panel, targets, to_frame
+    from stock_assets.features.labels import targets
+    from stock_assets.features.panel import Panel, to_frame
     from stock_assets.market.calendar import sessions
     from stock_assets.reproduction import recorded_params
 

@@ -24,6 +24,13 @@ CONSTANT = 1e-12
 """Returns that differ by less than this are equal: the difference is rounding."""
 
 _DECIMALS = 12
+_AVERAGED = [
+    "absolute_error",
+    "squared_error",
+    "absolute_percentage_error",
+    "direction_hit",
+    "covered",
+]
 
 
 @dataclass(frozen=True)
@@ -141,25 +148,9 @@ def summarise(rows: pd.DataFrame) -> Metrics:
             "there is no scored forecast to summarise",
             "Choose sessions for which forecasts were made and prices are known",
         )
-    persistence = rows["persistence"]
-    moved = relative_returns(rows)
-    moves = rows.loc[rows["actual"] != persistence]
-    return Metrics(
-        forecasts=len(rows),
-        sessions=int(rows["session"].nunique()),
-        mae=float(rows["absolute_error"].mean()),
-        rmse=float(np.sqrt(rows["squared_error"].mean())),
-        mape=float(rows["absolute_percentage_error"].mean()),
-        mase=_ratio(
-            float((rows["absolute_error"] / persistence).sum()),
-            float((rows["persistence_absolute_error"] / persistence).sum()),
-        ),
-        direction_accuracy=float(rows["direction_hit"].mean()),
-        base_rate_up=float((moves["actual"] > moves["persistence"]).mean()),
-        ic=_correlation(moved),
-        rank_ic=_correlation(moved.rank()),
-        coverage=float(rows["covered"].mean()),
-    )
+    together = pd.Series(0, index=rows.index, name="all")
+    (figures,) = _grouped(rows, together).itertuples(index=False, name=None)
+    return Metrics(*figures)
 
 
 def undefined_as_none(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,11 +184,65 @@ def by_ticker(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         ``ticker`` and the fields of `Metrics`, one row per ticker in alphabetical order.
     """
+    return _grouped(rows, rows["ticker"]).reset_index()
+
+
+def correlations(
+    pairs: pd.DataFrame, by: pd.Series[Any] | list[pd.Series[Any]]
+) -> pd.Series[float]:
+    """Pearson's correlation of `predicted` and `actual` within each group.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        ``predicted`` and ``actual``, as :func:`relative_returns` gives them, or their ranks.
+    by : Series, or list of Series
+        The group of each row.
+
+    Returns
+    -------
+    Series
+        One number per group, NaN where either side is constant.
+    """
+    centred = pairs - pairs.groupby(by).transform("mean")
+    covariance = (centred["predicted"] * centred["actual"]).groupby(by).mean()
+    spread = (centred**2).groupby(by).mean() ** 0.5
+    correlation: pd.Series[float] = covariance / spread.prod(axis=1)
+    return correlation.where(spread.min(axis=1) >= CONSTANT).clip(-1.0, 1.0)
+
+
+def _grouped(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
+    """Give the fields of `Metrics` as columns, one row per group, in order of the groups."""
+    actual, persistence = rows["actual"], rows["persistence"]
+    rises = (actual > persistence).astype(float).where(actual != persistence)
+    means = (
+        rows[_AVERAGED]
+        .assign(
+            rise=rises,
+            scaled=rows["absolute_error"] / persistence,
+            persistence_scaled=rows["persistence_absolute_error"] / persistence,
+        )
+        .groupby(by)
+        .mean()
+    )
+    moved = relative_returns(rows)
+    sessions = rows["session"].groupby(by)
     return pd.DataFrame(
-        [
-            {"ticker": ticker, **asdict(summarise(group))}
-            for ticker, group in rows.groupby("ticker", sort=True)
-        ]
+        {
+            "forecasts": sessions.size(),
+            "sessions": sessions.nunique(),
+            "mae": means["absolute_error"],
+            "rmse": means["squared_error"] ** 0.5,
+            "mape": means["absolute_percentage_error"],
+            "mase": (means["scaled"] / means["persistence_scaled"]).where(
+                means["persistence_scaled"] > 0
+            ),
+            "direction_accuracy": means["direction_hit"],
+            "base_rate_up": means["rise"],
+            "ic": correlations(moved, by),
+            "rank_ic": correlations(moved.groupby(by).rank(), by),
+            "coverage": means["covered"],
+        }
     )
 
 
@@ -216,13 +261,3 @@ def _require_prices(forecasts: pd.DataFrame) -> None:
         f"has {row[name]} as its {name} price",
         "Score only pairs whose prices are all known",
     )
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else float("nan")
-
-
-def _correlation(pairs: pd.DataFrame) -> float:
-    if pairs.std(ddof=0).min() < CONSTANT:
-        return float("nan")
-    return float(np.corrcoef(pairs.to_numpy(), rowvar=False)[0, 1])

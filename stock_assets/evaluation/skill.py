@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from stock_assets.evaluation.metrics import CONSTANT, relative_returns
+from stock_assets.evaluation.metrics import CONSTANT, correlations, relative_returns
 from stock_assets.evaluation.significance import clustered_error
 
 
@@ -99,17 +98,8 @@ def session_ics(rows: pd.DataFrame) -> pd.DataFrame:
     moves, section = relative_returns(rows), [rows["session"], rows["horizon"]]
     ranks = moves.groupby(section).rank()
     return pd.DataFrame(
-        {"ic": _correlations(moves, section), "rank_ic": _correlations(ranks, section)}
+        {"ic": correlations(moves, section), "rank_ic": correlations(ranks, section)}
     )
-
-
-def _correlations(pairs: pd.DataFrame, section: list[pd.Series[Any]]) -> pd.Series[float]:
-    """Pearson's correlation of `predicted` and `actual` within each cross-section."""
-    centred = pairs - pairs.groupby(section).transform("mean")
-    covariance = (centred["predicted"] * centred["actual"]).groupby(section).mean()
-    spread = (centred**2).groupby(section).mean() ** 0.5
-    correlation: pd.Series[float] = covariance / spread.prod(axis=1)
-    return correlation.where(spread.min(axis=1) >= CONSTANT).clip(-1.0, 1.0)
 
 
 def _over_sessions(values: pd.Series[float], horizon: int) -> tuple[float, float, float]:

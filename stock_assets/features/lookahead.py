@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, Target
-from stock_assets.features.dataset import FeatureSet, fit_scalers, split_dataset
+from stock_assets.features.dataset import FeatureSet
+from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.panel import build_panel
 from stock_assets.features.scaling import blocks
 from stock_assets.market.adjustment import rebase

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from stock_assets.config import Basis, Rename, Target
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.drift import BINS, Reference, count_rows, stability
-from stock_assets.features.panel import Panel, build_panel, cumulated
+from stock_assets.features.labels import cumulated
+from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks
 from stock_assets.features.windows import Windows, usable
 from stock_assets.market import calendar

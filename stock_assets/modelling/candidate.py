@@ -10,7 +10,7 @@ import torch
 
 from stock_assets.config import Target, Training
 from stock_assets.evaluation.intervals import conformal_width
-from stock_assets.features.panel import cumulated
+from stock_assets.features.labels import cumulated
 from stock_assets.features.windows import usable
 from stock_assets.modelling.checkpoint import Checkpoint
 from stock_assets.modelling.data import TrainingData

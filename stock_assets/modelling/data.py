@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stock_assets.config import Dataset
-from stock_assets.features.panel import targets
+from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Stretch, Windows
 

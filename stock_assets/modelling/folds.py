@@ -1,30 +1,19 @@
-"""Walk-forward folds: the data of each, and how the network of the candidate does on them."""
+"""Walk-forward folds: history divided more than once, and the data of each division."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from safetensors.torch import load_file
 
-from stock_assets.config import Dataset, Training, WalkForward
-from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
-from stock_assets.evaluation.scorecard import score_models
-from stock_assets.evaluation.scoring import score_due
-from stock_assets.features.dataset import fit_scalers, fold_splits
-from stock_assets.features.panel import targets
+from stock_assets.config import Dataset, WalkForward
+from stock_assets.features.division import fit_scalers, fold_splits
+from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Split
-from stock_assets.market import calendar
-from stock_assets.modelling.bundle import Bundle, Recipe
-from stock_assets.modelling.candidate import train_candidate
 from stock_assets.modelling.data import TrainingData, load_training_data
-from stock_assets.modelling.tuning import Hyperparameters
-
-_FIGURES = ("forecasts", "mae", "mape", "mase", "direction_accuracy", "icir", "coverage")
 
 
 @dataclass(frozen=True)
@@ -70,62 +59,3 @@ def open_folds(path: Path, dataset: Dataset, folds: WalkForward) -> Iterator[Fol
 def fold_data(path: Path, dataset: Dataset, folds: WalkForward) -> list[TrainingData]:
     """Give what tuning needs of each fold, see `open_folds`."""
     return [fold.data for fold in open_folds(path, dataset, folds)]
-
-
-def score_folds(
-    folds: Iterable[Fold],
-    recipe: Recipe,
-    best: Hyperparameters,
-    training: Training,
-    bars: pd.DataFrame,
-) -> pd.DataFrame:
-    """Train the candidate's network as of the end of each fold, and score it on the fold's test.
-
-    No network has seen its test sessions. The hyperparameters, and the features if correlated ones
-    were left out, were chosen knowing later sessions, so this says how steady a skill is; what
-    decides is the dataset's own test stretch.
-
-    Parameters
-    ----------
-    folds : iterable of Fold
-        Those to score.
-    recipe : Recipe
-        The candidate's; each fold puts its own scalers and interval widths in it.
-    best, training : Hyperparameters, Training
-        As the candidate is trained.
-    bars : DataFrame
-        As traded, from the first session of history to the as-of session of the dataset.
-
-    Returns
-    -------
-    DataFrame
-        One row per fold: ``fold``, ``first_session`` and ``last_session`` of its test stretch,
-        scores of :class:`stock_assets.evaluation.scorecard.Scorecard`, and ``p_persistence``.
-    """
-    rows = [
-        {"fold": number} | _scored(fold, recipe, best, training, bars)
-        for number, fold in enumerate(folds, start=1)
-    ]
-    return pd.DataFrame(rows)
-
-
-def _scored(
-    fold: Fold, recipe: Recipe, best: Hyperparameters, training: Training, bars: pd.DataFrame
-) -> dict[str, Any]:
-    trained = train_candidate(fold.data, best, training, recipe.target, recipe.coverage)
-    own = replace(
-        recipe,
-        feature_scaler=fold.features,
-        target_scaler=fold.target,
-        interval_widths=trained.interval_widths,
-    )
-    days = calendar.sessions(recipe.first_session, recipe.as_of)
-    sessions = days[fold.split.test.first : fold.split.test.last + 1]
-    scored = score_due(Bundle(own, trained.network).forecast(bars, sessions), bars)
-    models = {"candidate": scored, "persistence": score_rows(persistence_forecasts(scored))}
-    figures = score_models(models)["candidate"].to_dict()
-    return {
-        "first_session": sessions[0],
-        "last_session": sessions[-1],
-        **{name: figures[name] for name in (*_FIGURES, "p_persistence")},
-    }

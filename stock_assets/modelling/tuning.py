@@ -20,8 +20,6 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
-import pandas as pd
-
 from stock_assets.config import Architecture, SearchSpace, Training, Tuning
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.checkpoint import EpochScore
@@ -32,6 +30,7 @@ from stock_assets.modelling.workers import IsOver, run_in_processes
 from stock_assets.progress import bar
 
 if TYPE_CHECKING:
+    import pandas as pd
     from optuna import Study, Trial
 
 _RANK = "rank"

@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.config import Params
-from stock_assets.features.dataset import scaled_digest, split_dataset
+from stock_assets.features.dataset import scaled_digest
+from stock_assets.features.division import split_dataset
 from stock_assets.features.indicators import FEATURES, select
-from stock_assets.features.panel import targets
+from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler, fit_scaler
 from stock_assets.features.windows import Stretch
 from stock_assets.market import calendar

@@ -20,7 +20,7 @@ from stock_assets.assets.performance import performance_log
 from stock_assets.automation.jobs import retraining_assets
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Target, Tracking
-from stock_assets.features.panel import cumulated
+from stock_assets.features.labels import cumulated
 from stock_assets.features.scaling import Scaler
 from stock_assets.locations import find_locations
 from stock_assets.market import calendar

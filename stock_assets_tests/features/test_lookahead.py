@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from stock_assets.config import Dataset, Features
-from stock_assets.features import dataset as building
 from stock_assets.features.dataset import FeatureSet, build_feature_set
+from stock_assets.features.division import fit_scalers
 from stock_assets.features.formulas import FloatArray, window_mean
 from stock_assets.features.indicators import FEATURES
 from stock_assets.features.lookahead import (
@@ -130,18 +130,15 @@ def test_scalers_fitted_on_everything_are_caught(
         )
 
     monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", on_everything)
-    assert building.fit_scalers is not on_everything
     assert scalers_know_more_than_training(built(), DATASET.model_copy(update={"scaler": kind}))
 
 
 def test_a_scaler_that_knows_one_session_too_many_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    honest = building.fit_scalers
-
     def one_more(values, valid, target, train, dataset):
         later = replace(train, last=train.last + 1)
-        return honest(values, valid, target, later, dataset)
+        return fit_scalers(values, valid, target, later, dataset)
 
     monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", one_more)
     assert scalers_know_more_than_training(built(), DATASET)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.indicators import FEATURES, select
-from stock_assets.features.panel import Panel, build_panel, cumulated, targets, to_frame
-from stock_assets.features.scaling import fit_scaler
+from stock_assets.features.labels import targets
+from stock_assets.features.panel import Panel, build_panel, to_frame
 from stock_assets_tests.features.examples import (
     FIRST,
     as_frame,
@@ -149,26 +149,6 @@ def test_an_undeclared_feature_is_an_error():
         panel_of(two_tickers(), features=("Close", "Moon_Phase"))
 
 
-def test_labels_are_the_next_session():
-    close = np.array([[1.0, 10.0], [2.0, np.nan], [8.0, 30.0], [4.0, 60.0]])
-    nan = np.nan
-    np.testing.assert_array_equal(
-        targets(close, "close"), [[2.0, nan], [8.0, nan], [4.0, 60.0], [nan, nan]]
-    )
-    np.testing.assert_allclose(
-        targets(close, "log_return"),
-        np.log([[2.0, nan], [4.0, nan], [0.5, 2.0], [nan, nan]]),
-    )
-
-
-@law
-@given(st.integers(1, 8), st.integers(1, 12), st.sampled_from(["close", "log_return"]))
-def test_the_last_rows_have_no_label_and_the_others_have(horizon, rows, target):
-    close = np.arange(1.0, rows + 1)[:, None]
-    labels = targets(close, target, horizon)
-    assert np.isfinite(labels[:, 0]).tolist() == [row + horizon < rows for row in range(rows)]
-
-
 def test_the_long_form_says_the_same_as_the_panel():
     panel = panel_of(two_tickers(), features=select(["returns"]))
     labels = targets(panel.close, "log_return")
@@ -181,49 +161,3 @@ def test_the_long_form_says_the_same_as_the_panel():
     assert row["valid"]
     assert frame.loc[frame["valid"], list(panel.features)].notna().all(axis=None)
     assert not frame.loc[frame["ticker"] == "CCC", "valid"].any()
-
-
-def steps_of(closes, horizon):
-    """What each of the sessions after a window does, for every window that has them all."""
-    made = {target: targets(closes, target) for target in ("close", "log_return")}
-    ends = np.arange(len(closes) - horizon)
-    return {target: made[target][ends[:, None] + np.arange(horizon)] for target in made}
-
-
-@law
-@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4))
-def test_steps_lead_to_the_close_of_each_horizon(seed, horizon, tickers):
-    closes = np.exp(np.random.default_rng(seed).normal(size=(12, tickers)))
-    steps = steps_of(closes, horizon)
-    later = np.stack([closes[ahead : 12 - horizon + ahead] for ahead in range(1, horizon + 1)], 1)
-    np.testing.assert_array_equal(cumulated(steps["close"], "close"), later)
-    returns = cumulated(steps["log_return"], "log_return")
-    np.testing.assert_allclose(closes[: 12 - horizon, None] * np.exp(returns), later)
-
-
-@law
-@given(st.integers(0, 10_000), st.integers(1, 6))
-def test_returns_may_be_scaled_before_or_after_they_are_added_up(seed, horizon):
-    random = np.random.default_rng(seed)
-    scaled = random.normal(size=(5, horizon, 3))
-    returns = random.normal(size=(80, 3, 1))
-    scaler = fit_scaler(returns, np.isfinite(returns[..., 0]), "zero_mean")
-
-    def unscaled(values):
-        return scaler.inverse(values[..., None])[..., 0]
-
-    np.testing.assert_allclose(
-        unscaled(cumulated(scaled, "log_return")), cumulated(unscaled(scaled), "log_return")
-    )
-
-
-def test_one_step_is_its_own_horizon():
-    steps = np.array([[[0.1, np.nan]]])
-    for target in ("close", "log_return"):
-        assert same_bits(cumulated(steps, target), steps)
-
-
-def test_a_return_over_a_missing_session_is_not_known_and_a_level_is():
-    steps = np.array([[[1.0], [np.nan], [3.0]]])
-    np.testing.assert_array_equal(cumulated(steps, "log_return")[0, :, 0], [1.0, np.nan, np.nan])
-    np.testing.assert_array_equal(cumulated(steps, "close"), steps)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stock_assets.config import Dataset, Features
-from stock_assets.features.dataset import FeatureSet, build_feature_set, split_dataset
+from stock_assets.features.dataset import FeatureSet, build_feature_set
+from stock_assets.features.division import split_dataset
 from stock_assets.features.panel import build_panel
 from stock_assets.features.selection import correlations, redundant
 from stock_assets.market.adjustment import rebase

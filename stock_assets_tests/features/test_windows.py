@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.panel import build_panel, targets
+from stock_assets.features.labels import targets
+from stock_assets.features.panel import build_panel
 from stock_assets.features.scaling import fit_scaler
 from stock_assets.features.windows import (
     Split,

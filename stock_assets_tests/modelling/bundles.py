@@ -10,13 +10,8 @@ import pandas as pd
 import torch
 
 from stock_assets.config import Dataset, Features
-from stock_assets.features.dataset import (
-    FeatureSet,
-    build_feature_set,
-    fit_reference,
-    fit_scalers,
-    split_dataset,
-)
+from stock_assets.features.dataset import FeatureSet, build_feature_set
+from stock_assets.features.division import fit_reference, fit_scalers, split_dataset
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.modelling.bundle import Bundle, Recipe
 from stock_assets.modelling.networks import NetworkSpec, build_network

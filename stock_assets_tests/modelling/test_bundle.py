@@ -21,7 +21,8 @@ from stock_assets.config import FeatureGroup, Features, Rename
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.drift import count_rows, stability
 from stock_assets.evaluation.soundness import unsound_forecasts
-from stock_assets.features.dataset import FeatureSet, split_dataset
+from stock_assets.features.dataset import FeatureSet
+from stock_assets.features.division import split_dataset
 from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stock_assets.config import Dataset
-from stock_assets.features.dataset import fit_scalers
-from stock_assets.features.panel import targets
+from stock_assets.features.division import fit_scalers
+from stock_assets.features.labels import targets
 from stock_assets.features.windows import Stretch
 from stock_assets.modelling.data import load_training_data
 from stock_assets.storage.arrays import ArrayStore

@@ -1,28 +1,23 @@
-"""Folds: each knows its own past alone, and is scored on sessions that its network never saw."""
+"""Folds: each is divided and scaled by what came before its own end."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from stock_assets.config import Training, Tuning, WalkForward
+from stock_assets.config import Tuning, WalkForward
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.dataset import fit_scalers, split_dataset
-from stock_assets.modelling.bundle import Recipe
-from stock_assets.modelling.folds import Fold, fold_data, open_folds, score_folds
-from stock_assets.modelling.tuning import Hyperparameters, tune
+from stock_assets.features.division import fit_scalers, split_dataset
+from stock_assets.modelling.folds import fold_data, open_folds
+from stock_assets.modelling.tuning import tune
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets_tests.features.examples import same_bits
-from stock_assets_tests.modelling.bundles import AS_OF, bundle, dataset, sample_bars
+from stock_assets_tests.modelling.bundles import dataset
 from stock_assets_tests.modelling.test_tuning import SPACE, TRAINING
 
-BEST = Hyperparameters("lstm", 8, 1, 0.1, 0.01, 64)
-SHORT = Training(epochs=2, patience=2, seed=7)
 BUILT, DATASET = dataset()
 TWO = WalkForward(folds=2)
 
@@ -36,10 +31,6 @@ def written(folder: Path, values: np.ndarray) -> Path:
     store = ArrayStore(str(folder))
     tensors = {"values": values, "valid": BUILT.panel.valid, "close": BUILT.panel.close}
     return store.local_path(store.write_tensors(tensors).location)
-
-
-def scored(folds: list[Fold], recipe: Recipe | None = None) -> pd.DataFrame:
-    return score_folds(folds, recipe or bundle().recipe, BEST, SHORT, sample_bars())
 
 
 def test_one_fold_is_the_division_of_the_dataset(panel: Path) -> None:
@@ -85,39 +76,6 @@ def test_a_trial_is_judged_by_the_mean_over_the_folds(panel: Path) -> None:
         second = 2 * trial.value - first
         assert second > 0
         assert steps[3] == pytest.approx((first + (2 * steps[3] - first)) / 2)
-
-
-def test_a_fold_is_scored_on_its_own_test_sessions(panel: Path) -> None:
-    folds = list(open_folds(panel, DATASET, WalkForward(folds=3)))
-    table = scored(folds[:-1])
-    assert table["fold"].tolist() == [1, 2]
-    days = BUILT.panel.sessions
-    for row, fold in zip(table.itertuples(), folds, strict=False):
-        assert row.first_session == days[fold.split.test.first].date()
-        assert row.last_session == days[fold.split.test.last].date()
-        assert 0.8 < row.mase < 1.3
-        assert row.forecasts <= DATASET.test_sessions * len(BUILT.panel.tickers)
-    assert table["last_session"].is_monotonic_increasing
-    assert table["last_session"].max() < AS_OF
-
-
-def test_what_comes_after_a_fold_does_not_change_its_scores(panel: Path) -> None:
-    (fold, _) = open_folds(panel, DATASET, TWO)
-    before = scored([fold])
-    bars = sample_bars().copy()
-    end = BUILT.panel.sessions[fold.split.test.last + DATASET.prediction_length]
-    bars.loc[bars["session"] > end, ["open", "high", "low", "close"]] *= 3
-    recipe = bundle().recipe
-    later = score_folds([fold], recipe, BEST, SHORT, bars)
-    pd.testing.assert_frame_equal(before, later)
-
-
-def test_the_network_is_the_candidates_trained_again(panel: Path) -> None:
-    (fold, _) = open_folds(panel, DATASET, TWO)
-    pd.testing.assert_frame_equal(scored([fold]), scored([fold]))
-    other = replace(BEST, learning_rate=0.05)
-    changed = score_folds([fold], bundle().recipe, other, SHORT, sample_bars())
-    assert changed["mae"].item() != scored([fold])["mae"].item()
 
 
 def test_history_that_is_too_short_for_the_folds_is_told(panel: Path) -> None:

@@ -15,7 +15,8 @@ import torch
 from stock_assets.config import Dataset, Features, Target
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.evaluation.soundness import unsound_forecasts
-from stock_assets.features.dataset import build_feature_set, fit_scalers, split_dataset
+from stock_assets.features.dataset import build_feature_set
+from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.scaling import Scaler
 from stock_assets.market import calendar
 from stock_assets.modelling.bundle import Bundle

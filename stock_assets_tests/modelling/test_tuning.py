@@ -286,3 +286,15 @@ def test_hyperparameters_survive_json_and_join_the_untuned_parameters() -> None:
     settings = chosen.fit_settings(TRAINING)
     assert (settings.learning_rate, settings.batch_size) == (0.00228, 64)
     assert (settings.epochs, settings.loss, settings.seed) == (9, "mse", 11)
+
+
+def test_a_worker_loads_what_it_learns_with_and_no_more() -> None:
+    program = (
+        "import sys, stock_assets.modelling.folds, stock_assets.modelling.tuning\n"
+        "heavy = 'pandas', 'pyarrow', 'scipy', 'sqlalchemy', 'mlflow', 'dagster', 'plotly'\n"
+        "print(*(name for name in heavy if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == []

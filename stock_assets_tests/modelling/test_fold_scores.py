@@ -1,0 +1,62 @@
+"""Folds scored: each on sessions that its network never saw, knowing nothing after them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stock_assets.config import Training, WalkForward
+from stock_assets.modelling.bundle import Recipe
+from stock_assets.modelling.fold_scores import score_folds
+from stock_assets.modelling.folds import Fold, open_folds
+from stock_assets.modelling.tuning import Hyperparameters
+from stock_assets_tests.modelling.bundles import AS_OF, bundle, sample_bars
+from stock_assets_tests.modelling.test_folds import BUILT, DATASET, TWO, written
+
+BEST = Hyperparameters("lstm", 8, 1, 0.1, 0.01, 64)
+SHORT = Training(epochs=2, patience=2, seed=7)
+
+
+@pytest.fixture(scope="module")
+def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("panel"), BUILT.panel.values)
+
+
+def scored(folds: list[Fold], recipe: Recipe | None = None) -> pd.DataFrame:
+    return score_folds(folds, recipe or bundle().recipe, BEST, SHORT, sample_bars())
+
+
+def test_a_fold_is_scored_on_its_own_test_sessions(panel: Path) -> None:
+    folds = list(open_folds(panel, DATASET, WalkForward(folds=3)))
+    table = scored(folds[:-1])
+    assert table["fold"].tolist() == [1, 2]
+    days = BUILT.panel.sessions
+    for row, fold in zip(table.itertuples(), folds, strict=False):
+        assert row.first_session == days[fold.split.test.first].date()
+        assert row.last_session == days[fold.split.test.last].date()
+        assert 0.8 < row.mase < 1.3
+        assert row.forecasts <= DATASET.test_sessions * len(BUILT.panel.tickers)
+    assert table["last_session"].is_monotonic_increasing
+    assert table["last_session"].max() < AS_OF
+
+
+def test_what_comes_after_a_fold_does_not_change_its_scores(panel: Path) -> None:
+    (fold, _) = open_folds(panel, DATASET, TWO)
+    before = scored([fold])
+    bars = sample_bars().copy()
+    end = BUILT.panel.sessions[fold.split.test.last + DATASET.prediction_length]
+    bars.loc[bars["session"] > end, ["open", "high", "low", "close"]] *= 3
+    recipe = bundle().recipe
+    later = score_folds([fold], recipe, BEST, SHORT, bars)
+    pd.testing.assert_frame_equal(before, later)
+
+
+def test_the_network_is_the_candidates_trained_again(panel: Path) -> None:
+    (fold, _) = open_folds(panel, DATASET, TWO)
+    pd.testing.assert_frame_equal(scored([fold]), scored([fold]))
+    other = replace(BEST, learning_rate=0.05)
+    changed = score_folds([fold], bundle().recipe, other, SHORT, sample_bars())
+    assert changed["mae"].item() != scored([fold])["mae"].item()
