@@ -125,7 +125,7 @@ class Registry:
         folder : Path
             A scratch folder to lay the bundle out in.
         example : DataFrame
-            A few bars: the signature is taken from their columns.
+            Bars to forecast from as of the bundle's session: they show the columns of the signature.
         refit_of : int, optional
             The candidate that the bundle is a refit of.
         """
@@ -140,7 +140,7 @@ class Registry:
         bundle.save(laid_out)
         package = Path(__file__).parent
         forecasts = bundle.forecast(example, [as_of]).astype({"horizon": float})
-        signature = mlflow.models.infer_signature(example, forecasts)
+        signature = mlflow.models.infer_signature(example.head(), forecasts)
         signature.params = ParamSchema([ParamSpec("sessions", "string", [], shape=(-1,))])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "An input example was not provided|.*input_example")

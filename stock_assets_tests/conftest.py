@@ -19,6 +19,7 @@ import yaml
 
 if TYPE_CHECKING:
     import dagster as dg
+    from playwright.sync_api import Browser
     from sqlalchemy import Engine
 
     from stock_assets.cli.platform import Platform
@@ -183,6 +184,15 @@ def own_database(platform: Platform) -> Iterator[str]:
     with throw_away_database(platform) as url:
         upgrade(url)
         yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser. (It runs an event loop, which other modules may not find running.)"""
+    from stock_assets_tests.browsing import chromium
+
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

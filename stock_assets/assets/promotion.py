@@ -266,7 +266,7 @@ def _log_outcome(
     figures: "list[Figure]",
 ) -> None:
     """Log scores, tables and the page of plots to the MLflow run of this retraining."""
-    from stock_assets.evaluation.plots import page
+    from stock_assets.evaluation.page import page
 
     for name, card in outcome.scores.items():
         prefix = "test" if name == "candidate" else name

@@ -202,7 +202,7 @@ def _log_training(
     losses: "Figure",
 ) -> None:
     """Log parameters and the losses of every epoch to the MLflow run of this retraining."""
-    from stock_assets.evaluation.plots import page
+    from stock_assets.evaluation.page import page
 
     mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id})
     mlflow_run.log_params(

@@ -108,7 +108,7 @@ def _log_study(registry: Registry, mlflow_run: Any, study: Any, figures: "list[F
     """Log each trial as a run within that of this retraining, and the plots to the latter."""
     from mlflow.entities import Metric, Param
 
-    from stock_assets.evaluation.plots import page
+    from stock_assets.evaluation.page import page
 
     client, parent = registry.client(), mlflow_run.active_run().info
     for trial in study.get_trials(deepcopy=False):

@@ -15,7 +15,8 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
-from stock_assets.evaluation.plots import error_figure, forecast_figures, page, training_figure
+from stock_assets.evaluation.page import page
+from stock_assets.evaluation.plots import error_figure, forecast_figures, training_figure
 from stock_assets.registry import ModelVersion
 from stock_assets.storage.forecasts import PromotionRecord
 

@@ -1,8 +1,6 @@
-"""Plots: the numbers drawn are the numbers given, and the page needs nothing else."""
+"""Plots: the numbers drawn are the numbers given."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,6 @@ from stock_assets.evaluation.plots import (
     error_figure,
     forecast_figures,
     ic_figure,
-    page,
     training_figure,
     validity_figure,
 )
@@ -130,29 +127,3 @@ def test_the_coefficients_of_several_horizons_are_drawn_as_their_mean() -> None:
     days = sorted(rows["session"].unique())
     assert list(pd.to_datetime(drawn["IC"].x)) == days
     np.testing.assert_allclose(drawn["IC"].y, [ics[day].mean() for day in days])
-
-
-def test_the_page_shows_tables_with_empty_cells_for_what_is_undefined() -> None:
-    figures = {"figure": ["mase", "<icir>", "forecasts"], "candidate": [0.99876543, None, 315]}
-    text = page("Title", "Summary", [], [("Every <model>", pd.DataFrame(figures, dtype=object))])
-    assert "<h2>Every &lt;model&gt;</h2>" in text
-    cells = re.findall(r"<td>(.*?)</td>", text)
-    assert cells == ["mase", "0.9988", "&lt;icir&gt;", "", "forecasts", "315"]
-    measured = page("", "", [], [("", pd.DataFrame({"icir": [0.5, np.nan]}))])
-    assert re.findall(r"<td>(.*?)</td>", measured) == ["0.5", ""]
-
-
-def test_the_page_holds_everything_it_shows() -> None:
-    text = page("A title", "First line\nsecond line", forecast_figures(rows()))
-    assert text.startswith("<!doctype html>")
-    assert text.count('class="plotly-graph-div"') == 2
-    assert "First line\nsecond line" in text
-    assert "plotly.js v" in text
-    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
-
-
-def test_what_is_told_on_the_page_is_text_and_not_markup() -> None:
-    text = page("<b>A & B</b>", "<script>alert('{x}')</script>", [])
-    assert "<title>&lt;b&gt;A &amp; B&lt;/b&gt;</title>" in text
-    assert "alert(&#x27;{x}&#x27;)" in text
-    assert "<script>alert" not in text

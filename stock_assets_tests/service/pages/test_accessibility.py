@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from stock_assets_tests.service.pages.conftest import PAGES, PHONE, WIDE, Visit
+from stock_assets_tests.browsing import WIDE
+from stock_assets_tests.service.pages.conftest import PAGES, PHONE, Visit
 
 FITS = "document.documentElement.scrollWidth <= innerWidth"
 

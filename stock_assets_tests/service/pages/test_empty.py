@@ -10,8 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine
 
+from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.service.conftest import begin_own
-from stock_assets_tests.service.pages.conftest import clean_page
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars
 
 

@@ -22,9 +22,10 @@ from stock_assets.storage.forecasts import (
 )
 from stock_assets.storage.quarantine import quarantine
 from stock_assets.storage.serving.drift import newest_drift
+from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.service.conftest import begin_own
-from stock_assets_tests.service.pages.conftest import Visit, clean_page, table
+from stock_assets_tests.service.pages.conftest import Visit, table
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,

@@ -23,9 +23,10 @@ from stock_assets.storage.forecasts import (
     save_predictions,
 )
 from stock_assets.storage.prices import read_bars
+from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.conftest import LAST_INGESTED, REPLAYED, Loop
 from stock_assets_tests.service.conftest import begin_own, served
-from stock_assets_tests.service.pages.conftest import Visit, clean_page, shown, table
+from stock_assets_tests.service.pages.conftest import Visit, shown, table
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 
 
