@@ -125,7 +125,7 @@ class Registry:
         folder : Path
             A scratch folder to lay the bundle out in.
         example : DataFrame
-            Bars to forecast from as of the bundle's session: they show the columns of the signature.
+            Bars up to the as-of session of the bundle, whose columns the signature takes.
         refit_of : int, optional
             The candidate that the bundle is a refit of.
         """
