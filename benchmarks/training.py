@@ -4,9 +4,10 @@ Everything is made up. Ratios compare two things measured in turn, in one run.
 """
 
 import json
-import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import peak_megabytes, seconds_of
+from benchmarks.measuring import seconds_of
 from stock_assets.config import (
     Dataset,
     FloatRange,
@@ -29,13 +30,12 @@ from stock_assets.config import (
 )
 from stock_assets.features.division import fit_scalers
 from stock_assets.features.labels import targets
-from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Stretch, Windows
-from stock_assets.modelling.data import TrainingData, load_training_data
+from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.folds import fold_data
-from stock_assets.modelling.networks import NetworkSpec, build_network
-from stock_assets.modelling.training import FitSettings, fit
-from stock_assets.modelling.tuning import tune
+from stock_assets.modelling.networks import build_network
+from stock_assets.modelling.training import fit
+from stock_assets.modelling.tuning import Hyperparameters, tune
 from stock_assets.storage.arrays import ArrayStore
 
 WINDOW, WINDOWS, BATCH = 60, 85_500, 800
@@ -45,26 +45,13 @@ TAUGHT = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
 SESSIONS = {"lstm": 431, "lstm_attention": 431, "lstm_cross_attention": 131}
 """Of the panels whose epochs are compared: enough for an epoch to take seconds."""
 MEGABYTE = 2**20
-SETTINGS = FitSettings(
-    epochs=1,
-    patience=1,
-    learning_rate=1e-3,
-    batch_size=BATCH,
-    loss="huber",
-    weight_decay=1e-4,
-    gradient_clip=1.0,
-    plateau_epochs=1,
-    plateau_factor=0.5,
-    threads=2,
-    device="cpu",
-    seed=1,
-)
+LEARNING_RATE = 1e-3
+TRAINING = Training(epochs=1, threads=2)
 
 
 def main() -> None:
     """Measure everything; print what was found."""
     with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as folder:
-        # Memory first: the peak of a process counts what its parent held when it was made.
         found = {
             "memory_of_35_features": _memory(Path(folder), 35),
             "memory_of_158_features": _memory(Path(folder), 158),
@@ -85,23 +72,16 @@ def panel(sessions: int, tickers: int, features: int) -> dict[str, np.ndarray]:
     return {"values": values, "valid": valid, "close": 100 * np.exp(moves.cumsum(axis=0))}
 
 
-def division(arrays: dict[str, np.ndarray], window: int) -> tuple[Dataset, tuple[Scaler, Scaler]]:
-    """Describe a dataset over a panel, with scalers of its older half."""
-    dataset = Dataset(window=window)
-    train = Stretch(window - 1, max(window, len(arrays["values"]) // 2))
-    labels = targets(arrays["close"], dataset.target)
-    return dataset, fit_scalers(arrays["values"], arrays["valid"], labels, train, dataset)
-
-
 def examples(sessions: int, tickers: int, features: int, window: int) -> TrainingData:
     """Lay out a panel in memory; all windows but the last two teach."""
-    arrays = panel(sessions, tickers, features)
-    dataset, (scaler, labels) = division(arrays, window)
-    values, valid = torch.from_numpy(arrays["values"]), torch.from_numpy(arrays["valid"])
-    target = labels.transform(targets(arrays["close"], dataset.target)[..., np.newaxis])
+    arrays, dataset = panel(sessions, tickers, features), Dataset(window=window)
+    values, valid, close = arrays.values()
+    train, labels = Stretch(window - 1, max(window, sessions // 2)), targets(close, dataset.target)
+    scaler, of_labels = fit_scalers(values, valid, labels, train, dataset)
+    target = of_labels.transform(labels[..., np.newaxis])
     ends = np.arange(window - 1, sessions - 1)
     return TrainingData(
-        windows=Windows.over(values, valid, scaler, window),
+        windows=Windows.over(torch.from_numpy(values), torch.from_numpy(valid), scaler, window),
         target=torch.from_numpy(target[..., 0]),
         horizon=1,
         train=ends[:-2],
@@ -109,12 +89,11 @@ def examples(sessions: int, tickers: int, features: int, window: int) -> Trainin
     )
 
 
-def network_for(data: TrainingData, architecture: str, hidden: int, layers: int) -> Any:
-    """Build a network of the shape of some data."""
-    _, tickers, features = data.windows.values.shape
-    return build_network(
-        NetworkSpec(architecture, tickers, features, data.windows.length, hidden, layers, 0.0)
-    )
+def train(data: TrainingData, architecture: str, batch_size: int) -> float:
+    """Train a network of two layers of 64 for one epoch; gives the seconds that took."""
+    chosen = Hyperparameters(architecture, 64, 2, 0.0, LEARNING_RATE, batch_size)
+    network = build_network(chosen.network_spec(data))
+    return seconds_of(partial(fit, network, data, chosen.fit_settings(TRAINING)))
 
 
 def _epoch() -> dict[str, float]:
@@ -129,12 +108,11 @@ def _epoch() -> dict[str, float]:
     pairs = []
     for ends in np.array_split(data.train[:WINDOWS], 3):
         part = replace(data, train=ends)
-        network = network_for(data, "lstm", 64, 2)
         rows = torch.as_tensor(ends)
         windows, labels = whole.cut(rows)[0].flatten(2).contiguous(), data.target[rows]
         pairs.append(
             (
-                seconds_of(partial(fit, network, part, SETTINGS)),
+                train(part, "lstm", BATCH),
                 seconds_of(partial(_bare_epoch, windows, labels)),
             )
         )
@@ -149,16 +127,16 @@ def _epoch() -> dict[str, float]:
 
 
 def _bare_epoch(windows: Tensor, labels: Tensor) -> None:
-    torch.set_num_threads(SETTINGS.threads)
+    torch.set_num_threads(TRAINING.threads)
     recurrent, head = nn.LSTM(windows.shape[2], 64, 2, batch_first=True), nn.Linear(64, 1)
     weights = [*recurrent.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=SETTINGS.learning_rate)
+    optimiser = torch.optim.AdamW(weights, lr=LEARNING_RATE)
     for rows in torch.split(torch.randperm(len(windows)), BATCH):
         states, _ = recurrent(windows[rows])
         loss = nn.functional.huber_loss(head(states[:, -1]), labels[rows])
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, SETTINGS.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(weights, TRAINING.gradient_clip)
         optimiser.step()
 
 
@@ -167,10 +145,7 @@ def _growth() -> dict[str, Any]:
     found = {}
     for architecture, sessions in SESSIONS.items():
         few, many = (examples(sessions, tickers, 35, 30) for tickers in (50, 500))
-        turns = [
-            (_small_batches(few, architecture), _small_batches(many, architecture))
-            for _ in range(3)
-        ]
+        turns = [(train(few, architecture, 32), train(many, architecture, 32)) for _ in range(3)]
         fifty, five_hundred = (min(times) for times in zip(*turns, strict=True))
         found[architecture] = {
             "seconds_50": fifty,
@@ -180,46 +155,27 @@ def _growth() -> dict[str, Any]:
     return found
 
 
-def _small_batches(data: TrainingData, architecture: str) -> float:
-    network = network_for(data, architecture, 64, 2)
-    return seconds_of(partial(fit, network, data, replace(SETTINGS, batch_size=32)))
-
-
 def _memory(folder: Path, features: int) -> dict[str, Any]:
     """Peak memory of a training, in a process of its own per architecture."""
-    store, arrays = ArrayStore(str(folder / "market")), panel(*MARKET, features)
-    path = store.local_path(store.write_tensors(arrays).location)
-    given = division(arrays, WINDOW)
-    windows = (MARKET[0] - WINDOW) * WINDOW * MARKET[1] * features * 4 / MEGABYTE
+    store = ArrayStore(str(folder / "market"))
+    path = store.local_path(store.write_tensors(panel(*MARKET, features)).location)
+    numbers = (MARKET[0] - WINDOW) * WINDOW * MARKET[1] * features
     found: dict[str, Any] = {
         "panel_megabytes": path.stat().st_size / MEGABYTE,
-        "materialised_windows_megabytes": windows,
+        "float32_windows_megabytes": 4 * numbers / MEGABYTE,
+        "float64_windows_megabytes": 8 * numbers / MEGABYTE,
     }
     for architecture, taught in TAUGHT.items():
-        ours, theirs = multiprocessing.Pipe()
-        job = (theirs, path, given, architecture, taught)
-        process = multiprocessing.get_context("spawn").Process(target=_train, args=job)
-        process.start()
-        before, after = ours.recv()
-        process.join()
-        found[architecture] = {
-            "libraries_megabytes": before,
-            "peak_megabytes": after,
-            "materialised_over_peak": windows / after,
-            "materialised_over_peak_without_libraries": windows / (after - before),
+        command = [sys.executable, "-m", "benchmarks.peak", path, architecture, WINDOW, taught]
+        done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)
+        one = json.loads(done.stdout)
+        above = one["peak_megabytes"] - one["libraries_megabytes"]
+        found[architecture] = one | {
+            "float32_windows_over_peak": 4 * numbers / MEGABYTE / one["peak_megabytes"],
+            "float64_windows_over_peak": 8 * numbers / MEGABYTE / one["peak_megabytes"],
+            "float32_windows_over_peak_without_libraries": 4 * numbers / MEGABYTE / above,
         }
     return found
-
-
-def _train(link: Any, path: Path, given: Any, architecture: str, taught: int) -> None:
-    # Its first optimiser makes PyTorch load its compiler.
-    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
-    before = peak_megabytes()
-    train, validation = Stretch(WINDOW - 1, 1000), Stretch(1061, MARKET[0] - 2)
-    data = load_training_data(path, *given, train, validation)
-    data = replace(data, train=np.linspace(*data.train[[0, -1]], taught, dtype=np.int64))
-    fit(network_for(data, architecture, 64, 2), data, replace(SETTINGS, batch_size=64))
-    link.send((before, peak_megabytes()))
 
 
 def _workers(folder: Path) -> dict[str, Any]:
