@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stock_assets.config import Rename, Tracking
+from stock_assets.config import Rename, Tracking, Training
 from stock_assets.errors import StockAssetsError
 from stock_assets.locations import find_locations
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+TRAINING_PREFIX = "training."
+"""Of the MLflow parameters that are settings of a training."""
+
 _BUNDLE = "bundle"
 _MOST_VERSIONS = 10_000
 
@@ -57,8 +60,19 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a candidate came to its weights: windows per step, the rate of each epoch to the best."""
+    """How a candidate came to its weights.
 
+    Attributes
+    ----------
+    training : Training
+        The settings that were not tuned, its seed among them.
+    batch_size : int
+        Windows per step.
+    learning_rates : tuple of float
+        Of each epoch up to the best.
+    """
+
+    training: Training
     batch_size: int
     learning_rates: tuple[float, ...]
 
@@ -248,14 +262,34 @@ class Registry:
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
 
     def schedule(self, candidate: ModelVersion) -> Schedule:
-        """Read from the MLflow run of a candidate how it came to its weights."""
+        """Read from the MLflow run of a candidate how it came to its weights.
+
+        Raises
+        ------
+        StockAssetsError
+            The run does not say how: it is of an earlier version of this package.
+        """
         client, run_id = self.client(), candidate.mlflow_run_id
         logged = client.get_run(run_id).data
         rates = {
             point.step: point.value for point in client.get_metric_history(run_id, "learning_rate")
         }
         epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
-        return Schedule(int(logged.params["batch_size"]), tuple(rates[epoch] for epoch in epochs))
+        settings = {
+            name.removeprefix(TRAINING_PREFIX): value
+            for name, value in logged.params.items()
+            if name.startswith(TRAINING_PREFIX)
+        }
+        if settings.keys() != Training.model_fields.keys():
+            raise StockAssetsError(
+                f"the MLflow run of {candidate} does not say how it was trained",
+                "Train a new candidate, or set promotion.refit to false",
+            )
+        return Schedule(
+            Training.model_validate(settings),
+            int(logged.params["batch_size"]),
+            tuple(rates[epoch] for epoch in epochs),
+        )
 
     def training_history(self, mlflow_run_id: str) -> list[dict[str, float]]:
         """Give the losses of every epoch that an MLflow run logged."""

@@ -111,9 +111,9 @@ def make_panel(
 
 def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
     """Fit the scalers of a panel to its training sessions."""
-    dataset = recorded_params(record).dataset
-    panel = arrays.read_tensors(record.location)
-    split = split_dataset(len(panel["values"]), dataset)
+    params, panel = recorded_params(record), arrays.read_tensors(record.location)
+    dataset = params.dataset
+    split = split_dataset(len(panel["values"]), dataset, params.walk_forward)
     labels = targets(panel["close"], dataset.target)
     scalers = fit_scalers(panel["values"], panel["valid"], labels, split.train, dataset)
     return Fitted(*scalers, split)
@@ -123,9 +123,9 @@ def make_stretches(
     record: PanelRecord, features: Scaler, target: Scaler, arrays: ArrayStore
 ) -> list[StretchRecord]:
     """Lay down the stretches of a panel, with the digest of them and of what is read in them."""
-    dataset, panel = recorded_params(record).dataset, arrays.read_tensors(record.location)
-    labels = targets(panel["close"], dataset.target)
-    split = split_dataset(len(labels), dataset)
+    params, panel = recorded_params(record), arrays.read_tensors(record.location)
+    labels = targets(panel["close"], params.dataset.target)
+    split = split_dataset(len(labels), params.dataset, params.walk_forward)
     digest = scaled_digest(panel["values"], panel["valid"], labels, (features, target), split)
     spans = stretch_sessions(split, record.first_session, record.as_of_session)
     return [

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stock_assets.cli.platform import Platform
-from stock_assets.config import Rename, Tracking
+from stock_assets.config import Rename, Tracking, Training
 from stock_assets.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.registry import (
@@ -25,6 +25,7 @@ from stock_assets_tests.modelling.bundles import AS_OF, bundle, same_frame, samp
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
 MISSING = Tracking(experiment="registry", model_name="Missing")
+SETTINGS = Training(seed=7, weight_decay=3e-5, loss="mae")
 
 
 def version(number: int, as_of: date) -> ModelVersion:
@@ -113,12 +114,25 @@ def test_the_schedule_is_what_the_run_logged_up_to_the_best_epoch(
     rates = (0.01, 0.01, 0.001 / 3, 0.0001)
     with mlflow.start_run():
         mlflow.log_param("batch_size", 96)
+        mlflow.log_params(
+            {f"training.{name}": value for name, value in SETTINGS.model_dump().items()}
+        )
         for epoch, rate in enumerate(rates, start=1):
             mlflow.log_metric("learning_rate", rate, step=epoch)
         mlflow.log_metric("best_epoch", 3)
         model = bundle(dataset_id="20121026_150000")
         logged = registry.register(model, tmp_path, sample_bars())
-    assert registry.schedule(logged) == Schedule(96, rates[:3])
+    assert registry.schedule(logged) == Schedule(SETTINGS, 96, rates[:3])
+
+
+def test_a_run_that_does_not_tell_its_settings_is_told(registry: Registry, tmp_path: Path) -> None:
+    mlflow.set_experiment("registry")
+    with mlflow.start_run():
+        mlflow.log_param("batch_size", 96)
+        mlflow.log_metric("best_epoch", 0)
+        logged = registry.register(bundle(dataset_id="20121026_160000"), tmp_path, sample_bars())
+    with pytest.raises(StockAssetsError, match=r"how it was trained.*promotion\.refit"):
+        registry.schedule(logged)
 
 
 def test_nothing_is_in_production_at_first(platform: Platform) -> None:

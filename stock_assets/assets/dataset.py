@@ -35,7 +35,7 @@ HELD_BACK_SESSIONS = 20
             COMPLETE,
             asset="processed_features",
             blocking=True,
-            description="Valid values are finite, and every ticker has sessions to learn from.",
+            description="Valid values are finite, and there are sessions to learn from.",
         ),
         dg.AssetCheckSpec(
             CAUSAL,
@@ -44,7 +44,8 @@ HELD_BACK_SESSIONS = 20
             description=(
                 f"Built again without its newest {HELD_BACK_SESSIONS} sessions, and without all "
                 "after the first valid one, every earlier value is the same, bit for bit; labels "
-                "are the next close; scalers are fitted on training sessions alone."
+                "are the next close; scalers, and the features that correlated ones represent, are "
+                "decided by training sessions alone."
             ),
         ),
     ],
@@ -68,7 +69,7 @@ def processed_features(
     built = build_feature_set(
         bars, params.features, params.dataset, params.prices.first_session, as_of
     )
-    checks = [_completeness(built), _causality(built, params)]
+    checks = [_completeness(built, params), _causality(built, params)]
     record = make_panel(context.partition_key, as_of, built, params, store.arrays)
     panel = built.panel
     if all(check.passed for check in checks):
@@ -107,20 +108,27 @@ def _described(record: "PanelRecord") -> dict[str, Any]:
     )
 
 
-def _completeness(built: "FeatureSet") -> dg.AssetCheckResult:
+def _completeness(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
+    """Examine the values; a ticker too young to learn from is named, and stops nobody."""
     import numpy as np
+
+    from stock_assets.features.division import split_dataset
 
     panel = built.panel
     finite = bool(np.isfinite(panel.values[panel.valid]).all())
-    counts = dict(zip(panel.tickers, panel.valid.sum(axis=0).tolist(), strict=True))
-    empty = [ticker for ticker, count in counts.items() if count == 0]
-    passed = finite and not empty
-    told = "values are finite" if finite else "a valid value is not finite"
+    train = split_dataset(len(panel.sessions), params.dataset, params.walk_forward).train
+    first = train.first - params.dataset.window + 1
+    rows = panel.valid[first : train.last + 1].sum(axis=0).tolist()
+    counts = dict(zip(panel.tickers, rows, strict=True))
+    young = [ticker for ticker, count in counts.items() if count == 0]
+    told = ["values are finite" if finite else "a valid value is not finite"]
+    if young:
+        told.append(f"no training session, so nothing is learned from: {', '.join(young)}")
     return verdict(
         COMPLETE,
-        passed,
-        {"valid_sessions": counts, "tickers_without_a_valid_session": empty},
-        told if not empty else f"{told}; no valid session: {', '.join(empty)}",
+        finite and len(young) < len(counts),
+        {"training_sessions": counts, "tickers_not_learned_from": young},
+        "; ".join(told),
     )
 
 
@@ -128,6 +136,7 @@ def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     from stock_assets.features.lookahead import (
         changed_by_the_future,
         scalers_know_more_than_training,
+        selection_knows_more_than_training,
         wrong_labels,
     )
 
@@ -135,10 +144,12 @@ def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     leaking = [name for name, leaks in zip(built.panel.features, changed, strict=True) if leaks]
     labels = int(wrong_labels(built, params.dataset.target).sum())
     scalers_leak = scalers_know_more_than_training(built, params.dataset)
+    selection_leaks = selection_knows_more_than_training(built, params.features, params.dataset)
     told = [
         *([f"these look ahead: {', '.join(leaking)}"] if leaking else []),
         *([f"{labels} labels are not the next close"] if labels else []),
         *(["scalers know more than the training sessions"] if scalers_leak else []),
+        *(["the choice of features knows more than them"] if selection_leaks else []),
     ]
     return verdict(
         CAUSAL,
@@ -147,8 +158,9 @@ def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
             "features_that_look_ahead": leaking,
             "wrong_labels": labels,
             "scalers_look_ahead": scalers_leak,
+            "choice_of_features_looks_ahead": selection_leaks,
         },
-        "; ".join(told) or "no feature, label or scaler looks ahead",
+        "; ".join(told) or "no feature, label, scaler or choice of features looks ahead",
     )
 
 
@@ -167,11 +179,11 @@ def scalers(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """Fit and store the scalers of a dataset."""
-    from stock_assets.reproduction import make_scalers
+    from stock_assets.reproduction import make_scalers, recorded_params
     from stock_assets.storage.datasets import load_panel, save_scalers
 
     record = load_panel(store.engine, context.partition_key)
-    fitted = make_scalers(record, store.arrays)
+    fitted, window = make_scalers(record, store.arrays), recorded_params(record).dataset.window
     features, target, digest = fitted.features, fitted.target, fitted.digest
     save_scalers(store.engine, context.partition_key, features.to_dict(), target.to_dict(), digest)
     pooled = [t for t, shared in zip(record.tickers, features.pooled, strict=True) if shared]
@@ -182,7 +194,7 @@ def scalers(
             as_of_session=record.as_of_session,
             kind=features.kind,
             target_kind=target.kind,
-            training_sessions=fitted.split.train.last + 1,
+            training_sessions=len(fitted.split.train) + window - 1,
             rows_per_ticker=dg.MetadataValue.json(
                 dict(zip(record.tickers, features.rows.tolist(), strict=True))
             ),

@@ -62,7 +62,7 @@ def promotion(
         if decided is None:
             earlier = promoted_models(store, registry)
             champion = champion_as_of(candidate.as_of, registry.production(), earlier)
-            outcome = _challenge(params, store, registry, candidate, champion)
+            outcome = _challenge(store, registry, candidate, champion)
             decided = _decide(context, params, registry, candidate, champion, outcome)
             tables = _tables(outcome, decided)
             figures = _figures(outcome)
@@ -70,7 +70,7 @@ def promotion(
             save_promotion(store.engine, decided)
             details = _details(tables, figures)
         if params.promotion.refit and _refit_is_due(context.instance, decided):
-            refit = registered_refit(params, store, registry, mlflow_run, candidate)
+            refit = registered_refit(store, registry, mlflow_run, candidate)
             decided = record_refit(store.engine, decided, refit.version)
         if decided.promoted and _is_due(context.instance, decided, registry.production()):
             winner = registry.version(decided.promoted_version)
@@ -83,7 +83,6 @@ def promotion(
 
 
 def _challenge(
-    params: Params,
     store: Store,
     registry: Registry,
     candidate: ModelVersion,
@@ -100,12 +99,16 @@ def _challenge(
         name: (stretch.first_session, stretch.last_session)
         for name, stretch in load_stretches(store.engine, candidate.dataset_run_id).items()
     }
-    bars = read_bars(store.engine, params.prices.first_session, candidate.as_of)
     challenger = registry.load(candidate.version)
     recipe = challenger.recipe
     production = registry.load(registry.scored_as(champion).version) if champion else None
+    recipes = [recipe, production.recipe] if production else [recipe]
+    first = min(one.first_session for one in recipes)
+    tickers = sorted({ticker for one in recipes for ticker in one.tickers})
+    bars = read_bars(store.engine, first, candidate.as_of, tickers)
     held_out = sessions(*spans["test"])
-    returns = session_returns(bars, recipe.first_session, candidate.as_of)
+    own_bars = bars[bars["ticker"].isin(recipe.tickers)].reset_index(drop=True)
+    returns = session_returns(own_bars, recipe.first_session, candidate.as_of)
     return challenge(
         challenger,
         production,

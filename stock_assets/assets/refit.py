@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stock_assets.config import Params
 from stock_assets.registry import ModelVersion, Registry
 from stock_assets.resources import Store
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def registered_refit(
-    params: Params,
     store: Store,
     registry: Registry,
     mlflow_run: Any,
@@ -30,7 +28,9 @@ def registered_refit(
         return known
     bundle, schedule = registry.load(candidate.version), registry.schedule(candidate)
     data = _whole_data(store, candidate, bundle)
-    made = refit_bundle(bundle, data, params.training, schedule.batch_size, schedule.learning_rates)
+    made = refit_bundle(
+        bundle, data, schedule.training, schedule.batch_size, schedule.learning_rates
+    )
     recipe = bundle.recipe
     bars = read_bars(store.engine, recipe.first_session, recipe.as_of, recipe.tickers)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,9 +11,9 @@ import dagster as dg
 from stock_assets.assets.common import PER_DATASET, lineage, plots, table
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.assets.tuning import tuned_params
-from stock_assets.config import Params
+from stock_assets.config import Params, Training
 from stock_assets.locations import find_locations
-from stock_assets.registry import Registry
+from stock_assets.registry import TRAINING_PREFIX, Registry
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def candidate_model(
         stretches["train"].digest,
     )
     losses = training_figure(pd.DataFrame(candidate.fit.history))
-    _log_training(mlflow_run, record, best, candidate, losses)
+    _log_training(mlflow_run, record, best, params.training, candidate, losses)
     recipe = _recipe(record, candidate, data, (features, target), params)
     bars = read_bars(store.engine, record.first_session, record.as_of_session, record.tickers)
     folds = _earlier_folds(record, recipe, best, params, store, bars)
@@ -198,6 +198,7 @@ def _log_training(
     mlflow_run: Any,
     record: "PanelRecord",
     best: "Hyperparameters",
+    training: Training,
     candidate: "Candidate",
     losses: "Figure",
 ) -> None:
@@ -212,6 +213,7 @@ def _log_training(
             "tickers": ",".join(record.tickers),
             "features": len(record.features),
             **best.to_dict(),
+            **{f"{TRAINING_PREFIX}{name}": value for name, value in training.model_dump().items()},
         }
     )
     for score in candidate.fit.history:

@@ -27,8 +27,8 @@ OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
     deps=[processed_features, scaled_features],
     description=(
         "The best hyperparameters on the **validation** stretch, or on those of all walk-forward "
-        "folds, found by Optuna; the whole study is kept. A killed search goes on where it "
-        "stopped."
+        "folds, found by Optuna, which first tries those of the dataset before; the whole study is "
+        "kept. A killed search goes on where it stopped."
     ),
 )
 def tuned_params(
@@ -41,13 +41,19 @@ def tuned_params(
     """Search, store the best hyperparameters with every trial, and log the trials to MLflow."""
     from stock_assets.modelling.folds import fold_data
     from stock_assets.modelling.study_report import importances, improvements, study_figures
-    from stock_assets.modelling.tuning import tune
+    from stock_assets.modelling.tuning import Hyperparameters, tune
     from stock_assets.reproduction import recorded_params
-    from stock_assets.storage.datasets import load_panel, load_stretches, save_tuning
+    from stock_assets.storage.datasets import (
+        load_panel,
+        load_stretches,
+        save_tuning,
+        tuned_before,
+    )
 
     record = load_panel(store.engine, context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
-    study = _study_name(context.partition_key, params, stretches["train"].digest)
+    earlier, start = tuned_before(store.engine, record.as_of_session) or (None, None)
+    study = _study_name(context.partition_key, params, stretches["train"].digest, start)
     path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset
     tuned = tune(
         partial(fold_data, path, dataset, params.walk_forward),
@@ -55,6 +61,7 @@ def tuned_params(
         params.training,
         study,
         os.environ.get(OPTUNA_VARIABLE),
+        Hyperparameters.from_dict(start) if start else None,
     )
     best = tuned.best.to_dict()
     found = improvements(tuned.trials)
@@ -76,11 +83,13 @@ def tuned_params(
             dataset_run_id=record.dataset_run_id,
             as_of_session=record.as_of_session,
             study=study,
+            started_from=earlier,
             mlflow_run_id=mlflow_run.active_run().info.run_id,
             best_validation_loss=lowest,
             best_params=dg.MetadataValue.json(best),
             importances=dg.MetadataValue.json(shares),
             trials=len(tuned.trials),
+            trials_asked_for=params.tuning.trials,
             trials_complete=len(found),
             trials_pruned=int((tuned.trials["state"] == "PRUNED").sum()),
             plots=plots(figures),
@@ -90,14 +99,16 @@ def tuned_params(
     )
 
 
-def _study_name(dataset_id: str, params: Params, data_digest: str) -> str:
-    """Name a study by what its trials depend on: how fast they are made is not part of it."""
-    speed = {"tuning": {"workers", "timeout_seconds"}, "training": {"epochs", "patience"}}
+def _study_name(
+    dataset_id: str, params: Params, data_digest: str, start: dict[str, Any] | None
+) -> str:
+    """Name a study by what its trials depend on: how many and how fast is not part of it."""
+    speed = {"tuning": {"workers", "timeout_seconds", "trials"}, "training": {"epochs", "patience"}}
     settings = {
         name: getattr(params, name).model_dump(mode="json", exclude=speed.get(name))
         for name in ("tuning", "training", "walk_forward")
     }
-    return f"{dataset_id}-{plain_digest([settings, data_digest])[:12]}"
+    return f"{dataset_id}-{plain_digest([settings, data_digest, start])[:12]}"
 
 
 _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}

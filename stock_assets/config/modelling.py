@@ -117,9 +117,13 @@ class Tuning(Section):
     """The budget and the space of the hyperparameter search."""
 
     trials: PositiveInt = Field(30, description="hyperparameter sets tried")
-    epochs: PositiveInt = Field(20, description="most epochs of one trial")
-    patience: PositiveInt = Field(5, description="epochs without improvement that end a trial")
-    timeout_seconds: PositiveFloat | None = Field(None, description="no new trial after this")
+    epochs: PositiveInt = Field(
+        50, description="most epochs of one trial; fewer than training has judge by less"
+    )
+    patience: PositiveInt = Field(8, description="epochs without improvement that end a trial")
+    timeout_seconds: PositiveFloat | None = Field(
+        None, description="no new trial after a study took this"
+    )
     workers: PositiveInt = Field(
         1, description="trials at the same time; from two on, each in a process with one CPU thread"
     )

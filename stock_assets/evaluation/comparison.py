@@ -75,9 +75,11 @@ def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> P
 
 
 def edge_over_persistence(test: DieboldMariano, level: float) -> str:
-    """Say in a sentence whether a model is significantly better than forecasting no change."""
+    """Say in a sentence whether a model differs significantly from forecasting no change."""
     if test.better(level):
         return f"Significant edge over persistence ({_evidence(test)})"
+    if test.worse(level):
+        return f"No significant edge over persistence, significantly worse ({_evidence(test)})"
     return f"No significant edge over persistence ({_evidence(test)})"
 
 

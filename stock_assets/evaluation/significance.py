@@ -112,6 +112,10 @@ class DieboldMariano:
         """Whether the model has the lower loss, and the test rejects equality at a level."""
         return self.p_value is not None and self.difference < 0 and self.p_value < level
 
+    def worse(self, level: float) -> bool:
+        """Whether the model has the higher loss, and the test rejects equality at a level."""
+        return self.p_value is not None and self.difference > 0 and self.p_value < level
+
 
 def diebold_mariano(differences: NDArray[np.floating[Any]], horizon: int = 1) -> DieboldMariano:
     """Test whether two forecasts are equally accurate.

@@ -11,18 +11,32 @@ from numpy.typing import NDArray
 from stock_assets.config import Dataset, WalkForward
 from stock_assets.evaluation.drift import BINS, Reference, count_rows, reference_edges, usual_level
 from stock_assets.features.scaling import Scaler, blocks, fit_scaler
-from stock_assets.features.windows import Split, Stretch, split_sessions, walk_forward
+from stock_assets.features.windows import Split, Stretch, walk_forward
 from stock_assets.market import calendar
 
+_ONE_FOLD = WalkForward()
 
-def split_dataset(sessions: int, dataset: Dataset) -> Split:
-    """Cut the sessions of a panel into training, validation and test stretches."""
-    return split_sessions(sessions, **_sizes(dataset))
+
+def split_dataset(sessions: int, dataset: Dataset, folds: WalkForward = _ONE_FOLD) -> Split:
+    """Cut the sessions of a panel into training, validation and test stretches.
+
+    With rolling folds training is as long as theirs, so that what is tuned is what is trained.
+    """
+    return fold_splits(sessions, dataset, folds)[-1]
 
 
 def fold_splits(sessions: int, dataset: Dataset, folds: WalkForward) -> list[Split]:
     """Cut the sessions of a panel once per fold, oldest first; the last is the dataset's own."""
-    return walk_forward(sessions, folds=folds.folds, training=folds.training, **_sizes(dataset))
+    return walk_forward(
+        sessions,
+        folds=folds.folds,
+        training=folds.training,
+        window=dataset.window,
+        horizon=dataset.prediction_length,
+        validation=dataset.validation_sessions,
+        test=dataset.test_sessions,
+        embargo=dataset.embargo_sessions,
+    )
 
 
 def stretch_sessions(
@@ -33,16 +47,6 @@ def stretch_sessions(
     named = {"train": split.train, "validation": split.validation, "test": split.test}
     return {
         name: (stretch, days[stretch.first], days[stretch.last]) for name, stretch in named.items()
-    }
-
-
-def _sizes(dataset: Dataset) -> dict[str, int]:
-    return {
-        "window": dataset.window,
-        "horizon": dataset.prediction_length,
-        "validation": dataset.validation_sessions,
-        "test": dataset.test_sessions,
-        "embargo": dataset.embargo_sessions,
     }
 
 

@@ -16,7 +16,7 @@ def targets(close: FloatArray, target: Target, horizon: int = 1) -> FloatArray:
     Parameters
     ----------
     close : (T, N) float64
-        Closes in one basis, NaN where there is none.
+        Closes with all events taken out, NaN where there is none.
     target : Target
         ``log_return``: logarithm of the later close over this one; ``close``: the later close.
     horizon : int

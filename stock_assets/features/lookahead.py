@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from stock_assets.config import Dataset, Features, Target
 from stock_assets.features.dataset import FeatureSet
 from stock_assets.features.division import fit_scalers, split_dataset
+from stock_assets.features.indicators import select
 from stock_assets.features.panel import build_panel
 from stock_assets.features.scaling import blocks
+from stock_assets.features.selection import redundant
 from stock_assets.market.adjustment import rebase
 
 
@@ -77,3 +79,19 @@ def scalers_know_more_than_training(built: FeatureSet, dataset: Dataset) -> bool
         panel.values[:stop], panel.valid[:stop], built.target[:stop], train, dataset
     )
     return [scaler.to_dict() for scaler in whole] != [scaler.to_dict() for scaler in alone]
+
+
+def selection_knows_more_than_training(
+    built: FeatureSet, features: Features, dataset: Dataset
+) -> bool:
+    """Choose among the features again with no bar after training, and compare what is left out."""
+    if features.correlation_threshold is None:
+        return False
+    sessions = built.panel.sessions
+    end = sessions[split_dataset(len(sessions), dataset).train.last]
+    seen = built.bars[built.bars["session"] <= end].reset_index(drop=True)
+    bars, names = rebase(seen, features.basis, built.anchors), select(features.groups)
+    again = build_panel(bars, built.panel.tickers, names, sessions[0].date(), end.date())
+    return built.represented != redundant(
+        again.values, again.valid, again.features, features.correlation_threshold
+    )

@@ -34,7 +34,8 @@ class Panel:
     valid : (T, N) bool
         The ticker has a bar in this session and every feature a finite value.
     close : (T, N) float64
-        In the basis of the bars; NaN where there is no bar.
+        With all events taken out, whatever the basis of the features: what labels are made of, and
+        scores. NaN where there is no bar.
     """
 
     sessions: pd.DatetimeIndex
@@ -60,7 +61,8 @@ def build_panel(
     Parameters
     ----------
     bars : DataFrame
-        Bars in the wanted basis, sorted by ticker and session. Tickers that are not asked for and
+        Bars in the wanted basis, from :func:`stock_assets.market.adjustment.rebase`, sorted by
+        ticker and session. Tickers that are not asked for and
         bars outside the span are left out before anything is computed.
     tickers : sequence of str
         The order of the second axis; a ticker without a bar is valid nowhere.
@@ -79,6 +81,7 @@ def build_panel(
     known = _bars_in_span(bars, tickers, first, last)
     rows = _session_rows(known, sessions)
     columns = {name: known[name].to_numpy(dtype=np.float64) for name in INPUT_COLUMNS}
+    adjusted_close = known["adjusted_close"].to_numpy(dtype=np.float64)
     values = np.full((len(sessions), len(tickers), len(declared)), np.nan, dtype=np.float32)
     valid = np.zeros((len(sessions), len(tickers)), dtype=np.bool_)
     close = np.full((len(sessions), len(tickers)), np.nan)
@@ -95,7 +98,7 @@ def build_panel(
         whole = np.isfinite(computed).all(axis=1)
         values[rows[own][whole], number] = computed[whole]
         valid[rows[own], number] = whole
-        close[rows[own], number] = inputs["close"]
+        close[rows[own], number] = adjusted_close[own]
     return Panel(sessions, tuple(tickers), tuple(features), values, valid, close)
 
 

@@ -18,6 +18,9 @@ from stock_assets.config import FoldTraining
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.scaling import Scaler
 
+COVERAGE = 0.9
+"""Least share of valid sessions in a window that something is learned from or forecast by."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -165,7 +168,7 @@ def usable(
     target: NDArray[np.floating[Any]] | None,
     ends: NDArray[np.int64],
     window: int,
-    coverage: float = 0.9,
+    coverage: float = COVERAGE,
 ) -> NDArray[np.bool_]:
     """Which tickers a window says enough about to learn from it, or to forecast.
 

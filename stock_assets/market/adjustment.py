@@ -41,10 +41,13 @@ class Anchor:
         K of the basis at the anchor's session.
     volume : float
         K of the splits alone at that session (1.0 on the basis "raw").
+    close : float
+        K of all events at that session, whatever the basis.
     """
 
     price: float
     volume: float
+    close: float
 
 
 def price_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
@@ -111,9 +114,11 @@ def anchors(bars: pd.DataFrame, basis: Basis) -> dict[str, Anchor]:
     last = ~bars["ticker"].duplicated(keep="last")
     price = price_factor(bars, basis)[last]
     volume = price_factor(bars, _share_basis(basis))[last]
+    close = price_factor(bars, "adjusted")[last]
+    at_last = zip(price, volume, close, strict=True)
     return {
-        ticker: Anchor(price_at, volume_at)
-        for ticker, price_at, volume_at in zip(bars["ticker"][last], price, volume, strict=True)
+        ticker: Anchor(*factors)
+        for ticker, factors in zip(bars["ticker"][last], at_last, strict=True)
     }
 
 
@@ -132,17 +137,24 @@ def rebase(bars: pd.DataFrame, basis: Basis, anchors: dict[str, Anchor]) -> pd.D
     Returns
     -------
     DataFrame
-        The same rows on the basis. A row gets the same bits whatever rows follow it.
+        The same rows on the basis, with a column ``adjusted_close`` that all events are taken out
+        of, whatever the basis. A row gets the same bits whatever rows follow it.
     """
-    origin = Anchor(1.0, 1.0)
-    names = bars["ticker"].unique()
-    price_at = bars["ticker"].map({name: anchors.get(name, origin).price for name in names})
-    shares_at = bars["ticker"].map({name: anchors.get(name, origin).volume for name in names})
-    return _scaled(
-        bars,
-        prices=price_factor(bars, basis) / price_at.astype(float),
-        splits=price_factor(bars, _share_basis(basis)) / shares_at.astype(float),
+    origin = Anchor(1.0, 1.0, 1.0)
+    own = {name: anchors.get(name, origin) for name in bars["ticker"].unique()}
+    price_at, shares_at, close_at = (
+        bars["ticker"]
+        .map({name: getattr(anchor, field) for name, anchor in own.items()})
+        .astype(float)
+        for field in ("price", "volume", "close")
     )
+    based = _scaled(
+        bars,
+        prices=price_factor(bars, basis) / price_at,
+        splits=price_factor(bars, _share_basis(basis)) / shares_at,
+    )
+    all_events = price_factor(bars, "adjusted") / close_at
+    return based.assign(adjusted_close=bars["close"] * all_events)
 
 
 def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:
@@ -163,7 +175,8 @@ def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:
         Bars on the basis; each ticker's last one is as traded.
     """
     known = bars[bars["session"] <= pd.Timestamp(as_of)].reset_index(drop=True)
-    return rebase(known, basis, anchors(known, basis))
+    seen: pd.DataFrame = rebase(known, basis, anchors(known, basis))[list(bars.columns)]
+    return seen
 
 
 def _share_basis(basis: Basis) -> Basis:

@@ -183,13 +183,14 @@ class Bundle:
             raise StockAssetsError(
                 f"{folder} holds no model bundle", "Train one: stock-assets retrain"
             ) from None
-        if plain.keys() != Recipe.__dataclass_fields__.keys():
+        try:
+            recipe = Recipe.from_dict(plain)
+        except (KeyError, TypeError):
             raise StockAssetsError(
                 f"the model bundle in {folder} was written by another version of this package",
                 "Install that version, or give tracking.model_name in params.yaml another name, "
                 "so that no earlier model is looked for, and train one: stock-assets retrain",
-            )
-        recipe = Recipe.from_dict(plain)
+            ) from None
         network = build_network(recipe.network)
         network.load_state_dict(load_file(folder / _WEIGHTS))
         return cls(recipe, network.eval())
@@ -243,12 +244,16 @@ class Bundle:
             `FORECAST_COLUMNS`, ordered by as-of session, ticker and horizon. ``horizon`` is the
             number of sessions from the as-of session to the target, ``predicted_return`` the log
             return over all of them; prices are in the shares of the as-of session, the lower bound
-            not below zero. A ticker without enough valid sessions in its window has no row.
+            not below zero. A ticker without enough valid sessions in its window has no row, nor one
+            whose level, where levels are forecast, training has not seen.
         """
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
-        rows, columns = np.nonzero(usable(panel.valid, None, ends, recipe.network.window))
+        forecastable = usable(panel.valid, None, ends, recipe.network.window)
+        if recipe.target == "close":
+            forecastable &= recipe.target_scaler.rows > 0
+        rows, columns = np.nonzero(forecastable)
         ahead = cumulated(self._scaled(panel, ends), recipe.target)
         widths = np.array(recipe.interval_widths)[:, np.newaxis]
         middle, lower, upper = (

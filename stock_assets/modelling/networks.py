@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from stock_assets.config import Architecture, Device
 from stock_assets.errors import StockAssetsError
+from stock_assets.features.windows import COVERAGE
 
 ATTENTION_HEADS = 4
 
@@ -76,13 +77,38 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
 
+    def disregard(self, tickers: Tensor) -> None:
+        """Read nothing of tickers that a training will not see; told before it begins.
 
-class JointLSTM(Network):
-    """One LSTM over all tickers' features side by side; a linear head on its last state."""
+        Weights of their own would stay as they were drawn, and move the forecasts of the others.
+        Where tickers share weights there are none, and nothing is done.
+
+        Parameters
+        ----------
+        tickers : (N,) bool tensor
+            True where training has no valid row.
+        """
+
+
+class _JointNetwork(Network):
+    """An LSTM over all tickers' features side by side, each with weights of its own."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self.recurrent = _lstm(spec, spec.tickers * spec.features)
+
+    @torch.no_grad()
+    def disregard(self, tickers: Tensor) -> None:
+        """Set to zero what their inputs weigh; with no gradient, it stays zero."""
+        of_inputs = self.recurrent.get_parameter("weight_ih_l0")
+        of_inputs.view(-1, *tickers.shape, self.spec.features)[:, tickers] = 0.0
+
+
+class JointLSTM(_JointNetwork):
+    """A joint LSTM and a linear head on its last state."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
         self.head = nn.Sequential(
             nn.Dropout(spec.dropout),
             _zeroed(nn.Linear(spec.hidden_size, spec.horizon * spec.tickers)),
@@ -95,7 +121,7 @@ class JointLSTM(Network):
         return out.view(len(x), self.spec.horizon, self.spec.tickers)
 
 
-class AttentiveLSTM(Network):
+class AttentiveLSTM(_JointNetwork):
     """A joint LSTM whose last state attends to all its states over time.
 
     The states carry learned positions; attention (Vaswani et al. 2017, "Attention is all you need")
@@ -105,7 +131,6 @@ class AttentiveLSTM(Network):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
-        self.recurrent = _lstm(spec, spec.tickers * spec.features)
         self.positions = nn.Parameter(0.02 * torch.randn(spec.window, spec.hidden_size))
         self.attention = _attention(spec)
         self.norm = nn.LayerNorm(spec.hidden_size)
@@ -134,7 +159,8 @@ class CrossAttentiveLSTM(Network):
     """One LSTM shared by all tickers, then attention across tickers and a shared linear head.
 
     A learned embedding tells the tickers apart. It starts at zero, so a ticker that training never
-    saw is forecast as the typical one. Tickers without a valid last session are attended by nobody.
+    saw is forecast as the typical one. A ticker that its window says too little about
+    (:func:`stock_assets.features.windows.usable`) is attended by nobody.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -151,7 +177,8 @@ class CrossAttentiveLSTM(Network):
         """Forecast the scaled target, see `Network`."""
         states, _ = self.recurrent(_by_session(x, valid).flatten(1, 2))
         tickers = states[-1].view(len(x), *self.ticker.shape) + self.ticker
-        ignored = _ignored(~valid[:, -1])
+        enough = valid[:, -1] & (valid.double().mean(dim=1) >= COVERAGE)
+        ignored = _ignored(~enough)
         attended, _ = self.attention(
             tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False
         )

@@ -124,6 +124,7 @@ def fit(
     network.to(device)
     train = _examples(network, data, data.train, "training", device)
     validation = _examples(network, data, data.validation, "validation", device)
+    network.disregard(_unseen(data).to(device))
     progress = _beginning(network, settings)
     with _working(settings, device):
         if checkpoint is not None:
@@ -183,6 +184,7 @@ def refit(
     device = pick_device(settings.device)
     network.to(device)
     examples = _examples(network, data, data.train, "training", device)
+    network.disregard(_unseen(data).to(device))
     optimiser = _beginning(network, settings).optimiser
     losses: list[float] = []
     with _working(settings, device):
@@ -203,6 +205,8 @@ def forecast_scaled(
 ) -> NDArray[np.float32]:
     """Forecast the scaled target of the windows that end at ``ends``.
 
+    On a CPU with one thread: several would round differently on machines with more cores.
+
     Parameters
     ----------
     network : Network
@@ -221,7 +225,8 @@ def forecast_scaled(
     windows = windows.to(device)
     at_once = min(_FORECAST_BATCH, windows_at_once(network.spec))
     batches = torch.split(torch.as_tensor(ends, device=device), at_once)
-    return torch.cat([network(*windows.cut(batch)) for batch in batches]).cpu().numpy()
+    with _cpu_threads(1):
+        return torch.cat([network(*windows.cut(batch)) for batch in batches]).cpu().numpy()
 
 
 def weights_digest(network: Network) -> str:
@@ -269,6 +274,12 @@ def _examples(
     )
 
 
+def _unseen(data: TrainingData) -> Tensor:
+    """Tickers without a valid row in any window of the training stretch, (N,) bool."""
+    first, last = int(data.train[0]), int(data.train[-1])
+    return ~data.windows.valid[first - data.windows.length + 1 : last + 1].any(dim=0)
+
+
 @contextmanager
 def _cpu_threads(count: int) -> Iterator[None]:
     """Compute with so many CPU threads, and as before afterwards."""
@@ -304,7 +315,10 @@ def _beginning(network: Network, settings: FitSettings) -> Progress:
         fused=True,  # one pass over the weights, without copies of them
     )
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=settings.plateau_factor, patience=settings.plateau_epochs - 1
+        optimiser,
+        factor=settings.plateau_factor,
+        patience=settings.plateau_epochs - 1,
+        threshold=0.0,  # whatever is better counts, as it does for early stopping
     )
     return Progress(network, optimiser, schedule)
 

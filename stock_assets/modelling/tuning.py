@@ -20,7 +20,14 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
-from stock_assets.config import Architecture, SearchSpace, Training, Tuning
+from stock_assets.config import (
+    Architecture,
+    FloatRange,
+    IntegerRange,
+    SearchSpace,
+    Training,
+    Tuning,
+)
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.checkpoint import EpochScore
 from stock_assets.modelling.data import TrainingData
@@ -32,6 +39,10 @@ from stock_assets.progress import bar
 if TYPE_CHECKING:
     import pandas as pd
     from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+_RANDOM_TRIALS = 5
+"""Before the sampler learns from what there is."""
 
 _RANK = "rank"
 """Attribute of a trial: which of the trials asked for it is, from 0 on."""
@@ -104,13 +115,18 @@ def tune(
     training: Training,
     study_name: str,
     storage_url: str | None = None,
+    start: Hyperparameters | None = None,
 ) -> Tuned:
-    """Search until the study holds ``tuning.trials`` finished trials, and never more.
+    """Search until the study holds ``tuning.trials`` finished trials, or its time is spent.
+
+    What a study has spent is kept: asked for again, it makes the trials that are missing in the
+    time that is left, and none if there is none left.
 
     The loss of a trial is the mean over the folds of its best loss on each fold's validation
     stretch; a network of its own is fitted to each.
 
-    The tree-structured Parzen estimator (Bergstra et al. 2011) proposes; a trial whose best loss in
+    The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
+    optimization", NeurIPS) proposes, after a few random trials; a trial whose best loss in
     a fold so far is above the median of the earlier trials' at the same epoch of it is pruned
     (:class:`stock_assets.modelling.pruning.FoldPruner`).
 
@@ -129,6 +145,9 @@ def tune(
     storage_url : str, optional
         SQLAlchemy address of Optuna's database; the study is kept in memory without one, which one
         worker alone can see.
+    start : Hyperparameters, optional
+        What the first trial tries, as far as the search space has it: the best of an earlier
+        search.
 
     Raises
     ------
@@ -149,9 +168,11 @@ def tune(
         training.model_copy(update=changes),
         study_name,
         storage_url,
+        _within(tuning.search_space, start) if start else {},
     )
     study = search.study()
-    ranks = _due(_missing_ranks(study, tuning.trials), tuning.timeout_seconds)
+    left = (tuning.timeout_seconds or math.inf) - _spent_seconds(study) / tuning.workers
+    ranks = _due(_missing_ranks(study, tuning.trials), left)
     if tuning.workers == 1:
         make = _trials(search, study, is_over=lambda: False)
         for rank in ranks:
@@ -174,6 +195,7 @@ class _Search:
     training: Training
     study_name: str
     storage_url: str | None
+    start: dict[str, Any]
 
     def study(self) -> Study:
         """Open the study, which the first to come makes."""
@@ -190,11 +212,11 @@ class _Search:
         )
 
 
-def _due(ranks: Sequence[int], timeout_seconds: float | None) -> Iterator[int]:
-    """Give one rank after the other until the time is over; the first is always due."""
-    deadline = time.monotonic() + (timeout_seconds or math.inf)
+def _due(ranks: Sequence[int], seconds: float) -> Iterator[int]:
+    """Give one rank after the other until the time is over; the first of all is always due."""
+    deadline = time.monotonic() + seconds
     for rank in bar(ranks, "trials"):
-        if rank != ranks[0] and time.monotonic() > deadline:
+        if rank > 0 and time.monotonic() >= deadline:
             return
         yield rank
 
@@ -202,6 +224,7 @@ def _due(ranks: Sequence[int], timeout_seconds: float | None) -> Iterator[int]:
 def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], None]:
     """Open the data; gives what makes the trial of a rank."""
     from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
 
     folds = search.open_folds()
 
@@ -210,7 +233,11 @@ def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], N
             trial.set_user_attr(_RANK, rank)
             return _validation_loss(trial, folds, search, is_over)
 
-        study.sampler = TPESampler(seed=search.training.seed + rank, constant_liar=False)
+        seed = search.training.seed + rank
+        study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=seed, constant_liar=False)
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if rank == 0 and search.start and not waiting:
+            study.enqueue_trial(search.start)
         study.optimize(objective, n_trials=1)
 
     return make
@@ -269,15 +296,40 @@ def _validation_loss(
     return fmean(losses)
 
 
-def _missing_ranks(study: Study, trials: int) -> list[int]:
-    """Give the ranks of which there is no finished trial; killed workers may leave gaps."""
+def _finished(study: Study) -> list[FrozenTrial]:
     from optuna.trial import TrialState
 
-    finished = (TrialState.COMPLETE, TrialState.PRUNED)
-    made = {
-        trial.user_attrs.get(_RANK) for trial in study.get_trials(deepcopy=False, states=finished)
-    }
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _spent_seconds(study: Study) -> float:
+    """Add up what the finished trials took."""
+    took = [trial.duration for trial in _finished(study)]
+    return sum(duration.total_seconds() for duration in took if duration is not None)
+
+
+def _missing_ranks(study: Study, trials: int) -> list[int]:
+    """Give the ranks of which there is no finished trial; killed workers may leave gaps."""
+    made = {trial.user_attrs.get(_RANK) for trial in _finished(study)}
     return [rank for rank in range(trials) if rank not in made]
+
+
+def _within(space: SearchSpace, chosen: Hyperparameters) -> dict[str, Any]:
+    """Leave out what the search space does not have, or not any more."""
+    return {
+        name: choice
+        for name, choice in chosen.to_dict().items()
+        if _has(getattr(space, name), choice)
+    }
+
+
+def _has(options: list[Architecture] | IntegerRange | FloatRange, choice: Any) -> bool:
+    if isinstance(options, list):
+        return choice in options
+    steps = (choice - options.low) / options.step if options.step else 0.0
+    return bool(
+        options.low <= choice <= options.high and math.isclose(steps, round(steps), abs_tol=1e-9)
+    )
 
 
 def _best(study: Study) -> Hyperparameters:

@@ -165,6 +165,24 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
     return best
 
 
+def tuned_before(engine: Engine, as_of: date) -> tuple[str, dict[str, Any]] | None:
+    """Give the dataset with the newest as-of session before this one that was tuned, and its best.
+
+    None where there is none.
+    """
+    panels, tuned = processed_feature_data, optimization_results
+    query = (
+        select(tuned.c.dataset_run_id, tuned.c.best_params)
+        .join(panels, panels.c.dataset_run_id == tuned.c.dataset_run_id)
+        .where(panels.c.as_of_session < as_of)
+        .order_by(panels.c.as_of_session.desc(), panels.c.dataset_run_id.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else (row.dataset_run_id, row.best_params)
+
+
 def list_datasets(engine: Engine) -> list[dict[str, Any]]:
     """Tell of every dataset, newest first, what it is and what was decided about its candidate."""
     panels, decided = processed_feature_data, model_promotions

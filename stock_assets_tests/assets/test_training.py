@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 import mlflow
@@ -13,8 +14,15 @@ from stock_assets.assets.training import candidate_model
 from stock_assets.assets.tuning import tuned_params
 from stock_assets.config import WalkForward
 from stock_assets.features.dataset import build_feature_set
+from stock_assets.features.scaling import Scaler
+from stock_assets.features.windows import Stretch
+from stock_assets.modelling.candidate import train_candidate
+from stock_assets.modelling.data import load_training_data
+from stock_assets.modelling.training import weights_digest
+from stock_assets.modelling.tuning import Hyperparameters
 from stock_assets.registry import Registry
-from stock_assets.storage.datasets import load_panel, load_stretches, load_tuning
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches, load_tuning
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
 from stock_assets_tests.assets.running import data_version, failure, images, materialize, metadata
@@ -193,3 +201,28 @@ def test_the_test_stretch_is_not_among_what_training_sees(loop: Loop) -> None:
     newest = max(stretches[name].last_position for name in ("train", "validation"))
     window = loop.platform.params.dataset.window
     assert newest + 1 < stretches["test"].first_position - window + 1
+
+
+def test_what_the_test_stretch_holds_changes_no_weight(loop: Loop, tmp_path: Path) -> None:
+    """The panel as it is stored, and one with other numbers after the last validation label."""
+    engine, arrays = loop.platform.engine, loop.store.arrays
+    record, stretches = load_panel(engine, DATASET), load_stretches(engine, DATASET)
+    tensors = arrays.read_tensors(record.location)
+    after = stretches["validation"].last_position + 2
+    other = {name: tensor.copy() for name, tensor in tensors.items()}
+    other["values"][after:], other["close"][after:] = 7.0, 7.0
+    store = ArrayStore(str(tmp_path))
+    paths = [store.local_path(store.write_tensors(held).location) for held in (tensors, other)]
+    scalers = tuple(map(Scaler.from_dict, load_scalers(engine, DATASET)))
+    spans = [
+        Stretch(stretches[name].first_position, stretches[name].last_position)
+        for name in ("train", "validation")
+    ]
+    best = Hyperparameters.from_dict(load_tuning(engine, DATASET))
+    digests = set()
+    for path in paths:
+        data = load_training_data(path, loop.platform.params.dataset, scalers, *spans)
+        short = loop.platform.params.training.model_copy(update={"epochs": 1})
+        trained = train_candidate(data, best, short, "log_return", 0.9)
+        digests.add((weights_digest(trained.network), trained.interval_widths))
+    assert len(digests) == 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.market import calendar
+from stock_assets.market.adjustment import rebase
 from stock_assets.market.bars import tidy
 
 Columns = dict[str, NDArray[np.float64]]
@@ -70,6 +71,11 @@ def as_frame(history: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> pd.Dat
         sessions = session_dates(len(columns["close"]))
         parts.append(pd.DataFrame({"ticker": ticker, "session": sessions, **columns}))
     return tidy(pd.concat(parts))
+
+
+def as_traded(bars: pd.DataFrame) -> pd.DataFrame:
+    """The same bars as features on the basis "raw" are computed from."""
+    return rebase(bars, "raw", {})
 
 
 def session_dates(count: int) -> pd.DatetimeIndex:

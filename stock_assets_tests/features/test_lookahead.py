@@ -11,12 +11,13 @@ import pytest
 
 from stock_assets.config import Dataset, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.division import fit_scalers
+from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.formulas import FloatArray, window_mean
 from stock_assets.features.indicators import FEATURES
 from stock_assets.features.lookahead import (
     changed_by_the_future,
     scalers_know_more_than_training,
+    selection_knows_more_than_training,
     wrong_labels,
 )
 from stock_assets.features.scaling import blocks, fit_scaler
@@ -131,6 +132,25 @@ def test_scalers_fitted_on_everything_are_caught(
 
     monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", on_everything)
     assert scalers_know_more_than_training(built(), DATASET.model_copy(update={"scaler": kind}))
+
+
+CORRELATED = Features(groups=["raw", "trend", "momentum"], correlation_threshold=0.9)
+
+
+def test_features_chosen_by_training_alone_pass() -> None:
+    made = built(CORRELATED)
+    assert made.represented
+    assert not selection_knows_more_than_training(made, CORRELATED, DATASET)
+    assert not selection_knows_more_than_training(built(), Features(), DATASET)
+
+
+def test_features_chosen_by_later_sessions_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_the_end(sessions, dataset):
+        split = split_dataset(sessions, dataset)
+        return replace(split, train=replace(split.train, last=sessions - 1))
+
+    monkeypatch.setattr("stock_assets.features.dataset.split_dataset", to_the_end)
+    assert selection_knows_more_than_training(built(CORRELATED), CORRELATED, DATASET)
 
 
 def test_a_scaler_that_knows_one_session_too_many_is_caught(

@@ -17,6 +17,7 @@ from stock_assets.features.panel import Panel, build_panel, to_frame
 from stock_assets_tests.features.examples import (
     FIRST,
     as_frame,
+    as_traded,
     columns_of,
     law,
     same_bits,
@@ -32,7 +33,7 @@ def two_tickers(rows: int = 60) -> pd.DataFrame:
 
 
 def panel_of(bars: pd.DataFrame, features=("Close", "RSI"), rows: int = 60) -> Panel:
-    return build_panel(bars, TICKERS, features, FIRST, session_dates(rows)[-1].date())
+    return build_panel(as_traded(bars), TICKERS, features, FIRST, session_dates(rows)[-1].date())
 
 
 def assert_same(left: Panel, right: Panel) -> None:
@@ -44,12 +45,14 @@ def assert_same(left: Panel, right: Panel) -> None:
 
 def test_real_features_stand_at_their_session_and_ticker(sample_bars: pd.DataFrame):
     names = tuple(FEATURES)
-    panel = build_panel(sample_bars, ["MSFT", "FB"], names, date(2012, 1, 3), date(2013, 3, 1))
-    own = sample_bars[sample_bars["session"] >= "2012-01-03"]
+    based = as_traded(sample_bars)
+    panel = build_panel(based, ["MSFT", "FB"], names, date(2012, 1, 3), date(2013, 3, 1))
+    own = based[based["session"] >= "2012-01-03"]
     assert panel.values.shape == (len(panel.sessions), 2, len(names))
     assert panel.values.dtype == np.float32
     msft = columns_of(own, "MSFT")
-    np.testing.assert_array_equal(panel.close[:, 0], msft["close"])
+    adjusted = own.loc[own["ticker"] == "MSFT", "adjusted_close"]
+    np.testing.assert_array_equal(panel.close[:, 0], adjusted)
     for column, name in enumerate(names):
         expected = FEATURES[name].compute(msft)[200:].astype(np.float32)
         np.testing.assert_array_equal(panel.values[200:, 0, column], expected)
@@ -57,7 +60,7 @@ def test_real_features_stand_at_their_session_and_ticker(sample_bars: pd.DataFra
 
 
 def test_a_late_listing_is_missing_before_it_and_warms_up_after(sample_bars: pd.DataFrame):
-    panel = build_panel(sample_bars, ["FB"], ["RSI"], date(2012, 1, 3), date(2013, 3, 1))
+    panel = build_panel(as_traded(sample_bars), ["FB"], ["RSI"], date(2012, 1, 3), date(2013, 3, 1))
     listed = panel.sessions.get_loc(pd.Timestamp("2012-05-18"))
     assert np.isnan(panel.close[:listed, 0]).all()
     assert np.isfinite(panel.close[listed:, 0]).all()
@@ -105,8 +108,8 @@ def test_a_row_is_valid_only_if_every_feature_is():
 
 def test_axes_follow_the_order_asked_for():
     bars, last = two_tickers(), session_dates(60)[-1].date()
-    one = build_panel(bars, ["AAA", "BBB"], ["Close", "RSI"], FIRST, last)
-    other = build_panel(bars, ["BBB", "AAA"], ["RSI", "Close"], FIRST, last)
+    one = build_panel(as_traded(bars), ["AAA", "BBB"], ["Close", "RSI"], FIRST, last)
+    other = build_panel(as_traded(bars), ["BBB", "AAA"], ["RSI", "Close"], FIRST, last)
     assert same_bits(one.values, other.values[:, ::-1, ::-1].copy())
     assert (other.tickers, other.features) == (("BBB", "AAA"), ("RSI", "Close"))
 
@@ -132,8 +135,8 @@ def test_bars_before_the_span_are_not_seen():
     start, end = sessions[20].date(), sessions[-1].date()
     inside = bars[bars["session"] >= sessions[20]]
     assert_same(
-        build_panel(bars, TICKERS, ["RSI"], start, end),
-        build_panel(inside, TICKERS, ["RSI"], start, end),
+        build_panel(as_traded(bars), TICKERS, ["RSI"], start, end),
+        build_panel(as_traded(inside), TICKERS, ["RSI"], start, end),
     )
 
 

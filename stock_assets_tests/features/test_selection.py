@@ -140,19 +140,6 @@ def test_the_panel_is_the_one_that_serving_builds_from_the_kept_features() -> No
     assert np.array_equal(served.valid, made.panel.valid)
 
 
-@law
-@given(st.integers(0, 2**32 - 1), st.floats(0.2, 0.99))
-def test_what_comes_after_training_changes_no_choice(seed: int, threshold: float) -> None:
-    made = unfiltered()
-    values, valid = made.panel.values.copy(), made.panel.valid.copy()
-    stop = split_dataset(len(values), DATASET).train.last + 1
-    random = np.random.default_rng(seed)
-    chosen = redundant(values[:stop], valid[:stop], made.panel.features, threshold)
-    values[stop:] = random.normal(size=values[stop:].shape)
-    valid[stop:] = random.random(valid[stop:].shape) < 0.5
-    assert redundant(values[:stop], valid[:stop], made.panel.features, threshold) == chosen
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_bars_after_training_change_no_choice(seed: int) -> None:
     """Through the building of a dataset: other prices, volumes and dividends, and splits."""

@@ -25,6 +25,7 @@ from stock_assets.features.windows import (
 from stock_assets_tests.features.examples import (
     FIRST,
     as_frame,
+    as_traded,
     law,
     same_bits,
     session_dates,
@@ -164,8 +165,9 @@ def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(horizon):
     rows, window = 120, 7
     bars = walk(rows, seed=0)
     bars |= dict.fromkeys(("open", "high", "low", "close"), np.arange(1.0, rows + 1))
+    bars["dividends"] = bars["stock_splits"] = np.zeros(rows)
     last = session_dates(rows)[-1].date()
-    panel = build_panel(as_frame({"AAA": bars}), ["AAA"], ["Close"], FIRST, last)
+    panel = build_panel(as_traded(as_frame({"AAA": bars})), ["AAA"], ["Close"], FIRST, last)
     labels = targets(panel.close, "close", horizon)
     options = {"window": window, "horizon": horizon, "validation": 20, "test": 10, "embargo": 2}
     split = split_sessions(rows, **options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from stock_assets.config import Tuning, WalkForward
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.modelling.folds import fold_data, open_folds
-from stock_assets.modelling.tuning import tune
+from stock_assets.modelling.networks import build_network
+from stock_assets.modelling.training import fit
+from stock_assets.modelling.tuning import Hyperparameters, tune
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets_tests.features.examples import same_bits
 from stock_assets_tests.modelling.bundles import dataset
@@ -33,9 +37,14 @@ def written(folder: Path, values: np.ndarray) -> Path:
     return store.local_path(store.write_tensors(tensors).location)
 
 
-def test_one_fold_is_the_division_of_the_dataset(panel: Path) -> None:
-    (fold,) = open_folds(panel, DATASET, WalkForward())
-    split = split_dataset(len(BUILT.panel.sessions), DATASET)
+@pytest.mark.parametrize(
+    "folds",
+    [WalkForward(), WalkForward(folds=2), WalkForward(folds=2, training="rolling")],
+    ids=str,
+)
+def test_the_last_fold_is_the_division_of_the_dataset(panel: Path, folds: WalkForward) -> None:
+    *_, fold = open_folds(panel, DATASET, folds)
+    split = split_dataset(len(BUILT.panel.sessions), DATASET, folds)
     assert fold.split == split
     scalers = fit_scalers(BUILT.panel.values, BUILT.panel.valid, BUILT.target, split.train, DATASET)
     assert [fold.features.to_dict(), fold.target.to_dict()] == [one.to_dict() for one in scalers]
@@ -71,11 +80,16 @@ def test_a_trial_is_judged_by_the_mean_over_the_folds(panel: Path) -> None:
     for trial in tuned.study.get_trials():
         steps = trial.intermediate_values
         assert set(steps) == {1, 2, 3, 4}
-        first = min(steps[1], steps[2])
-        assert trial.value == pytest.approx(min(steps[3], steps[4]))
-        second = 2 * trial.value - first
-        assert second > 0
-        assert steps[3] == pytest.approx((first + (2 * steps[3] - first)) / 2)
+        first, second = (
+            fit(build_network(chosen.network_spec(data), TRAINING.seed), data, settings)
+            for chosen in [Hyperparameters.from_dict(trial.params)]
+            for settings in [replace(chosen.fit_settings(TRAINING), epochs=2, patience=2)]
+            for data in fold_data(panel, DATASET, TWO)
+        )
+        assert [steps[1], steps[2]] == [score.validation_loss for score in first.history]
+        means = [fmean([first.best.validation_loss, s.validation_loss]) for s in second.history]
+        assert [steps[3], steps[4]] == means
+        assert trial.value == fmean([first.best.validation_loss, second.best.validation_loss])
 
 
 def test_history_that_is_too_short_for_the_folds_is_told(panel: Path) -> None:

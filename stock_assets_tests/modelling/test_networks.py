@@ -126,6 +126,16 @@ def test_an_absent_ticker_changes_nothing_for_the_others_under_cross_attention()
     assert not torch.equal(before[..., 2], after[..., 2])
 
 
+def test_a_ticker_that_is_hardly_there_is_attended_by_nobody() -> None:
+    network = trained_like("lstm_cross_attention")
+    x, valid = example()
+    valid[:, :-1, 2] = False
+    changed = x.clone()
+    changed[:, -1, 2] += 5.0
+    before, after = network(x, valid), network(changed, valid)
+    assert torch.equal(before[..., :2], after[..., :2])
+
+
 def test_cross_attention_treats_tickers_it_cannot_tell_apart_alike() -> None:
     network = trained_like("lstm_cross_attention", horizon=2)
     with torch.no_grad():

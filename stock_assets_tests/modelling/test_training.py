@@ -216,6 +216,39 @@ def test_a_ticker_without_labels_is_forecast_as_persistence(architecture: str) -
     assert (forecast[:, 0, 0] != 0).all()
 
 
+@pytest.mark.parametrize("architecture", ["lstm", "lstm_attention"])
+def test_a_ticker_that_training_never_saw_moves_no_other_forecast(architecture: str) -> None:
+    valid = DATA.windows.valid.clone()
+    valid[:85, 1] = False  # listed after the training stretch
+    data = with_windows(DATA, valid=valid)
+    network, _ = fitted(architecture, data)
+    moved = data.windows.values.clone()
+    moved[85:, 1] += 5.0
+    before, after = (
+        forecast_scaled(network, replace(data.windows, values=values), data.validation)
+        for values in (data.windows.values, moved)
+    )
+    assert np.array_equal(before, after)
+    assert (before[:, 0, 1] == 0).all()
+
+
+def test_forecasts_do_not_depend_on_the_threads_that_there_are() -> None:
+    large = replace(spec(hidden_size=64), tickers=40, features=35, window=30)
+    network = build_network(large)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.add_(0.1)
+    random = np.random.default_rng(0)
+    values = random.normal(size=(300, 40, 35)).astype(np.float32)
+    windows = replace(unscaled(values, np.ones((300, 40), dtype=bool)), length=30)
+    found = []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        found.append(forecast_scaled(network, windows, np.arange(29, 300)).tobytes())
+        assert torch.get_num_threads() == threads
+    assert found[0] == found[1]
+
+
 def test_nothing_outside_the_two_stretches_is_read() -> None:
     values, target = DATA.windows.values.clone(), DATA.target.clone()
     # Windows end in 5..79 and 90..118; with a window of 6, session 80..84 is in none of them.

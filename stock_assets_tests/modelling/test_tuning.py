@@ -135,7 +135,7 @@ def test_an_interrupted_study_runs_only_the_missing_trials_and_the_same_ones(
 def test_failed_and_abandoned_trials_neither_count_nor_block(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first ten proposals are random; only later ones could heed the abandoned trials.
+    # The first proposals are random; only later ones could heed the abandoned trials.
     trials = budget(12, epochs=1)
     whole = tune(one_fold, trials, TRAINING, "study")
     study = optuna.create_study(study_name="study", storage=database)
@@ -231,7 +231,7 @@ def test_several_workers_start_no_trial_after_the_timeout(shared: str) -> None:
 
 def test_a_trial_that_a_killed_worker_left_is_the_one_that_is_made_again(database: str) -> None:
     """Of two workers that were killed, one had finished its trial, a later one than the other's."""
-    search = tuning_module._Search(one_fold, SPACE, TRAINING, "study", database)
+    search = tuning_module._Search(one_fold, SPACE, TRAINING, "study", database, {})
     make = tuning_module._trials(search, search.study(), is_over=lambda: False)
     for rank in (0, 2):
         make(rank)
@@ -258,14 +258,44 @@ def test_a_killed_search_of_two_workers_is_gone_on_with(shared: str, tmp_path: P
     killed = study.trials_dataframe()
     assert 2 <= killed["state"].isin(["COMPLETE", "PRUNED"]).sum() < 9
     resumed = tune(one_fold, budget(9, workers=2), TRAINING, "study", shared)
-    # The first ten proposals are random draws, each seeded by its rank.
-    whole = tune(one_fold, budget(9), TRAINING, "whole")
-    assert proposals(resumed.trials) == proposals(whole.trials)
+    made = [trial.user_attrs["rank"] for trial in tuning_module._finished(resumed.study)]
+    assert sorted(made) == list(range(9))
+    # The first proposals are random draws, each seeded by its rank.
+    few = tune(one_fold, budget(5, epochs=1), TRAINING, "few")
+    assert set(proposals(few.trials)) <= set(proposals(resumed.trials))
 
 
 def test_several_workers_without_a_database_are_refused() -> None:
     with pytest.raises(StockAssetsError, match="need a database"):
         tune(one_fold, budget(2, workers=2), TRAINING, "study")
+
+
+def test_a_study_whose_time_is_spent_is_left_as_it_is(database: str) -> None:
+    few = budget(5, timeout_seconds=1e-3)
+    first = tune(one_fold, few, TRAINING, "study", database)
+    assert len(first.trials) == 1
+    again = tune(one_fold, few, TRAINING, "study", database)
+    pd.testing.assert_frame_equal(again.trials, first.trials)
+    more = tune(one_fold, budget(5, timeout_seconds=600), TRAINING, "study", database)
+    assert len(more.trials) == 5
+
+
+def test_the_first_trial_tries_the_best_of_an_earlier_search(database: str) -> None:
+    start = Hyperparameters("lstm_attention", 8, 2, 0.3, 0.004, 48)
+    tuned = tune(one_fold, budget(3), TRAINING, "study", database, start)
+    first, *others = tuned.study.get_trials()
+    assert first.params == pytest.approx(start.to_dict())
+    plain = tune(one_fold, budget(3), TRAINING, "plain")
+    assert [trial.params for trial in others] == [t.params for t in plain.study.get_trials()[1:]]
+
+
+def test_what_the_search_space_has_not_is_proposed_anew() -> None:
+    outside = Hyperparameters("lstm_attention", 6, 3, 0.35, 0.5, 48)
+    first, *_ = tune(one_fold, budget(1), TRAINING, "s", None, outside).study.get_trials()
+    assert (first.params["architecture"], first.params["batch_size"]) == ("lstm_attention", 48)
+    assert first.params["hidden_size"] in (4, 8)
+    assert first.params["layers"] in (1, 2)
+    assert first.params["learning_rate"] <= 1e-2
 
 
 def test_every_proposal_lies_in_the_search_space() -> None:
