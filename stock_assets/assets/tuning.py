@@ -9,6 +9,7 @@ import dagster as dg
 from stock_assets.assets.common import PER_DATASET, lineage, plots, table
 from stock_assets.assets.dataset import processed_features, scaled_features
 from stock_assets.config import Params
+from stock_assets.errors import StockAssetsError
 from stock_assets.provenance import plain_digest
 from stock_assets.registry import Registry
 from stock_assets.resources import Store
@@ -60,7 +61,7 @@ def tuned_params(
         params.tuning,
         params.training,
         study,
-        os.environ.get(OPTUNA_VARIABLE),
+        _optuna_address(),
         Hyperparameters.from_dict(start) if start else None,
     )
     best = tuned.best.to_dict()
@@ -97,6 +98,17 @@ def tuned_params(
             all_trials=table(trials.sort_values("value")),
         ),
     )
+
+
+def _optuna_address() -> str:
+    """Where the study is kept; without a database a killed search would start anew."""
+    try:
+        return os.environ[OPTUNA_VARIABLE]
+    except KeyError:
+        raise StockAssetsError(
+            f"no Optuna database is named by {OPTUNA_VARIABLE}",
+            'Run eval "$(stock-assets env)" first',
+        ) from None
 
 
 def _study_name(

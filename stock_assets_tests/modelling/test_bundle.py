@@ -326,6 +326,17 @@ def test_a_level_as_target_gives_prices_of_the_day() -> None:
         assert same_frame(made.forecast(up_to(day), [day]), as_of(frame, day))
 
 
+@pytest.mark.parametrize("target", ["close", "log_return"])
+def test_a_level_that_training_has_not_seen_is_not_forecast(target: str) -> None:
+    made = bundle(target=target)
+    scaler = made.recipe.target_scaler
+    rows = np.where(np.array(made.recipe.tickers) == "FB", 0, scaler.rows)
+    unseen = replace(made.recipe, target_scaler=replace(scaler, rows=rows))
+    tickers = set(Bundle(unseen, made.network).forecast(sample_bars(), DAYS[-3:])["ticker"])
+    missing = {"FB"} if target == "close" else set()
+    assert tickers == set(made.recipe.tickers) - missing
+
+
 def test_a_level_whose_interval_reaches_below_zero_is_sound() -> None:
     made = bundle(target="close", features=Features(groups=["raw"]), scaler="minmax")
     weights = made.network.state_dict()
