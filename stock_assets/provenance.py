@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors"
 
 _PACKAGE = Path(__file__).parent
 _MAKERS = ("config", "features", "market", "reproduction.py", "storage/arrays.py")
+_TRAINERS = ("features", "modelling")
 _FETCHING = _PACKAGE / "market" / "sources"  # where rows come from; the rows have their own digest
 _SOURCES = {".py", ".json"}
 
@@ -36,13 +37,15 @@ def made_with() -> dict[str, Any]:
     """
     return {
         "package": version("stock-assets"),
-        "code": {
-            path.relative_to(_PACKAGE).as_posix(): _source_digest(path.read_bytes())
-            for path in _source_files()
-        },
+        "code": _source_digests(_MAKERS),
         "libraries": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
     }
+
+
+def training_code() -> str:
+    """SHA-256 of the code that networks learn by: what was begun with other code is not gone on."""
+    return plain_digest(_source_digests(_TRAINERS))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -61,8 +64,15 @@ def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
 
 
-def _source_files() -> Iterator[Path]:
-    for maker in (_PACKAGE / name for name in _MAKERS):
+def _source_digests(makers: Iterable[str]) -> dict[str, str]:
+    return {
+        path.relative_to(_PACKAGE).as_posix(): _source_digest(path.read_bytes())
+        for path in _source_files(makers)
+    }
+
+
+def _source_files(makers: Iterable[str]) -> Iterator[Path]:
+    for maker in (_PACKAGE / name for name in makers):
         found = sorted(maker.rglob("*")) if maker.is_dir() else [maker]
         for path in found:
             if path.suffix in _SOURCES and _FETCHING not in path.parents:

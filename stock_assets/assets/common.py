@@ -14,6 +14,11 @@ from stock_assets.resources import Store
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from stock_assets.features.scaling import Scaler
+    from stock_assets.features.windows import Stretch
+    from stock_assets.modelling.data import TrainingData
+    from stock_assets.storage.datasets import PanelRecord, StretchRecord
+
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
 
@@ -125,3 +130,25 @@ def recorded(
     ]
     save_check_results(store.engine, records)
     return list(results)
+
+
+def positions(record: "StretchRecord") -> "Stretch":
+    """Give the positions of a stored stretch."""
+    from stock_assets.features.windows import Stretch
+
+    return Stretch(record.first_position, record.last_position)
+
+
+def training_data(
+    store: Store,
+    record: "PanelRecord",
+    scalers: "tuple[Scaler, Scaler]",
+    train: "Stretch",
+    validation: "Stretch",
+) -> "TrainingData":
+    """Map the panel of a dataset, to learn from two stretches of it."""
+    from stock_assets.modelling.data import load_training_data
+    from stock_assets.reproduction import recorded_params
+
+    path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset
+    return load_training_data(path, dataset, scalers, train, validation)

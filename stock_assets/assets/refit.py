@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stock_assets.assets.common import positions, training_data
 from stock_assets.registry import ModelVersion, Registry
 from stock_assets.resources import Store
 
@@ -48,21 +49,14 @@ def _whole_data(store: Store, candidate: ModelVersion, bundle: "Bundle") -> "Tra
     as-of session, and those that were purged between the stretches.
     """
     from stock_assets.features.windows import Stretch
-    from stock_assets.modelling.data import load_training_data
-    from stock_assets.reproduction import recorded_params
     from stock_assets.storage.datasets import load_panel, load_stretches
 
     record = load_panel(store.engine, candidate.dataset_run_id)
     stretches = load_stretches(store.engine, candidate.dataset_run_id)
-    train, validation, test = (stretches[name] for name in ("train", "validation", "test"))
-    recipe = bundle.recipe
-    return load_training_data(
-        store.arrays.local_path(record.location),
-        recorded_params(record).dataset,
-        (recipe.feature_scaler, recipe.target_scaler),
-        Stretch(train.first_position, test.last_position),
-        Stretch(validation.first_position, validation.last_position),
-    )
+    names = ("train", "validation", "test")
+    train, validation, test = (positions(stretches[name]) for name in names)
+    scalers = bundle.recipe.feature_scaler, bundle.recipe.target_scaler
+    return training_data(store, record, scalers, Stretch(train.first, test.last), validation)
 
 
 def _log_refit(mlflow_run: Any, version: ModelVersion, made: "Refit") -> None:

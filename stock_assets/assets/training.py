@@ -1,14 +1,20 @@
 """Stage 3, second half: the candidate model of a dataset."""
 
 import tempfile
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import PER_DATASET, lineage, plots, table
+from stock_assets.assets.common import (
+    PER_DATASET,
+    lineage,
+    plots,
+    positions,
+    table,
+    training_data,
+)
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.assets.tuning import tuned_params
 from stock_assets.config import Params, Training
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from stock_assets.modelling.candidate import Candidate
     from stock_assets.modelling.data import TrainingData
     from stock_assets.modelling.tuning import Hyperparameters
-    from stock_assets.storage.datasets import PanelRecord, StretchRecord
+    from stock_assets.storage.datasets import PanelRecord
 
 
 @dg.asset(
@@ -67,7 +73,8 @@ def candidate_model(
     best = Hyperparameters.from_dict(load_tuning(store.engine, context.partition_key))
     stretches = load_stretches(store.engine, context.partition_key)
     features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
-    data = _training_data(store, record, stretches, (features, target))
+    train, validation = (positions(stretches[name]) for name in ("train", "validation"))
+    data = training_data(store, record, (features, target), train, validation)
     checkpoint = find_locations().checkpoint_file(context.partition_key)
     candidate = train_candidate(
         data,
@@ -107,28 +114,6 @@ def candidate_model(
             digest=version.digest,
             folds=table(folds) if len(folds) else None,
             plots=plots([losses]),
-        ),
-    )
-
-
-def _training_data(
-    store: Store,
-    record: "PanelRecord",
-    stretches: "Mapping[str, StretchRecord]",
-    scalers: "tuple[Scaler, Scaler]",
-) -> "TrainingData":
-    """Map the panel of a dataset, with its stored scalers and stretches."""
-    from stock_assets.features.windows import Stretch
-    from stock_assets.modelling.data import load_training_data
-    from stock_assets.reproduction import recorded_params
-
-    return load_training_data(
-        store.arrays.local_path(record.location),
-        recorded_params(record).dataset,
-        scalers,
-        *(
-            Stretch(stretches[name].first_position, stretches[name].last_position)
-            for name in ("train", "validation")
         ),
     )
 

@@ -10,7 +10,7 @@ from stock_assets.assets.common import PER_DATASET, lineage, plots, table
 from stock_assets.assets.dataset import processed_features, scaled_features
 from stock_assets.config import Params
 from stock_assets.errors import StockAssetsError
-from stock_assets.provenance import plain_digest
+from stock_assets.provenance import plain_digest, training_code
 from stock_assets.registry import Registry
 from stock_assets.resources import Store
 
@@ -120,7 +120,7 @@ def _study_name(
         name: getattr(params, name).model_dump(mode="json", exclude=speed.get(name))
         for name in ("tuning", "training", "walk_forward")
     }
-    return f"{dataset_id}-{plain_digest([settings, data_digest, start])[:12]}"
+    return f"{dataset_id}-{plain_digest([settings, data_digest, start, training_code()])[:12]}"
 
 
 _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}

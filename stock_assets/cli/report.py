@@ -59,7 +59,7 @@ def describe(
         "moves were up",
         f"Interval            held {model.coverage:.1%} of outcomes",
         "",
-        tickers.to_string(index=False, float_format=lambda value: f"{value:.4f}"),
+        tickers.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}"),
         "",
         f"Model               version {version.version} of {model_name}{refit}",
         f"Its dataset         {version.dataset_run_id}, as of {version.as_of}",

@@ -149,8 +149,9 @@ def summarise(rows: pd.DataFrame) -> Metrics:
             "Choose sessions for which forecasts were made and prices are known",
         )
     together = pd.Series(0, index=rows.index, name="all")
-    (figures,) = _grouped(rows, together).itertuples(index=False, name=None)
-    return Metrics(*figures)
+    summary = _grouped(rows, together)
+    (figures,) = summary.itertuples(index=False, name=None)
+    return Metrics(**dict(zip(map(str, summary.columns), figures, strict=True)))
 
 
 def undefined_as_none(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Skill:
     error_difference, error_difference_se : float
         Mean over all forecasts of the absolute error minus persistence's, as fractions of the last
         close: below 0 is better than no change; and its standard error.
-    mase_se, direction_accuracy_se, ic_se : float
+    mase_se, direction_accuracy_se, ic_se, coverage_se : float
         Standard errors of the scores of the same names in
         :class:`stock_assets.evaluation.metrics.Metrics`.
     session_ic, session_ic_se, icir : float
@@ -40,6 +40,7 @@ class Skill:
     mase_se: float
     direction_accuracy_se: float
     ic_se: float
+    coverage_se: float
     session_ic: float
     session_ic_se: float
     icir: float
@@ -61,6 +62,7 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
     own = rows["absolute_error"] / rows["persistence"]
     idle = rows["persistence_absolute_error"] / rows["persistence"]
     decided = rows[rows["direction_hit"].notna()]
+    bounded = rows[rows["covered"].notna()]
     ics = session_ics(rows).dropna()
     ic, ic_se, icir = _over_sessions(ics["ic"], horizon)
     rank_ic, rank_ic_se, rank_icir = _over_sessions(ics["rank_ic"], horizon)
@@ -70,6 +72,7 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
         mase_se=_ratio_error(own, idle, rows["session"], horizon),
         direction_accuracy_se=_mean_error(decided["direction_hit"], decided["session"], horizon),
         ic_se=_correlation_error(relative_returns(rows), rows["session"], horizon),
+        coverage_se=_mean_error(bounded["covered"], bounded["session"], horizon),
         session_ic=ic,
         session_ic_se=ic_se,
         icir=icir,

@@ -25,9 +25,9 @@ class Scaler:
     Attributes
     ----------
     kind : Kind
-        ``standard`` (mean, standard deviation), ``minmax`` (minimum, range), ``robust`` (median,
-        distance between the quartiles) or ``zero_mean`` (0, root mean square; for returns, so that
-        a scaled 0 still means "no change").
+        ``standard`` (mean, standard deviation), ``minmax`` (middle of the range, range), ``robust``
+        (median, distance between the quartiles) or ``zero_mean`` (0, root mean square; for returns,
+        so that a scaled 0 still means "no change").
     centre, scale : (N, F) float64
         In the units of the feature. Where the scale would be 0, to a 32-bit float, it is 1: a
         feature that never varied, or for ``robust`` one that seldom did.
@@ -139,7 +139,8 @@ def _statistics(
 ) -> tuple[FloatArray, FloatArray]:
     """Centre and scale over the first axis, of the rows where the mask holds.
 
-    Deviations are taken from the minimum, so that the scale of a constant is 0 exactly.
+    Networks read 0 where a bar is missing, so 0 lies in the middle of every kind. Deviations are
+    taken from the minimum, so that the scale of a constant is 0 exactly.
     """
     if kind == "robust":
         known = np.where(mask, values, np.nan)
@@ -152,7 +153,8 @@ def _statistics(
     lowest = np.min(exact, axis=0, where=mask, initial=np.inf)
     exact -= lowest
     if kind == "minmax":
-        return lowest, np.max(exact, axis=0, where=mask, initial=0.0)
+        span = np.max(exact, axis=0, where=mask, initial=0.0)
+        return lowest + span / 2, span
     return (
         lowest + np.mean(exact, axis=0, where=mask),
         np.std(exact, axis=0, where=mask),

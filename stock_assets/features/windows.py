@@ -7,7 +7,6 @@ A window is named by its end. The window that ends at position t reads rows
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -165,7 +164,6 @@ def walk_forward(
 
 def usable(
     valid: NDArray[np.bool_],
-    target: NDArray[np.floating[Any]] | None,
     ends: NDArray[np.int64],
     window: int,
     coverage: float = COVERAGE,
@@ -176,8 +174,6 @@ def usable(
     ----------
     valid : (T, N) bool
         Which rows of the panel hold features.
-    target : (T, N) float or None
-        Labels by window end, NaN where missing; None when forecasting, where there is none yet.
     ends : (B,) int64
         Window ends, each at least ``window - 1``.
     window : int
@@ -188,7 +184,7 @@ def usable(
     Returns
     -------
     (B, N) bool
-        The last row is valid, enough of the window is, and the label, if labels are given, exists.
+        The last row is valid, and enough of the window is.
 
     Raises
     ------
@@ -200,8 +196,8 @@ def usable(
     seen = np.zeros((len(valid) + 1, valid.shape[1]), dtype=np.int64)
     np.cumsum(valid, axis=0, out=seen[1:])
     share = (seen[ends + 1] - seen[ends + 1 - window]) / window
-    enough = valid[ends] & (share >= coverage)
-    return enough if target is None else enough & np.isfinite(target[ends])
+    enough: NDArray[np.bool_] = valid[ends] & (share >= coverage)
+    return enough
 
 
 def gather(values: Tensor, ends: Tensor, window: int) -> Tensor:

@@ -250,7 +250,7 @@ class Bundle:
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
-        forecastable = usable(panel.valid, None, ends, recipe.network.window)
+        forecastable = usable(panel.valid, ends, recipe.network.window)
         if recipe.target == "close":
             forecastable &= recipe.target_scaler.rows > 0
         rows, columns = np.nonzero(forecastable)

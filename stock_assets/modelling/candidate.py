@@ -17,7 +17,7 @@ from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, build_network, pick_device
 from stock_assets.modelling.training import Fit, fit, forecast_scaled
 from stock_assets.modelling.tuning import Hyperparameters
-from stock_assets.provenance import plain_digest
+from stock_assets.provenance import plain_digest, training_code
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def train_candidate(
         "data": data_digest,
         "settings": asdict(settings),
         "network": network.spec.to_dict(),
+        "code": training_code(),
         "torch": torch.__version__,
         "device": pick_device(training.device).type,
     }
@@ -93,6 +94,6 @@ def _interval_widths(
     forecast = forecast_scaled(network, windows, ends)
     actual = data.target.numpy()[ends[:, np.newaxis] + steps]
     residuals = cumulated((actual - forecast).astype(np.float64), target)
-    enough = usable(windows.valid.numpy(), None, ends, windows.length)
+    enough = usable(windows.valid.numpy(), ends, windows.length)
     counted = enough[:, np.newaxis] & np.isfinite(residuals)
     return tuple(conformal_width(residuals[:, step][counted[:, step]], coverage) for step in steps)

@@ -256,7 +256,7 @@ def _examples(
     device: torch.device,
 ) -> _Examples:
     windows = data.windows
-    good = usable(windows.valid.numpy(), data.target.numpy(), ends, windows.length)
+    good = usable(windows.valid.numpy(), ends, windows.length)
     steps = np.arange(network.spec.horizon)
     labels = data.target[torch.as_tensor(ends[:, None] + steps)]
     counted = torch.as_tensor(good).unsqueeze(1) & labels.isfinite()

@@ -132,12 +132,15 @@ def test_coefficients_that_never_vary_have_no_ratio() -> None:
 @given(seeds)
 def test_errors_of_means_are_those_of_statsmodels(seed: int) -> None:
     rows = scored_forecasts(seed)
+    bounds = {"lower": 0.99 * rows["predicted"], "upper": 1.01 * rows["predicted"]}
+    rows = score_rows(rows.assign(**bounds))
     skill = measure_skill(rows)
     groups = rows["session"].factorize()[0]
     own = (rows["absolute_error"] - rows["persistence_absolute_error"]) / rows["persistence"]
     for values, mean, error in (
         (own, skill.error_difference, skill.error_difference_se),
         (rows["direction_hit"], summarise(rows).direction_accuracy, skill.direction_accuracy_se),
+        (rows["covered"], summarise(rows).coverage, skill.coverage_se),
     ):
         fit = sm.OLS(values.to_numpy(), np.ones(len(rows))).fit(
             cov_type="cluster", cov_kwds={"groups": groups}
@@ -185,7 +188,7 @@ def test_identical_tickers_are_as_uncertain_as_one(seed: int, copies: int) -> No
 def test_persistence_differs_from_itself_by_nothing() -> None:
     idle = measure_skill(score_rows(persistence_forecasts(scored_forecasts())))
     assert (idle.error_difference, idle.error_difference_se, idle.mase_se) == (0, 0, 0)
-    assert np.isnan([idle.direction_accuracy_se, idle.ic_se]).all()
+    assert np.isnan([idle.direction_accuracy_se, idle.ic_se, idle.coverage_se]).all()
 
 
 def test_prices_that_never_move_leave_the_error_of_mase_undefined() -> None:

@@ -34,8 +34,9 @@ def three_ahead() -> TrainingData:
 def residuals(candidate: Candidate, data: TrainingData) -> np.ndarray:
     ends = data.validation
     forecast = forecast_scaled(candidate.network, data.windows, ends)[:, 0]
-    counted = usable(data.windows.valid.numpy(), data.target.numpy(), ends, WINDOW)
-    return np.abs(data.target.numpy()[ends] - forecast)[counted]
+    labels = data.target.numpy()[ends]
+    counted = usable(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
+    return np.abs(labels - forecast)[counted]
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
@@ -53,7 +54,7 @@ def test_each_horizon_has_an_interval_that_holds_its_share(target: Target) -> No
     candidate = train_candidate(data, BEST, TRAINING, target, 0.8)
     ends, labels = data.validation, data.target.numpy()
     steps = forecast_scaled(candidate.network, data.windows, ends)
-    enough = usable(data.windows.valid.numpy(), None, ends, WINDOW)
+    enough = usable(data.windows.valid.numpy(), ends, WINDOW)
     assert len(candidate.interval_widths) == 3
     for ahead, width in enumerate(candidate.interval_widths, start=1):
         first = 0 if target == "log_return" else ahead - 1

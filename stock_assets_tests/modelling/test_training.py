@@ -44,8 +44,9 @@ def fitted(
 
 def squared_errors(network: Network, data: TrainingData, ends: np.ndarray) -> np.ndarray:
     forecast = forecast_scaled(network, data.windows, ends)[:, 0]
-    good = training.usable(data.windows.valid.numpy(), data.target.numpy(), ends, WINDOW)
-    return np.square(forecast - data.target.numpy()[ends])[good]
+    labels = data.target.numpy()[ends]
+    good = training.usable(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
+    return np.square(forecast - labels)[good]
 
 
 @each_architecture
