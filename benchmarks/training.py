@@ -179,7 +179,7 @@ def _memory(folder: Path, features: int) -> dict[str, Any]:
 
 
 def _workers(folder: Path) -> dict[str, Any]:
-    """Compare the same trials, none of them pruned, made by one worker and by two."""
+    """Compare equal trials, so that none is pruned, made by one worker and by two."""
     # Imported here, so that the processes whose memory is measured do without.
     from stock_assets.assets.tuning import OPTUNA_VARIABLE
     from stock_assets.cli.platform import open_platform
@@ -193,6 +193,7 @@ def _workers(folder: Path) -> dict[str, Any]:
         hidden_size=IntegerRange(low=32, high=32, step=32),
         layers=IntegerRange(low=1, high=1),
         dropout=FloatRange(low=0.1, high=0.1),
+        learning_rate=FloatRange(low=1e-3, high=1e-3),
         batch_size=IntegerRange(low=32, high=32),
     )
     tuning = Tuning(trials=8, epochs=20, patience=20, search_space=space)

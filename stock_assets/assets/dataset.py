@@ -23,7 +23,7 @@ HELD_BACK_SESSIONS = 20
     **PER_DATASET,
     group_name="dataset",
     kinds={"pandas", "numpy", "postgres"},
-    code_version="2",
+    code_version="3",
     deps=[dg.AssetDep(raw_prices, partition_mapping=dg.AllPartitionMapping())],
     description=(
         "The (sessions × tickers × features) panel and its labels, from the bars known at "
@@ -168,7 +168,7 @@ def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     **PER_DATASET,
     group_name="dataset",
     kinds={"numpy", "postgres"},
-    code_version="1",
+    code_version="2",
     deps=[processed_features],
     description=(
         "Scaling per ticker and feature, fitted on the **training sessions only** and stored as "
@@ -208,7 +208,7 @@ def scalers(
     **PER_DATASET,
     group_name="dataset",
     kinds={"numpy", "postgres"},
-    code_version="2",
+    code_version="3",
     deps=[processed_features, scalers],
     description=(
         "The train, validation and test stretches of the scaled panel, with a purge gap between "

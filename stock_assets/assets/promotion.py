@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     **PER_DATASET,
     group_name="promotion",
     kinds={"mlflow", "postgres"},
-    code_version="3",
+    code_version="4",
     deps=[
         candidate_model,
         dg.AssetDep(raw_prices, partition_mapping=dg.AllPartitionMapping()),

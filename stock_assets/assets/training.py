@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     **PER_DATASET,
     group_name="training",
     kinds={"mlflow", "pytorch"},
-    code_version="3",
+    code_version="4",
     deps=[processed_features, scalers, scaled_features, tuned_params],
     description=(
         "A registered model version: network, scalers, feature list, tickers and interval widths "

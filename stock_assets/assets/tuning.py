@@ -24,7 +24,7 @@ OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
     **PER_DATASET,
     group_name="training",
     kinds={"optuna", "pytorch"},
-    code_version="2",
+    code_version="3",
     deps=[processed_features, scaled_features],
     description=(
         "The best hyperparameters on the **validation** stretch, or on those of all walk-forward "
