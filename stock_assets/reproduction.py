@@ -22,6 +22,7 @@ from stock_assets.features.division import fit_scalers, split_dataset, stretch_s
 from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.windows import Split
+from stock_assets.market.adjustment import Anchor
 from stock_assets.market.bars import content_digest
 from stock_assets.provenance import differences, made_with, plain_digest
 from stock_assets.storage.arrays import ArrayStore
@@ -140,17 +141,31 @@ def recorded_params(record: PanelRecord) -> Params:
     Raises
     ------
     StockAssetsError
-        Parameters have changed their names or meanings since.
+        Parameters have changed their names or meanings since, or what is stored of a dataset has.
     """
+    if any(
+        anchor.keys() != Anchor.__dataclass_fields__.keys() for anchor in record.anchors.values()
+    ):
+        raise _of_another_version(record, "its prices have other anchors")
     try:
         return Params.model_validate(record.params)
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise StockAssetsError(
-            f"the parameters of dataset {record.dataset_run_id} are those of another version "
-            f"of this package: {key}: {error.errors()[0]['msg']}",
-            "Install that version, or make a new dataset: stock-assets retrain",
+        raise _of_another_version(
+            record, f"its parameters: {key}: {error.errors()[0]['msg']}"
         ) from None
+
+
+def recorded_anchors(record: PanelRecord) -> dict[str, Anchor]:
+    """Give what the bars of each ticker of a dataset were rebased to."""
+    return {ticker: Anchor(**anchor) for ticker, anchor in record.anchors.items()}
+
+
+def _of_another_version(record: PanelRecord, what: str) -> StockAssetsError:
+    return StockAssetsError(
+        f"dataset {record.dataset_run_id} is of another version of this package ({what})",
+        "Install that version, or make a new dataset: stock-assets retrain",
+    )
 
 
 def verify(engine: Engine, arrays: ArrayStore, dataset_id: str) -> Verification:

@@ -25,6 +25,7 @@ from stock_assets.reproduction import (
     make_panel,
     make_scalers,
     make_stretches,
+    recorded_anchors,
     recorded_params,
     verify,
 )
@@ -159,8 +160,18 @@ def test_a_dataset_is_made_again_with_its_own_parameters(stored: Store) -> None:
 def test_parameters_of_another_version_are_told(stored: Store) -> None:
     record = load_panel(stored.engine, KEY)
     save_panel(stored.engine, replace(record, params=record.params | {"weather": {}}))
-    with pytest.raises(StockAssetsError, match="those of another version of this package: weather"):
+    with pytest.raises(
+        StockAssetsError, match=r"another version of this package \(its parameters: weather"
+    ):
         verified(stored)
+
+
+def test_anchors_of_another_version_are_told(stored: Store) -> None:
+    record = load_panel(stored.engine, KEY)
+    assert recorded_anchors(record)["IBM"].close > 0
+    earlier = {name: {"price": 1.0, "volume": 1.0} for name in record.anchors}
+    with pytest.raises(StockAssetsError, match=r"another version .*other anchors"):
+        recorded_params(replace(record, anchors=earlier))
 
 
 def test_a_damaged_or_missing_file_is_named(stored: Store) -> None:

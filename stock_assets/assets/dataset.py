@@ -44,8 +44,8 @@ HELD_BACK_SESSIONS = 20
             description=(
                 f"Built again without its newest {HELD_BACK_SESSIONS} sessions, and without all "
                 "after the first valid one, every earlier value is the same, bit for bit; labels "
-                "are the next close; scalers, and the features that correlated ones represent, are "
-                "decided by training sessions alone."
+                "are the next close; scalers are fitted on training sessions alone, and nothing "
+                "after them decides which features are left out."
             ),
         ),
     ],
@@ -143,7 +143,7 @@ def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     changed = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
     leaking = [name for name, leaks in zip(built.panel.features, changed, strict=True) if leaks]
     labels = int(wrong_labels(built, params.dataset.target).sum())
-    scalers_leak = scalers_know_more_than_training(built, params.dataset)
+    scalers_leak = scalers_know_more_than_training(built, params.dataset, params.walk_forward)
     selection_leaks = selection_knows_more_than_training(built, params.features, params.dataset)
     told = [
         *([f"these look ahead: {', '.join(leaking)}"] if leaking else []),

@@ -128,9 +128,8 @@ def _recipe(
     """Gather all that the bundle needs besides the weights."""
     from stock_assets.features.division import fit_reference
     from stock_assets.features.windows import Stretch
-    from stock_assets.market.adjustment import Anchor
     from stock_assets.modelling.bundle import Recipe
-    from stock_assets.reproduction import recorded_params
+    from stock_assets.reproduction import recorded_anchors, recorded_params
 
     features, target = scalers
     dataset_params = recorded_params(record)
@@ -143,7 +142,7 @@ def _recipe(
         tickers=tuple(record.tickers),
         features=tuple(record.features),
         basis=dataset_params.features.basis,
-        anchors={ticker: Anchor(**anchor) for ticker, anchor in record.anchors.items()},
+        anchors=recorded_anchors(record),
         target=dataset_params.dataset.target,
         network=candidate.network.spec,
         feature_scaler=features,
@@ -174,8 +173,9 @@ def _earlier_folds(
     from stock_assets.modelling.folds import open_folds
     from stock_assets.reproduction import recorded_params
 
-    path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset
-    earlier = islice(open_folds(path, dataset, params.walk_forward), params.walk_forward.folds - 1)
+    recorded, path = recorded_params(record), store.arrays.local_path(record.location)
+    folds = recorded.walk_forward
+    earlier = islice(open_folds(path, recorded.dataset, folds), folds.folds - 1)
     return score_folds(earlier, recipe, best, params.training, bars)
 
 

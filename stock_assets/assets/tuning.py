@@ -42,7 +42,7 @@ def tuned_params(
     """Search, store the best hyperparameters with every trial, and log the trials to MLflow."""
     from stock_assets.modelling.folds import fold_data
     from stock_assets.modelling.study_report import importances, improvements, study_figures
-    from stock_assets.modelling.tuning import Hyperparameters, tune
+    from stock_assets.modelling.tuning import START, Hyperparameters, tune
     from stock_assets.reproduction import recorded_params
     from stock_assets.storage.datasets import (
         load_panel,
@@ -53,11 +53,11 @@ def tuned_params(
 
     record = load_panel(store.engine, context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
-    earlier, start = tuned_before(store.engine, record.as_of_session) or (None, None)
-    study = _study_name(context.partition_key, params, stretches["train"].digest, start)
-    path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset
+    recorded, start = recorded_params(record), tuned_before(store.engine, record.as_of_session)
+    study = _study_name(context.partition_key, params, stretches["train"].digest)
+    path = store.arrays.local_path(record.location)
     tuned = tune(
-        partial(fold_data, path, dataset, params.walk_forward),
+        partial(fold_data, path, recorded.dataset, recorded.walk_forward),
         params.tuning,
         params.training,
         study,
@@ -84,7 +84,7 @@ def tuned_params(
             dataset_run_id=record.dataset_run_id,
             as_of_session=record.as_of_session,
             study=study,
-            started_from=earlier,
+            started_with=dg.MetadataValue.json(tuned.study.user_attrs[START]),
             mlflow_run_id=mlflow_run.active_run().info.run_id,
             best_validation_loss=lowest,
             best_params=dg.MetadataValue.json(best),
@@ -111,16 +111,14 @@ def _optuna_address() -> str:
         ) from None
 
 
-def _study_name(
-    dataset_id: str, params: Params, data_digest: str, start: dict[str, Any] | None
-) -> str:
+def _study_name(dataset_id: str, params: Params, data_digest: str) -> str:
     """Name a study by what its trials depend on: how many and how fast is not part of it."""
     speed = {"tuning": {"workers", "timeout_seconds", "trials"}, "training": {"epochs", "patience"}}
     settings = {
         name: getattr(params, name).model_dump(mode="json", exclude=speed.get(name))
-        for name in ("tuning", "training", "walk_forward")
+        for name in ("tuning", "training")
     }
-    return f"{dataset_id}-{plain_digest([settings, data_digest, start, training_code()])[:12]}"
+    return f"{dataset_id}-{plain_digest([settings, data_digest, training_code()])[:12]}"
 
 
 _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}

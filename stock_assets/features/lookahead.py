@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stock_assets.config import Dataset, Features, Target
+from stock_assets.config import Dataset, Features, Target, WalkForward
 from stock_assets.features.dataset import FeatureSet
 from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.indicators import select
@@ -69,10 +69,12 @@ def wrong_labels(built: FeatureSet, target: Target) -> NDArray[np.bool_]:
     return ~np.isclose(implied, later, rtol=1e-9, atol=0.0, equal_nan=True)
 
 
-def scalers_know_more_than_training(built: FeatureSet, dataset: Dataset) -> bool:
+def scalers_know_more_than_training(
+    built: FeatureSet, dataset: Dataset, folds: WalkForward
+) -> bool:
     """Fit the scalers with and without the sessions after training, and compare every number."""
     panel = built.panel
-    train = split_dataset(len(panel.sessions), dataset).train
+    train = split_dataset(len(panel.sessions), dataset, folds).train
     stop = train.last + 1
     whole = fit_scalers(panel.values, panel.valid, built.target, train, dataset)
     alone = fit_scalers(

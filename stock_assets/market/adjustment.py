@@ -114,7 +114,7 @@ def anchors(bars: pd.DataFrame, basis: Basis) -> dict[str, Anchor]:
     last = ~bars["ticker"].duplicated(keep="last")
     price = price_factor(bars, basis)[last]
     volume = price_factor(bars, _share_basis(basis))[last]
-    close = price_factor(bars, "adjusted")[last]
+    close = price if basis == "adjusted" else price_factor(bars, "adjusted")[last]
     at_last = zip(price, volume, close, strict=True)
     return {
         ticker: Anchor(*factors)

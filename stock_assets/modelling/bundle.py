@@ -245,14 +245,14 @@ class Bundle:
             number of sessions from the as-of session to the target, ``predicted_return`` the log
             return over all of them; prices are in the shares of the as-of session, the lower bound
             not below zero. A ticker without enough valid sessions in its window has no row, nor one
-            whose level, where levels are forecast, training has not seen.
+            that training knows too little of to have a scale of its own, where levels are forecast.
         """
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
         forecastable = usable(panel.valid, ends, recipe.network.window)
         if recipe.target == "close":
-            forecastable &= recipe.target_scaler.rows > 0
+            forecastable &= ~recipe.target_scaler.pooled
         rows, columns = np.nonzero(forecastable)
         ahead = cumulated(self._scaled(panel, ends), recipe.target)
         widths = np.array(recipe.interval_widths)[:, np.newaxis]

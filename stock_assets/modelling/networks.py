@@ -78,7 +78,7 @@ class Network(nn.Module):
         self.spec = spec
 
     def disregard(self, tickers: Tensor) -> None:
-        """Read nothing of tickers that a training will not see; told before it begins.
+        """Read no feature of tickers that a training will not see; told before it begins.
 
         Weights of their own would stay as they were drawn, and move the forecasts of the others.
         Where tickers share weights there are none, and nothing is done.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -46,6 +47,12 @@ _RANDOM_TRIALS = 5
 
 _RANK = "rank"
 """Attribute of a trial: which of the trials asked for it is, from 0 on."""
+
+_WORKERS = "workers"
+"""Attribute of a trial: how many were made at the same time."""
+
+START = "start"
+"""Attribute of a study: what its first trial tries."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def tune(
         worker alone can see.
     start : Hyperparameters, optional
         What the first trial tries, as far as the search space has it: the best of an earlier
-        search.
+        search. A study that was begun keeps its own.
 
     Raises
     ------
@@ -168,11 +175,13 @@ def tune(
         training.model_copy(update=changes),
         study_name,
         storage_url,
-        _within(tuning.search_space, start) if start else {},
+        tuning.workers,
     )
     study = search.study()
-    left = (tuning.timeout_seconds or math.inf) - _spent_seconds(study) / tuning.workers
-    ranks = _due(_missing_ranks(study, tuning.trials), left)
+    if START not in study.user_attrs:
+        study.set_user_attr(START, _within(tuning.search_space, start) if start else {})
+    left = (tuning.timeout_seconds or math.inf) - _spent_seconds(study)
+    ranks = _due(_missing_ranks(study, tuning.trials), left, at_least=0 if _completed(study) else 1)
     if tuning.workers == 1:
         make = _trials(search, study, is_over=lambda: False)
         for rank in ranks:
@@ -195,7 +204,7 @@ class _Search:
     training: Training
     study_name: str
     storage_url: str | None
-    start: dict[str, Any]
+    workers: int
 
     def study(self) -> Study:
         """Open the study, which the first to come makes."""
@@ -212,32 +221,34 @@ class _Search:
         )
 
 
-def _due(ranks: Sequence[int], seconds: float) -> Iterator[int]:
-    """Give one rank after the other until the time is over; the first of all is always due."""
+def _due(ranks: Sequence[int], seconds: float, at_least: int) -> Iterator[int]:
+    """Give one rank after the other until the time is over, and at least so many."""
     deadline = time.monotonic() + seconds
-    for rank in bar(ranks, "trials"):
-        if rank > 0 and time.monotonic() >= deadline:
+    for given, rank in enumerate(bar(ranks, "trials")):
+        if given >= at_least and time.monotonic() >= deadline:
             return
         yield rank
 
 
 def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], None]:
     """Open the data; gives what makes the trial of a rank."""
-    from optuna.samplers import TPESampler
-    from optuna.trial import TrialState
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import PartialFixedSampler, TPESampler
 
     folds = search.open_folds()
 
     def make(rank: int) -> None:
         def objective(trial: Trial) -> float:
             trial.set_user_attr(_RANK, rank)
+            trial.set_user_attr(_WORKERS, search.workers)
             return _validation_loss(trial, folds, search, is_over)
 
         seed = search.training.seed + rank
         study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=seed, constant_liar=False)
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if rank == 0 and search.start and not waiting:
-            study.enqueue_trial(search.start)
+        if rank == 0:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.sampler = PartialFixedSampler(study.user_attrs.get(START, {}), study.sampler)
         study.optimize(objective, n_trials=1)
 
     return make
@@ -303,9 +314,19 @@ def _finished(study: Study) -> list[FrozenTrial]:
 
 
 def _spent_seconds(study: Study) -> float:
-    """Add up what the finished trials took."""
-    took = [trial.duration for trial in _finished(study)]
-    return sum(duration.total_seconds() for duration in took if duration is not None)
+    """Add up what the finished trials took, each its share where several were made at once."""
+    shares = (
+        trial.duration.total_seconds() / int(trial.user_attrs[_WORKERS])
+        for trial in _finished(study)
+        if trial.duration is not None
+    )
+    return sum(shares)
+
+
+def _completed(study: Study) -> list[FrozenTrial]:
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def _missing_ranks(study: Study, trials: int) -> list[int]:
@@ -333,9 +354,7 @@ def _has(options: list[Architecture] | IntegerRange | FloatRange, choice: Any) -
 
 
 def _best(study: Study) -> Hyperparameters:
-    from optuna.trial import TrialState
-
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    if not _completed(study):
         raise StockAssetsError(
             f"no trial of the study {study.study_name} completed: every validation loss diverged",
             "Lower tuning.search_space.learning_rate, or look for extreme scaled features",

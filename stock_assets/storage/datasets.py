@@ -165,22 +165,22 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
     return best
 
 
-def tuned_before(engine: Engine, as_of: date) -> tuple[str, dict[str, Any]] | None:
-    """Give the dataset with the newest as-of session before this one that was tuned, and its best.
+def tuned_before(engine: Engine, as_of: date) -> dict[str, Any] | None:
+    """Give the best hyperparameters of the tuned dataset with the newest as-of session before this.
 
     None where there is none.
     """
     panels, tuned = processed_feature_data, optimization_results
     query = (
-        select(tuned.c.dataset_run_id, tuned.c.best_params)
+        select(tuned.c.best_params)
         .join(panels, panels.c.dataset_run_id == tuned.c.dataset_run_id)
         .where(panels.c.as_of_session < as_of)
         .order_by(panels.c.as_of_session.desc(), panels.c.dataset_run_id.desc())
         .limit(1)
     )
     with engine.connect() as connection:
-        row = connection.execute(query).one_or_none()
-    return None if row is None else (row.dataset_run_id, row.best_params)
+        best: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
+    return best
 
 
 def list_datasets(engine: Engine) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -22,7 +23,13 @@ from stock_assets.modelling.training import weights_digest
 from stock_assets.modelling.tuning import Hyperparameters
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
-from stock_assets.storage.datasets import load_panel, load_scalers, load_stretches, load_tuning
+from stock_assets.storage.datasets import (
+    load_panel,
+    load_scalers,
+    load_stretches,
+    load_tuning,
+    save_panel,
+)
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
 from stock_assets_tests.assets.running import data_version, failure, images, materialize, metadata
@@ -166,10 +173,16 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
 
 def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry: Registry) -> None:
     before = registry.versions_of(DATASET)
-    params = loop.platform.params.model_copy(update={"walk_forward": WalkForward(folds=3)})
-    result = materialize(
-        [candidate_model], DATASET, loop.store, params, registry, loop.platform.instance
-    )
+    engine, stages = loop.platform.engine, [candidate_model]
+    record = load_panel(engine, DATASET)
+    folds_of = {"walk_forward": WalkForward(folds=3).model_dump(mode="json")}
+    save_panel(engine, replace(record, params=record.params | folds_of))
+    try:
+        result = materialize(
+            stages, DATASET, loop.store, loop.platform.params, registry, loop.platform.instance
+        )
+    finally:
+        save_panel(engine, record)
     assert result.success
     assert registry.versions_of(DATASET) == before
     folds = metadata(result, "candidate_model")["folds"].records

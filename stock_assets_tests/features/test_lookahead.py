@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stock_assets.config import Dataset, Features
+from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.formulas import FloatArray, window_mean
@@ -116,7 +116,9 @@ def test_a_label_that_nobody_can_know_yet_is_caught() -> None:
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
 def test_scalers_fitted_on_training_alone_pass(kind: str) -> None:
-    assert not scalers_know_more_than_training(built(), DATASET.model_copy(update={"scaler": kind}))
+    assert not scalers_know_more_than_training(
+        built(), DATASET.model_copy(update={"scaler": kind}), WalkForward()
+    )
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
@@ -131,7 +133,9 @@ def test_scalers_fitted_on_everything_are_caught(
         )
 
     monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", on_everything)
-    assert scalers_know_more_than_training(built(), DATASET.model_copy(update={"scaler": kind}))
+    assert scalers_know_more_than_training(
+        built(), DATASET.model_copy(update={"scaler": kind}), WalkForward()
+    )
 
 
 CORRELATED = Features(groups=["raw", "trend", "momentum"], correlation_threshold=0.9)
@@ -161,4 +165,4 @@ def test_a_scaler_that_knows_one_session_too_many_is_caught(
         return fit_scalers(values, valid, target, later, dataset)
 
     monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", one_more)
-    assert scalers_know_more_than_training(built(), DATASET)
+    assert scalers_know_more_than_training(built(), DATASET, WalkForward())

@@ -327,11 +327,11 @@ def test_a_level_as_target_gives_prices_of_the_day() -> None:
 
 
 @pytest.mark.parametrize("target", ["close", "log_return"])
-def test_a_level_that_training_has_not_seen_is_not_forecast(target: str) -> None:
+def test_a_level_that_training_hardly_knows_is_not_forecast(target: str) -> None:
     made = bundle(target=target)
     scaler = made.recipe.target_scaler
-    rows = np.where(np.array(made.recipe.tickers) == "FB", 0, scaler.rows)
-    unseen = replace(made.recipe, target_scaler=replace(scaler, rows=rows))
+    pooled = np.array(made.recipe.tickers) == "FB"
+    unseen = replace(made.recipe, target_scaler=replace(scaler, pooled=pooled))
     tickers = set(Bundle(unseen, made.network).forecast(sample_bars(), DAYS[-3:])["ticker"])
     missing = {"FB"} if target == "close" else set()
     assert tickers == set(made.recipe.tickers) - missing

@@ -231,7 +231,7 @@ def test_several_workers_start_no_trial_after_the_timeout(shared: str) -> None:
 
 def test_a_trial_that_a_killed_worker_left_is_the_one_that_is_made_again(database: str) -> None:
     """Of two workers that were killed, one had finished its trial, a later one than the other's."""
-    search = tuning_module._Search(one_fold, SPACE, TRAINING, "study", database, {})
+    search = tuning_module._Search(one_fold, SPACE, TRAINING, "study", database, 1)
     make = tuning_module._trials(search, search.study(), is_over=lambda: False)
     for rank in (0, 2):
         make(rank)
@@ -286,6 +286,8 @@ def test_the_first_trial_tries_the_best_of_an_earlier_search(database: str) -> N
     first, *others = tuned.study.get_trials()
     assert first.params == pytest.approx(start.to_dict())
     plain = tune(one_fold, budget(3), TRAINING, "plain")
+    again = replace(start, hidden_size=4)
+    assert tune(one_fold, budget(3), TRAINING, "study", database, again).best == tuned.best
     assert [trial.params for trial in others] == [t.params for t in plain.study.get_trials()[1:]]
 
 
