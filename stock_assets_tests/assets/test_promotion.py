@@ -9,10 +9,11 @@ from typing import Any
 
 import dagster as dg
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from stock_assets.assets.promotion import promotion
 from stock_assets.cli.running import run_dataset
@@ -200,6 +201,25 @@ def test_sessions_that_production_has_learnt_from_count_for_nobody(
     assert record.production is not None
     for scores in (record.candidate, record.production, record.persistence):
         assert scores["sessions"] == len(HELD_OUT) - HELD_OUT.index(newest_label)
+
+
+def test_tickers_outside_the_universe_decide_nothing(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    """A ticker that was removed is still stored, and no baseline learns from it."""
+    store_bars(own_store.engine, sample_bars())
+    candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
+    alone = met(own_store, tmp_path / "alone", candidate, date(2012, 8, 31))
+    with own_store.engine.begin() as connection:
+        connection.execute(delete(model_promotions))
+    ibm = sample_bars().query("ticker == 'IBM'")
+    prices = ["open", "high", "low", "close"]
+    wild = 1.0 + 0.2 * np.random.default_rng(3).random(len(ibm))
+    stranger = ibm.assign(ticker="GONE", **{name: ibm[name] * wild for name in prices})
+    store_bars(own_store.engine, tidy(pd.concat([sample_bars(), stranger])))
+    beside = met(own_store, tmp_path / "beside", candidate, date(2012, 8, 31))
+    for scores in ("candidate", "production", "persistence"):
+        assert getattr(beside, scores) == getattr(alone, scores)
 
 
 def test_baselines_stand_on_the_same_pairs(loop: Loop) -> None:
