@@ -156,11 +156,6 @@ def recorded_params(record: PanelRecord) -> Params:
         ) from None
 
 
-def recorded_anchors(record: PanelRecord) -> dict[str, Anchor]:
-    """Give what the bars of each ticker of a dataset were rebased to."""
-    return {ticker: Anchor(**anchor) for ticker, anchor in record.anchors.items()}
-
-
 def _of_another_version(record: PanelRecord, what: str) -> StockAssetsError:
     return StockAssetsError(
         f"dataset {record.dataset_run_id} is of another version of this package ({what})",

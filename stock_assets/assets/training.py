@@ -128,8 +128,9 @@ def _recipe(
     """Gather all that the bundle needs besides the weights."""
     from stock_assets.features.division import fit_reference
     from stock_assets.features.windows import Stretch
+    from stock_assets.market.adjustment import Anchor
     from stock_assets.modelling.bundle import Recipe
-    from stock_assets.reproduction import recorded_anchors, recorded_params
+    from stock_assets.reproduction import recorded_params
 
     features, target = scalers
     dataset_params = recorded_params(record)
@@ -142,7 +143,7 @@ def _recipe(
         tickers=tuple(record.tickers),
         features=tuple(record.features),
         basis=dataset_params.features.basis,
-        anchors=recorded_anchors(record),
+        anchors={ticker: Anchor(**anchor) for ticker, anchor in record.anchors.items()},
         target=dataset_params.dataset.target,
         network=candidate.network.spec,
         feature_scaler=features,

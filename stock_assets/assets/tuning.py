@@ -8,7 +8,7 @@ import dagster as dg
 
 from stock_assets.assets.common import PER_DATASET, lineage, plots, table
 from stock_assets.assets.dataset import processed_features, scaled_features
-from stock_assets.config import Params
+from stock_assets.config import Params, WalkForward
 from stock_assets.errors import StockAssetsError
 from stock_assets.provenance import plain_digest, training_code
 from stock_assets.registry import Registry
@@ -54,10 +54,11 @@ def tuned_params(
     record = load_panel(store.engine, context.partition_key)
     stretches = load_stretches(store.engine, context.partition_key)
     recorded, start = recorded_params(record), tuned_before(store.engine, record.as_of_session)
-    study = _study_name(context.partition_key, params, stretches["train"].digest)
+    folds = recorded.walk_forward
+    study = _study_name(context.partition_key, params, folds, stretches["train"].digest)
     path = store.arrays.local_path(record.location)
     tuned = tune(
-        partial(fold_data, path, recorded.dataset, recorded.walk_forward),
+        partial(fold_data, path, recorded.dataset, folds),
         params.tuning,
         params.training,
         study,
@@ -111,14 +112,15 @@ def _optuna_address() -> str:
         ) from None
 
 
-def _study_name(dataset_id: str, params: Params, data_digest: str) -> str:
+def _study_name(dataset_id: str, params: Params, folds: WalkForward, data_digest: str) -> str:
     """Name a study by what its trials depend on: how many and how fast is not part of it."""
     speed = {"tuning": {"workers", "timeout_seconds", "trials"}, "training": {"epochs", "patience"}}
     settings = {
         name: getattr(params, name).model_dump(mode="json", exclude=speed.get(name))
         for name in ("tuning", "training")
     }
-    return f"{dataset_id}-{plain_digest([settings, data_digest, training_code()])[:12]}"
+    decisive = [settings, folds.model_dump(mode="json"), data_digest, training_code()]
+    return f"{dataset_id}-{plain_digest(decisive)[:12]}"
 
 
 _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}

@@ -148,13 +148,14 @@ def rebase(bars: pd.DataFrame, basis: Basis, anchors: dict[str, Anchor]) -> pd.D
         .astype(float)
         for field in ("price", "volume", "close")
     )
+    of_basis = price_factor(bars, basis)
+    all_events = of_basis if basis == "adjusted" else price_factor(bars, "adjusted")
     based = _scaled(
         bars,
-        prices=price_factor(bars, basis) / price_at,
+        prices=of_basis / price_at,
         splits=price_factor(bars, _share_basis(basis)) / shares_at,
     )
-    all_events = price_factor(bars, "adjusted") / close_at
-    return based.assign(adjusted_close=bars["close"] * all_events)
+    return based.assign(adjusted_close=bars["close"] * (all_events / close_at))
 
 
 def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:

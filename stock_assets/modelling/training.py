@@ -124,8 +124,7 @@ def fit(
     network.to(device)
     train = _examples(network, data, data.train, "training", device)
     validation = _examples(network, data, data.validation, "validation", device)
-    network.disregard(_unseen(data).to(device))
-    progress = _beginning(network, settings)
+    progress = _beginning(network, data, settings)
     with _working(settings, device):
         if checkpoint is not None:
             checkpoint.restore(progress)
@@ -184,8 +183,7 @@ def refit(
     device = pick_device(settings.device)
     network.to(device)
     examples = _examples(network, data, data.train, "training", device)
-    network.disregard(_unseen(data).to(device))
-    optimiser = _beginning(network, settings).optimiser
+    optimiser = _beginning(network, data, settings).optimiser
     losses: list[float] = []
     with _working(settings, device):
         for rate in bar(rates, "epochs"):
@@ -307,7 +305,8 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _beginning(network: Network, settings: FitSettings) -> Progress:
+def _beginning(network: Network, data: TrainingData, settings: FitSettings) -> Progress:
+    network.disregard(_unseen(data).to(next(network.parameters()).device))
     optimiser = torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,
