@@ -10,6 +10,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 from sqlalchemy import text
 
@@ -24,6 +26,7 @@ from stock_assets.resources import Store
 from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.checks import newest_checks
+from stock_assets.storage.tables import metadata as tables
 from stock_assets_tests.assets.running import (
     by_partition,
     checks,
@@ -33,6 +36,7 @@ from stock_assets_tests.assets.running import (
     metadata,
     params,
 )
+from stock_assets_tests.assets.test_dataset import perturbed
 from stock_assets_tests.conftest import DATASET, FIRST_INGESTED, Loop
 from stock_assets_tests.modelling.bundles import FIRST, LAST, bundle, same_frame, sample_bars
 from stock_assets_tests.storage.examples import store_bars
@@ -230,6 +234,33 @@ def test_a_ticker_without_a_bar_or_without_a_window_is_reported_and_the_others_g
 
 def stored_forecasts(store: Store, day: date) -> pd.DataFrame:
     return predictions_as_of(store.engine, [day])[list(FORECAST_COLUMNS)]
+
+
+@settings(
+    max_examples=5,
+    phases=[Phase.generate],  # an example takes seconds: shrinking would take minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(calendar.sessions(date(2012, 11, 1), date(2013, 2, 15))),
+    st.sampled_from(["lstm", "lstm_attention", "lstm_cross_attention"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_whatever_is_stored_later_changes_no_bit_of_a_forecast(
+    loop: Loop, own_store: Store, tmp_path: Path, day: date, architecture: str, seed: int
+) -> None:
+    """Other prices and volumes after the as-of session, splits, dividends and a newcomer."""
+    registry = registered(bundle(architecture), f"Causal {architecture}", tmp_path / str(seed))
+    found = []
+    for bars in (sample_bars(), perturbed(day, seed)):
+        with own_store.engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE {', '.join(tables.tables)} RESTART IDENTITY"))
+        store_bars(own_store.engine, bars, "sample")
+        result = materialize([predictions], day.isoformat(), own_store, params(), registry)
+        assert result.success, failure(result)
+        found.append(stored_forecasts(own_store, day))
+    assert len(found[0]) >= 4
+    assert same_frame(*found)
 
 
 def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(
