@@ -65,7 +65,7 @@ def promotion(
             outcome = _challenge(store, registry, candidate, champion)
             decided = _decide(context, params, registry, candidate, champion, outcome)
             tables = _tables(outcome, decided)
-            figures = _figures(outcome)
+            figures = _figures(outcome, tables["tickers"])
             _log_outcome(mlflow_run, outcome, decided, tables, figures)
             save_promotion(store.engine, decided)
             details = _details(tables, figures)
@@ -253,12 +253,22 @@ def _tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.D
     }
 
 
-def _figures(outcome: "Challenge") -> "list[Figure]":
-    """Draw the errors added up, the coefficients, and the forecasts of each ticker."""
-    from stock_assets.evaluation.plots import cumulative_figure, forecast_figures, ic_figure
+def _figures(outcome: "Challenge", tickers: "pd.DataFrame") -> "list[Figure]":
+    """Draw the errors added up and by ticker, the coefficients, and each ticker's forecasts."""
+    from stock_assets.evaluation.plots import (
+        cumulative_figure,
+        forecast_figures,
+        ic_figure,
+        ticker_figure,
+    )
 
     candidate = outcome.rows["candidate"]
-    return [cumulative_figure(outcome.rows), ic_figure(candidate), *forecast_figures(candidate)]
+    return [
+        cumulative_figure(outcome.rows),
+        ticker_figure(tickers[tickers["model"] == "candidate"]),
+        ic_figure(candidate),
+        *forecast_figures(candidate),
+    ]
 
 
 def _log_outcome(
@@ -326,7 +336,7 @@ def _details(tables: "dict[str, pd.DataFrame]", figures: "list[Figure]") -> dict
     own = tickers[tickers["model"] == "candidate"].drop(columns="model")
     return {
         "per_horizon": table(tables["horizons"], limit=len(tables["horizons"])),
-        "plots": plots(figures[:3]),
+        "plots": plots(figures[:4]),
         "per_ticker": table(own, limit=len(own)),
         "per_session": table(by_session, limit=len(by_session)),
     }

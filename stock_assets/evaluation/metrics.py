@@ -57,7 +57,8 @@ class Metrics:
         Share of forecasts whose move had the sign of the actual move, among those where neither
         move is zero.
     base_rate_up : float
-        Share of rises among actual moves that are not zero: the direction accuracy of "always up".
+        Share of rises among the actual moves of the same forecasts: what "always up" would have
+        scored on them.
     ic : float
         Information coefficient: Pearson correlation of predicted and actual returns over all
         forecasts. Undefined when either return never varies.
@@ -148,10 +149,13 @@ def summarise(rows: pd.DataFrame) -> Metrics:
             "there is no scored forecast to summarise",
             "Choose sessions for which forecasts were made and prices are known",
         )
-    together = pd.Series(0, index=rows.index, name="all")
-    summary = _grouped(rows, together)
-    (figures,) = summary.itertuples(index=False, name=None)
-    return Metrics(**dict(zip(map(str, summary.columns), figures, strict=True)))
+    (figures,) = _grouped(rows, one_group(rows)).to_dict("records")
+    return Metrics(**{str(name): figure for name, figure in figures.items()})
+
+
+def one_group(rows: pd.DataFrame | pd.Series[Any]) -> pd.Series[int]:
+    """Put all rows into one group, for functions that work group by group."""
+    return pd.Series(0, index=rows.index)
 
 
 def undefined_as_none(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,7 +219,7 @@ def correlations(
 def _grouped(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
     """Give the fields of `Metrics` as columns, one row per group, in order of the groups."""
     actual, persistence = rows["actual"], rows["persistence"]
-    rises = (actual > persistence).astype(float).where(actual != persistence)
+    rises = (actual > persistence).astype(float).where(rows["direction_hit"].notna())
     means = (
         rows[_AVERAGED]
         .assign(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _INCHES, _PIXELS_PER_INCH, _COLOURS = (7.2, 3.4), 100, 64
+_NAMES = 12
+"""At most so many along an axis."""
+
 _POINTS_PER_PIXEL = 72 / _PIXELS_PER_INCH
 _DASHES = {None: "-", "solid": "-", "dot": ":", "dash": "--", "dashdot": "-."}
 
@@ -110,7 +113,9 @@ def _draw_bars(axes: Axes, trace: Any) -> None:
 
 def _label(axes: Axes, layout: Any) -> None:
     """Write the title, the names of the axes and the legend."""
+    from matplotlib.category import StrCategoryLocator
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.ticker import MaxNLocator
 
     # Without parse_math=False the text between two dollars would be a formula.
     axes.set_title(layout.title.text or "", fontsize=10, loc="left", parse_math=False)
@@ -121,6 +126,8 @@ def _label(axes: Axes, layout: Any) -> None:
     locator = axes.xaxis.get_major_locator()
     if isinstance(locator, AutoDateLocator):
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    if isinstance(locator, StrCategoryLocator):  # hundreds of names would lie on each other
+        axes.xaxis.set_major_locator(MaxNLocator(_NAMES, integer=True))
     _, names = axes.get_legend_handles_labels()
     if len(names) > 1 and layout.showlegend is not False:
         axes.figure.legend(loc="outside lower center", ncols=6, fontsize=8, frameon=False)

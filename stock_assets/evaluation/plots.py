@@ -149,6 +149,34 @@ def ic_figure(rows: pd.DataFrame) -> Figure:
     return _figure(drawn, title, "information coefficient")
 
 
+def ticker_figure(tickers: pd.DataFrame) -> Figure:
+    """Draw each ticker's error beside persistence's with its 95% interval, the best first.
+
+    Of tickers without any edge one interval in twenty excludes zero.
+
+    Parameters
+    ----------
+    tickers : DataFrame
+        The rows of one model of :func:`stock_assets.evaluation.scorecard.ticker_table`.
+    """
+    from plotly.graph_objects import Scatter
+    from scipy.special import stdtrit
+
+    ordered = tickers.sort_values("error_difference").set_index("ticker")
+    middle = 100 * ordered["error_difference"]
+    reach = 100 * ordered["error_difference_se"] * stdtrit(ordered["sessions"] - 1, 0.975)
+    bounds = pd.DataFrame({"lower": middle - reach, "upper": middle + reach})
+    points = {"mode": "markers", "marker": {"color": _MODEL, "size": 5}}
+    even = {"mode": "lines", "line": {"color": _BASELINE}}
+    drawn = [
+        *_band(bounds, "95% interval"),
+        Scatter(x=middle.index, y=middle, name="ticker", **points),
+        Scatter(x=middle.index, y=0.0 * middle, name="persistence", **even),
+    ]
+    title = "Absolute error minus persistence's, ticker by ticker: below 0 is better"
+    return _figure(drawn, title, "% of price")
+
+
 def training_figure(history: pd.DataFrame) -> Figure:
     """Draw the training curves.
 
@@ -183,7 +211,7 @@ def validity_figure(valid: NDArray[np.bool_], sessions: pd.DatetimeIndex) -> Fig
 
 
 def _band(bounds: pd.DataFrame, name: str) -> list[Scatter]:
-    """Fill between ``lower`` and ``upper``, both indexed by session."""
+    """Fill between ``lower`` and ``upper``, both indexed by what is below the axis."""
     from plotly.graph_objects import Scatter
 
     quiet = {"x": bounds.index, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}

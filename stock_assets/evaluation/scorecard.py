@@ -18,9 +18,11 @@ from stock_assets.evaluation.significance import (
     DieboldMariano,
     cumulative_difference,
     diebold_mariano,
+    diebold_mariano_tests,
     loss_difference,
+    loss_differences,
 )
-from stock_assets.evaluation.skill import Skill, measure_skill, session_ics
+from stock_assets.evaluation.skill import Skill, measure_skill, session_ics, standard_errors
 
 REFERENCES = ("persistence", "production")
 """The models that every other one is tested against."""
@@ -80,8 +82,7 @@ def score_models(scored: Mapping[str, pd.DataFrame]) -> dict[str, Scorecard]:
                     loss_difference(rows, scored[reference]).to_numpy(),
                     int(rows["horizon"].max()),
                 )
-                for reference in REFERENCES
-                if reference in scored and reference != name
+                for reference in _references(name, scored)
             },
         )
         for name, rows in scored.items()
@@ -146,8 +147,42 @@ def horizon_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Give the scores of each model on each ticker: ``model``, ``ticker``, fields of `Metrics`."""
-    parts = [by_ticker(rows) for rows in scored.values()]
-    for name, part in zip(scored, parts, strict=True):
-        part.insert(0, "model", name)
-    return pd.concat(parts, ignore_index=True)
+    """Give the scores of each model on each ticker by itself, and how sure they are.
+
+    Of many tickers some are significant by luck alone: of five hundred without any edge, two dozen
+    at 5%. So each p-value has a ``q``: among the tickers of a model whose ``q`` is below a level,
+    the expected share without a difference is below that level (Benjamini and Hochberg 1995,
+    "Controlling the false discovery rate", J. Royal Statistical Society B 57; it holds for
+    independent tests, and for those that depend positively: Benjamini and Yekutieli 2001).
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``ticker``, the fields of `Metrics`, those of `Skill` that one ticker has, and
+        per reference ``dm_…``, ``p_…`` and ``q_…``; NaN where one is undefined.
+    """
+    return pd.concat(
+        [_by_ticker(name, rows, scored).assign(model=name) for name, rows in scored.items()]
+    ).pipe(lambda told: told[["model", *told.columns.drop("model")]])
+
+
+def _by_ticker(name: str, rows: pd.DataFrame, scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    horizon = int(rows["horizon"].max())
+    told = by_ticker(rows).set_index("ticker").join(standard_errors(rows, rows["ticker"]))
+    for reference in _references(name, scored):
+        tests = diebold_mariano_tests(loss_differences(rows, scored[reference]), horizon)
+        told[f"dm_{reference}"], told[f"p_{reference}"] = tests["statistic"], tests["p_value"]
+        told[f"q_{reference}"] = _false_discovery_rates(tests["p_value"])
+    return told.reset_index()
+
+
+def _references(name: str, scored: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Name the models that a model is tested against."""
+    return [other for other in REFERENCES if other in scored and other != name]
+
+
+def _false_discovery_rates(p_values: pd.Series[float]) -> pd.Series[float]:
+    from scipy.stats import false_discovery_control
+
+    known = p_values.dropna()
+    return pd.Series(false_discovery_control(known), known.index).reindex(p_values.index)

@@ -20,10 +20,10 @@ FEWEST_SESSIONS = 8
 """Sessions that a test needs: the smallest sample in Harvey, Leybourne and Newbold (1997)."""
 
 
-def clustered_error(
-    influence: NDArray[np.floating[Any]], sessions: NDArray[np.generic], horizon: int = 1
-) -> float:
-    """Give the standard error of a mean, or of a statistic that is one to first order.
+def clustered_errors(
+    influence: pd.Series[float], session: pd.Series[Any], by: pd.Series[Any], horizon: int = 1
+) -> pd.Series[float]:
+    """Give the standard error of each group's mean, or of a statistic that is one to first order.
 
     With ``u`` the influences, ``N`` of them in ``G`` sessions, one session ahead::
 
@@ -41,24 +41,23 @@ def clustered_error(
 
     Parameters
     ----------
-    influence : ndarray (N,)
-        What each forecast adds to the error of the statistic; for a mean, its deviation from it.
-        They add up to zero, and the result has their unit.
-    sessions : ndarray (N,)
-        The session of each.
+    influence : Series
+        What each forecast adds to the error of its group's statistic; for a mean, its deviation
+        from it. They add up to zero in each group, and the result has their unit.
+    session, by : Series
+        The session and the group of each, on the index of `influence`.
     horizon : int
         The most sessions ahead that were forecast.
 
     Returns
     -------
-    float
-        NaN with fewer than two sessions per session ahead, or where the estimate of the variance is
-        negative.
+    Series of float64
+        Indexed by group; NaN with fewer than two sessions per session ahead, or where the estimate
+        of the variance is negative.
     """
-    _, cluster = np.unique(sessions, return_inverse=True)
-    sums = np.bincount(cluster, weights=influence)
+    sums = influence.groupby([session, by]).sum().unstack()
     variance = _variance_of_sum(sums, horizon)
-    return float(np.sqrt(variance) / len(influence)) if variance >= 0 else float("nan")
+    return variance.where(variance >= 0) ** 0.5 / influence.groupby(by).size()
 
 
 def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[float]:
@@ -77,11 +76,28 @@ def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[fl
     Series of float64
         Indexed by session, oldest first; negative where the model is the better one.
     """
+    own, other = (_losses(scored).groupby(scored["session"]).mean() for scored in (rows, reference))
+    return own - other
+
+
+def loss_differences(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """Give the same ticker by ticker, each averaged over the horizons of a target session.
+
+    Returns
+    -------
+    DataFrame of float64
+        One row per session, oldest first, one column per ticker, in alphabetical order; NaN where
+        there is no forecast.
+    """
     own, other = (
-        (scored["absolute_error"] / scored["persistence"]).groupby(scored["session"]).mean()
+        scored.assign(loss=_losses(scored)).pivot_table("loss", "session", "ticker")
         for scored in (rows, reference)
     )
     return own - other
+
+
+def _losses(rows: pd.DataFrame) -> pd.Series[float]:
+    return rows["absolute_error"] / rows["persistence"]
 
 
 @dataclass(frozen=True)
@@ -135,21 +151,58 @@ def diebold_mariano(differences: NDArray[np.floating[Any]], horizon: int = 1) ->
         The most sessions ahead that were forecast: forecasts of as many neighbouring sessions
         overlap.
     """
-    count = len(differences)
-    mean = float(differences.mean()) if count else float("nan")
-    fewest = max(FEWEST_SESSIONS, 2 * horizon)
-    if count < fewest:
-        return _undefined(mean, count, f"{count} sessions are fewer than {fewest}")
+    tests = diebold_mariano_tests(pd.DataFrame({"": differences}), horizon)
+    difference, sessions, statistic, p_value, reason = next(tests.itertuples(index=False))
+    if reason:
+        return DieboldMariano(difference, sessions, None, None, reason)
+    return DieboldMariano(difference, sessions, statistic, p_value)
+
+
+def diebold_mariano_tests(differences: pd.DataFrame, horizon: int = 1) -> pd.DataFrame:
+    """Test each column by itself, all at once.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        Loss differences by session, oldest first, as from `loss_differences`; NaN where a column
+        has none.
+    horizon : int
+        As for `diebold_mariano`.
+
+    Returns
+    -------
+    DataFrame
+        The fields of `DieboldMariano`, one row per column; NaN in place of None.
+    """
+    count, mean = differences.count(), differences.mean()
     deviations = differences - mean
-    if np.abs(deviations).max() < CONSTANT:
-        same = "their losses are equal" if abs(mean) < CONSTANT else "their difference is constant"
-        return _undefined(mean, count, f"{same} in every session")
-    variance = _variance_of_sum(deviations, horizon)
-    if variance <= 0:
-        return _undefined(mean, count, "the variance of overlapping forecasts is not positive")
-    statistic = mean * count / np.sqrt(variance)
-    p_value = 2 * stdtr(count - 1, -abs(statistic))
-    return DieboldMariano(mean, count, float(statistic), float(p_value))
+    variance, spread = _variance_of_sum(deviations, horizon), deviations.abs().max()
+    fewest = max(FEWEST_SESSIONS, 2 * horizon)
+    reason = np.select(
+        [
+            count < fewest,
+            np.maximum(spread, mean.abs()) < CONSTANT,
+            spread < CONSTANT,
+            variance <= 0,
+        ],
+        [
+            count.map(f"{{}} sessions are fewer than {fewest}".format),
+            "their losses are equal in every session",
+            "their difference is constant in every session",
+            "the variance of overlapping forecasts is not positive",
+        ],
+        "",
+    )
+    statistic = (mean * count / variance.where(reason == "") ** 0.5).rename("statistic")
+    return pd.DataFrame(
+        {
+            "difference": mean,
+            "sessions": count,
+            "statistic": statistic,
+            "p_value": 2 * stdtr(count - 1, -statistic.abs()),
+            "reason": reason,
+        }
+    )
 
 
 def cumulative_difference(
@@ -178,28 +231,24 @@ def cumulative_difference(
         are fewer than two sessions per session ahead, or the variance is not positive.
     """
     count, total = len(differences), differences.cumsum()
-    variance = _variance_of_sum((differences - differences.mean()).to_numpy(), horizon)
-    width = np.full(count, np.nan)
-    if variance >= 0:
-        part = np.arange(1, count + 1) / count
-        width = stdtrit(count - 1, (1 + confidence) / 2) * np.sqrt(variance * part)
+    deviations = (differences - differences.mean()).to_frame()
+    variance = _variance_of_sum(deviations, horizon).where(lambda estimate: estimate >= 0).item()
+    part = np.arange(1, count + 1) / count
+    width = stdtrit(count - 1, (1 + confidence) / 2) * np.sqrt(variance * part)
     return pd.DataFrame({"cumulative": total, "lower": total - width, "upper": total + width})
 
 
-def _variance_of_sum(deviations: NDArray[np.number[Any]], horizon: int) -> float:
-    """Variance of the sum of what a number of sessions add, given as deviations from the mean.
+def _variance_of_sum(deviations: pd.DataFrame, horizon: int) -> pd.Series[float]:
+    """Variance of the sum of each column, of deviations from its mean by session.
 
     Each session has covariances with the ``horizon - 1`` after it; the sum of all of them, which
-    may be negative, is corrected as by Harvey, Leybourne and Newbold. NaN with fewer than two
-    sessions per session of the horizon.
+    may be negative, is corrected as by Harvey, Leybourne and Newbold. A session that a column lacks
+    adds nothing. NaN with fewer than two sessions per session of the horizon.
     """
-    count = len(deviations)
-    if count < 2 * horizon:
-        return float("nan")
-    overlaps = [deviations[lag:] @ deviations[: count - lag] for lag in range(1, horizon)]
+    count, added = deviations.count(), deviations.fillna(0.0).to_numpy()
+    products = (added**2).sum(axis=0)
+    for lag in range(1, horizon):
+        products += 2 * (added[lag:] * added[:-lag]).sum(axis=0)
     correction = (count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count
-    return float((deviations @ deviations + 2 * sum(overlaps)) / correction)
-
-
-def _undefined(mean: float, count: int, reason: str) -> DieboldMariano:
-    return DieboldMariano(mean, count, None, None, reason)
+    variance: pd.Series[float] = products / correction
+    return variance.where(count >= 2 * horizon)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from stock_assets.evaluation.metrics import CONSTANT, correlations, relative_returns
-from stock_assets.evaluation.significance import clustered_error
+from stock_assets.evaluation.metrics import CONSTANT, correlations, one_group, relative_returns
+from stock_assets.evaluation.significance import clustered_errors
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,13 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
     rows : DataFrame
         From :func:`stock_assets.evaluation.metrics.score_rows`; their order does not matter.
     """
+    (errors,) = standard_errors(rows, one_group(rows)).to_dict("records")
     horizon = int(rows["horizon"].max())
-    own = rows["absolute_error"] / rows["persistence"]
-    idle = rows["persistence_absolute_error"] / rows["persistence"]
-    decided = rows[rows["direction_hit"].notna()]
-    bounded = rows[rows["covered"].notna()]
     ics = session_ics(rows).dropna()
     ic, ic_se, icir = _over_sessions(ics["ic"], horizon)
     rank_ic, rank_ic_se, rank_icir = _over_sessions(ics["rank_ic"], horizon)
     return Skill(
-        error_difference=float((own - idle).mean()),
-        error_difference_se=_mean_error(own - idle, rows["session"], horizon),
-        mase_se=_ratio_error(own, idle, rows["session"], horizon),
-        direction_accuracy_se=_mean_error(decided["direction_hit"], decided["session"], horizon),
-        ic_se=_correlation_error(relative_returns(rows), rows["session"], horizon),
-        coverage_se=_mean_error(bounded["covered"], bounded["session"], horizon),
+        **{str(name): value for name, value in errors.items()},
         session_ic=ic,
         session_ic_se=ic_se,
         icir=icir,
@@ -80,6 +73,36 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
         session_rank_ic_se=rank_ic_se,
         rank_icir=rank_icir,
         ic_sessions=ics.index.get_level_values("session").nunique(),
+    )
+
+
+def standard_errors(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
+    """Measure how sure the scores of each group are.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From :func:`stock_assets.evaluation.metrics.score_rows`; their order does not matter.
+    by : Series
+        The group of each row.
+
+    Returns
+    -------
+    DataFrame
+        The fields of `Skill` up to ``coverage_se``, one row per group, in order of the groups.
+    """
+    horizon, session = int(rows["horizon"].max()), rows["session"]
+    own = rows["absolute_error"] / rows["persistence"]
+    idle = rows["persistence_absolute_error"] / rows["persistence"]
+    return pd.DataFrame(
+        {
+            "error_difference": (own - idle).groupby(by).mean(),
+            "error_difference_se": _mean_errors(own - idle, session, by, horizon),
+            "mase_se": _ratio_errors(own, idle, session, by, horizon),
+            "direction_accuracy_se": _mean_errors(rows["direction_hit"], session, by, horizon),
+            "ic_se": _correlation_errors(relative_returns(rows), session, by, horizon),
+            "coverage_se": _mean_errors(rows["covered"], session, by, horizon),
+        }
     )
 
 
@@ -110,38 +133,47 @@ def _over_sessions(values: pd.Series[float], horizon: int) -> tuple[float, float
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     if not deviation > CONSTANT:
         return mean, float("nan"), float("nan")
-    session = values.index.get_level_values("session").to_series()
-    return mean, _mean_error(values, session, horizon), mean / deviation
+    session = values.index.get_level_values("session").to_series(index=values.index)
+    error = _mean_errors(values, session, one_group(values), horizon).item()
+    return mean, error, mean / deviation
 
 
-def _mean_error(values: pd.Series[float], session: pd.Series[pd.Timestamp], horizon: int) -> float:
-    return clustered_error((values - values.mean()).to_numpy(), session.to_numpy(), horizon)
+def _mean_errors(
+    values: pd.Series[float], session: pd.Series[Any], by: pd.Series[Any], horizon: int
+) -> pd.Series[float]:
+    """Error of each group's mean; an undefined value counts for nothing."""
+    known = values.notna()
+    values, session, by = values[known], session[known], by[known]
+    return clustered_errors(values - values.groupby(by).transform("mean"), session, by, horizon)
 
 
-def _ratio_error(
+def _ratio_errors(
     above: pd.Series[float],
     below: pd.Series[float],
-    session: pd.Series[pd.Timestamp],
+    session: pd.Series[Any],
+    by: pd.Series[Any],
     horizon: int,
-) -> float:
-    """Error of ``sum(above) / sum(below)``, to first order."""
-    if not below.mean() > 0:
-        return float("nan")
-    influence = (above - above.mean() / below.mean() * below) / below.mean()
-    return clustered_error(influence.to_numpy(), session.to_numpy(), horizon)
+) -> pd.Series[float]:
+    """Error of each group's ``sum(above) / sum(below)``, to first order."""
+    means = [part.groupby(by).transform("mean") for part in (above, below)]
+    influence = (above - means[0] / means[1] * below) / means[1]
+    error = clustered_errors(influence, session, by, horizon)
+    return error.where(below.groupby(by).mean() > 0)
 
 
-def _correlation_error(
-    moves: pd.DataFrame, session: pd.Series[pd.Timestamp], horizon: int
-) -> float:
-    """Error of Pearson's correlation r, to first order.
+def _correlation_errors(
+    moves: pd.DataFrame, session: pd.Series[Any], by: pd.Series[Any], horizon: int
+) -> pd.Series[float]:
+    """Error of Pearson's correlation r in each group, to first order.
 
     The influence of a pair of standardised values is ``x * y - r * (x**2 + y**2) / 2`` (Devlin,
     Gnanadesikan and Kettenring 1975, "Robust estimation and outlier detection with correlation
     coefficients", Biometrika 62).
     """
-    if moves.std(ddof=0).min() < CONSTANT:
-        return float("nan")
-    x, y = ((moves - moves.mean()) / moves.std(ddof=0)).to_numpy().T
-    influence = x * y - (x * y).mean() * (x**2 + y**2) / 2
-    return clustered_error(influence, session.to_numpy(), horizon)
+    centred = moves - moves.groupby(by).transform("mean")
+    spread = (centred**2).groupby(by).transform("mean") ** 0.5
+    varied = spread.min(axis=1) >= CONSTANT
+    standard, session, by = (centred / spread)[varied], session[varied], by[varied]
+    product, squares = standard.prod(axis=1), (standard**2).sum(axis=1)
+    influence = product - product.groupby(by).transform("mean") * squares / 2
+    return clustered_errors(influence, session, by, horizon)

@@ -119,7 +119,7 @@ def test_the_second_candidate_meets_production_on_the_same_sessions(
     first, record = record_of(loop, DATASET), record_of(loop, second_retraining)
     assert record.production_version == first.candidate_version
     assert record.production is not None
-    for name in ("forecasts", "sessions", "base_rate_up"):
+    for name in ("forecasts", "sessions"):
         assert record.candidate[name] == record.production[name] == record.persistence[name]
     better = record.candidate["mase"] < record.production["mase"]
     assert record.promoted is better
@@ -227,7 +227,7 @@ def test_baselines_stand_on_the_same_pairs(loop: Loop) -> None:
     baselines = record.persistence["baselines"]
     assert set(baselines) == {"reversal", "ridge"}
     for scores in baselines.values():
-        for name in ("forecasts", "sessions", "base_rate_up"):
+        for name in ("forecasts", "sessions"):
             assert scores[name] == record.candidate[name]
         assert scores["mase"] > 0.9
         assert 0 <= scores["p_persistence"] <= 1
@@ -256,7 +256,13 @@ def test_the_page_of_the_run_holds_tables_and_plots(loop: Loop, registry: Regist
     folder = Path(client.download_artifacts(record.mlflow_run_id, ""))
     page = (folder / "evaluation.html").read_text(encoding="utf-8")
     assert record.reason.replace("'", "&#x27;") in page
-    for text in ("All tickers together", "Per ticker", "added up over sessions", "Correlation of"):
+    for text in (
+        "All tickers together",
+        "Per ticker",
+        "added up over sessions",
+        "ticker by ticker",
+        "Correlation of",
+    ):
         assert text in page
     models = pd.read_csv(folder / "evaluation" / "models.csv", index_col="figure")
     assert list(models.columns) == ["candidate", "persistence", "reversal", "ridge"]
@@ -279,12 +285,17 @@ def test_the_materialization_shows_tables_plots_and_numbers(loop: Loop) -> None:
         record.persistence["baselines"]["ridge"]["mase"], abs=1e-6
     )
     assert shown["p_persistence"].value == record.candidate["p_persistence"]
-    assert [row.data["ticker"] for row in shown["per_ticker"].value.records] == [
-        *("AAPL", "FB", "GOOG", "IBM", "MSFT")
-    ]
+    tickers = {row.data["ticker"]: row.data for row in shown["per_ticker"].value.records}
+    assert list(tickers) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    assert tickers["IBM"]["p_persistence"] <= tickers["IBM"]["q_persistence"] <= 1
     assert len(shown["per_session"].value.records) == record.candidate["sessions"]
     drawn = images(shown["plots"].value)
-    begin = ("Absolute error minus persistence's", "Correlation of forecast", "AAPL: forecast")
+    begin = (
+        "Absolute error minus persistence's, added up",
+        "Absolute error minus persistence's, ticker by ticker",
+        "Correlation of forecast",
+        "AAPL: forecast",
+    )
     assert all(title.startswith(start) for title, start in zip(drawn, begin, strict=True))
     assert max(map(len, drawn.values())) < 25_000
 

@@ -136,6 +136,14 @@ def test_always_up_scores_the_base_rate(frame: pd.DataFrame) -> None:
     assert metrics.direction_accuracy == metrics.base_rate_up
 
 
+def test_the_base_rate_is_of_the_forecasts_that_have_a_direction() -> None:
+    rises = [(day, "A", 11.0, 10.0, 10.0) for day in range(3)]
+    metrics = metrics_of(
+        forecast_frame([*rises, (3, "B", 9.0, 9.5, 10.0), (4, "B", 11.0, 9.5, 10.0)])
+    )
+    assert (metrics.direction_accuracy, metrics.base_rate_up) == (0.5, 0.5)
+
+
 @law
 @given(forecasts, st.integers(0, 99))
 def test_the_order_of_rows_changes_nothing(frame: pd.DataFrame, seed: int) -> None:

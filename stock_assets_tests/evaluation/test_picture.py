@@ -150,6 +150,14 @@ def test_nothing_to_draw_is_an_empty_image(y: Sequence[float | None], x: object)
         assert image(go.Figure()).size == (720, 340)
 
 
+def test_of_hundreds_of_names_some_are_written() -> None:
+    """Below the axis there is more white than ink, however many names there are."""
+    names = [f"TICKER{number}" for number in range(400)]
+    drawn = image(go.Figure(line([1.0] * 400, names))).convert("L")
+    below = np.asarray(drawn)[-24:, 100:] < 200
+    assert 0 < below.any(axis=0).mean() < 0.9
+
+
 def test_a_single_point_can_be_seen() -> None:
     assert red(line([1.0])).any()
     assert red(line([1.0], DAYS[:1])).any()

@@ -12,9 +12,11 @@ from stock_assets.evaluation.plots import (
     error_figure,
     forecast_figures,
     ic_figure,
+    ticker_figure,
     training_figure,
     validity_figure,
 )
+from stock_assets.evaluation.scorecard import ticker_table
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
 from stock_assets.evaluation.skill import session_ics
 from stock_assets_tests.evaluation.examples import scored_forecasts
@@ -127,3 +129,20 @@ def test_the_coefficients_of_several_horizons_are_drawn_as_their_mean() -> None:
     days = sorted(rows["session"].unique())
     assert list(pd.to_datetime(drawn["IC"].x)) == days
     np.testing.assert_allclose(drawn["IC"].y, [ics[day].mean() for day in days])
+
+
+def test_each_tickers_error_is_drawn_with_the_interval_that_its_test_has() -> None:
+    rows = scored_forecasts(seed=3, tickers=40)
+    scored = {"candidate": rows, "persistence": score_rows(persistence_forecasts(rows))}
+    table = ticker_table(scored).query("model == 'candidate'").set_index("ticker")
+    figure = ticker_figure(table.reset_index())
+    drawn = lines(figure)
+    told = table.loc[list(drawn["ticker"].x)]
+    assert len(told) == 40
+    assert told["error_difference"].is_monotonic_increasing
+    np.testing.assert_allclose(drawn["ticker"].y, 100 * told["error_difference"])
+    upper, lower = figure.data[0].y, drawn["95% interval"].y
+    beyond = (np.array(lower) > 0) | (np.array(upper) < 0)
+    assert beyond.tolist() == (told["p_persistence"] < 0.05).tolist()
+    assert set(drawn["persistence"].y) == {0.0}
+    assert 0 < beyond.sum() < 40

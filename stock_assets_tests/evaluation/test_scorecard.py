@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -31,6 +32,7 @@ from stock_assets.evaluation.significance import (
 from stock_assets.evaluation.skill import measure_skill, session_ics
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
+METRICS = list(Metrics.__dataclass_fields__)
 CANDIDATE, PRODUCTION = scored_forecasts(skill=0.5), scored_forecasts(own_seed=2)
 ROWS = {
     "candidate": CANDIDATE,
@@ -145,12 +147,63 @@ def test_the_pooled_table_has_a_row_per_figure(cards: dict[str, Scorecard]) -> N
     assert told.loc["p_production", "production"] is None
 
 
-def test_the_ticker_table_has_every_model_on_every_ticker() -> None:
-    table = ticker_table(ROWS)
-    assert list(table.columns[:2]) == ["model", "ticker"]
-    assert set(table.columns[2:]) == set(Metrics.__dataclass_fields__)
-    own = table[table["model"] == "production"].drop(columns="model").reset_index(drop=True)
-    pd.testing.assert_frame_equal(own, by_ticker(PRODUCTION))
+@pytest.fixture(scope="module")
+def tickers() -> pd.DataFrame:
+    return ticker_table(ROWS)
+
+
+def test_the_ticker_table_has_every_model_on_every_ticker(tickers: pd.DataFrame) -> None:
+    assert list(tickers.columns[:2]) == ["model", "ticker"]
+    assert list(dict.fromkeys(tickers["model"])) == list(ROWS)
+    own = tickers[tickers["model"] == "production"]
+    pd.testing.assert_frame_equal(own[["ticker", *METRICS]], by_ticker(PRODUCTION))
+
+
+def test_each_ticker_has_the_errors_and_tests_of_its_forecasts_alone(tickers: pd.DataFrame) -> None:
+    for row in tickers.to_dict("records"):
+        alone = {name: rows[rows["ticker"] == row["ticker"]] for name, rows in ROWS.items()}
+        expected = score_models(alone)[row["model"]].to_dict()
+        told = {name: row[name] for name in row if name in expected}
+        assert {"mase_se", "session_ic"} & set(told) == {"mase_se"}
+        assert told == pytest.approx(
+            {name: np.nan if expected[name] is None else expected[name] for name in told},
+            nan_ok=True,
+        )
+
+
+def test_persistence_is_not_tested_against_itself(tickers: pd.DataFrame) -> None:
+    idle = tickers[tickers["model"] == "persistence"]
+    assert idle[["dm_persistence", "p_persistence", "q_persistence"]].isna().all(axis=None)
+    assert idle["p_production"].notna().all()
+
+
+def test_without_an_edge_no_share_of_false_discoveries_is_small() -> None:
+    """Of many tickers some have a small p-value by luck; hardly any has a small q."""
+    found = []
+    for seed in range(20):
+        rows = scored_forecasts(seed, tickers=100, own_seed=100 + seed)
+        noise = {
+            "candidate": rows,
+            "production": scored_forecasts(seed, tickers=100, own_seed=seed),
+        }
+        told = ticker_table(noise).query("model == 'candidate'")
+        assert (told["q_production"] >= told["p_production"]).all()
+        found.append([(told[name] < 0.05).sum() for name in ("p_production", "q_production")])
+    lucky, discovered = np.array(found).T
+    assert lucky.mean() > 3
+    assert (discovered > 0).mean() < 0.2
+
+
+def test_tickers_without_a_test_take_no_part_in_the_share_of_false_discoveries() -> None:
+    late = CANDIDATE["ticker"].eq("T0") & (CANDIDATE["session"] > CANDIDATE["session"].iloc[20])
+    few = {name: rows[~late] for name, rows in ROWS.items() if name != "reversal"}
+    rest = {name: rows[rows["ticker"] != "T0"] for name, rows in few.items()}
+    with_few, without = (
+        ticker_table(some).query("model == 'candidate'").set_index("ticker")["q_production"]
+        for some in (few, rest)
+    )
+    assert np.isnan(with_few["T0"])
+    pd.testing.assert_series_equal(with_few.drop("T0"), without)
 
 
 def test_the_session_table_holds_what_is_drawn() -> None:

@@ -6,22 +6,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
 from stock_assets.evaluation.significance import (
     DieboldMariano,
-    clustered_error,
+    clustered_errors,
     cumulative_difference,
     diebold_mariano,
+    diebold_mariano_tests,
     loss_difference,
+    loss_differences,
 )
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
 law = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 10_000)
+
+
+def clustered_error(influence: np.ndarray, sessions: np.ndarray, horizon: int = 1) -> float:
+    """The error of everything as one group."""
+    together = pd.Series("all", index=range(len(influence)))
+    errors = clustered_errors(pd.Series(influence), pd.Series(sessions), together, horizon)
+    return errors["all"]
 
 
 def mean_error(values: np.ndarray, sessions: np.ndarray) -> float:
@@ -108,6 +117,20 @@ def test_two_sessions_per_session_ahead_are_the_fewest_for_an_error() -> None:
     assert np.isnan(clustered_error(losses - losses.mean(), np.arange(5), 3))
 
 
+@law
+@given(seeds, st.integers(1, 3))
+def test_groups_have_the_errors_that_each_has_alone(seed: int, horizon: int) -> None:
+    values, clusters = draw(seed, size=90)
+    group = np.random.default_rng(seed).integers(0, 2, len(values))
+    deviations = values - np.array([values[group == 0].mean(), values[group == 1].mean()])[group]
+    errors = clustered_errors(*map(pd.Series, (deviations, clusters, group)), horizon)
+    for number in (0, 1):
+        own = group == number
+        assume(len(set(clusters[own])) == len(set(clusters)))
+        alone = clustered_error(deviations[own], clusters[own], horizon)
+        assert errors[number] == pytest.approx(alone, nan_ok=True)
+
+
 def test_one_session_has_no_clustered_error() -> None:
     assert np.isnan(mean_error(np.array([1.0, 2.0]), np.array([0, 0])))
 
@@ -188,6 +211,57 @@ def test_a_session_counts_once_however_many_horizons_end_in_it() -> None:
     share = (rows["absolute_error"] - reference["absolute_error"]) / rows["persistence"]
     for session, own in share.groupby(rows["session"]):
         assert losses[session] == pytest.approx(own.mean())
+
+
+def test_the_difference_of_a_ticker_is_that_of_its_forecasts_alone() -> None:
+    rows, reference = (scored_forecasts(horizons=3, own_seed=seed) for seed in (1, 2))
+    by_ticker = loss_differences(rows, reference)
+    assert list(by_ticker) == sorted(rows["ticker"].unique())
+    for ticker, losses in by_ticker.items():
+        alone = (own[own["ticker"] == ticker] for own in (rows, reference))
+        pd.testing.assert_series_equal(losses, loss_difference(*alone), check_names=False)
+
+
+@law
+@given(seeds, st.integers(1, 4))
+def test_many_tests_at_once_are_those_of_each_alone(seed: int, horizon: int) -> None:
+    losses = pd.DataFrame(
+        {
+            "slow": autocorrelated(seed),
+            "alternating": np.tile([1.0, -1.0], 25),
+            "equal": 0.0,
+            "constant": -0.1,
+        }
+    )
+    tests = diebold_mariano_tests(losses, horizon).astype(object).replace({np.nan: None})
+    for name, own in losses.items():
+        assert DieboldMariano(**tests.loc[name]) == diebold_mariano(own.to_numpy(), horizon)
+
+
+@law
+@given(seeds)
+def test_sessions_that_a_ticker_lacks_are_not_counted(seed: int) -> None:
+    whole = autocorrelated(seed)
+    losses = pd.DataFrame({"whole": whole, "late": np.r_[[np.nan] * 20, whole[20:]]})
+    for horizon in (1, 3):
+        late = diebold_mariano_tests(losses, horizon).loc["late"]
+        assert late["statistic"] == pytest.approx(diebold_mariano(whole[20:], horizon).statistic)
+    gap = losses.assign(late=np.r_[whole[:20], np.nan, whole[21:]])
+    test = diebold_mariano_tests(gap).loc["late"]
+    assert test["statistic"] == pytest.approx(diebold_mariano(np.delete(whole, 20)).statistic)
+    assert test["sessions"] == len(whole) - 1
+
+
+def test_sessions_on_both_sides_of_a_missing_one_are_no_neighbours() -> None:
+    losses = autocorrelated(1)
+    losses[20] = np.nan
+    found = diebold_mariano_tests(pd.DataFrame({"late": losses}), horizon=2).loc["late"]
+    deviations = losses - np.nanmean(losses)
+    pairs = deviations[1:] * deviations[:-1]
+    variance = np.nansum(deviations**2) + 2 * np.nansum(pairs)
+    count = len(losses) - 1
+    correction = (count + 1 - 4 + 2 / count) / count
+    assert found["statistic"] == pytest.approx(np.nansum(losses) / np.sqrt(variance / correction))
 
 
 def test_equal_forecasts_have_no_test_and_say_why() -> None:

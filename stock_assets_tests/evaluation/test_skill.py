@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stock_assets.evaluation.metrics import (
+    one_group,
     persistence_forecasts,
     relative_returns,
     score_rows,
     summarise,
 )
-from stock_assets.evaluation.significance import clustered_error
-from stock_assets.evaluation.skill import measure_skill, session_ics
+from stock_assets.evaluation.significance import clustered_errors
+from stock_assets.evaluation.skill import measure_skill, session_ics, standard_errors
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
 law = settings(max_examples=25, deadline=None)
@@ -71,7 +72,7 @@ def test_each_horizon_of_a_session_has_a_coefficient_of_its_own() -> None:
 def test_errors_of_several_horizons_count_their_overlap(seed: int) -> None:
     rows = scored_forecasts(seed, horizons=3)
     own = (rows["absolute_error"] - rows["persistence_absolute_error"]) / rows["persistence"]
-    error = clustered_error((own - own.mean()).to_numpy(), rows["session"].to_numpy(), 3)
+    error = clustered_errors(own - own.mean(), rows["session"], one_group(rows), 3).item()
     assert measure_skill(rows).error_difference_se == pytest.approx(error, nan_ok=True)
 
 
@@ -183,6 +184,22 @@ def test_identical_tickers_are_as_uncertain_as_one(seed: int, copies: int) -> No
     one, all_of_them = measure_skill(rows), measure_skill(many)
     for name in ("error_difference_se", "mase_se", "direction_accuracy_se", "ic_se"):
         assert getattr(all_of_them, name) == pytest.approx(getattr(one, name)), name
+
+
+@law
+@given(seeds, st.integers(1, 3))
+def test_each_ticker_has_the_errors_that_it_has_alone(seed: int, horizons: int) -> None:
+    rows = scored_forecasts(seed, horizons=horizons, tickers=3)
+    rows = rows.assign(upper=1.01 * rows["predicted"], lower=0.99 * rows["predicted"])
+    rows.loc[rows["ticker"] == "T1", "predicted"] = rows["persistence"]
+    rows = score_rows(rows.assign(lower=rows["lower"].where(rows["ticker"] != "T2")))
+    errors = standard_errors(rows.sample(frac=1, random_state=seed), rows["ticker"])
+    assert list(errors.index) == ["T0", "T1", "T2"]
+    for ticker, told in errors.iterrows():
+        alone = asdict(measure_skill(rows[rows["ticker"] == ticker]))
+        expected = {name: alone[name] for name in errors.columns}
+        assert told.to_dict() == pytest.approx(expected, nan_ok=True)
+    assert np.isnan([errors["ic_se"]["T1"], errors["coverage_se"]["T2"]]).all()
 
 
 def test_persistence_differs_from_itself_by_nothing() -> None:

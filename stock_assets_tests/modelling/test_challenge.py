@@ -21,7 +21,7 @@ from stock_assets_tests.modelling.bundles import FIRST, LAST, bundle, same_frame
 HELD_OUT = calendar.sessions(date(2012, 11, 1), date(2012, 12, 31))
 LONGEST = 3
 CANDIDATE, PRODUCTION = bundle(), bundle(seed=2)
-SHARED = ("forecasts", "sessions", "base_rate_up")
+SHARED = ("forecasts", "sessions")
 
 
 def meet(

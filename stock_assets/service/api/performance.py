@@ -69,7 +69,8 @@ class Scores(Shown):
         examples=[0.5],
     )
     base_rate_up: float | None = Field(
-        description="Share of rises among the actual moves: what `always up` would get.",
+        description="Share of rises among the moves that direction_accuracy counts: "
+        "what `always up` would have scored on them.",
         examples=[0.487],
     )
     coverage: float | None = Field(

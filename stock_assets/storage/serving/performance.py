@@ -33,8 +33,7 @@ SUMS = """
     sum(persistence_absolute_error / persistence) AS persistence_scaled,
     sum(direction_hit) AS hits,
     count(direction_hit) AS directions,
-    count(*) FILTER (WHERE actual > persistence) AS rises,
-    count(*) FILTER (WHERE actual <> persistence) AS moves,
+    count(direction_hit) FILTER (WHERE actual > persistence) AS rises,
     sum(covered) AS covered,
     count(covered) AS intervals
 """
@@ -53,7 +52,6 @@ _ADDED = """
     sum(hits) OVER window_sessions AS hits,
     sum(directions) OVER window_sessions AS directions,
     sum(rises) OVER window_sessions AS rises,
-    sum(moves) OVER window_sessions AS moves,
     sum(covered) OVER window_sessions AS covered,
     sum(intervals) OVER window_sessions AS intervals
 """
@@ -69,7 +67,7 @@ FIGURES = """
     persistence_share / forecasts AS persistence_mape,
     scaled / nullif(persistence_scaled, 0) AS mase,
     hits / nullif(directions, 0) AS direction_accuracy,
-    CAST(rises AS double precision) / nullif(moves, 0) AS base_rate_up,
+    CAST(rises AS double precision) / nullif(directions, 0) AS base_rate_up,
     covered / nullif(intervals, 0) AS coverage
 """
 
