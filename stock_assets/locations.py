@@ -35,9 +35,9 @@ class Locations(BaseModel):
         """Root of MLflow's artifacts."""
         return self.home / "mlflow"
 
-    def checkpoint_file(self, dataset_id: str) -> Path:
-        """Give what a killed training goes on from; it is gone once the model is registered."""
-        return self.home / "checkpoints" / f"{dataset_id}.safetensors"
+    def checkpoints_folder(self, dataset_id: str) -> Path:
+        """Give what killed trainings go on from; it is gone once their model is registered."""
+        return self.home / "checkpoints" / dataset_id
 
     @property
     def forecasts_folder(self) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from stock_assets.locations import find_locations
 from stock_assets.partitions import datasets, key_session, trading_days
 from stock_assets.resources import Store
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from stock_assets.features.scaling import Scaler
     from stock_assets.features.windows import Stretch
+    from stock_assets.modelling.checkpoint import Checkpoints
     from stock_assets.modelling.data import TrainingData
     from stock_assets.storage.datasets import PanelRecord, StretchRecord
 
@@ -152,3 +154,12 @@ def training_data(
 
     path, dataset = store.arrays.local_path(record.location), recorded_params(record).dataset
     return load_training_data(path, dataset, scalers, train, validation)
+
+
+def checkpoints(store: Store, dataset_id: str) -> "Checkpoints":
+    """Say where trainings on a dataset are gone on from if they are killed."""
+    from stock_assets.modelling.checkpoint import Checkpoints
+    from stock_assets.storage.datasets import load_stretches
+
+    digest = load_stretches(store.engine, dataset_id)["train"].digest
+    return Checkpoints(find_locations().checkpoints_folder(dataset_id), digest)

@@ -1,10 +1,11 @@
 """Part of stage 4: the refit of a promoted candidate, made and registered once."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stock_assets.assets.common import positions, training_data
+from stock_assets.assets.common import checkpoints, positions, training_data
 from stock_assets.registry import ModelVersion, Registry
 from stock_assets.resources import Store
 
@@ -29,8 +30,9 @@ def registered_refit(
         return known
     bundle, schedule = registry.load(candidate.version), registry.schedule(candidate)
     data = _whole_data(store, candidate, bundle)
+    begun = checkpoints(store, candidate.dataset_run_id)
     made = refit_bundle(
-        bundle, data, schedule.training, schedule.batch_size, schedule.learning_rates
+        bundle, data, schedule.training, schedule.batch_size, schedule.learning_rates, begun
     )
     recipe = bundle.recipe
     bars = read_bars(store.engine, recipe.first_session, recipe.as_of, recipe.tickers)
@@ -38,6 +40,7 @@ def registered_refit(
         version = registry.register(
             made.bundle, Path(folder) / "bundle", bars, refit_of=candidate.version
         )
+    shutil.rmtree(begun.folder, ignore_errors=True)
     _log_refit(mlflow_run, version, made)
     return version
 

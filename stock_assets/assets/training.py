@@ -1,5 +1,6 @@
 """Stage 3, second half: the candidate model of a dataset."""
 
+import shutil
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ import dagster as dg
 
 from stock_assets.assets.common import (
     PER_DATASET,
+    checkpoints,
     lineage,
     plots,
     positions,
@@ -18,7 +20,6 @@ from stock_assets.assets.common import (
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
 from stock_assets.assets.tuning import tuned_params
 from stock_assets.config import Params, Training
-from stock_assets.locations import find_locations
 from stock_assets.registry import TRAINING_PREFIX, Registry
 from stock_assets.resources import Store
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stock_assets.features.scaling import Scaler
     from stock_assets.modelling.bundle import Recipe
     from stock_assets.modelling.candidate import Candidate
+    from stock_assets.modelling.checkpoint import Checkpoints
     from stock_assets.modelling.data import TrainingData
     from stock_assets.modelling.tuning import Hyperparameters
     from stock_assets.storage.datasets import PanelRecord
@@ -75,28 +77,27 @@ def candidate_model(
     features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
     train, validation = (positions(stretches[name]) for name in ("train", "validation"))
     data = training_data(store, record, (features, target), train, validation)
-    checkpoint = find_locations().checkpoint_file(context.partition_key)
+    begun = checkpoints(store, context.partition_key)
     candidate = train_candidate(
         data,
         best,
         params.training,
         recorded_params(record).dataset.target,
         params.forecast.coverage,
-        checkpoint,
-        stretches["train"].digest,
+        begun,
     )
     losses = training_figure(pd.DataFrame(candidate.fit.history))
     _log_training(mlflow_run, record, best, params.training, candidate, losses)
     recipe = _recipe(record, candidate, data, (features, target), params)
     bars = read_bars(store.engine, record.first_session, record.as_of_session, record.tickers)
-    folds = _earlier_folds(record, recipe, best, params, store, bars)
+    folds = _earlier_folds(record, recipe, best, params, store, bars, begun)
     if len(folds):
         mlflow_run.log_text(folds.to_csv(index=False), "evaluation/folds.csv")
     with tempfile.TemporaryDirectory() as folder:
         version = registry.register(
             Bundle(recipe, candidate.network), Path(folder) / "bundle", bars
         )
-    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(begun.folder, ignore_errors=True)
     last = candidate.fit.history[-1]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.digest),
@@ -168,6 +169,7 @@ def _earlier_folds(
     params: Params,
     store: Store,
     bars: "pd.DataFrame",
+    begun: "Checkpoints",
 ) -> "pd.DataFrame":
     """Score the candidate's network on the test stretch of every fold but the dataset's own."""
     from stock_assets.modelling.fold_scores import score_folds
@@ -177,7 +179,7 @@ def _earlier_folds(
     recorded, path = recorded_params(record), store.arrays.local_path(record.location)
     folds = recorded.walk_forward
     earlier = islice(open_folds(path, recorded.dataset, folds), folds.folds - 1)
-    return score_folds(earlier, recipe, best, params.training, bars)
+    return score_folds(earlier, recipe, best, params.training, bars, begun)
 
 
 def _log_training(

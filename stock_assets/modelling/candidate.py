@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from stock_assets.config import Target, Training
 from stock_assets.evaluation.intervals import conformal_width
 from stock_assets.features.labels import cumulated
 from stock_assets.features.windows import usable
-from stock_assets.modelling.checkpoint import Checkpoint
+from stock_assets.modelling.checkpoint import Checkpoints
 from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, build_network, pick_device
 from stock_assets.modelling.training import Fit, fit, forecast_scaled
 from stock_assets.modelling.tuning import Hyperparameters
-from stock_assets.provenance import plain_digest, training_code
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ def train_candidate(
     training: Training,
     target: Target,
     coverage: float,
-    checkpoint: Path | None = None,
-    data_digest: str = "",
+    checkpoints: Checkpoints | None = None,
+    name: str = "candidate",
 ) -> Candidate:
     """Train with the tuned hyperparameters and calibrate the intervals on validation residuals.
 
@@ -58,11 +55,11 @@ def train_candidate(
         What the labels are, which decides how steps lead to a horizon.
     coverage : float
         Share of outcomes that each interval is meant to hold.
-    checkpoint : Path, optional
-        A file that is written after each epoch. If it is there from a killed training with equal
+    checkpoints : Checkpoints, optional
+        Where a file is written after each epoch. If it is there from a killed training with equal
         data, hyperparameters, settings and version of PyTorch, that training is gone on with.
-    data_digest : str
-        Tells the data apart from other data that the file may be of.
+    name : str
+        Of the file.
 
     Returns
     -------
@@ -72,17 +69,12 @@ def train_candidate(
     network = build_network(best.network_spec(data), training.seed)
     settings = best.fit_settings(training)
     decisive = {
-        "data": data_digest,
         "settings": asdict(settings),
         "network": network.spec.to_dict(),
-        "code": training_code(),
-        "torch": torch.__version__,
         "device": pick_device(training.device).type,
     }
-    purpose = plain_digest(decisive)
-    history = fit(
-        network, data, settings, checkpoint=Checkpoint(checkpoint, purpose) if checkpoint else None
-    )
+    checkpoint = checkpoints.of(name, **decisive) if checkpoints else None
+    history = fit(network, data, settings, checkpoint=checkpoint)
     return Candidate(network.cpu(), history, _interval_widths(network, data, target, coverage))
 
 

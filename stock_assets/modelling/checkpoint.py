@@ -1,4 +1,4 @@
-"""Where a fit stands between two epochs, in memory and in a file that a killed one goes on from."""
+"""Where a training stands between two epochs, in memory and in a file to go on from."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.networks import Network
+from stock_assets.provenance import plain_digest, training_code
 
 
 @dataclass(frozen=True)
 class EpochScore:
-    """Losses of one epoch, counted from 1, each a mean over its (window, ticker) pairs."""
+    """Losses of one epoch, counted from 1, each a mean over its (window, ticker) pairs.
+
+    The validation loss is NaN where nothing is held out.
+    """
 
     epoch: int
     train_loss: float
@@ -158,6 +162,36 @@ class Checkpoint:
                 f"the checkpoint {self.path} is damaged: {error}",
                 "Delete it; training then starts from its first epoch",
             ) from None
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The files of the trainings of one dataset.
+
+    Attributes
+    ----------
+    folder : Path
+    data : str
+        Tells the data apart from other data that a file may be of, a digest say.
+    """
+
+    folder: Path
+    data: str
+
+    def of(self, name: str, **decisive: Any) -> Checkpoint:
+        """Give the file of one training.
+
+        Parameters
+        ----------
+        name : str
+            Of the training within its dataset.
+        **decisive
+            Plain values that decide its weights, beside the data, the code, the version of PyTorch
+            and the device.
+        """
+        made_with = {"code": training_code(), "torch": torch.__version__}
+        purpose = plain_digest({"data": self.data, **made_with, **decisive})
+        return Checkpoint(self.folder / f"{name}.safetensors", purpose)
 
 
 def _device(network: Network) -> torch.device:

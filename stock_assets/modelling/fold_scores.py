@@ -14,7 +14,8 @@ from stock_assets.evaluation.scorecard import score_models
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
 from stock_assets.modelling.bundle import Bundle, Recipe
-from stock_assets.modelling.candidate import train_candidate
+from stock_assets.modelling.candidate import Candidate, train_candidate
+from stock_assets.modelling.checkpoint import Checkpoints
 from stock_assets.modelling.folds import Fold
 from stock_assets.modelling.tuning import Hyperparameters
 
@@ -27,6 +28,7 @@ def score_folds(
     best: Hyperparameters,
     training: Training,
     bars: pd.DataFrame,
+    checkpoints: Checkpoints | None = None,
 ) -> pd.DataFrame:
     """Train the candidate's network as of the end of each fold, and score it on the fold's test.
 
@@ -44,6 +46,9 @@ def score_folds(
         As the candidate is trained.
     bars : DataFrame
         As traded, from the first session of history to the as-of session of the dataset.
+    checkpoints : Checkpoints, optional
+        Where a file is written after each epoch of a fold, which is gone on from if all of this was
+        killed.
 
     Returns
     -------
@@ -51,17 +56,17 @@ def score_folds(
         One row per fold: ``fold``, ``first_session`` and ``last_session`` of its test stretch,
         scores of :class:`stock_assets.evaluation.scorecard.Scorecard`, and ``p_persistence``.
     """
-    rows = [
-        {"fold": number} | _scored(fold, recipe, best, training, bars)
-        for number, fold in enumerate(folds, start=1)
-    ]
+    rows = []
+    for number, fold in enumerate(folds, start=1):
+        own = replace(checkpoints, data=f"{checkpoints.data} {fold.split}") if checkpoints else None
+        trained = train_candidate(
+            fold.data, best, training, recipe.target, recipe.coverage, own, f"fold-{number}"
+        )
+        rows.append({"fold": number} | _scored(fold, trained, recipe, bars))
     return pd.DataFrame(rows)
 
 
-def _scored(
-    fold: Fold, recipe: Recipe, best: Hyperparameters, training: Training, bars: pd.DataFrame
-) -> dict[str, Any]:
-    trained = train_candidate(fold.data, best, training, recipe.target, recipe.coverage)
+def _scored(fold: Fold, trained: Candidate, recipe: Recipe, bars: pd.DataFrame) -> dict[str, Any]:
     own = replace(
         recipe,
         feature_scaler=fold.features,

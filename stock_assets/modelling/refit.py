@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from stock_assets.config import Training
 from stock_assets.modelling.bundle import Bundle
+from stock_assets.modelling.checkpoint import Checkpoints
 from stock_assets.modelling.data import TrainingData
-from stock_assets.modelling.networks import build_network
+from stock_assets.modelling.networks import build_network, pick_device
 from stock_assets.modelling.training import FitSettings, refit
 
 
@@ -26,6 +27,7 @@ def refit_bundle(
     training: Training,
     batch_size: int,
     rates: Sequence[float],
+    checkpoints: Checkpoints | None = None,
 ) -> Refit:
     """Train the network of a candidate again from its first weights.
 
@@ -43,6 +45,8 @@ def refit_bundle(
         As the candidate's.
     rates : sequence of float
         The candidate's learning rate in each epoch up to its best.
+    checkpoints : Checkpoints, optional
+        Where a file is written after each epoch, which a refit that was killed is gone on from.
 
     Returns
     -------
@@ -56,5 +60,12 @@ def refit_bundle(
     """
     settings = FitSettings(**training.model_dump(), learning_rate=rates[0], batch_size=batch_size)
     network = build_network(candidate.recipe.network, training.seed)
-    losses = refit(network, data, settings, rates)
+    decisive = {
+        "candidate": candidate.digest(),
+        "settings": asdict(settings),
+        "rates": list(rates),
+        "device": pick_device(training.device).type,
+    }
+    checkpoint = checkpoints.of("refit", **decisive) if checkpoints else None
+    losses = refit(network, data, settings, rates, checkpoint)
     return Refit(Bundle(candidate.recipe, network.cpu().eval()), tuple(losses))

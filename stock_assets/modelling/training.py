@@ -152,7 +152,11 @@ def fit(
 
 
 def refit(
-    network: Network, data: TrainingData, settings: FitSettings, rates: Sequence[float]
+    network: Network,
+    data: TrainingData,
+    settings: FitSettings,
+    rates: Sequence[float],
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
     """Fit a network in place for one epoch per learning rate, on ``data.train`` alone.
 
@@ -169,6 +173,8 @@ def refit(
         Its ``epochs``, ``patience``, ``learning_rate`` and plateau are not looked at.
     rates : sequence of float
         The learning rate of each epoch.
+    checkpoint : Checkpoint, optional
+        As for :func:`fit`.
 
     Returns
     -------
@@ -183,12 +189,18 @@ def refit(
     device = pick_device(settings.device)
     network.to(device)
     examples = _examples(network, data, data.train, "training", device)
-    optimiser = _beginning(network, data, settings).optimiser
-    losses: list[float] = []
+    progress = _beginning(network, data, settings)
     with _working(settings, device):
-        for rate in bar(rates, "epochs"):
-            optimiser.param_groups[0]["lr"] = rate
-            losses.append(_train_epoch(network, examples, optimiser, settings))
+        if checkpoint is not None:
+            checkpoint.restore(progress)
+        for rate in bar(rates[len(progress.history) :], "epochs"):
+            progress.optimiser.param_groups[0]["lr"] = rate
+            loss = _train_epoch(network, examples, progress.optimiser, settings)
+            epoch = len(progress.history) + 1
+            progress.history.append(EpochScore(epoch, loss, float("nan"), rate))
+            if checkpoint is not None:
+                checkpoint.save(progress)
+    losses = [score.train_loss for score in progress.history]
     if not np.isfinite(losses).all():
         raise StockAssetsError(
             f"the refit diverged: its training losses were {losses}",

@@ -12,6 +12,7 @@ from stock_assets.config import Target, Training
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.windows import usable
 from stock_assets.modelling.candidate import Candidate, train_candidate
+from stock_assets.modelling.checkpoint import Checkpoints
 from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.training import forecast_scaled, weights_digest
 from stock_assets.modelling.tuning import Hyperparameters
@@ -80,13 +81,13 @@ def test_training_again_gives_the_same_candidate() -> None:
 
 
 def test_a_checkpoint_is_gone_on_with_for_the_same_data_and_settings_alone(tmp_path: Path) -> None:
-    path = tmp_path / "training.safetensors"
+    path = tmp_path / "candidate.safetensors"
 
     def made(digest: str, **changes: int) -> int:
         before = path.stat().st_mtime_ns if path.exists() else 0
         training = TRAINING.model_copy(update=changes)
         candidate = train_candidate(
-            learnable_data(), BEST, training, "log_return", 0.9, path, digest
+            learnable_data(), BEST, training, "log_return", 0.9, Checkpoints(tmp_path, digest)
         )
         assert next(candidate.network.parameters()).device.type == "cpu"
         return path.stat().st_mtime_ns - before

@@ -10,6 +10,7 @@ import pytest
 
 from stock_assets.config import Training, WalkForward
 from stock_assets.modelling.bundle import Recipe
+from stock_assets.modelling.checkpoint import Checkpoints
 from stock_assets.modelling.fold_scores import score_folds
 from stock_assets.modelling.folds import Fold, open_folds
 from stock_assets.modelling.tuning import Hyperparameters
@@ -41,6 +42,31 @@ def test_a_fold_is_scored_on_its_own_test_sessions(panel: Path) -> None:
         assert row.forecasts <= DATASET.test_sessions * len(BUILT.panel.tickers)
     assert table["last_session"].is_monotonic_increasing
     assert table["last_session"].max() < AS_OF
+
+
+def test_folds_that_were_trained_before_a_kill_are_not_trained_again(
+    panel: Path, tmp_path: Path
+) -> None:
+    folds = list(open_folds(panel, DATASET, WalkForward(folds=3)))[:-1]
+    recipe, bars = bundle().recipe, sample_bars()
+
+    def table(data: str, folds: list[Fold] = folds) -> pd.DataFrame:
+        return score_folds(folds, recipe, BEST, SHORT, bars, Checkpoints(tmp_path, data))
+
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+    table("data", folds[:1])
+    first = written()
+    assert set(first) == {"fold-1.safetensors"}
+    whole = table("data")
+    assert written() == first | {"fold-2.safetensors": written()["fold-2.safetensors"]}
+    pd.testing.assert_frame_equal(whole, scored(folds))
+    done = written()
+    table("other data")
+    assert {name for name in done if written()[name] != done[name]} == set(done)
+    table("other data", folds[::-1])
+    assert written()["fold-1.safetensors"] > done["fold-1.safetensors"], "of another division"
 
 
 def test_what_comes_after_a_fold_does_not_change_its_scores(panel: Path) -> None:

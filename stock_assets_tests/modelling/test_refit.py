@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.modelling.checkpoint import Checkpoint
 from stock_assets.modelling.data import TrainingData
 from stock_assets.modelling.networks import Network, build_network
 from stock_assets.modelling.training import FitSettings, fit, refit, weights_digest
@@ -95,6 +97,22 @@ def test_it_learns_from_the_newest_label_and_from_nothing_later() -> None:
     values[LAST_LABELLED + 1 :] = 5.0
     changed = replace(WHOLE, windows=replace(WHOLE.windows, values=values))
     assert weights_digest(refitted(changed)) == plain
+
+
+def test_a_killed_refit_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "refit.safetensors", "purpose")
+    chosen = spec("lstm_attention", dropout=0.4, layers=2)
+    whole, begun, resumed = (build_network(chosen, SETTINGS.seed) for _ in range(3))
+    losses = refit(whole, WHOLE, SETTINGS, RATES)
+    assert refit(begun, WHOLE, SETTINGS, RATES[:2], checkpoint) == losses[:2]
+    left = checkpoint.path.read_bytes()
+    torch.manual_seed(1)
+    assert refit(resumed, WHOLE, SETTINGS, RATES, checkpoint) == losses
+    assert weights_digest(resumed) == weights_digest(whole)
+    assert checkpoint.path.read_bytes() != left
+    again = build_network(chosen, SETTINGS.seed)
+    assert refit(again, WHOLE, replace(SETTINGS, loss="mae"), RATES, checkpoint) == losses
+    assert weights_digest(again) == weights_digest(whole), "nothing was left to do"
 
 
 def test_a_refit_that_diverges_says_what_to_do() -> None:
