@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 from sqlalchemy import delete, select
 
@@ -134,7 +135,12 @@ HELD_OUT = calendar.sessions(date(2012, 12, 3), date(2013, 1, 15))
 
 
 def met(
-    store: Store, folder: Path, candidate: Bundle, learnt_until: date, **sections: dict[str, object]
+    store: Store,
+    folder: Path,
+    candidate: Bundle,
+    learnt_until: date,
+    instance: dg.DagsterInstance | None = None,
+    **sections: dict[str, object],
 ) -> PromotionRecord:
     """The decision about a candidate that meets a production model on `HELD_OUT`.
 
@@ -165,7 +171,7 @@ def met(
         registry.promote(old.version)
         registry.register(candidate, folder / "new", sample_bars())
     edited = params(tracking=tracking.model_dump(), **sections)
-    result = materialize([promotion], SECOND_DATASET, store, edited)
+    result = materialize([promotion], SECOND_DATASET, store, edited, instance=instance)
     assert result.success, failure(result)
     record = promotion_of(store.engine, SECOND_DATASET)
     assert record is not None
@@ -323,20 +329,27 @@ def test_what_went_into_production_without_a_refit_is_not_refitted_later(
 
 
 def test_a_rollback_is_not_undone_by_running_the_partition_again(
-    loop: Loop, registry: Registry, second_retraining: str
+    loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
-    record, standing = record_of(loop, second_retraining), registry.production()
-    if not record.promoted:
-        pytest.skip("the second candidate was not promoted, so there is nothing to roll back")
-    assert record.production_version is not None
-    assert standing is not None
-    registry.promote(record.production_version)
-    try:
-        before = snapshot(loop, registry)
-        run_dataset(loop.platform, Console(quiet=True), second_retraining)
-        assert snapshot(loop, registry) == before
-    finally:
-        registry.promote(standing.version)
+    store_bars(own_store.engine, sample_bars())
+    persistence = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET)
+    with torch.no_grad():
+        for weights in persistence.network.parameters():
+            weights.zero_()
+    tracking = Tracking(experiment="promotion", model_name=tmp_path.name)
+    registry = Registry(tracking)
+    with dg.DagsterInstance.ephemeral() as instance:
+        record = met(own_store, tmp_path, persistence, date(2012, 8, 31), instance)
+        assert record.promoted, "the model in production is noise"
+        for version in (record.candidate_version, record.production_version):
+            registry.promote(version)
+            edited = params(tracking=tracking.model_dump())
+            result = materialize([promotion], SECOND_DATASET, own_store, edited, registry, instance)
+            assert result.success, failure(result)
+            standing = registry.production()
+            assert standing is not None
+            assert standing.version == version
+            assert promotion_of(own_store.engine, SECOND_DATASET) == record
 
 
 def test_a_promoted_candidate_takes_an_alias_that_was_lost(loop: Loop, registry: Registry) -> None:
