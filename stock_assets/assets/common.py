@@ -79,7 +79,7 @@ def _plain(value: Any) -> str | int | float | bool | None:
         return None
     if isinstance(value, bool | int | str):
         return value
-    return round(value, 6) if isinstance(value, float) else str(value)
+    return float(f"{value:.6g}") if isinstance(value, float) else str(value)
 
 
 def plots(figures: "Iterable[Figure]") -> dg.MarkdownMetadataValue:

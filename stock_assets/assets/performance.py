@@ -103,6 +103,7 @@ def _scores(rows: "pd.DataFrame") -> dict[str, Any]:
         "persistence_mape": persistence.mape,
         "mase": model.mase,
         "direction_accuracy": model.direction_accuracy,
+        "base_rate_up": model.base_rate_up,
         "coverage": model.coverage,
         "per_ticker": table(pd.concat(tickers, ignore_index=True)),
     }

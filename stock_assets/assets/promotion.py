@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from stock_assets.assets.common import OWNERS, PER_DATASET, lineage, plots, table
+from stock_assets.assets.common import OWNERS, PER_DATASET, lineage
+from stock_assets.assets.decision_report import (
+    described,
+    details_of,
+    log_outcome,
+    told_figures,
+    told_tables,
+)
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.refit import registered_refit
 from stock_assets.assets.training import candidate_model
@@ -15,9 +22,6 @@ from stock_assets.resources import Store
 
 if TYPE_CHECKING:
     from datetime import date
-
-    import pandas as pd
-    from plotly.graph_objects import Figure
 
     from stock_assets.modelling.bundle import Bundle
     from stock_assets.modelling.challenge import Challenge
@@ -64,11 +68,11 @@ def promotion(
             champion = champion_as_of(candidate.as_of, registry.production(), earlier)
             outcome = _challenge(store, registry, candidate, champion)
             decided = _decide(context, params, registry, candidate, champion, outcome)
-            tables = _tables(outcome, decided)
-            figures = _figures(outcome, tables["tickers"])
-            _log_outcome(mlflow_run, outcome, decided, tables, figures)
+            tables = told_tables(outcome, decided)
+            figures = told_figures(outcome, tables["tickers"])
+            log_outcome(mlflow_run, outcome, decided, tables, figures)
             save_promotion(store.engine, decided)
-            details = _details(tables, figures)
+            details = details_of(tables, figures)
         if params.promotion.refit and _refit_is_due(context.instance, decided):
             refit = registered_refit(store, registry, mlflow_run, candidate)
             decided = record_refit(store.engine, decided, refit.version)
@@ -78,7 +82,7 @@ def promotion(
             context.log_event(_production_event(registry.model_name, winner, decided))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
-        metadata=_described(decided) | details,
+        metadata=described(decided) | details,
     )
 
 
@@ -167,7 +171,7 @@ def _decide(
         first_session=outcome.first_session,
         last_session=outcome.last_session,
         promoted=decision.promote,
-        reason=f"{decision.reason}{_scored_as(registry, champion)}",
+        reason=f"{decision.reason}{_scored_as(registry, champion)}{_unmatched(outcome)}",
         mlflow_run_id=candidate.mlflow_run_id,
         dagster_run_id=context.run.run_id,
     )
@@ -180,6 +184,16 @@ def _scored_as(registry: Registry, champion: ModelVersion | None) -> str:
     return (
         f". Production is {champion}; {registry.scored_as(champion)} was scored in its place, for "
         "the refit may have been trained on these sessions"
+    )
+
+
+def _unmatched(outcome: "Challenge") -> str:
+    """Say so where the candidate forecasts what production does not."""
+    if not outcome.unmatched:
+        return ""
+    return (
+        f". {len(outcome.unmatched['candidate'])} more forecasts of the candidate have no "
+        "counterpart in production's and decided nothing"
     )
 
 
@@ -239,107 +253,6 @@ def promoted_models(store: Store, registry: Registry) -> list[ModelVersion]:
         if record.model_name == registry.model_name
     }
     return [model for model in registry.versions() if model.version in promoted]
-
-
-def _tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.DataFrame]":
-    """Lay out what was measured: of all models in three ways, of the candidate by day."""
-    from stock_assets.evaluation.scorecard import horizon_table, session_table, ticker_table
-
-    return {
-        "models": _compared(decided),
-        "horizons": horizon_table(outcome.rows),
-        "tickers": ticker_table(outcome.rows),
-        "sessions": session_table(outcome.rows, "candidate"),
-    }
-
-
-def _figures(outcome: "Challenge", tickers: "pd.DataFrame") -> "list[Figure]":
-    """Draw the errors added up and by ticker, the coefficients, and each ticker's forecasts."""
-    from stock_assets.evaluation.plots import (
-        cumulative_figure,
-        forecast_figures,
-        ic_figure,
-        ticker_figure,
-    )
-
-    candidate = outcome.rows["candidate"]
-    return [
-        cumulative_figure(outcome.rows),
-        ticker_figure(tickers[tickers["model"] == "candidate"]),
-        ic_figure(candidate),
-        *forecast_figures(candidate),
-    ]
-
-
-def _log_outcome(
-    mlflow_run: Any,
-    outcome: "Challenge",
-    decided: "PromotionRecord",
-    tables: "dict[str, pd.DataFrame]",
-    figures: "list[Figure]",
-) -> None:
-    """Log scores, tables and the page of plots to the MLflow run of this retraining."""
-    from stock_assets.evaluation.page import page
-
-    for name, card in outcome.scores.items():
-        prefix = "test" if name == "candidate" else name
-        mlflow_run.log_metrics(
-            {
-                f"{prefix}_{figure}": float(value)
-                for figure, value in card.to_dict().items()
-                if isinstance(value, int | float)
-            }
-        )
-    title = f"Dataset {decided.dataset_run_id} on its test stretch"
-    told = [("All tickers together", tables["models"]), ("Per ticker", tables["tickers"])]
-    if tables["horizons"]["horizon"].max() > 1:
-        told.insert(1, ("Per horizon", tables["horizons"]))
-    mlflow_run.log_text(page(title, decided.reason, figures, told), "evaluation.html")
-    for name, frame in tables.items():
-        mlflow_run.log_text(frame.to_csv(index=False), f"evaluation/{name}.csv")
-
-
-def _compared(decided: "PromotionRecord") -> "pd.DataFrame":
-    """Give every figure of every model that the decision looked at."""
-    from stock_assets.evaluation.scorecard import pooled_table
-
-    persistence = dict(decided.persistence)
-    baselines = persistence.pop("baselines", {})
-    production = {"production": decided.production} if decided.production else {}
-    return pooled_table(
-        {"candidate": decided.candidate, **production, "persistence": persistence, **baselines}
-    )
-
-
-def _described(decided: "PromotionRecord") -> dict[str, Any]:
-    """Describe a decision as its row does; the numbers by themselves become plots in Dagster."""
-    shown = ("mase", "p_persistence", "p_production", "direction_accuracy", "icir", "coverage")
-    return lineage(
-        promoted=decided.promoted,
-        reason=dg.MetadataValue.md(decided.reason),
-        dataset_run_id=decided.dataset_run_id,
-        as_of_session=decided.as_of_session,
-        first_session=decided.first_session,
-        last_session=decided.last_session,
-        candidate_version=decided.candidate_version,
-        refit_version=decided.refit_version,
-        production_version=decided.production_version,
-        mlflow_run_id=decided.mlflow_run_id,
-        scores=table(_compared(decided)),
-        **{name: decided.candidate.get(name) for name in shown},
-    )
-
-
-def _details(tables: "dict[str, pd.DataFrame]", figures: "list[Figure]") -> dict[str, Any]:
-    """Show all models per horizon, the candidate per ticker and session, and the first plots."""
-    tickers, by_session = tables["tickers"], tables["sessions"]
-    own = tickers[tickers["model"] == "candidate"].drop(columns="model")
-    return {
-        "per_horizon": table(tables["horizons"], limit=len(tables["horizons"])),
-        "plots": plots(figures[:4]),
-        "per_ticker": table(own, limit=len(own)),
-        "per_session": table(by_session, limit=len(by_session)),
-    }
 
 
 def _production_event(

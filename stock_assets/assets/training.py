@@ -58,6 +58,7 @@ def candidate_model(
     import pandas as pd
 
     from stock_assets.evaluation.plots import training_figure
+    from stock_assets.evaluation.scorecard import narrowed
     from stock_assets.features.scaling import Scaler
     from stock_assets.modelling.bundle import Bundle
     from stock_assets.modelling.candidate import train_candidate
@@ -113,7 +114,7 @@ def candidate_model(
             validation_loss=candidate.fit.best.validation_loss,
             interval_widths=list(candidate.interval_widths),
             digest=version.digest,
-            folds=table(folds) if len(folds) else None,
+            folds=table(narrowed(folds), limit=len(folds)) if len(folds) else None,
             plots=plots([losses]),
         ),
     )

@@ -53,11 +53,13 @@ def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> P
     score = getattr(candidate.metrics, name)
     floor = getattr(scores["persistence"].metrics, name)
     measured = (
-        f"the candidate's {name.upper()} is {score:.4g} on {candidate.metrics.forecasts} forecasts "
+        f"the candidate's {name.upper()} is {score:.6g} on {candidate.metrics.forecasts} forecasts "
         f"of {candidate.metrics.sessions} sessions"
     )
+    level = promotion.significance or DEFAULT_LEVEL
+    edge = edge_over_persistence(candidate.against["persistence"], candidate.metrics.mase, level)
     if math.isnan(score):
-        return PromotionDecision(False, f"Not promoted: {measured}, which is undefined")
+        return PromotionDecision(False, f"Not promoted: {measured}, which is undefined. {edge}")
     held = None if production is None else getattr(production.metrics, name)
     promote, against = _against_production(score, held, promotion.minimum_improvement)
     compared = held is not None and not math.isnan(held)
@@ -65,20 +67,28 @@ def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> P
         promote, told = _significantly(candidate.against["production"], promotion.significance)
         against = f"{against}, {told}"
     verdict = "Promoted" if promote else "Not promoted"
-    edge = edge_over_persistence(
-        candidate.against["persistence"], promotion.significance or DEFAULT_LEVEL
-    )
     return PromotionDecision(
         promote,
         f"{verdict}: {measured}, {against}; it is {_against_persistence(score, floor)}. {edge}",
     )
 
 
-def edge_over_persistence(test: DieboldMariano, level: float) -> str:
-    """Say in a sentence whether a model differs significantly from forecasting no change."""
-    if test.better(level):
+def edge_over_persistence(test: DieboldMariano, mase: float, level: float) -> str:
+    """Say in a sentence whether a model differs significantly from forecasting no change.
+
+    Parameters
+    ----------
+    test : DieboldMariano
+        Against persistence; it counts every session once.
+    mase : float
+        Of the same forecasts; it counts every forecast once. Where sessions differ in how many they
+        have, the two may disagree, and then nothing is called significant.
+    level : float
+        Probability below which a difference is.
+    """
+    if test.better(level) and mase < 1:
         return f"Significant edge over persistence ({_evidence(test)})"
-    if test.worse(level):
+    if test.worse(level) and mase > 1:
         return f"No significant edge over persistence, significantly worse ({_evidence(test)})"
     return f"No significant edge over persistence ({_evidence(test)})"
 
@@ -86,6 +96,8 @@ def edge_over_persistence(test: DieboldMariano, level: float) -> str:
 def _significantly(test: DieboldMariano, level: float) -> tuple[bool, str]:
     if test.better(level):
         return True, f"significantly ({_evidence(test)})"
+    if test.worse(level):
+        return False, f"but significantly worse session by session ({_evidence(test)})"
     return False, f"but not significantly at {level:g} ({_evidence(test)})"
 
 
@@ -93,7 +105,7 @@ def _evidence(test: DieboldMariano) -> str:
     if test.p_value is None:
         return f"no Diebold-Mariano test: {test.reason}"
     return (
-        f"{test.difference:+.4%} of price in mean absolute error, "
+        f"{100 * test.difference:+.3g}% of price in mean absolute error, "
         f"Diebold-Mariano p = {test.p_value:.2g} over {test.sessions} sessions"
     )
 
@@ -106,16 +118,16 @@ def _against_production(
     if math.isnan(held):
         return True, "and production's is undefined"
     if score >= held:
-        return False, f"not lower than production's {held:.4g}"
+        return False, f"not lower than production's {held:.6g}"
     if score > held * (1 - minimum_improvement):
-        return False, f"lower than production's {held:.4g} by less than {minimum_improvement:.2%}"
-    return True, f"lower than production's {held:.4g}"
+        return False, f"lower than production's {held:.6g} by less than {minimum_improvement:.2%}"
+    return True, f"lower than production's {held:.6g}"
 
 
 def _against_persistence(score: float, floor: float) -> str:
     if score < floor:
-        return f"better than persistence ({floor:.4g})"
-    return f"no better than persistence ({floor:.4g}): forecasting no change does as well or better"
+        return f"better than persistence ({floor:.6g})"
+    return f"no better than persistence ({floor:.6g}): forecasting no change does as well or better"
 
 
 def _require_same_forecasts(scores: Mapping[str, Scorecard]) -> None:

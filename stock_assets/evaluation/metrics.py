@@ -111,8 +111,8 @@ def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
     _require_prices(forecasts)
     actual, predicted, persistence = (forecasts[name] for name in PRICES)
     error = (predicted - actual).abs()
-    predicted_move, actual_move = np.sign(predicted - persistence), np.sign(actual - persistence)
-    hit = (predicted_move == actual_move).astype(float)
+    signs = np.sign(relative_returns(forecasts))
+    hit = (signs["predicted"] == signs["actual"]).astype(float)
     bounds = forecasts.reindex(columns=["lower", "upper"])
     covered = actual.between(bounds["lower"], bounds["upper"]).astype(float)
     return forecasts.assign(
@@ -120,7 +120,7 @@ def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
         absolute_percentage_error=error / actual,
         squared_error=error**2,
         persistence_absolute_error=(persistence - actual).abs(),
-        direction_hit=hit.where((predicted_move != 0) & (actual_move != 0)),
+        direction_hit=hit.where((signs != 0).all(axis=1)),
         covered=covered.where(bounds.notna().all(axis=1)),
     )
 

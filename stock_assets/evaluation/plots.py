@@ -28,7 +28,8 @@ def forecast_figures(rows: pd.DataFrame) -> list[Figure]:
     ----------
     rows : DataFrame
         Scored forecasts: ``session``, ``ticker``, ``horizon``, ``actual``, ``predicted``,
-        ``lower``, ``upper``. Those of longer horizons are left out.
+        ``persistence``, ``lower``, ``upper``, in the shares of the day: a split is a step. Those
+        of longer horizons are left out.
     """
     nearest = rows[rows["horizon"] == 1]
     return [_forecast_figure(str(ticker), part) for ticker, part in nearest.groupby("ticker")]
@@ -42,6 +43,12 @@ def _forecast_figure(ticker: str, rows: pd.DataFrame) -> Figure:
     return _figure(
         [
             *_band(ordered.set_index("session"), "interval"),
+            Scatter(
+                x=days,
+                y=ordered["persistence"],
+                name="persistence",
+                line={"color": _BASELINE, "width": 1},
+            ),
             Scatter(x=days, y=ordered["actual"], name="actual", line={"color": _ACTUAL}),
             Scatter(
                 x=days,
@@ -131,12 +138,13 @@ def ic_figure(rows: pd.DataFrame) -> Figure:
     ----------
     rows : DataFrame
         Scored forecasts. Where several horizons end in a session, the mean of their coefficients is
-        drawn. Sessions whose coefficient is undefined have no bar.
+        drawn; the mean over all is that of every coefficient. Sessions whose coefficient is
+        undefined have no bar.
     """
     from plotly.graph_objects import Bar, Scatter
 
-    ics = session_ics(rows).groupby("session").mean()
-    mean = ics["ic"].mean()
+    each = session_ics(rows)
+    ics, mean = each.groupby("session").mean(), each["ic"].mean()
     rank = {"mode": "markers", "marker": {"color": _ACTUAL, "size": 5}}
     drawn = [
         Bar(x=ics.index, y=ics["ic"], name="IC", marker={"color": _BASELINE}),

@@ -28,18 +28,21 @@ REFERENCES = ("persistence", "production")
 """The models that every other one is tested against."""
 
 
-_PER_HORIZON = (
+SHOWN = (
     "forecasts",
     "mae",
+    "rmse",
     "mape",
     "mase",
     "direction_accuracy",
     "base_rate_up",
     "session_ic",
+    "icir",
     "coverage",
     "p_persistence",
     "p_production",
 )
+"""Figures of `Scorecard.to_dict` that a narrow table shows; the files have all of them."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ def horizon_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``horizon``, ``model`` and some of the figures of `Scorecard.to_dict`; the tests count the
-        overlap of their own horizon.
+        ``horizon``, ``model`` and the figures of `Scorecard.to_dict`; the tests count the overlap
+        of their own horizon.
     """
     horizons = sorted({horizon for rows in scored.values() for horizon in rows["horizon"]})
     told = [
@@ -143,7 +146,16 @@ def horizon_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             {name: rows[rows["horizon"] == horizon] for name, rows in scored.items()}
         ).items()
     ]
-    return pd.DataFrame(told).reindex(columns=["horizon", "model", *_PER_HORIZON])
+    return pd.DataFrame(told)
+
+
+def narrowed(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the figures that are not `SHOWN`; whatever is no figure stays."""
+    figures = [*Metrics.__dataclass_fields__, *Skill.__dataclass_fields__]
+    tests = [name for name in table if str(name).startswith(("dm_", "p_", "q_", "undefined_"))]
+    return table.drop(columns=[*figures, *tests], errors="ignore").join(
+        table.reindex(columns=[name for name in SHOWN if name in table])
+    )
 
 
 def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

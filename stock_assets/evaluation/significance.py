@@ -43,7 +43,8 @@ def clustered_errors(
     ----------
     influence : Series
         What each forecast adds to the error of its group's statistic; for a mean, its deviation
-        from it. They add up to zero in each group, and the result has their unit.
+        from it; NaN for one that counts for nothing. They add up to zero in each group, and the
+        result has their unit.
     session, by : Series
         The session and the group of each, on the index of `influence`.
     horizon : int
@@ -55,9 +56,9 @@ def clustered_errors(
         Indexed by group; NaN with fewer than two sessions per session ahead, or where the estimate
         of the variance is negative.
     """
-    sums = influence.groupby([session, by]).sum().unstack()
+    sums = influence.groupby([session, by]).sum(min_count=1).unstack()
     variance = _variance_of_sum(sums, horizon)
-    return variance.where(variance >= 0) ** 0.5 / influence.groupby(by).size()
+    return variance.where(variance >= 0) ** 0.5 / influence.groupby(by).count()
 
 
 def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[float]:
@@ -175,6 +176,24 @@ def diebold_mariano_tests(differences: pd.DataFrame, horizon: int = 1) -> pd.Dat
         The fields of `DieboldMariano`, one row per column; NaN in place of None.
     """
     count, mean = differences.count(), differences.mean()
+    variance, reason = _tested_variance(differences, horizon)
+    statistic = (mean * count / variance**0.5).rename("statistic")
+    return pd.DataFrame(
+        {
+            "difference": mean,
+            "sessions": count,
+            "statistic": statistic,
+            "p_value": 2 * stdtr(count - 1, -statistic.abs()),
+            "reason": reason,
+        }
+    )
+
+
+def _tested_variance(
+    differences: pd.DataFrame, horizon: int
+) -> tuple[pd.Series[float], NDArray[np.str_]]:
+    """Variance of the sum of each column; NaN where the test is undefined, with the reason why."""
+    count, mean = differences.count(), differences.mean()
     deviations = differences - mean
     variance, spread = _variance_of_sum(deviations, horizon), deviations.abs().max()
     fewest = max(FEWEST_SESSIONS, 2 * horizon)
@@ -193,16 +212,7 @@ def diebold_mariano_tests(differences: pd.DataFrame, horizon: int = 1) -> pd.Dat
         ],
         "",
     )
-    statistic = (mean * count / variance.where(reason == "") ** 0.5).rename("statistic")
-    return pd.DataFrame(
-        {
-            "difference": mean,
-            "sessions": count,
-            "statistic": statistic,
-            "p_value": 2 * stdtr(count - 1, -statistic.abs()),
-            "reason": reason,
-        }
-    )
+    return variance.where(reason == ""), reason
 
 
 def cumulative_difference(
@@ -227,12 +237,11 @@ def cumulative_difference(
     Returns
     -------
     DataFrame
-        ``cumulative``, ``lower`` and ``upper``, indexed by session; the bounds are NaN where there
-        are fewer than two sessions per session ahead, or the variance is not positive.
+        ``cumulative``, ``lower`` and ``upper``, indexed by session; the bounds are NaN where the
+        test is undefined.
     """
     count, total = len(differences), differences.cumsum()
-    deviations = (differences - differences.mean()).to_frame()
-    variance = _variance_of_sum(deviations, horizon).where(lambda estimate: estimate >= 0).item()
+    variance = _tested_variance(differences.to_frame(), horizon)[0].item()
     part = np.arange(1, count + 1) / count
     width = stdtrit(count - 1, (1 + confidence) / 2) * np.sqrt(variance * part)
     return pd.DataFrame({"cumulative": total, "lower": total - width, "upper": total + width})

@@ -27,8 +27,8 @@ class Skill:
         :class:`stock_assets.evaluation.metrics.Metrics`.
     session_ic, session_ic_se, icir : float
         Information coefficient of each session and horizon over the tickers: mean, standard error
-        of that mean, and mean over standard deviation (ICIR; Grinold and Kahn 2000, "Active
-        Portfolio Management", not annualised).
+        of that mean, and mean over standard deviation (ICIR; Qian and Hua 2004, "Active risk and
+        information ratio", J. Investment Management 2; not annualised).
     session_rank_ic, session_rank_ic_se, rank_icir : float
         The same of ranks.
     ic_sessions : int
@@ -61,7 +61,7 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
     """
     (errors,) = standard_errors(rows, one_group(rows)).to_dict("records")
     horizon = int(rows["horizon"].max())
-    ics = session_ics(rows).dropna()
+    ics = session_ics(rows)
     ic, ic_se, icir = _over_sessions(ics["ic"], horizon)
     rank_ic, rank_ic_se, rank_icir = _over_sessions(ics["rank_ic"], horizon)
     return Skill(
@@ -72,7 +72,7 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
         session_rank_ic=rank_ic,
         session_rank_ic_se=rank_ic_se,
         rank_icir=rank_icir,
-        ic_sessions=ics.index.get_level_values("session").nunique(),
+        ic_sessions=ics.dropna().index.get_level_values("session").nunique(),
     )
 
 
@@ -142,8 +142,6 @@ def _mean_errors(
     values: pd.Series[float], session: pd.Series[Any], by: pd.Series[Any], horizon: int
 ) -> pd.Series[float]:
     """Error of each group's mean; an undefined value counts for nothing."""
-    known = values.notna()
-    values, session, by = values[known], session[known], by[known]
     return clustered_errors(values - values.groupby(by).transform("mean"), session, by, horizon)
 
 
@@ -172,8 +170,8 @@ def _correlation_errors(
     """
     centred = moves - moves.groupby(by).transform("mean")
     spread = (centred**2).groupby(by).transform("mean") ** 0.5
-    varied = spread.min(axis=1) >= CONSTANT
-    standard, session, by = (centred / spread)[varied], session[varied], by[varied]
-    product, squares = standard.prod(axis=1), (standard**2).sum(axis=1)
+    standard = (centred / spread).where(spread.min(axis=1) >= CONSTANT)
+    product = standard["predicted"] * standard["actual"]
+    squares = (standard**2).sum(axis=1)
     influence = product - product.groupby(by).transform("mean") * squares / 2
     return clustered_errors(influence, session, by, horizon)

@@ -56,8 +56,9 @@ def session_returns(bars: pd.DataFrame, first: date, last: date) -> pd.DataFrame
 def reversal(returns: pd.DataFrame, horizon: int) -> pd.DataFrame:
     """Forecast that the last session's return is undone in the next one, and no change after that.
 
-    No change at all where the last return is not known. One-day reversal of single stocks:
-    Jegadeesh 1990, "Evidence of predictable behavior of security returns", J. Finance 45.
+    No change at all where the last return is not known. It is the one-day analogue of the monthly
+    reversal of single stocks in Jegadeesh 1990, "Evidence of predictable behavior of security
+    returns", J. Finance 45.
 
     Parameters
     ----------
@@ -77,9 +78,8 @@ def ridge(
     Returns are divided by the root mean square of their ticker's training returns; a missing one
     counts as 0, its mean. The return over several sessions is learnt directly, as one number. The
     penalty is a multiple of the number of training rows and is the one of 0.01, 0.1, 1, 10 and 100
-    with the smallest squared error on the validation stretch. No session after the first that
-    follows the training stretch enters the fit, none after the first that follows validation the
-    choice: of windows at the end of a stretch, the longer horizons have no label.
+    with the smallest squared error on the validation stretch. No session after the last label of
+    the training stretch enters the fit, none after the last of validation the choice.
 
     Parameters
     ----------
@@ -114,8 +114,7 @@ def ridge(
         label[:-ahead] = sliding_window_view(scaled[window:], ahead, axis=0).sum(axis=-1)
         known = np.isfinite(label) & np.isfinite(scaled[window - 1 :])
         learnt, held_back = (
-            known & _labelled_within(ends, span, ahead)[:, np.newaxis]
-            for span in (train, validation)
+            known & _within(ends, span)[:, np.newaxis] for span in (train, validation)
         )
         line = _best_line(windows, label, learnt, held_back)
         forecast = np.full_like(values, np.nan)
@@ -131,11 +130,11 @@ def _by_horizon(forecasts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(dict(zip(horizons, forecasts, strict=True)), names=_INDEX)
 
 
-def _labelled_within(ends: pd.DatetimeIndex, span: Span, ahead: int) -> NDArray[np.bool_]:
-    """Which windows of a stretch have a label that ends where that of its last session does."""
-    first, last = ends.searchsorted(pd.DatetimeIndex(span))
-    places = np.arange(len(ends))
-    return (places >= first) & (places + ahead <= last + 1)
+def _within(ends: pd.DatetimeIndex, span: Span) -> NDArray[np.bool_]:
+    """Which windows end in a stretch."""
+    first, last = pd.DatetimeIndex(span)
+    inside: NDArray[np.bool_] = (ends >= first) & (ends <= last)
+    return inside
 
 
 def _best_line(

@@ -28,12 +28,16 @@ class Challenge:
         one alone.
     scores : dict of str to Scorecard
         Under the same names.
+    unmatched : dict of str to DataFrame
+        Scored forecasts of ``candidate`` and ``persistence`` that production has no counterpart of:
+        of other tickers, or further ahead. They decide nothing. Empty where there are none.
     first_session, last_session : date
         The as-of sessions that were asked for.
     """
 
     rows: dict[str, pd.DataFrame]
     scores: dict[str, Scorecard]
+    unmatched: dict[str, pd.DataFrame]
     first_session: date
     last_session: date
 
@@ -66,13 +70,31 @@ def challenge(
         for name, model in models.items()
         if model is not None
     }
+    unmatched: dict[str, pd.DataFrame] = {}
     if production is not None:
         shared = rows["candidate"][[*KEY]].merge(rows["production"][[*KEY]])
         if shared.empty:  # they forecast different tickers: nothing to compare
             del rows["production"]
         else:
+            unmatched = _beside_persistence(_without(rows["candidate"], shared))
             rows = {name: scored.merge(shared, on=[*KEY]) for name, scored in rows.items()}
     ours = rows["candidate"]
-    rows["persistence"] = score_rows(persistence_forecasts(ours))
+    rows |= _beside_persistence(ours)
     rows |= {name: baseline_rows(ours, forecast) for name, forecast in baselines.items()}
-    return Challenge(rows, score_models(rows), sessions[0], sessions[-1])
+    return Challenge(rows, score_models(rows), unmatched, sessions[0], sessions[-1])
+
+
+def _without(scored: pd.DataFrame, triples: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the forecasts of some triples."""
+    known = scored[[*KEY]].merge(triples, how="left", indicator=True)["_merge"] == "both"
+    return scored[~known.to_numpy()]
+
+
+def _beside_persistence(candidate: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name a candidate's scored forecasts, and those of persistence; none where there are none."""
+    if candidate.empty:
+        return {}
+    return {
+        "candidate": candidate,
+        "persistence": score_rows(persistence_forecasts(candidate)),
+    }

@@ -19,8 +19,6 @@ from stock_assets.modelling.checkpoint import Checkpoints
 from stock_assets.modelling.folds import Fold
 from stock_assets.modelling.tuning import Hyperparameters
 
-_FIGURES = ("forecasts", "mae", "mape", "mase", "direction_accuracy", "icir", "coverage")
-
 
 def score_folds(
     folds: Iterable[Fold],
@@ -53,8 +51,9 @@ def score_folds(
     Returns
     -------
     DataFrame
-        One row per fold: ``fold``, ``first_session`` and ``last_session`` of its test stretch,
-        scores of :class:`stock_assets.evaluation.scorecard.Scorecard`, and ``p_persistence``.
+        Two rows per fold: ``fold``, ``first_session`` and ``last_session`` of its test stretch,
+        ``model`` (``candidate`` or ``persistence``) and the figures of
+        :meth:`stock_assets.evaluation.scorecard.Scorecard.to_dict`.
     """
     rows = []
     for number, fold in enumerate(folds, start=1):
@@ -62,11 +61,13 @@ def score_folds(
         trained = train_candidate(
             fold.data, best, training, recipe.target, recipe.coverage, own, f"fold-{number}"
         )
-        rows.append({"fold": number} | _scored(fold, trained, recipe, bars))
+        rows += [{"fold": number} | scored for scored in _scored(fold, trained, recipe, bars)]
     return pd.DataFrame(rows)
 
 
-def _scored(fold: Fold, trained: Candidate, recipe: Recipe, bars: pd.DataFrame) -> dict[str, Any]:
+def _scored(
+    fold: Fold, trained: Candidate, recipe: Recipe, bars: pd.DataFrame
+) -> list[dict[str, Any]]:
     own = replace(
         recipe,
         feature_scaler=fold.features,
@@ -77,9 +78,7 @@ def _scored(fold: Fold, trained: Candidate, recipe: Recipe, bars: pd.DataFrame) 
     sessions = days[fold.split.test.first : fold.split.test.last + 1]
     scored = score_due(Bundle(own, trained.network).forecast(bars, sessions), bars)
     models = {"candidate": scored, "persistence": score_rows(persistence_forecasts(scored))}
-    figures = score_models(models)["candidate"].to_dict()
-    return {
-        "first_session": sessions[0],
-        "last_session": sessions[-1],
-        **{name: figures[name] for name in (*_FIGURES, "p_persistence")},
-    }
+    stretch = {"first_session": sessions[0], "last_session": sessions[-1]}
+    return [
+        stretch | {"model": name} | card.to_dict() for name, card in score_models(models).items()
+    ]

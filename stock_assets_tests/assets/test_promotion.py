@@ -21,6 +21,7 @@ from stock_assets.cli.running import run_dataset
 from stock_assets.config import Rename, Tracking
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
+from stock_assets.modelling.baselines import ridge
 from stock_assets.modelling.bundle import Bundle
 from stock_assets.registry import ModelVersion, Registry
 from stock_assets.resources import Store
@@ -195,6 +196,29 @@ def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_t
         assert scores["forecasts"] == len(tickers) * len(HELD_OUT)
 
 
+def test_what_production_does_not_forecast_decides_nothing_and_is_told(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    store_bars(own_store.engine, sample_bars())
+    candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2, horizon=3)
+    with dg.DagsterInstance.ephemeral() as instance:
+        record = met(own_store, tmp_path, candidate, date(2012, 8, 31), instance)
+        (event,) = instance.fetch_materializations(dg.AssetKey("promotion"), limit=2).records
+    assert record.candidate["forecasts"] == 5 * len(HELD_OUT)
+    more = 2 * 5 * len(HELD_OUT)
+    assert f"{more} more forecasts of the candidate have no counterpart" in record.reason
+    unmatched = event.asset_materialization.metadata["unmatched"].value.records
+    told = [(row.data["horizon"], row.data["model"]) for row in unmatched]
+    assert told == [(ahead, name) for ahead in (2, 3) for name in ("candidate", "persistence")]
+    assert all(row.data["coverage"] is not None for row in unmatched[::2])
+    (run, *_) = mlflow.search_runs(experiment_names=["promotion"], output_format="list")
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id))
+    by_ticker = pd.read_csv(folder / "evaluation" / "unmatched_tickers.csv")
+    assert by_ticker["forecasts"].sum() == 2 * more
+    page = (folder / "evaluation.html").read_text(encoding="utf-8")
+    assert "Per horizon, without a counterpart in production" in page
+
+
 def test_sessions_that_production_has_learnt_from_count_for_nobody(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
@@ -237,6 +261,27 @@ def test_baselines_stand_on_the_same_pairs(loop: Loop) -> None:
             assert scores[name] == record.candidate[name]
         assert scores["mase"] > 0.9
         assert 0 <= scores["p_persistence"] <= 1
+
+
+def test_the_ridge_learns_from_training_and_is_chosen_on_validation(
+    loop: Loop, own_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[object, ...]] = []
+
+    def listened_to(returns: pd.DataFrame, *asked: object) -> pd.DataFrame:
+        given.append(asked)
+        return ridge(returns, *asked)
+
+    monkeypatch.setattr("stock_assets.modelling.baselines.ridge", listened_to)
+    store_bars(own_store.engine, sample_bars())
+    candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
+    met(own_store, tmp_path, candidate, date(2012, 8, 31))
+    train, validation = (
+        (stretch.first_session, stretch.last_session)
+        for name, stretch in sorted(load_stretches(own_store.engine, SECOND_DATASET).items())
+        if name != "test"
+    )
+    assert given == [(train, validation, candidate.recipe.network.window, 1)]
 
 
 def test_the_candidate_is_tested_against_persistence_and_production(
@@ -288,11 +333,18 @@ def test_the_materialization_shows_tables_plots_and_numbers(loop: Loop) -> None:
     figures = {row.data["figure"]: row.data for row in shown["scores"].value.records}
     assert figures["mase"]["persistence"] == 1.0
     assert figures["mase"]["ridge"] == pytest.approx(
-        record.persistence["baselines"]["ridge"]["mase"], abs=1e-6
+        record.persistence["baselines"]["ridge"]["mase"], rel=1e-5
     )
     assert shown["p_persistence"].value == record.candidate["p_persistence"]
-    tickers = {row.data["ticker"]: row.data for row in shown["per_ticker"].value.records}
+    tickers = {
+        row.data["ticker"]: row.data
+        for row in shown["per_ticker"].value.records
+        if row.data["model"] == "candidate"
+    }
     assert list(tickers) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    assert {row.data["model"] for row in shown["per_ticker"].value.records} == {
+        *("candidate", "persistence")
+    }
     assert tickers["IBM"]["p_persistence"] <= tickers["IBM"]["q_persistence"] <= 1
     assert len(shown["per_session"].value.records) == record.candidate["sessions"]
     drawn = images(shown["plots"].value)

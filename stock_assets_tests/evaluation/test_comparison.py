@@ -68,7 +68,7 @@ def test_the_first_model_is_promoted_and_says_so() -> None:
         "Promoted: the candidate's MASE is 0.98 on 315 forecasts of 63 sessions, "
         "and there is no production model yet for these tickers and sessions; "
         "it is better than persistence (1). No significant edge over persistence "
-        "(-0.0010% of price in mean absolute error, Diebold-Mariano p = 0.43 over 63 sessions)"
+        "(-0.001% of price in mean absolute error, Diebold-Mariano p = 0.43 over 63 sessions)"
     )
 
 
@@ -133,20 +133,21 @@ def test_scores_on_other_forecasts_are_an_error(difference: dict[str, int]) -> N
 def test_an_edge_is_claimed_only_where_the_test_finds_one() -> None:
     found = decide(scored(0.9), None, PERSISTENCE, BY_MASE, BETTER)
     assert NO_EDGE not in found.reason
-    assert ". Significant edge over persistence (-0.0200% of price" in found.reason
+    assert ". Significant edge over persistence (-0.02% of price" in found.reason
 
 
 @pytest.mark.parametrize(
     ("test", "told"),
     [
-        (EQUAL, " (-0.0010% of price in mean absolute error, Diebold-Mariano p = 0.43 over 63"),
-        (WORSE, ", significantly worse (+0.0200% of price in mean absolute error"),
+        (EQUAL, " (-0.001% of price in mean absolute error, Diebold-Mariano p = 0.43 over 63"),
+        (WORSE, ", significantly worse (+0.02% of price in mean absolute error"),
         (UNDEFINED, " (no Diebold-Mariano test: their losses are equal in every session"),
     ],
     ids=["not significant", "significantly worse", "undefined"],
 )
 def test_without_an_edge_the_reason_says_so_in_these_words(test: DieboldMariano, told: str) -> None:
-    decision = decide(scored(0.9), scored(0.95), PERSISTENCE, BY_MASE, test)
+    mase = 1.1 if test is WORSE else 0.9
+    decision = decide(scored(mase), scored(1.2), PERSISTENCE, BY_MASE, test)
     assert decision.promote, "significance is not asked for"
     assert f". {NO_EDGE}{told}" in decision.reason
     assert told in decision.reason
@@ -161,7 +162,35 @@ def test_where_significance_is_asked_for_the_candidate_must_differ_from_producti
     strict = Promotion(metric="mase", significance=0.05)
     decision = decide(scored(0.9), scored(0.95), PERSISTENCE, strict, EQUAL, test)
     assert decision.promote is promote
-    assert ("but not significantly at 0.05 (" in decision.reason) is not promote
+    told = (
+        "but significantly worse session by session ("
+        if test is WORSE
+        else ("but not significantly at 0.05 (")
+    )
+    assert (told in decision.reason) is not promote
+
+
+@pytest.mark.parametrize(("test", "mase"), [(BETTER, 1.01), (BETTER, 1.0), (WORSE, 0.99)])
+def test_a_test_that_contradicts_the_score_claims_nothing(
+    test: DieboldMariano, mase: float
+) -> None:
+    """Sessions count once for the test, forecasts for the score: they may disagree."""
+    decision = decide(scored(mase), None, PERSISTENCE, BY_MASE, test)
+    assert f". {NO_EDGE} (" in decision.reason
+
+
+def test_an_undefined_score_has_the_words_too() -> None:
+    decision = decide(scored(NAN), None, PERSISTENCE, BY_MASE, UNDEFINED)
+    assert not decision.promote
+    assert f"which is undefined. {NO_EDGE} (no Diebold-Mariano test" in decision.reason
+
+
+def test_scores_near_one_are_told_apart() -> None:
+    near = DieboldMariano(-1.2e-7, 63, -0.1, 0.9)
+    decision = decide(scored(0.99998), scored(0.99999), PERSISTENCE, BY_MASE, near)
+    assert "MASE is 0.99998" in decision.reason
+    assert "lower than production's 0.99999" in decision.reason
+    assert "(-1.2e-05% of price" in decision.reason
 
 
 def test_significance_alone_does_not_promote() -> None:

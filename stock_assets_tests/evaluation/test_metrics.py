@@ -184,6 +184,17 @@ def test_scoring_scored_rows_again_changes_nothing(frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(score_rows(rows), rows)
 
 
+def test_one_bound_alone_is_no_interval(two_forecasts: pd.DataFrame) -> None:
+    frame = two_forecasts.assign(lower=[90.0, np.nan], upper=[np.nan, 12.0])
+    assert score_rows(frame)["covered"].isna().all()
+
+
+def test_rounding_is_no_move() -> None:
+    rows = score_rows(forecast_frame([(0, "A", 10.0 * (1 + 1e-15), 11.0, 10.0)]))
+    assert rows["actual"].item() != 10.0
+    assert np.isnan(rows["direction_hit"].item())
+
+
 @pytest.mark.parametrize(("actual", "predicted"), [(10.0, 11.0), (11.0, 10.0), (10.0, 10.0)])
 def test_a_move_of_zero_has_no_direction(actual: float, predicted: float) -> None:
     row = score_rows(forecast_frame([(0, "A", actual, predicted, 10.0)])).iloc[0]
@@ -213,7 +224,13 @@ def test_coverage_counts_only_forecasts_with_an_interval(two_forecasts: pd.DataF
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("actual", np.nan), ("predicted", np.inf), ("persistence", np.nan), ("actual", 0.0)],
+    [
+        ("actual", np.nan),
+        ("predicted", np.inf),
+        ("persistence", np.nan),
+        ("actual", 0.0),
+        ("persistence", 0.0),
+    ],
 )
 def test_a_price_that_cannot_be_scored_is_an_error(
     two_forecasts: pd.DataFrame, column: str, value: float

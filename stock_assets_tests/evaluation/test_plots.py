@@ -18,7 +18,7 @@ from stock_assets.evaluation.plots import (
 )
 from stock_assets.evaluation.scorecard import ticker_table
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
-from stock_assets.evaluation.skill import session_ics
+from stock_assets.evaluation.skill import measure_skill, session_ics
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
 
@@ -48,7 +48,9 @@ def test_each_ticker_has_a_figure_with_forecast_actual_and_interval() -> None:
     assert [figure.layout.title.text.split(":")[0] for figure in figures] == ["AAA", "BBB"]
     own = rows().query("ticker == 'AAA'").sort_values("session")
     drawn = lines(figures[0])
-    for name, column in (("actual", "actual"), ("forecast", "predicted"), ("interval", "lower")):
+    columns = {"forecast": "predicted", "interval": "lower"}
+    columns |= {name: name for name in ("actual", "persistence")}
+    for name, column in columns.items():
         np.testing.assert_array_equal(drawn[name].y, own[column])
     assert list(pd.to_datetime(drawn["actual"].x)) == list(own["session"])
     assert figures[0].layout.yaxis.title.text == "price, $"
@@ -115,6 +117,15 @@ def test_differences_from_persistence_add_up_with_a_band_for_the_first_model() -
     assert [name for name in scored if drawn[name].visible == "legendonly"] == ["ridge"]
 
 
+def test_the_band_of_several_horizons_counts_their_overlap() -> None:
+    rows = scored_forecasts(horizons=3)
+    scored = {"candidate": rows, "persistence": score_rows(persistence_forecasts(rows))}
+    figure = cumulative_figure(scored)
+    path = cumulative_difference(loss_difference(rows, scored["persistence"]), 3)
+    np.testing.assert_allclose(lines(figure)["95% band"].y, 100 * path["lower"])
+    assert figure.layout.yaxis.title.text == "% of price"
+
+
 def test_the_coefficient_of_each_session_is_drawn_with_its_mean() -> None:
     rows = scored_forecasts()
     drawn, ics = lines(ic_figure(rows)), session_ics(rows).droplevel("horizon")
@@ -127,6 +138,7 @@ def test_the_coefficients_of_several_horizons_are_drawn_as_their_mean() -> None:
     rows = scored_forecasts(horizons=3)
     drawn, ics = lines(ic_figure(rows)), session_ics(rows)["ic"]
     days = sorted(rows["session"].unique())
+    assert set(drawn["mean IC"].y) == {measure_skill(rows).session_ic}
     assert list(pd.to_datetime(drawn["IC"].x)) == days
     np.testing.assert_allclose(drawn["IC"].y, [ics[day].mean() for day in days])
 

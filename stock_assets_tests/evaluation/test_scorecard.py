@@ -17,8 +17,10 @@ from stock_assets.evaluation.metrics import (
     summarise,
 )
 from stock_assets.evaluation.scorecard import (
+    SHOWN,
     Scorecard,
     horizon_table,
+    narrowed,
     pooled_table,
     score_models,
     session_table,
@@ -107,6 +109,14 @@ def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
         assert found["p_persistence"] == test.p_value
         assert told.loc[("persistence", horizon), "mase"] == 1.0
     assert told["coverage"].isna().all()
+
+
+def test_a_narrow_table_keeps_what_is_no_figure_and_the_figures_shown() -> None:
+    table = horizon_table(AHEAD)
+    narrow = narrowed(table)
+    shown = [name for name in SHOWN if name != "p_production"]
+    assert list(narrow) == ["horizon", "model", *shown]
+    pd.testing.assert_frame_equal(narrow, table[list(narrow)])
 
 
 def test_one_horizon_by_itself_is_the_whole(cards: dict[str, Scorecard]) -> None:

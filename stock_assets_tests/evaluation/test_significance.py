@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -298,13 +300,31 @@ def test_a_variance_that_is_not_positive_has_no_test() -> None:
 def test_better_is_lower_and_significant(
     difference: float, p_value: float | None, better: bool
 ) -> None:
-    assert DieboldMariano(difference, 60, p_value and -2.0, p_value).better(0.05) is better
+    test = DieboldMariano(difference, 60, p_value and -2.0, p_value)
+    assert test.better(0.05) is better
+    assert replace(test, difference=-difference).worse(0.05) is better
 
 
 def test_noise_is_called_significant_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     found = [diebold_mariano(random.standard_normal(20)).p_value < 0.05 for _ in range(2000)]
     assert 0.035 < np.mean(found) < 0.065
+
+
+@pytest.mark.parametrize(("horizons", "least", "most"), [(1, 0.03, 0.08), (3, 0.04, 0.12)])
+def test_two_models_of_equal_skill_seldom_differ_significantly(
+    horizons: int, least: float, most: float
+) -> None:
+    """Sixty-three sessions with a common move; docs/evaluation.md has the sizes."""
+    found = []
+    for seed in range(400):
+        one, other = (
+            scored_forecasts(seed, 63, 5, own_seed=own, horizons=horizons)
+            for own in (10_000 + seed, 20_000 + seed)
+        )
+        test = diebold_mariano(loss_difference(one, other).to_numpy(), horizons)
+        found.append(test.p_value is not None and test.p_value < 0.05)
+    assert least < np.mean(found) < most
 
 
 @law
@@ -328,6 +348,13 @@ def test_one_session_ahead_the_band_is_of_the_standard_deviation(seed: int) -> N
     band = cumulative_difference(losses)
     width = stats.t.ppf(0.975, 29) * losses.std() * np.sqrt(np.arange(1, 31))
     np.testing.assert_allclose(band["upper"] - band["cumulative"], width)
+
+
+@pytest.mark.parametrize("losses", [[0.1, 0.3, 0.2, 0.1], [0.1] * 30], ids=["few", "constant"])
+def test_without_a_test_there_is_no_band(losses: list[float]) -> None:
+    told = cumulative_difference(pd.Series(losses))
+    assert told["cumulative"].notna().all()
+    assert told[["lower", "upper"]].isna().all(axis=None)
 
 
 def test_one_session_has_no_band() -> None:

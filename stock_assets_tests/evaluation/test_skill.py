@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stock_assets.evaluation.metrics import (
-    one_group,
     persistence_forecasts,
     relative_returns,
     score_rows,
     summarise,
 )
-from stock_assets.evaluation.significance import clustered_errors
 from stock_assets.evaluation.skill import measure_skill, session_ics, standard_errors
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
@@ -67,13 +65,57 @@ def test_each_horizon_of_a_session_has_a_coefficient_of_its_own() -> None:
     assert skill.ic_sessions == rows["session"].nunique() == 40
 
 
+def overlapping_error(influence: pd.Series, session: pd.Series) -> float:
+    """Three sessions ahead: statsmodels' variance of a mean, of sums over the tickers."""
+    sums = influence.groupby(session).sum().reindex(sorted(session.unique())).to_numpy()
+    count, horizon = len(sums), 3
+    fit = sm.OLS(sums, np.ones(count)).fit(
+        cov_type="HAC", cov_kwds={"maxlags": horizon - 1, "kernel": "uniform"}
+    )
+    variance = fit.cov_params().item() * count**2
+    correction = (count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count
+    return float(np.sqrt(variance / correction)) / influence.count()
+
+
 @law
 @given(seeds)
 def test_errors_of_several_horizons_count_their_overlap(seed: int) -> None:
     rows = scored_forecasts(seed, horizons=3)
-    own = (rows["absolute_error"] - rows["persistence_absolute_error"]) / rows["persistence"]
-    error = clustered_errors(own - own.mean(), rows["session"], one_group(rows), 3).item()
-    assert measure_skill(rows).error_difference_se == pytest.approx(error, nan_ok=True)
+    rows = score_rows(rows.assign(lower=0.99 * rows["predicted"], upper=1.01 * rows["predicted"]))
+    own, idle = (
+        rows[name] / rows["persistence"]
+        for name in ("absolute_error", "persistence_absolute_error")
+    )
+    moves = relative_returns(rows)
+    x, y = ((moves - moves.mean()) / moves.std(ddof=0)).to_numpy().T
+    ics = session_ics(rows)["ic"].reset_index()
+    mase, hit, covered = own.sum() / idle.sum(), rows["direction_hit"], rows["covered"]
+    expected = {
+        "error_difference_se": (own - idle) - (own - idle).mean(),
+        "mase_se": (own - mase * idle) / idle.mean(),
+        "direction_accuracy_se": hit - hit.mean(),
+        "coverage_se": covered - covered.mean(),
+        "ic_se": pd.Series(x * y - (x * y).mean() * (x**2 + y**2) / 2, rows.index),
+    }
+    skill = measure_skill(rows)
+    for name, influence in expected.items():
+        error = overlapping_error(influence, rows["session"])
+        assert getattr(skill, name) == pytest.approx(error, nan_ok=True), name
+    error = overlapping_error(ics["ic"] - ics["ic"].mean(), ics["session"])
+    assert skill.session_ic_se == pytest.approx(error, nan_ok=True)
+
+
+def test_a_session_without_a_direction_keeps_its_place_between_its_neighbours() -> None:
+    rows = scored_forecasts(3, sessions=60, horizons=2)
+    flat = rows["session"] == sorted(rows["session"].unique())[30]
+    rows = score_rows(rows.assign(predicted=rows["predicted"].mask(flat, rows["persistence"])))
+    hits = rows["direction_hit"]
+    sums = (hits - hits.mean()).groupby(rows["session"]).sum(min_count=1)
+    count, pairs = sums.count(), (sums * sums.shift()).sum()
+    correction = (count + 1 - 4 + 2 / count) / count
+    variance = ((sums**2).sum() + 2 * pairs) / correction
+    error = np.sqrt(variance) / hits.count()
+    assert measure_skill(rows).direction_accuracy_se == pytest.approx(error)
 
 
 def test_tied_forecasts_share_their_rank() -> None:

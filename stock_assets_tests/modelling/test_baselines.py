@@ -108,7 +108,6 @@ def test_the_line_is_ridge_regression_in_its_closed_form(horizon: int) -> None:
 
     def pairs(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ends = np.nonzero(chosen)[0]
-        ends = ends[: len(ends) - (horizon - 1)]  # the last label ends right after the stretch
         windows = [scaled[end - WINDOW + 1 : end + 1].T for end in ends]
         label = sum(scaled[ends + ahead] for ahead in range(1, horizon + 1))
         return np.concatenate(windows), label.ravel()
@@ -130,7 +129,7 @@ def test_the_line_is_ridge_regression_in_its_closed_form(horizon: int) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(602, len(DAYS) - 2), st.floats(-0.5, 0.5), st.sampled_from([1, 4]))
+@given(st.integers(605, len(DAYS) - 2), st.floats(-0.5, 0.5), st.sampled_from([1, 4]))
 def test_whatever_happens_later_changes_no_forecast(after: int, shock: float, horizon: int) -> None:
     """From the session that the last label of validation is of."""
     returns = walk(follow=0.3)
@@ -138,6 +137,13 @@ def test_whatever_happens_later_changes_no_forecast(after: int, shock: float, ho
     changed.iloc[after + 1 :] += shock
     before, again = (fitted(own, horizon).iloc[: after + 1] for own in (returns, changed))
     assert before.to_numpy().tobytes() == again.to_numpy().tobytes()
+
+
+def test_a_stretch_shorter_than_the_horizon_has_windows_all_the_same() -> None:
+    """The purge keeps the labels after a stretch out of the next one."""
+    few = (VALIDATION[0], DAYS[DAYS.get_loc(pd.Timestamp(VALIDATION[0])) + 1].date())
+    forecast = ridge(walk(follow=0.5), TRAIN, few, WINDOW, 4)
+    assert forecast.loc[4].iloc[WINDOW - 1 :].notna().all(axis=None)
 
 
 def test_what_is_said_of_a_session_depends_on_its_window_alone() -> None:

@@ -55,9 +55,23 @@ def assert_same_pairs(outcome: Challenge) -> None:
             assert getattr(own, figure) == getattr(outcome.scores["candidate"].metrics, figure)
 
 
+def assert_the_rest_is_beside_persistence(outcome: Challenge, candidate: Bundle) -> None:
+    """What the candidate forecast and production did not is kept apart, and nothing else."""
+    served = score_due(candidate.forecast(sample_bars(), HELD_OUT), sample_bars())
+    compared = set(pairs(outcome.rows["candidate"]))
+    rest = [pair for pair in pairs(served) if pair not in compared]
+    assert set(outcome.unmatched) == ({"candidate", "persistence"} if rest else set())
+    for rows in outcome.unmatched.values():
+        assert pairs(rows) == rest
+    if rest:
+        idle = outcome.unmatched["persistence"]
+        assert idle["predicted"].equals(idle["persistence"])
+
+
 def test_everyone_has_the_same_pairs() -> None:
     outcome = meet(CANDIDATE, PRODUCTION)
     assert_same_pairs(outcome)
+    assert outcome.unmatched == {}
     assert outcome.scores["candidate"].metrics.forecasts == 5 * len(HELD_OUT)
     assert outcome.scores["candidate"] != outcome.scores["production"]
     assert outcome.scores["persistence"].metrics.mase == 1.0
@@ -99,6 +113,7 @@ def test_models_of_different_horizons_meet_on_those_that_both_have() -> None:
         assert_same_pairs(outcome)
         assert set(outcome.rows["candidate"]["horizon"]) == {1}
         assert outcome.scores["candidate"].metrics.forecasts == 5 * len(HELD_OUT)
+        assert_the_rest_is_beside_persistence(outcome, one)
 
 
 def test_several_horizons_are_scored_together() -> None:
@@ -128,6 +143,7 @@ def test_a_ticker_that_one_model_does_not_know_counts_for_neither() -> None:
         assert_same_pairs(outcome)
         assert outcome.scores["candidate"].metrics.forecasts == 4 * len(HELD_OUT)
         assert "FB" not in set(outcome.rows["candidate"]["ticker"])
+        assert_the_rest_is_beside_persistence(outcome, one)
 
 
 def test_a_session_whose_outcome_is_not_stored_counts_for_neither() -> None:

@@ -33,7 +33,15 @@ def scored(folds: list[Fold], recipe: Recipe | None = None) -> pd.DataFrame:
 def test_a_fold_is_scored_on_its_own_test_sessions(panel: Path) -> None:
     folds = list(open_folds(panel, DATASET, WalkForward(folds=3)))
     table = scored(folds[:-1])
-    assert table["fold"].tolist() == [1, 2]
+    assert table[["fold", "model"]].to_numpy().tolist() == [
+        [1, "candidate"],
+        [1, "persistence"],
+        [2, "candidate"],
+        [2, "persistence"],
+    ]
+    assert table.query("model == 'persistence'")["mase"].tolist() == [1, 1]
+    table = table.query("model == 'candidate'")
+    assert table[["coverage", "p_persistence", "icir", "base_rate_up"]].notna().all(axis=None)
     days = BUILT.panel.sessions
     for row, fold in zip(table.itertuples(), folds, strict=False):
         assert row.first_session == days[fold.split.test.first].date()
@@ -85,4 +93,17 @@ def test_the_network_is_the_candidates_trained_again(panel: Path) -> None:
     pd.testing.assert_frame_equal(scored([fold]), scored([fold]))
     other = replace(BEST, learning_rate=0.05)
     changed = score_folds([fold], bundle().recipe, other, SHORT, sample_bars())
-    assert changed["mae"].item() != scored([fold])["mae"].item()
+    assert changed["mae"].iloc[0] != scored([fold])["mae"].iloc[0]
+
+
+def test_scalers_and_widths_are_those_of_the_fold(panel: Path) -> None:
+    """Those of the dataset know sessions after the fold."""
+    (fold, _) = open_folds(panel, DATASET, TWO)
+    recipe = bundle().recipe
+    absurd = replace(
+        recipe,
+        feature_scaler=replace(recipe.feature_scaler, scale=9.0 * recipe.feature_scaler.scale),
+        target_scaler=replace(recipe.target_scaler, scale=9.0 * recipe.target_scaler.scale),
+        interval_widths=(99.0,),
+    )
+    pd.testing.assert_frame_equal(scored([fold], absurd), scored([fold], recipe))

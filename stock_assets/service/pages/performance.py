@@ -99,7 +99,9 @@ def performance_page(served: Served, asked: AskedPerformance) -> str:
 def live_edge(served: Served, window: ScoredWindow) -> str:
     """Say whether the newest scored sessions show an edge over persistence, as promotions do."""
     level = served.params.promotion.significance or DEFAULT_LEVEL
-    return edge_over_persistence(diebold_mariano(window.differences), level)
+    mase = window.pooled["mase"]
+    test = diebold_mariano(window.differences)
+    return edge_over_persistence(test, float("nan") if mase is None else mase, level)
 
 
 def figures(served: Served, scores: Any, events: list[Event]) -> list[dict[str, Any]]:

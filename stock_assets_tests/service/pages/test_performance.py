@@ -39,7 +39,8 @@ def test_an_edge_is_claimed_in_the_words_and_by_the_test_of_promotions(
 ) -> None:
     rows = recent_performance(loop.store.engine, 20, 1)
     difference = loss_difference(rows, score_rows(persistence_forecasts(rows)))
-    said = edge_over_persistence(diebold_mariano(difference.to_numpy()), 0.05)
+    test = diebold_mariano(difference.to_numpy())
+    said = edge_over_persistence(test, summarise(rows).mase, 0.05)
     assert read("/performance").locator(".verdict").inner_text() == f"{said}."
 
 
