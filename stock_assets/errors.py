@@ -22,3 +22,7 @@ class StockAssetsError(Exception):
         self.remedy = remedy.rstrip(".")
         end = "" if self.problem.endswith("?") else "."
         super().__init__(f"{self.problem}{end} {self.remedy}.")
+
+    def __reduce__(self) -> tuple[type[StockAssetsError], tuple[str, str]]:
+        """Survive the way back from another process, which an exception of two parts does not."""
+        return type(self), (self.problem, self.remedy)

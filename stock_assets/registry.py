@@ -129,8 +129,8 @@ class Registry:
     ) -> ModelVersion:
         """Log a bundle as a pyfunc model in the active MLflow run and register it.
 
-        A version with the same content, from an earlier run for the same dataset, is given back
-        instead of a second one.
+        If the newest version for the same dataset has the same content, it is given back instead of
+        a second one. An older one is not: the newest is what a promotion is about.
 
         Parameters
         ----------
@@ -144,8 +144,10 @@ class Registry:
             The candidate that the bundle is a refit of.
         """
         for known in self.versions_of(bundle.recipe.dataset_run_id):
-            if (known.digest, known.refit_of) == (bundle.digest(), refit_of):
-                return known
+            if known.refit_of == refit_of:
+                if known.digest == bundle.digest():
+                    return known
+                break
         import mlflow
         from mlflow.types import ParamSchema, ParamSpec
 
@@ -274,17 +276,17 @@ class Registry:
         rates = {
             point.step: point.value for point in client.get_metric_history(run_id, "learning_rate")
         }
-        epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
         settings = {
             name.removeprefix(TRAINING_PREFIX): value
             for name, value in logged.params.items()
             if name.startswith(TRAINING_PREFIX)
         }
-        if settings.keys() != Training.model_fields.keys():
+        if settings.keys() != Training.model_fields.keys() or "best_epoch" not in logged.metrics:
             raise StockAssetsError(
                 f"the MLflow run of {candidate} does not say how it was trained",
                 "Train a new candidate, or set promotion.refit to false",
             )
+        epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
         return Schedule(
             Training.model_validate(settings),
             int(logged.params["batch_size"]),

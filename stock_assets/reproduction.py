@@ -6,11 +6,11 @@ the same ones, in a place of its own that is gone afterwards.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -207,7 +207,9 @@ class _Again:
 def _made_again(engine: Engine, record: PanelRecord, params: Params) -> _Again:
     first, as_of = params.prices.first_session, record.as_of_session
     bars = read_bars(engine, first, as_of, params.prices.tickers)
-    built = build_feature_set(bars, params.features, params.dataset, first, as_of)
+    built = build_feature_set(
+        bars, params.features, params.dataset, first, as_of, params.walk_forward
+    )
     with tempfile.TemporaryDirectory() as folder:
         arrays = ArrayStore(folder)
         panel = make_panel(record.dataset_run_id, as_of, built, params, arrays)
@@ -279,12 +281,10 @@ def _compared(name: str, then: str, now: str, told: str) -> Part:
 def _file_part(arrays: ArrayStore, location: str) -> Part:
     """Whether a file is there and has the content that its name says."""
     try:
-        path = arrays.local_path(location)
+        digest = arrays.digest(location)
     except StockAssetsError as error:
         return Part("file", False, error.problem)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != path.stem:
+    if digest != PurePosixPath(location).stem:
         return Part("file", False, f"{location} is damaged: its content is not what its name says")
     return Part("file", True, location)
 

@@ -46,6 +46,7 @@ CHECKS = {
     ("raw_prices", "moves_are_plausible"): "blocking",
     ("processed_features", "features_are_complete"): "blocking",
     ("processed_features", "features_do_not_look_ahead"): "blocking",
+    ("scalers", "scalers_know_training_alone"): "blocking",
     ("predictions", "forecasts_are_sound"): "blocking",
 }
 HEAVY = [

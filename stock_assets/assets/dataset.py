@@ -12,10 +12,12 @@ from stock_assets.resources import Store
 
 if TYPE_CHECKING:
     from stock_assets.features.dataset import FeatureSet
+    from stock_assets.reproduction import Fitted
     from stock_assets.storage.datasets import PanelRecord
 
 COMPLETE = "features_are_complete"
 CAUSAL = "features_do_not_look_ahead"
+FITTED = "scalers_know_training_alone"
 HELD_BACK_SESSIONS = 20
 
 
@@ -42,10 +44,10 @@ HELD_BACK_SESSIONS = 20
             asset="processed_features",
             blocking=True,
             description=(
-                f"Built again without its newest {HELD_BACK_SESSIONS} sessions, and without all "
-                "after the first valid one, every earlier value is the same, bit for bit; labels "
-                "are the next close; scalers are fitted on training sessions alone, and nothing "
-                "after them decides which features are left out."
+                f"Built again without the newest {HELD_BACK_SESSIONS} sessions, and without what "
+                "comes after each ticker's start, warm-up, newest hole and end, every earlier "
+                "value, mask and close is the same, bit for bit; labels are the next close; "
+                "nothing after the training sessions decides which features are left out."
             ),
         ),
     ],
@@ -67,7 +69,12 @@ def processed_features(
     apply_renames(store.engine, params.prices.renames, context.run.run_id)
     bars = read_bars(store.engine, params.prices.first_session, as_of, params.prices.tickers)
     built = build_feature_set(
-        bars, params.features, params.dataset, params.prices.first_session, as_of
+        bars,
+        params.features,
+        params.dataset,
+        params.prices.first_session,
+        as_of,
+        params.walk_forward,
     )
     checks = [_completeness(built, params), _causality(built, params)]
     record = make_panel(context.partition_key, as_of, built, params, store.arrays)
@@ -135,32 +142,29 @@ def _completeness(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
 def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     from stock_assets.features.lookahead import (
         changed_by_the_future,
-        scalers_know_more_than_training,
         selection_knows_more_than_training,
         wrong_labels,
     )
 
-    changed = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
-    leaking = [name for name, leaks in zip(built.panel.features, changed, strict=True) if leaks]
+    leaking = changed_by_the_future(built, params.features, HELD_BACK_SESSIONS)
     labels = int(wrong_labels(built, params.dataset.target).sum())
-    scalers_leak = scalers_know_more_than_training(built, params.dataset, params.walk_forward)
-    selection_leaks = selection_knows_more_than_training(built, params.features, params.dataset)
+    selection_leaks = selection_knows_more_than_training(
+        built, params.features, params.dataset, params.walk_forward
+    )
     told = [
         *([f"these look ahead: {', '.join(leaking)}"] if leaking else []),
         *([f"{labels} labels are not the next close"] if labels else []),
-        *(["scalers know more than the training sessions"] if scalers_leak else []),
-        *(["the choice of features knows more than them"] if selection_leaks else []),
+        *(["the choice of features knows more than training"] if selection_leaks else []),
     ]
     return verdict(
         CAUSAL,
         not told,
         {
-            "features_that_look_ahead": leaking,
+            "what_looks_ahead": leaking,
             "wrong_labels": labels,
-            "scalers_look_ahead": scalers_leak,
             "choice_of_features_looks_ahead": selection_leaks,
         },
-        "; ".join(told) or "no feature, label, scaler or choice of features looks ahead",
+        "; ".join(told) or "no feature, mask, close, label or choice of features looks ahead",
     )
 
 
@@ -174,6 +178,17 @@ def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
         "Scaling per ticker and feature, fitted on the **training sessions only** and stored as "
         "numbers. A ticker too young for its own takes the pooled one."
     ),
+    check_specs=[
+        dg.AssetCheckSpec(
+            FITTED,
+            asset="scalers",
+            blocking=True,
+            description=(
+                "Fitted again to the panel without the sessions after training, every number is "
+                "the same. Otherwise nothing is stored."
+            ),
+        )
+    ],
 )
 def scalers(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
@@ -185,7 +200,11 @@ def scalers(
     record = load_panel(store.engine, context.partition_key)
     fitted, window = make_scalers(record, store.arrays), recorded_params(record).dataset.window
     features, target, digest = fitted.features, fitted.target, fitted.digest
-    save_scalers(store.engine, context.partition_key, features.to_dict(), target.to_dict(), digest)
+    check = _fitted_on_training(record, store, fitted)
+    if check.passed:
+        save_scalers(
+            store.engine, context.partition_key, features.to_dict(), target.to_dict(), digest
+        )
     pooled = [t for t, shared in zip(record.tickers, features.pooled, strict=True) if shared]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest),
@@ -201,6 +220,29 @@ def scalers(
             pooled_tickers=", ".join(pooled) or "none",
             digest=digest,
         ),
+        check_results=recorded(context, store, [check]),
+    )
+
+
+def _fitted_on_training(
+    record: "PanelRecord", store: Store, fitted: "Fitted"
+) -> dg.AssetCheckResult:
+    from stock_assets.features.labels import targets
+    from stock_assets.features.lookahead import scalers_know_more_than_training
+    from stock_assets.reproduction import recorded_params
+
+    dataset, panel = recorded_params(record).dataset, store.arrays.read_tensors(record.location)
+    leaks = scalers_know_more_than_training(
+        (fitted.features, fitted.target),
+        panel["values"],
+        panel["valid"],
+        targets(panel["close"], dataset.target),
+        fitted.split.train,
+        dataset,
+    )
+    told = "more than" if leaks else "nothing but"
+    return verdict(
+        FITTED, not leaks, {"scalers_look_ahead": leaks}, f"scalers know {told} training"
     )
 
 

@@ -20,6 +20,8 @@ from stock_assets.resources import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stock_assets.modelling.bundle import Bundle
+
 SOUND = "forecasts_are_sound"
 
 STRONGEST = 10
@@ -70,9 +72,11 @@ def predictions(
     sessions = sessions_of(context)
     models = _models(sessions, store, registry)
     apply_renames(store.engine, params.prices.renames, context.run.run_id)
-    bars = read_bars(store.engine, params.prices.first_session, sessions[-1])
+    bundles = {model.version: registry.load(model.version) for model in models}
+    first = min(bundle.recipe.first_session for bundle in bundles.values())
+    bars = read_bars(store.engine, first, sessions[-1])
     _require_bars(bars, sessions)
-    frame, drift = _forecasts(models, bars, params, registry)
+    frame, drift = _forecasts(models, bundles, bars, params)
     _require_forecasts(frame, sessions)
     seen = {model.version: pd.Timestamp(model.as_of) for model in models}
     unsound = unsound_forecasts(frame.assign(model_as_of=frame["model_version"].map(seen)))
@@ -129,16 +133,16 @@ def _models(
 
 def _forecasts(
     models: Mapping[ModelVersion, list[date]],
+    bundles: Mapping[int, "Bundle"],
     bars: "pd.DataFrame",
     params: Params,
-    registry: Registry,
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Forecast at the sessions of each model, measure drift, and say which model it was."""
     import pandas as pd
 
     forecasts, drift = [], []
     for model, sessions in models.items():
-        bundle = registry.load(model.version)
+        bundle = bundles[model.version]
         panel = bundle.panel(bars, sessions[-1])
         forecasts.append(
             bundle.forecast(bars, sessions, panel).assign(

@@ -46,7 +46,7 @@ def registered_refit(
 
 
 def _whole_data(store: Store, candidate: ModelVersion, bundle: "Bundle") -> "TrainingData":
-    """Map the arrays of the candidate's dataset, to learn from every window with a known label.
+    """Map the arrays of the candidate's dataset, to learn from every window with known labels.
 
     These are the windows from the first of training to the last of test, which is labelled with the
     as-of session, and those that were purged between the stretches.

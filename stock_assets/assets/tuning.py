@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -69,12 +70,13 @@ def tuned_params(
     found = improvements(tuned.trials)
     lowest = float(found["value"].min())
     trials = tuned.trials.assign(duration=tuned.trials["duration"].dt.total_seconds())
+    known = trials.replace([float("inf"), float("-inf")], float("nan")).notna()  # as JSON has it
     save_tuning(
         store.engine,
         context.partition_key,
         best,
         lowest,
-        trials.astype(object).where(trials.notna(), None).to_dict("records"),
+        trials.astype(object).where(known, None).to_dict("records"),
     )
     shares = importances(tuned.study, params.training.seed)
     figures = study_figures(tuned.study, params.training.seed)
@@ -119,7 +121,8 @@ def _study_name(dataset_id: str, params: Params, folds: WalkForward, data_digest
         name: getattr(params, name).model_dump(mode="json", exclude=speed.get(name))
         for name in ("tuning", "training")
     }
-    decisive = [settings, folds.model_dump(mode="json"), data_digest, training_code()]
+    libraries = {name: version(name) for name in ("torch", "optuna")}
+    decisive = [*(settings, folds.model_dump(mode="json"), data_digest, training_code(), libraries)]
     return f"{dataset_id}-{plain_digest(decisive)[:12]}"
 
 

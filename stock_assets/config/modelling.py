@@ -122,7 +122,8 @@ class Tuning(Section):
     )
     patience: PositiveInt = Field(8, description="epochs without improvement that end a trial")
     timeout_seconds: PositiveFloat | None = Field(
-        None, description="no new trial after a study took this"
+        None,
+        description="no new trial after a study took this, and the one at work is pruned",
     )
     workers: PositiveInt = Field(
         1, description="trials at the same time; from two on, each in a process with one CPU thread"

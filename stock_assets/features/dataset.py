@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stock_assets.config import Dataset, Features
+from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.errors import StockAssetsError
-from stock_assets.features.division import split_dataset
+from stock_assets.features.division import ONE_FOLD, sessions_read, split_dataset
 from stock_assets.features.indicators import select
 from stock_assets.features.labels import targets
 from stock_assets.features.panel import Panel, build_panel
@@ -50,7 +50,12 @@ class FeatureSet:
 
 
 def build_feature_set(
-    bars: pd.DataFrame, features: Features, dataset: Dataset, first: date, as_of: date
+    bars: pd.DataFrame,
+    features: Features,
+    dataset: Dataset,
+    first: date,
+    as_of: date,
+    folds: WalkForward = ONE_FOLD,
 ) -> FeatureSet:
     """Build the panel and the labels that can be known at the as-of session.
 
@@ -68,6 +73,8 @@ def build_feature_set(
         Where history starts, unless ``dataset.history_sessions`` starts it later.
     as_of : date
         The newest session that may be seen.
+    folds : WalkForward
+        How history is divided, which says what the training sessions are.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def build_feature_set(
         There is no bar in that span, or, to leave out features, too few sessions for training.
     """
     if dataset.history_sessions is not None:
-        first = max(first, calendar.previous_session(as_of, dataset.history_sessions - 1))
+        first = max([first, *calendar.sessions(first, as_of)[-dataset.history_sessions :][:1]])
     start, end = pd.Timestamp(first), pd.Timestamp(as_of)
     seen = bars[bars["session"].between(start, end)].reset_index(drop=True)
     if seen.empty:
@@ -90,9 +97,10 @@ def build_feature_set(
     panel = build_panel(based, tickers, select(features.groups), start, as_of)
     represented = {}
     if features.correlation_threshold is not None:
-        stop = split_dataset(len(panel.sessions), dataset).train.last + 1
+        train = split_dataset(len(panel.sessions), dataset, folds).train
+        read = sessions_read(train, dataset.window)
         represented = redundant(
-            panel.values[:stop], panel.valid[:stop], panel.features, features.correlation_threshold
+            panel.values[read], panel.valid[read], panel.features, features.correlation_threshold
         )
     if represented:
         # Built again: without the warm-up of the features that are left out, more rows are valid,

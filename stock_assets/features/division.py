@@ -14,10 +14,11 @@ from stock_assets.features.scaling import Scaler, blocks, fit_scaler
 from stock_assets.features.windows import Split, Stretch, walk_forward
 from stock_assets.market import calendar
 
-_ONE_FOLD = WalkForward()
+ONE_FOLD = WalkForward()
+"""History divided once."""
 
 
-def split_dataset(sessions: int, dataset: Dataset, folds: WalkForward = _ONE_FOLD) -> Split:
+def split_dataset(sessions: int, dataset: Dataset, folds: WalkForward = ONE_FOLD) -> Split:
     """Cut the sessions of a panel into training, validation and test stretches.
 
     With rolling folds training is as long as theirs, so that what is tuned is what is trained.
@@ -37,6 +38,11 @@ def fold_splits(sessions: int, dataset: Dataset, folds: WalkForward) -> list[Spl
         test=dataset.test_sessions,
         embargo=dataset.embargo_sessions,
     )
+
+
+def sessions_read(stretch: Stretch, window: int) -> slice:
+    """Sessions that the windows of a stretch read."""
+    return slice(stretch.first - window + 1, stretch.last + 1)
 
 
 def stretch_sessions(
@@ -62,7 +68,7 @@ def fit_scalers(
     Returns of the next session are scaled about zero, so that a scaled forecast of 0 is
     persistence; price levels are scaled as the features are.
     """
-    seen = _read_by(train, dataset.window)
+    seen = sessions_read(train, dataset.window)
     features = fit_scaler(values[seen], valid[seen], dataset.scaler)
     labels, known = target[seen, :, None], np.isfinite(target[seen])
     kind = "zero_mean" if dataset.target == "log_return" else dataset.scaler
@@ -91,7 +97,7 @@ def fit_reference(
     sessions : int
         Sessions whose inputs will be held against those of training.
     """
-    seen = _read_by(train, window)
+    seen = sessions_read(train, window)
     values, valid = values[seen], valid[seen]
     edges = np.empty((values.shape[2], BINS - 1))
     counts = np.empty((len(values), values.shape[2], BINS), dtype=np.int64)
@@ -102,8 +108,3 @@ def fit_reference(
         rows[~valid] = np.nan
         counts[:, columns] = count_rows(rows, edges[columns])
     return Reference(edges, counts.sum(axis=0), sessions, usual_level(counts, sessions))
-
-
-def _read_by(stretch: Stretch, window: int) -> slice:
-    """Sessions that the windows of a stretch read."""
-    return slice(stretch.first - window + 1, stretch.last + 1)

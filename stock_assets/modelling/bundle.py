@@ -329,6 +329,8 @@ class Bundle:
         """Positions of `sessions` in the panel, each with a whole window before it."""
         ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
         window = self.recipe.network.window
+        for session in {session for session, end in zip(sessions, ends, strict=True) if end < 0}:
+            calendar.require_session(session)
         if (ends < window - 1).any():
             raise StockAssetsError(
                 f"{sessions[0]} has less than {window} sessions of history "

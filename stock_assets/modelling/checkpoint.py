@@ -157,7 +157,7 @@ class Checkpoint:
                 # The file is replaced while what was read from it is still in use: copies.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
                 return json.loads(file.metadata()["progress"]), tensors
-        except SafetensorError as error:
+        except (SafetensorError, TypeError, KeyError) as error:  # or nothing that was saved here
             raise StockAssetsError(
                 f"the checkpoint {self.path} is damaged: {error}",
                 "Delete it; training then starts from its first epoch",

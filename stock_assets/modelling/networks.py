@@ -78,7 +78,7 @@ class Network(nn.Module):
         self.spec = spec
 
     def disregard(self, tickers: Tensor) -> None:
-        """Read no feature of tickers that a training will not see; told before it begins.
+        """Read no feature of tickers that a training will not learn from; told before it begins.
 
         Weights of their own would stay as they were drawn, and move the forecasts of the others.
         Where tickers share weights there are none, and nothing is done.
@@ -86,7 +86,7 @@ class Network(nn.Module):
         Parameters
         ----------
         tickers : (N,) bool tensor
-            True where training has no valid row.
+            True where training has no usable window.
         """
 
 

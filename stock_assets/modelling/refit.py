@@ -1,4 +1,4 @@
-"""Training a promoted candidate again, on every session that its dataset has a label of."""
+"""Training a promoted candidate again, on every window that its dataset has all labels of."""
 
 from __future__ import annotations
 

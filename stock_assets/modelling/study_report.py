@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from stock_assets.modelling.tuning import completed
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.importance import FanovaImportanceEvaluator
@@ -66,7 +68,4 @@ def _evaluator(seed: int) -> FanovaImportanceEvaluator:
 
 
 def _differ(study: Study) -> bool:
-    from optuna.trial import TrialState
-
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return len({trial.value for trial in complete}) > 1
+    return len({trial.value for trial in completed(study)}) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -122,9 +122,11 @@ def fit(
     """
     device = pick_device(settings.device)
     network.to(device)
-    train = _examples(network, data, data.train, "training", device)
-    validation = _examples(network, data, data.validation, "validation", device)
-    progress = _beginning(network, data, settings)
+    data = _without_strangers(network, data)
+    windows = data.windows.to(device)
+    train = _examples(network, data, windows, data.train, "training")
+    validation = _examples(network, data, windows, data.validation, "validation")
+    progress = _beginning(network, settings)
     with _working(settings, device):
         if checkpoint is not None:
             checkpoint.restore(progress)
@@ -188,8 +190,9 @@ def refit(
     """
     device = pick_device(settings.device)
     network.to(device)
-    examples = _examples(network, data, data.train, "training", device)
-    progress = _beginning(network, data, settings)
+    data = _without_strangers(network, data)
+    examples = _examples(network, data, data.windows.to(device), data.train, "training")
+    progress = _beginning(network, settings)
     with _working(settings, device):
         if checkpoint is not None:
             checkpoint.restore(progress)
@@ -261,12 +264,12 @@ class _Examples:
 def _examples(
     network: Network,
     data: TrainingData,
+    windows: Windows,
     ends: NDArray[np.int64],
     stretch: str,
-    device: torch.device,
 ) -> _Examples:
-    windows = data.windows
-    good = usable(windows.valid.numpy(), ends, windows.length)
+    """Choose the windows of a stretch; `windows` are those of the data, on the device."""
+    good, device = usable(data.windows.valid.numpy(), ends, windows.length), windows.valid.device
     steps = np.arange(network.spec.horizon)
     labels = data.target[torch.as_tensor(ends[:, None] + steps)]
     counted = torch.as_tensor(good).unsqueeze(1) & labels.isfinite()
@@ -277,17 +280,23 @@ def _examples(
             "Lengthen it, shorten dataset.window, or look for tickers without prices",
         )
     return _Examples(
-        windows.to(device),
+        windows,
         torch.as_tensor(ends)[kept].to(device),
         labels[kept].to(device),
         counted[kept].to(device),
     )
 
 
-def _unseen(data: TrainingData) -> Tensor:
-    """Tickers without a valid row in any window of the training stretch, (N,) bool."""
-    first, last = int(data.train[0]), int(data.train[-1])
-    return ~data.windows.valid[first - data.windows.length + 1 : last + 1].any(dim=0)
+def _without_strangers(network: Network, data: TrainingData) -> TrainingData:
+    """Leave out the tickers that no usable window teaches anything about.
+
+    Their few rows would teach the others to listen to them, and weigh what nobody was taught.
+    """
+    valid = data.windows.valid
+    known = usable(valid.numpy(), data.train, data.windows.length).any(axis=0)
+    strangers = torch.from_numpy(~known)
+    network.disregard(strangers.to(next(network.parameters()).device))
+    return replace(data, windows=replace(data.windows, valid=valid & ~strangers))
 
 
 @contextmanager
@@ -317,8 +326,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _beginning(network: Network, data: TrainingData, settings: FitSettings) -> Progress:
-    network.disregard(_unseen(data).to(next(network.parameters()).device))
+def _beginning(network: Network, settings: FitSettings) -> Progress:
     optimiser = torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,

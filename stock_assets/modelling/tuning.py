@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
@@ -127,7 +127,8 @@ def tune(
     """Search until the study holds ``tuning.trials`` finished trials, or its time is spent.
 
     What a study has spent is kept: asked for again, it makes the trials that are missing in the
-    time that is left, and none if there is none left.
+    time that is left, and none if there is none left. A trial that the end of the time finds at
+    work is pruned at its next epoch, unless none has completed before it.
 
     The loss of a trial is the mean over the folds of its best loss on each fold's validation
     stretch; a network of its own is fitted to each.
@@ -181,7 +182,8 @@ def tune(
     if START not in study.user_attrs:
         study.set_user_attr(START, _within(tuning.search_space, start) if start else {})
     left = (tuning.timeout_seconds or math.inf) - _spent_seconds(study)
-    ranks = _due(_missing_ranks(study, tuning.trials), left, at_least=0 if _completed(study) else 1)
+    search = replace(search, ends_at=time.time() + left)
+    ranks = _due(_missing_ranks(study, tuning.trials), left, at_least=0 if completed(study) else 1)
     if tuning.workers == 1:
         make = _trials(search, study, is_over=lambda: False)
         for rank in ranks:
@@ -205,6 +207,7 @@ class _Search:
     study_name: str
     storage_url: str | None
     workers: int
+    ends_at: float = math.inf
 
     def study(self) -> Study:
         """Open the study, which the first to come makes."""
@@ -299,6 +302,8 @@ def _validation_loss(
         # The pruner spares the first trials whatever they report; a diverged one is hopeless.
         if trial.should_prune() or not math.isfinite(score.validation_loss):
             raise TrialPruned
+        if time.time() >= search.ends_at and completed(trial.study):
+            raise TrialPruned("the time of the study is spent")
 
     for data in folds:
         network = build_network(chosen.network_spec(data), training.seed)
@@ -314,16 +319,17 @@ def _finished(study: Study) -> list[FrozenTrial]:
 
 
 def _spent_seconds(study: Study) -> float:
-    """Add up what the finished trials took, each its share where several were made at once."""
+    """Add up what trials took, failed ones too, each its share where several were made at once."""
     shares = (
-        trial.duration.total_seconds() / int(trial.user_attrs[_WORKERS])
-        for trial in _finished(study)
+        trial.duration.total_seconds() / int(trial.user_attrs.get(_WORKERS, 1))
+        for trial in study.get_trials(deepcopy=False)
         if trial.duration is not None
     )
     return sum(shares)
 
 
-def _completed(study: Study) -> list[FrozenTrial]:
+def completed(study: Study) -> list[FrozenTrial]:
+    """Give the trials of a study that were neither pruned nor failed."""
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -354,7 +360,7 @@ def _has(options: list[Architecture] | IntegerRange | FloatRange, choice: Any) -
 
 
 def _best(study: Study) -> Hyperparameters:
-    if not _completed(study):
+    if not completed(study):
         raise StockAssetsError(
             f"no trial of the study {study.study_name} completed: every validation loss diverged",
             "Lower tuning.search_space.learning_rate, or look for extreme scaled features",

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def run_in_processes(
     Parameters
     ----------
     open_job : callable
-        Called once in each process, with an `IsOver`; gives the job. It must survive a pickle.
+        Called in each process before its first job, with an `IsOver`; gives the job. It must
+        survive a pickle.
     numbers : iterator of int
     workers : int
         Processes.
@@ -34,7 +36,8 @@ def run_in_processes(
     Raises
     ------
     Exception
-        What a job raised, after the others were told that all is over and have ended.
+        What a job or its opening raised, after the others were told that all is over and have
+        ended.
     BrokenProcessPool
         A process was killed.
     """
@@ -61,16 +64,20 @@ def _raise_or_drop(running: set[Future[None]], until: str) -> set[Future[None]]:
     return left
 
 
+_opening: Callable[[], Callable[[int], None]] | None = None
+"""What gives the job of this process, if it is a worker."""
+
 _job: Callable[[int], None] | None = None
-"""The job of this process, if it is a worker."""
+"""Its job, once there was something to do."""
 
 
 def _open(open_job: Callable[[IsOver], Callable[[int], None]], over: Event) -> None:
-    global _job
+    global _opening
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The progress bars of several processes would overwrite each other.
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open to the end)
-    _job = open_job(over.is_set)
+    # Not opened here: what an initializer raises is lost, and the pool is called broken.
+    _opening = partial(open_job, over.is_set)
 
 
 def _end_with_parent() -> None:
@@ -81,6 +88,9 @@ def _end_with_parent() -> None:
 
 
 def _do(number: int) -> None:
-    if _job is None:
+    global _job
+    if _opening is None:
         raise RuntimeError("this process was not started as a worker")
+    if _job is None:
+        _job = _opening()
     _job(number)

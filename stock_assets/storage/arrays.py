@@ -69,12 +69,7 @@ class ArrayStore:
         StockAssetsError
             The store holds no such file.
         """
-        key = f"{self._root}/{location}"
-        if not self._files.exists(key):
-            raise StockAssetsError(
-                f"the array file {location} is missing from {self._root}",
-                "Restore the folder, or build the dataset again: stock-assets retrain",
-            )
+        key = self._key(location)
         if "file" in self._files.protocol:
             return Path(key)
         cached = Path(tempfile.gettempdir()) / "stock_assets_arrays" / location
@@ -84,6 +79,26 @@ class ArrayStore:
             self._files.get_file(key, str(partial))
             partial.replace(cached)
         return cached
+
+    def digest(self, location: str) -> str:
+        """SHA-256 of a file as the store holds it now, whatever is in the cache.
+
+        Raises
+        ------
+        StockAssetsError
+            The store holds no such file.
+        """
+        with self._files.open(self._key(location), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _key(self, location: str) -> str:
+        key = f"{self._root}/{location}"
+        if not self._files.exists(key):
+            raise StockAssetsError(
+                f"the array file {location} is missing from {self._root}",
+                "Restore the folder, or build the dataset again: stock-assets retrain",
+            )
+        return key
 
     def _workshop(self) -> Path | None:
         """Where a file is written before it has its name: beside the others, if these are local."""

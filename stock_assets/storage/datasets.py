@@ -7,7 +7,17 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, ScalarSelect, Table, delete, func, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    ScalarSelect,
+    Table,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.errors import StockAssetsError
@@ -59,8 +69,18 @@ class StretchRecord:
 
 
 def save_panel(engine: Engine, record: PanelRecord) -> None:
-    """Store the description of a dataset's panel, over an earlier one of the same dataset."""
+    """Store the description of a dataset's panel, over an earlier one of the same dataset.
+
+    It is as old as the rows that it was made of: made again of others, it is new.
+    """
+    stored = processed_feature_data.c
     with engine.begin() as connection:
+        connection.execute(
+            update(processed_feature_data)
+            .where(stored.dataset_run_id == record.dataset_run_id)
+            .where(stored.bars_digest != record.bars_digest)
+            .values(created_at=func.now())
+        )
         _upsert(connection, processed_feature_data, asdict(record))
 
 
@@ -212,7 +232,7 @@ def list_datasets(engine: Engine) -> list[dict[str, Any]]:
 
 
 def created_at(engine: Engine, dataset_id: str) -> datetime:
-    """When a dataset was first made."""
+    """When a dataset was first made of the rows that it was made of."""
     moment: datetime = _row(engine, processed_feature_data, dataset_id)["created_at"]
     return moment
 

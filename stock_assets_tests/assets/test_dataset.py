@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from stock_assets.assets.dataset import processed_features, scaled_features, scalers
-from stock_assets.config import Params
+from stock_assets.config import Params, WalkForward
+from stock_assets.errors import StockAssetsError
 from stock_assets.features.dataset import scaled_digest
-from stock_assets.features.division import split_dataset
+from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.labels import targets
 from stock_assets.features.scaling import Scaler, fit_scaler
@@ -132,7 +133,11 @@ def test_scalers_follow_from_the_training_sessions(loop: Loop) -> None:
 def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
     result = made(own_store, recent())
     assert result.success
-    assert checks(result) == {"features_are_complete": True, "features_do_not_look_ahead": True}
+    assert checks(result) == {
+        "features_are_complete": True,
+        "features_do_not_look_ahead": True,
+        "scalers_know_training_alone": True,
+    }
     told = metadata(result, "processed_features")
     assert (told["dataset_run_id"], told["as_of_session"]) == (KEY, "2012-10-26")
     assert told["dagster/row_count"] == sum(told["valid_sessions"].values())
@@ -144,8 +149,9 @@ def test_what_the_checks_found_is_kept_beside_the_dataset(own_store: Store) -> N
     result = made(own_store, recent())
     kept = newest_checks(own_store.engine)
     assert {row["check_name"]: row["passed"] for row in kept} == checks(result)
+    assert {row["asset"] for row in kept} == {"processed_features", "scalers"}
     for row in kept:
-        assert (row["asset"], row["dagster_run_id"]) == ("processed_features", result.run_id)
+        assert row["dagster_run_id"] == result.run_id
         assert (row["first_partition"], row["last_partition"]) == (KEY, KEY)
 
 
@@ -273,8 +279,81 @@ def test_a_feature_that_looks_ahead_stops_the_dataset(
         for part in result.get_asset_check_evaluations()
         if part.check_name == "features_do_not_look_ahead"
     ]
-    assert found.description == "these look ahead: RSI"
+    assert found.description is not None
+    assert found.description.startswith("these look ahead: RSI")
     assert not result.asset_materializations_for_node("scalers")
+
+
+def test_a_dataset_that_fails_its_check_leaves_the_one_before(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of the session after the next, planted where the dataset is built."""
+    assert made(own_store, recent()).success
+    before = stored(own_store, KEY)
+
+    def one_late(close: np.ndarray, target: str) -> np.ndarray:
+        return np.roll(targets(close, target), -1, axis=0)
+
+    monkeypatch.setattr("stock_assets.features.dataset.targets", one_late)
+    changed = recent()
+    changed.loc[changed["session"] == pd.Timestamp("2012-10-26"), "close"] *= 1.0001
+    result = made(own_store, changed)
+    assert not result.success
+    (found,) = [part for part in result.get_asset_check_evaluations() if not part.passed]
+    assert found.check_name == "features_do_not_look_ahead"
+    assert "labels are not the next close" in str(found.description)
+    assert stored(own_store, KEY) == before
+
+
+def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_the_end(values, valid, names, threshold):
+        return dict.fromkeys(names[1:3], names[0])
+
+    monkeypatch.setattr("stock_assets.features.dataset.redundant", to_the_end)
+    groups = {"groups": ["raw", "momentum"], "correlation_threshold": 0.9}
+    result = made(own_store, recent(), features=groups)
+    assert not result.success
+    (found,) = [part for part in result.get_asset_check_evaluations() if not part.passed]
+    assert found.description == "the choice of features knows more than training"
+
+
+def test_scalers_that_know_later_sessions_stop_the_dataset(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_everything(values, valid, target, train, dataset):
+        return fit_scalers(values, valid, target, replace(train, last=len(values) - 2), dataset)
+
+    monkeypatch.setattr("stock_assets.reproduction.fit_scalers", on_everything)
+    result = made(own_store, recent())
+    assert not result.success
+    assert checks(result)["scalers_know_training_alone"] is False
+    assert not result.asset_materializations_for_node("scaled_features")
+    with pytest.raises(StockAssetsError):
+        load_scalers(own_store.engine, KEY)
+
+
+def test_rolling_folds_shorten_what_scalers_and_stretches_are_made_of(own_store: Store) -> None:
+    rolling = {"folds": 3, "training": "rolling"}
+    assert made(own_store, recent(), walk_forward=rolling).success
+    record, stretches = load_panel(own_store.engine, KEY), load_stretches(own_store.engine, KEY)
+    panel, dataset = own_store.arrays.read_tensors(record.location), recorded_params(record).dataset
+    split = split_dataset(len(panel["values"]), dataset, WalkForward.model_validate(rolling))
+    train = stretches["train"]
+    assert (train.first_position, train.last_position) == (split.train.first, split.train.last)
+    assert train.first_position >= 2 * SMALL["test_sessions"]
+    labels = targets(panel["close"], "log_return")
+    expected = fit_scalers(panel["values"], panel["valid"], labels, split.train, dataset)
+    stored_scalers = load_scalers(own_store.engine, KEY)
+    assert [one.to_dict() for one in expected] == list(stored_scalers)
+
+
+def test_tickers_outside_the_universe_are_not_part_of_it(own_store: Store) -> None:
+    ibm = recent().query("ticker == 'IBM'")
+    result = made(own_store, tidy(pd.concat([recent(), ibm.assign(ticker="GONE")])))
+    assert result.success
+    assert "GONE" not in load_panel(own_store.engine, KEY).tickers
 
 
 def test_a_change_before_the_as_of_session_shows(own_store: Store) -> None:

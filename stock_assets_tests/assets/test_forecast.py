@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from stock_assets.assets.forecast import predictions
 from stock_assets.cli.running import RunFailedError, run_session
-from stock_assets.config import Rename, Tracking
+from stock_assets.config import Features, Rename, Tracking
 from stock_assets.locations import find_locations
 from stock_assets.market import calendar
 from stock_assets.modelling.bundle import FORECAST_COLUMNS, Bundle
@@ -77,6 +77,7 @@ def test_what_the_checks_of_every_stage_found_is_kept(loop: Loop) -> None:
         *(("raw_prices", name) for name in checks(loop.ingest)),
         ("processed_features", "features_are_complete"),
         ("processed_features", "features_do_not_look_ahead"),
+        ("scalers", "scalers_know_training_alone"),
         ("predictions", "forecasts_are_sound"),
     }
 
@@ -261,6 +262,21 @@ def test_whatever_is_stored_later_changes_no_bit_of_a_forecast(
         found.append(stored_forecasts(own_store, day))
     assert len(found[0]) >= 4
     assert same_frame(*found)
+
+
+@pytest.mark.parametrize("first", [date(2000, 3, 1), date(2012, 12, 3)])
+def test_a_forecast_reads_the_history_of_its_model_whatever_is_fetched_now(
+    loop: Loop, own_store: Store, tmp_path: Path, first: date
+) -> None:
+    """Moving averages remember where history starts, and the model learnt them from there."""
+    store_bars(own_store.engine, sample_bars(), "sample")
+    averages = bundle(features=Features(groups=["trend"], basis="adjusted"))
+    registry = registered(averages, f"History since {first}", tmp_path)
+    asked = params(prices={"first_session": first})
+    result = materialize([predictions], "2013-01-04", own_store, asked, registry)
+    assert result.success, failure(result)
+    expected = averages.forecast(sample_bars(), [date(2013, 1, 4)])
+    assert same_frame(stored_forecasts(own_store, date(2013, 1, 4)), expected)
 
 
 def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(

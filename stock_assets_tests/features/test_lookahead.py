@@ -11,7 +11,7 @@ import pytest
 
 from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.division import fit_scalers, split_dataset
+from stock_assets.features.division import ONE_FOLD, fit_scalers, split_dataset
 from stock_assets.features.formulas import FloatArray, window_mean
 from stock_assets.features.indicators import FEATURES
 from stock_assets.features.lookahead import (
@@ -20,7 +20,9 @@ from stock_assets.features.lookahead import (
     selection_knows_more_than_training,
     wrong_labels,
 )
-from stock_assets.features.scaling import blocks, fit_scaler
+from stock_assets.features.panel import Panel, build_panel
+from stock_assets.features.scaling import Scaler, blocks, fit_scaler
+from stock_assets.features.windows import Stretch
 from stock_assets_tests.features.examples import FIRST, as_frame, session_dates, walk
 
 GROUPS = Features(groups=["raw", "trend", "momentum", "volatility", "volume", "returns"])
@@ -55,8 +57,88 @@ def ranked_in_all_of_history(close: FloatArray, window: int) -> FloatArray:
     return np.argsort(np.argsort(close)) / len(close)
 
 
-def built(features: Features = GROUPS, dataset: Dataset = DATASET) -> FeatureSet:
-    return build_feature_set(BARS, features, dataset, FIRST, AS_OF)
+def pierced() -> pd.DataFrame:
+    """AAA is halted twice, BBB is listed late, CCC goes early."""
+    bars = as_frame({name: walk(ROWS, seed) for seed, name in enumerate(("AAA", "BBB", "CCC"))})
+    days = session_dates(ROWS)
+    gone = (bars["ticker"] == "AAA") & bars["session"].isin([*days[100:110], *days[250:253]])
+    gone |= (bars["ticker"] == "BBB") & (bars["session"] < days[60])
+    gone |= (bars["ticker"] == "CCC") & (bars["session"] > days[200])
+    return bars[~gone].reset_index(drop=True)
+
+
+PIERCED = pierced()
+
+
+def built(
+    features: Features = GROUPS,
+    dataset: Dataset = DATASET,
+    bars: pd.DataFrame = BARS,
+    folds: WalkForward = ONE_FOLD,
+) -> FeatureSet:
+    return build_feature_set(bars, features, dataset, FIRST, AS_OF, folds)
+
+
+def filled(panel: Panel, values: np.ndarray, close: np.ndarray) -> Panel:
+    """The panel with a row wherever there are values now."""
+    return replace(panel, values=values, close=close, valid=np.isfinite(values).all(axis=2))
+
+
+def backward(values: np.ndarray, limit: int | None = None) -> np.ndarray:
+    wide = pd.DataFrame(values.reshape(len(values), -1))
+    return wide.bfill(limit=limit).to_numpy(values.dtype).reshape(values.shape)
+
+
+def holes_filled_backward(panel: Panel) -> Panel:
+    return filled(panel, backward(panel.values), backward(panel.close))
+
+
+def closes_filled_backward(panel: Panel) -> Panel:
+    return replace(panel, close=backward(panel.close))
+
+
+def the_session_before_a_bar_filled(panel: Panel) -> Panel:
+    return filled(panel, backward(panel.values, 1), panel.close)
+
+
+def holes_filled_between(panel: Panel) -> Panel:
+    wide = pd.DataFrame(panel.values.reshape(len(panel.values), -1))
+    between = wide.interpolate(limit_area="inside").to_numpy(np.float32)
+    return filled(panel, between.reshape(panel.values.shape), panel.close)
+
+
+def survivors_alone(panel: Panel) -> Panel:
+    survives = np.isfinite(panel.close[-1])
+    values = np.where(survives[:, np.newaxis], panel.values, np.float32(np.nan))
+    return replace(panel, values=values, valid=panel.valid & survives)
+
+
+def traded_in_the_next_session_too(panel: Panel) -> Panel:
+    follows = np.append(np.isfinite(panel.close[1:]), np.zeros((1, panel.close.shape[1])), axis=0)
+    return replace(panel, valid=panel.valid & follows.astype(bool))
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        holes_filled_backward,
+        closes_filled_backward,
+        the_session_before_a_bar_filled,
+        holes_filled_between,
+        survivors_alone,
+        traded_in_the_next_session_too,
+    ],
+)
+def test_what_is_filled_or_masked_by_the_future_is_caught(
+    leak: Callable[[Panel], Panel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("dataset", "lookahead"):
+        monkeypatch.setattr(
+            f"stock_assets.features.{module}.build_panel",
+            lambda *asked: leak(build_panel(*asked)),
+        )
+    momentum = Features(groups=["momentum"])
+    assert changed_by_the_future(built(momentum, bars=PIERCED), momentum, 20)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +158,13 @@ def test_a_feature_that_looks_ahead_is_caught(
     monkeypatch.setitem(FEATURES, "RSI", planted)
     momentum = Features(groups=["momentum"])
     made = built(momentum)
-    assert changed_by_the_future(made, momentum, 20)[made.panel.features.index("RSI")]
+    assert "RSI" in changed_by_the_future(made, momentum, 20)
 
 
 def test_nothing_that_is_declared_is_caught() -> None:
     every = Features(groups=[*GROUPS.groups, "alpha158"])
-    assert not changed_by_the_future(built(every), every, 20).any()
+    assert changed_by_the_future(built(every), every, 20) == []
+    assert changed_by_the_future(built(every, bars=PIERCED), every, 20) == []
 
 
 def test_it_makes_no_difference_how_much_is_compared_at_a_time(
@@ -91,7 +174,7 @@ def test_it_makes_no_difference_how_much_is_compared_at_a_time(
     made.panel.values[250, 1, 3] += 1.0
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 1)
     assert list(blocks(3, 10)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert np.flatnonzero(changed_by_the_future(made, GROUPS, 20)).tolist() == [3]
+    assert changed_by_the_future(made, GROUPS, 20) == [made.panel.features[3]]
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
@@ -114,55 +197,61 @@ def test_a_label_that_nobody_can_know_yet_is_caught() -> None:
     assert np.argwhere(wrong_labels(made, "log_return")).tolist() == [[ROWS - 1, 0]]
 
 
-@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
-def test_scalers_fitted_on_training_alone_pass(kind: str) -> None:
-    assert not scalers_know_more_than_training(
-        built(), DATASET.model_copy(update={"scaler": kind}), WalkForward()
+def training(made: FeatureSet) -> Stretch:
+    return split_dataset(len(made.panel.sessions), DATASET).train
+
+
+def leak_of(fitted: tuple[Scaler, Scaler], made: FeatureSet, dataset: Dataset) -> bool:
+    panel = made.panel
+    return scalers_know_more_than_training(
+        fitted, panel.values, panel.valid, made.target, training(made), dataset
     )
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
-def test_scalers_fitted_on_everything_are_caught(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def on_everything(values, valid, target, split, dataset):
-        labels = target[..., None]
-        return (
-            fit_scaler(values, valid, dataset.scaler),
-            fit_scaler(labels, np.isfinite(target) & valid, "zero_mean"),
-        )
+def test_scalers_fitted_on_training_alone_pass_and_on_one_session_more_do_not(kind: str) -> None:
+    made, dataset = built(), DATASET.model_copy(update={"scaler": kind})
+    train, panel = training(made), made.panel
+    for later, leaks in ((0, False), (1, True)):
+        known = replace(train, last=train.last + later)
+        fitted = fit_scalers(panel.values, panel.valid, made.target, known, dataset)
+        assert leak_of(fitted, made, dataset) is leaks
 
-    monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", on_everything)
-    assert scalers_know_more_than_training(
-        built(), DATASET.model_copy(update={"scaler": kind}), WalkForward()
-    )
+
+@pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
+def test_scalers_fitted_on_everything_are_caught(kind: str) -> None:
+    made, dataset = built(), DATASET.model_copy(update={"scaler": kind})
+    own = fit_scalers(made.panel.values, made.panel.valid, made.target, training(made), dataset)
+    everything = fit_scaler(made.panel.values, made.panel.valid, kind)
+    assert leak_of((everything, own[1]), made, dataset)
+    labels = fit_scaler(made.target[..., None], np.isfinite(made.target), "zero_mean")
+    assert leak_of((own[0], labels), made, dataset)
 
 
 CORRELATED = Features(groups=["raw", "trend", "momentum"], correlation_threshold=0.9)
+ROLLING = WalkForward(folds=4, training="rolling")
 
 
-def test_features_chosen_by_training_alone_pass() -> None:
-    made = built(CORRELATED)
+@pytest.mark.parametrize("folds", [ONE_FOLD, ROLLING], ids=["one", "rolling"])
+def test_features_chosen_by_training_alone_pass(folds: WalkForward) -> None:
+    made = built(CORRELATED, folds=folds)
     assert made.represented
-    assert not selection_knows_more_than_training(made, CORRELATED, DATASET)
-    assert not selection_knows_more_than_training(built(), Features(), DATASET)
+    assert not selection_knows_more_than_training(made, CORRELATED, DATASET, folds)
+    assert not selection_knows_more_than_training(built(), Features(), DATASET, folds)
 
 
-def test_features_chosen_by_later_sessions_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def to_the_end(sessions, dataset):
-        split = split_dataset(sessions, dataset)
-        return replace(split, train=replace(split.train, last=sessions - 1))
-
-    monkeypatch.setattr("stock_assets.features.dataset.split_dataset", to_the_end)
-    assert selection_knows_more_than_training(built(CORRELATED), CORRELATED, DATASET)
-
-
-def test_a_scaler_that_knows_one_session_too_many_is_caught(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("later", [1, 50])
+def test_features_chosen_by_later_sessions_are_caught(
+    monkeypatch: pytest.MonkeyPatch, later: int
 ) -> None:
-    def one_more(values, valid, target, train, dataset):
-        later = replace(train, last=train.last + 1)
-        return fit_scalers(values, valid, target, later, dataset)
+    def beyond(sessions, dataset, folds):
+        split = split_dataset(sessions, dataset, folds)
+        return replace(split, train=replace(split.train, last=split.train.last + later))
 
-    monkeypatch.setattr("stock_assets.features.lookahead.fit_scalers", one_more)
-    assert scalers_know_more_than_training(built(), DATASET, WalkForward())
+    found = []
+    monkeypatch.setattr("stock_assets.features.dataset.split_dataset", beyond)
+    for threshold in np.arange(0.5, 1, 0.01):
+        close = CORRELATED.model_copy(update={"correlation_threshold": threshold})
+        made = built(close)
+        found.append(selection_knows_more_than_training(made, close, DATASET, ONE_FOLD))
+    assert any(found), "a choice that no session decides would prove nothing"
