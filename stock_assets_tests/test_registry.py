@@ -161,6 +161,7 @@ def test_a_model_is_registered_promoted_and_loaded(registry: Registry, tmp_path:
 
     second = register(registry, tmp_path, seed=2)
     assert second.version > first.version
+    assert register(registry, tmp_path, seed=2) == second
     assert second.mlflow_run_id != first.mlflow_run_id
     assert registry.versions_of(first.dataset_run_id) == [second, first]
     assert registry.candidate(first.dataset_run_id) == second
@@ -176,6 +177,18 @@ def test_a_model_is_registered_promoted_and_loaded(registry: Registry, tmp_path:
     assert same_frame(
         loaded.forecast(sample_bars(), DAYS[-3:]), bundle().forecast(sample_bars(), DAYS[-3:])
     )
+
+
+def test_what_was_trained_last_is_the_candidate_though_it_was_there_before(
+    registry: Registry, tmp_path: Path
+) -> None:
+    dataset = "20121026_150000"
+    first, other, again = (
+        register(registry, tmp_path, dataset_id=dataset, seed=seed) for seed in (1, 2, 1)
+    )
+    assert again.digest == first.digest != other.digest
+    assert again.version > other.version
+    assert registry.candidate(dataset) == again
 
 
 def test_a_refit_is_a_version_of_its_own_and_never_the_candidate(

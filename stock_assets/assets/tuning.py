@@ -16,6 +16,7 @@ from stock_assets.registry import Registry
 from stock_assets.resources import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
     from plotly.graph_objects import Figure
 
 OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
@@ -70,13 +71,12 @@ def tuned_params(
     found = improvements(tuned.trials)
     lowest = float(found["value"].min())
     trials = tuned.trials.assign(duration=tuned.trials["duration"].dt.total_seconds())
-    known = trials.replace([float("inf"), float("-inf")], float("nan")).notna()  # as JSON has it
     save_tuning(
         store.engine,
         context.partition_key,
         best,
         lowest,
-        trials.astype(object).where(known, None).to_dict("records"),
+        plain_records(trials),
     )
     shares = importances(tuned.study, params.training.seed)
     figures = study_figures(tuned.study, params.training.seed)
@@ -101,6 +101,13 @@ def tuned_params(
             all_trials=table(trials.sort_values("value")),
         ),
     )
+
+
+def plain_records(trials: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Give trials as JSON holds them: it has no number for a loss that diverged, or for none."""
+    finite = trials.replace([float("inf"), float("-inf")], float("nan")).notna()
+    plain = trials.astype(object).where(finite, None).to_dict("records")
+    return [{str(name): value for name, value in trial.items()} for trial in plain]
 
 
 def _optuna_address() -> str:

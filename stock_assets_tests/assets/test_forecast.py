@@ -121,8 +121,8 @@ def test_a_run_tells_the_strongest_drift_of_its_newest_session(loop: Loop) -> No
     shown = told[loop.replayed[-1].isoformat()]["strongest_drift"].records
     stored = drift(loop)
     newest = stored[stored["as_of_session"] == pd.Timestamp(loop.replayed[-1])]
-    strongest = newest.nlargest(len(shown), "psi")["psi"].round(6)
-    assert [row.data["psi"] for row in shown] == strongest.tolist()
+    strongest = newest.nlargest(len(shown), "psi")["psi"]
+    assert [row.data["psi"] for row in shown] == pytest.approx(strongest.tolist(), rel=1e-5)
 
 
 def test_a_day_again_changes_nothing(loop: Loop) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import select
 
 from stock_assets.assets.training import candidate_model
-from stock_assets.assets.tuning import tuned_params
+from stock_assets.assets.tuning import plain_records, tuned_params
 from stock_assets.config import WalkForward
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.features.scaling import Scaler
@@ -61,6 +64,12 @@ def test_the_study_is_kept_whole_with_its_best(loop: Loop) -> None:
         for name, value in best.items()
         if name.startswith("params_")
     }
+
+
+def test_trials_that_diverged_are_kept_as_json_holds_them() -> None:
+    trials = pd.DataFrame({"number": [0, 1, 2], "value": [0.5, np.inf, np.nan]})
+    told = json.loads(json.dumps(plain_records(trials), allow_nan=False))
+    assert [trial["value"] for trial in told] == [0.5, None, None]
 
 
 def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Registry) -> None:
@@ -186,7 +195,9 @@ def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry
     assert result.success
     assert registry.versions_of(DATASET) == before
     folds = metadata(result, "candidate_model")["folds"].records
-    assert [fold.data["fold"] for fold in folds] == [1, 2]
+    assert [(fold.data["fold"], fold.data["model"]) for fold in folds] == [
+        (number, model) for number in (1, 2) for model in ("candidate", "persistence")
+    ]
     test = load_stretches(loop.platform.engine, DATASET)["test"]
     assert folds[-1].data["last_session"] < test.first_session.isoformat()
     assert all(0.8 < fold.data["mase"] < 1.3 for fold in folds)

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.modelling.checkpoint import Checkpoint, EpochScore
+from stock_assets.modelling.checkpoint import Checkpoint, Checkpoints, EpochScore
 from stock_assets.modelling.networks import Network, build_network
 from stock_assets.modelling.training import Fit, fit, weights_digest
 from stock_assets_tests.conftest import ROOT
@@ -109,6 +111,30 @@ def test_a_damaged_checkpoint_is_told_with_its_name(checkpoint: Checkpoint) -> N
     checkpoint.path.write_bytes(b"half a file")
     with pytest.raises(StockAssetsError, match=r"training\.safetensors is damaged"):
         train("lstm", checkpoint)
+
+
+def test_a_file_of_something_else_is_told_with_its_name(checkpoint: Checkpoint) -> None:
+    checkpoint.path.parent.mkdir()
+    save_file({"weights": torch.zeros(2)}, checkpoint.path)
+    with pytest.raises(StockAssetsError, match=r"training\.safetensors is damaged"):
+        train("lstm", checkpoint)
+
+
+def test_what_decides_the_weights_decides_the_purpose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Checkpoints(tmp_path, "data")
+    first = files.of("candidate", settings={"epochs": 3})
+    assert first.path == tmp_path / "candidate.safetensors"
+    assert files.of("candidate", settings={"epochs": 3}) == first
+    others = [files.of("candidate", settings={"epochs": 4}), files.of("candidate")]
+    others.append(Checkpoints(tmp_path, "other").of("candidate", settings={"epochs": 3}))
+    for module in ("stock_assets.modelling.checkpoint.training_code", "torch.__version__"):
+        with monkeypatch.context() as changed:
+            changed.setattr(module, (lambda: "other") if module.endswith("code") else "9.9")
+            others.append(files.of("candidate", settings={"epochs": 3}))
+    purposes = {first.purpose, *(other.purpose for other in others)}
+    assert len(purposes) == 1 + len(others)
 
 
 def test_a_training_that_never_got_better_goes_on_too(checkpoint: Checkpoint) -> None:

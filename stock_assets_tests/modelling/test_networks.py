@@ -154,6 +154,33 @@ def test_cross_attention_grows_with_tickers_only_by_their_embeddings() -> None:
     assert size(500) - size(3) == 497 * 8
 
 
+@pytest.mark.parametrize("architecture", ["lstm_attention", "lstm_cross_attention"])
+def test_attention_is_added_to_what_it_attends_from(architecture: str) -> None:
+    """Where attention says nothing, the state itself goes on: a residual connection."""
+    network = trained_like(architecture)
+    with torch.no_grad():
+        for name in ("attention.out_proj.weight", "attention.out_proj.bias"):
+            network.get_parameter(name).zero_()
+    x, valid = example()
+    assert not torch.allclose(network(x, valid), network(x + 1.0, valid))
+
+
+def test_tickers_start_as_the_typical_one() -> None:
+    network = build_network(spec("lstm_cross_attention"), seed=4)
+    assert not network.get_parameter("ticker").any()
+
+
+def test_a_ticker_that_is_gone_is_attended_by_nobody_however_much_was_there() -> None:
+    network = trained_like("lstm_cross_attention", window=12)
+    x = torch.randn(4, 12, 3, 2, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(4, 12, 3, dtype=torch.bool)
+    valid[:, -1, 2] = False
+    assert valid[..., 2].double().mean() > 0.9
+    changed = x.clone()
+    changed[:, :, 2] += 5.0
+    assert torch.equal(network(x, valid)[..., :2], network(changed, valid)[..., :2])
+
+
 def test_attention_over_time_knows_the_order_of_sessions() -> None:
     network = trained_like("lstm_attention")
     x, valid = example()

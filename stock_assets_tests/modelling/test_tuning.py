@@ -202,9 +202,41 @@ def test_a_study_in_which_everything_diverges_is_an_error() -> None:
         tune(lambda: [poisoned], budget(2), TRAINING, "study")
 
 
+def test_failed_trials_spend_time_too(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Any:
+        time.sleep(1.0)
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(tuning_module, "fit", broken)
+        tune(one_fold, budget(50), TRAINING, "study", database)
+    tuned = tune(one_fold, budget(50, timeout_seconds=0.9), TRAINING, "study", database)
+    assert tuned.trials["state"].tolist() == ["FAIL", "COMPLETE"]
+
+
 def test_no_new_trial_starts_after_the_timeout() -> None:
     tuned = tune(one_fold, budget(50, timeout_seconds=1e-3), TRAINING, "study")
     assert len(tuned.trials) == 1
+
+
+def test_the_trial_at_work_is_pruned_when_the_time_is_spent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [time.time()]
+
+    def ticking(network: Any, data: TrainingData, settings: Any, prune: Any) -> Any:
+        def slow(score: Any) -> None:
+            clock[0] += 1.0
+            prune(score)
+
+        return fit(network, data, settings, slow)
+
+    monkeypatch.setattr(tuning_module, "fit", ticking)
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    epochs = 4
+    few = budget(3, epochs=epochs, patience=epochs, timeout_seconds=epochs + 1.5)
+    trials = tune(one_fold, few, TRAINING, "study").trials
+    assert trials["state"].tolist()[:2] == ["COMPLETE", "PRUNED"]
 
 
 @pytest.fixture

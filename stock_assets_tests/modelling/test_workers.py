@@ -15,8 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stock_assets.errors import StockAssetsError
 from stock_assets.modelling.workers import IsOver, run_in_processes
 from stock_assets_tests.conftest import ROOT
+
+pytestmark = pytest.mark.timeout(120)
 
 START_WORKERS = """
 import sys
@@ -79,6 +82,30 @@ def test_what_a_job_raises_arrives_and_ends_the_others(tmp_path: Path) -> None:
         run_in_processes(partial(fail_at_two, tmp_path), iter([0, 1, 2, 3, 4, 5]), 2)
     assert sorted(path.name for path in tmp_path.iterdir())[:2] == ["0", "1"]
     assert not (tmp_path / "5").exists()
+
+
+def fail_in_the_last(is_over: IsOver) -> Callable[[int], None]:
+    def job(number: int) -> None:
+        if number == 3:
+            time.sleep(0.5)
+            raise ValueError("the last one failed")
+
+    return job
+
+
+def fail_to_open(is_over: IsOver) -> Callable[[int], None]:
+    raise StockAssetsError("there is nothing to work on", "Make some: stock-assets retrain")
+
+
+def test_what_the_last_job_raises_arrives_too() -> None:
+    with pytest.raises(ValueError, match="the last one failed"):
+        run_in_processes(fail_in_the_last, iter(range(4)), 2)
+
+
+def test_what_keeps_a_worker_from_opening_its_job_arrives_with_its_remedy() -> None:
+    with pytest.raises(StockAssetsError, match="nothing to work on") as told:
+        run_in_processes(fail_to_open, iter(range(2)), 2)
+    assert told.value.remedy == "Make some: stock-assets retrain"
 
 
 def test_a_killed_worker_is_told() -> None:
