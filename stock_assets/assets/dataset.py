@@ -120,21 +120,21 @@ def _completeness(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     import numpy as np
 
     from stock_assets.features.division import split_dataset
+    from stock_assets.features.windows import usable
 
     panel = built.panel
     finite = bool(np.isfinite(panel.values[panel.valid]).all())
     train = split_dataset(len(panel.sessions), params.dataset, params.walk_forward).train
-    first = train.first - params.dataset.window + 1
-    rows = panel.valid[first : train.last + 1].sum(axis=0).tolist()
-    counts = dict(zip(panel.tickers, rows, strict=True))
+    windows = usable(panel.valid, train.positions(), params.dataset.window).sum(axis=0)
+    counts = dict(zip(panel.tickers, windows.tolist(), strict=True))
     young = [ticker for ticker, count in counts.items() if count == 0]
     told = ["values are finite" if finite else "a valid value is not finite"]
     if young:
-        told.append(f"no training session, so nothing is learned from: {', '.join(young)}")
+        told.append(f"no training window, so nothing is learned from: {', '.join(young)}")
     return verdict(
         COMPLETE,
         finite and len(young) < len(counts),
-        {"training_sessions": counts, "tickers_not_learned_from": young},
+        {"training_windows": counts, "tickers_not_learned_from": young},
         "; ".join(told),
     )
 

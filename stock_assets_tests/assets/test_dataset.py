@@ -365,7 +365,7 @@ def test_a_change_before_the_as_of_session_shows(own_store: Store) -> None:
     assert data_version(first, "processed_features") != data_version(again, "processed_features")
 
 
-def test_a_ticker_without_a_training_session_is_named_and_stops_nobody(own_store: Store) -> None:
+def test_a_ticker_without_a_training_window_is_named_and_stops_nobody(own_store: Store) -> None:
     result = made(own_store, recent(), "20120531_120000")
     assert result.success
     assert checks(result)["features_are_complete"] is True
@@ -374,7 +374,7 @@ def test_a_ticker_without_a_training_session_is_named_and_stops_nobody(own_store
         for part in result.get_asset_check_evaluations()
         if part.check_name == "features_are_complete"
     ]
-    told = "values are finite; no training session, so nothing is learned from: FB"
+    told = "values are finite; no training window, so nothing is learned from: FB"
     assert found.description == told
     assert found.metadata["tickers_not_learned_from"].value == ["FB"]
     assert result.asset_materializations_for_node("scalers")
