@@ -74,7 +74,7 @@ def overlapping_error(influence: pd.Series, session: pd.Series) -> float:
     )
     variance = fit.cov_params().item() * count**2
     correction = (count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count
-    return float(np.sqrt(variance / correction)) / influence.count()
+    return float(np.sqrt(variance / correction if variance >= 0 else np.nan)) / influence.count()
 
 
 @law
