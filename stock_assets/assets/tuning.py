@@ -129,7 +129,8 @@ def _study_name(dataset_id: str, params: Params, folds: WalkForward, data_digest
         for name in ("tuning", "training")
     }
     libraries = {name: version(name) for name in ("torch", "optuna")}
-    decisive = [*(settings, folds.model_dump(mode="json"), data_digest, training_code(), libraries)]
+    divided = folds.model_dump(mode="json")
+    decisive = [settings, divided, data_digest, training_code(), libraries]
     return f"{dataset_id}-{plain_digest(decisive)[:12]}"
 
 

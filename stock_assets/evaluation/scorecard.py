@@ -173,9 +173,8 @@ def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         ``model``, ``ticker``, the fields of `Metrics`, those of `Skill` that one ticker has, and
         per reference ``dm_…``, ``p_…`` and ``q_…``; NaN where one is undefined.
     """
-    return pd.concat(
-        [_by_ticker(name, rows, scored).assign(model=name) for name, rows in scored.items()]
-    ).pipe(lambda told: told[["model", *told.columns.drop("model")]])
+    parts = {name: _by_ticker(name, rows, scored) for name, rows in scored.items()}
+    return pd.concat(parts, names=["model"]).reset_index()
 
 
 def _by_ticker(name: str, rows: pd.DataFrame, scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -185,7 +184,7 @@ def _by_ticker(name: str, rows: pd.DataFrame, scored: Mapping[str, pd.DataFrame]
         tests = diebold_mariano_tests(loss_differences(rows, scored[reference]), horizon)
         told[f"dm_{reference}"], told[f"p_{reference}"] = tests["statistic"], tests["p_value"]
         told[f"q_{reference}"] = _false_discovery_rates(tests["p_value"])
-    return told.reset_index()
+    return told
 
 
 def _references(name: str, scored: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -329,7 +329,7 @@ class Bundle:
         """Positions of `sessions` in the panel, each with a whole window before it."""
         ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
         window = self.recipe.network.window
-        for session in {session for session, end in zip(sessions, ends, strict=True) if end < 0}:
+        for session in np.array(sessions)[ends < 0]:
             calendar.require_session(session)
         if (ends < window - 1).any():
             raise StockAssetsError(

@@ -165,7 +165,7 @@ def tickers() -> pd.DataFrame:
 def test_the_ticker_table_has_every_model_on_every_ticker(tickers: pd.DataFrame) -> None:
     assert list(tickers.columns[:2]) == ["model", "ticker"]
     assert list(dict.fromkeys(tickers["model"])) == list(ROWS)
-    own = tickers[tickers["model"] == "production"]
+    own = tickers[tickers["model"] == "production"].reset_index(drop=True)
     pd.testing.assert_frame_equal(own[["ticker", *METRICS]], by_ticker(PRODUCTION))
 
 
