@@ -143,11 +143,14 @@ class Registry:
         refit_of : int, optional
             The candidate that the bundle is a refit of.
         """
-        for known in self.versions_of(bundle.recipe.dataset_run_id):
-            if known.refit_of == refit_of:
-                if known.digest == bundle.digest():
-                    return known
-                break
+        of_its_kind = (
+            model
+            for model in self.versions_of(bundle.recipe.dataset_run_id)
+            if model.refit_of == refit_of
+        )
+        newest = next(of_its_kind, None)
+        if newest is not None and newest.digest == bundle.digest():
+            return newest
         import mlflow
         from mlflow.types import ParamSchema, ParamSpec
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stock_assets.storage.forecasts import PromotionRecord
 
 
-def told_tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.DataFrame]":
+def decision_tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, pd.DataFrame]":
     """Lay out what was measured: of all models in three ways, of the candidate by day."""
     from stock_assets.evaluation.scorecard import horizon_table, session_table, ticker_table
 
@@ -30,7 +30,7 @@ def told_tables(outcome: "Challenge", decided: "PromotionRecord") -> "dict[str, 
     return told
 
 
-def told_figures(outcome: "Challenge", tickers: "pd.DataFrame") -> "list[Figure]":
+def decision_figures(outcome: "Challenge", tickers: "pd.DataFrame") -> "list[Figure]":
     """Draw the errors added up and by ticker, the coefficients, and each ticker's forecasts."""
     from stock_assets.evaluation.plots import (
         cumulative_figure,
@@ -48,7 +48,7 @@ def told_figures(outcome: "Challenge", tickers: "pd.DataFrame") -> "list[Figure]
     ]
 
 
-def log_outcome(
+def log_decision(
     mlflow_run: Any,
     outcome: "Challenge",
     decided: "PromotionRecord",
@@ -95,7 +95,7 @@ def _compared(decided: "PromotionRecord") -> "pd.DataFrame":
     )
 
 
-def described(decided: "PromotionRecord") -> dict[str, Any]:
+def decision_metadata(decided: "PromotionRecord") -> dict[str, Any]:
     """Describe a decision as its row does; the numbers by themselves become plots in Dagster."""
     shown = ("mase", "p_persistence", "p_production", "direction_accuracy", "icir", "coverage")
     return lineage(
@@ -114,7 +114,7 @@ def described(decided: "PromotionRecord") -> dict[str, Any]:
     )
 
 
-def details_of(tables: "dict[str, pd.DataFrame]", figures: "list[Figure]") -> dict[str, Any]:
+def decision_details(tables: "dict[str, pd.DataFrame]", figures: "list[Figure]") -> dict[str, Any]:
     """Show all models per horizon, the candidate per ticker and session, and the first plots."""
     from stock_assets.evaluation.scorecard import narrowed
 

@@ -6,11 +6,11 @@ import dagster as dg
 
 from stock_assets.assets.common import OWNERS, PER_DATASET, lineage
 from stock_assets.assets.decision_report import (
-    described,
-    details_of,
-    log_outcome,
-    told_figures,
-    told_tables,
+    decision_details,
+    decision_figures,
+    decision_metadata,
+    decision_tables,
+    log_decision,
 )
 from stock_assets.assets.prices import raw_prices
 from stock_assets.assets.refit import registered_refit
@@ -68,11 +68,11 @@ def promotion(
             champion = champion_as_of(candidate.as_of, registry.production(), earlier)
             outcome = _challenge(store, registry, candidate, champion)
             decided = _decide(context, params, registry, candidate, champion, outcome)
-            tables = told_tables(outcome, decided)
-            figures = told_figures(outcome, tables["tickers"])
-            log_outcome(mlflow_run, outcome, decided, tables, figures)
+            tables = decision_tables(outcome, decided)
+            figures = decision_figures(outcome, tables["tickers"])
+            log_decision(mlflow_run, outcome, decided, tables, figures)
             save_promotion(store.engine, decided)
-            details = details_of(tables, figures)
+            details = decision_details(tables, figures)
         if params.promotion.refit and _refit_is_due(context.instance, decided):
             refit = registered_refit(store, registry, mlflow_run, candidate)
             decided = record_refit(store.engine, decided, refit.version)
@@ -82,7 +82,7 @@ def promotion(
             context.log_event(_production_event(registry.model_name, winner, decided))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
-        metadata=described(decided) | details,
+        metadata=decision_metadata(decided) | details,
     )
 
 

@@ -36,13 +36,15 @@ SHOWN = (
     "mase",
     "direction_accuracy",
     "base_rate_up",
+    "coverage",
     "session_ic",
     "icir",
-    "coverage",
     "p_persistence",
     "p_production",
 )
 """Figures of `Scorecard.to_dict` that a narrow table shows; the files have all of them."""
+
+_OF_TESTS = ("dm_", "p_", "q_", "undefined_")
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,9 @@ def horizon_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def narrowed(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out the figures that are not `SHOWN`; whatever is no figure stays."""
-    figures = [*Metrics.__dataclass_fields__, *Skill.__dataclass_fields__]
-    tests = [name for name in table if str(name).startswith(("dm_", "p_", "q_", "undefined_"))]
-    return table.drop(columns=[*figures, *tests], errors="ignore").join(
-        table.reindex(columns=[name for name in SHOWN if name in table])
-    )
+    scores, tests = {*Metrics.__dataclass_fields__, *Skill.__dataclass_fields__}, _OF_TESTS
+    figures = [name for name in table if name in scores or str(name).startswith(tests)]
+    return table.drop(columns=[name for name in figures if name not in SHOWN])
 
 
 def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

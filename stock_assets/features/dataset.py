@@ -82,7 +82,8 @@ def build_feature_set(
         There is no bar in that span, or, to leave out features, too few sessions for training.
     """
     if dataset.history_sessions is not None:
-        first = max([first, *calendar.sessions(first, as_of)[-dataset.history_sessions :][:1]])
+        newest = calendar.sessions(first, as_of)[-dataset.history_sessions :]
+        first = newest[0] if newest else first
     start, end = pd.Timestamp(first), pd.Timestamp(as_of)
     seen = bars[bars["session"].between(start, end)].reset_index(drop=True)
     if seen.empty:

@@ -1,4 +1,4 @@
-"""What a window is to foretell: the close of a later session, or the return up to it."""
+"""What a window is to foretell, session by session: the close, or the return up to it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from stock_assets.config import Target
 FloatArray = NDArray[np.float64]
 
 
-def targets(close: FloatArray, target: Target, horizon: int = 1) -> FloatArray:
-    """Label every row with what happens after it.
+def targets(close: FloatArray, target: Target) -> FloatArray:
+    """Label every row with what the session after it does.
 
     Parameters
     ----------
     close : (T, N) float64
         Closes with all events taken out, NaN where there is none.
     target : Target
-        ``log_return``: logarithm of the later close over this one; ``close``: the later close.
-    horizon : int
-        Sessions from the row to the later close.
+        ``log_return``: logarithm of the next close over this one; ``close``: the next close.
 
     Returns
     -------
     (T, N) float64
-        Row t is the label of the window that ends at t: close of session ``t + horizon``, or the
-        return from t to it. NaN where either close is missing, so also in the last rows.
+        Row t is the first label of the window that ends at t: the close of session ``t + 1``, or
+        the return from t to it. NaN where either close is missing, so also in the last row.
     """
     later = np.full_like(close, np.nan)
-    later[:-horizon] = close[horizon:]
+    later[:-1] = close[1:]
     if target == "log_return":
         return np.log(later / close)
     return np.where(np.isfinite(close), later, np.nan)

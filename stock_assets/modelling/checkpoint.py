@@ -186,8 +186,8 @@ class Checkpoints:
         name : str
             Of the training within its dataset.
         **decisive
-            Plain values that decide its weights, beside the data, the code, the version of PyTorch
-            and the device.
+            Plain values that decide its weights, beside the data, the code and the version of
+            PyTorch.
         """
         made_with = {"code": training_code(), "torch": torch.__version__}
         purpose = plain_digest({"data": self.data, **made_with, **decisive})

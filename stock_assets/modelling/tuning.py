@@ -183,7 +183,8 @@ def tune(
         study.set_user_attr(START, _within(tuning.search_space, start) if start else {})
     left = (tuning.timeout_seconds or math.inf) - _spent_seconds(study)
     search = replace(search, ends_at=time.time() + left)
-    ranks = _due(_missing_ranks(study, tuning.trials), left, at_least=0 if completed(study) else 1)
+    missing = _missing_ranks(study, tuning.trials)
+    ranks = _due(missing, search.ends_at, at_least=0 if completed(study) else 1)
     if tuning.workers == 1:
         make = _trials(search, study, is_over=lambda: False)
         for rank in ranks:
@@ -224,11 +225,10 @@ class _Search:
         )
 
 
-def _due(ranks: Sequence[int], seconds: float, at_least: int) -> Iterator[int]:
+def _due(ranks: Sequence[int], ends_at: float, at_least: int) -> Iterator[int]:
     """Give one rank after the other until the time is over, and at least so many."""
-    deadline = time.monotonic() + seconds
     for given, rank in enumerate(bar(ranks, "trials")):
-        if given >= at_least and time.monotonic() >= deadline:
+        if given >= at_least and time.time() >= ends_at:
             return
         yield rank
 

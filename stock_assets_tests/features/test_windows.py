@@ -161,21 +161,22 @@ def test_too_many_folds_are_told():
 
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(horizon):
-    """The window that ends at t is labelled with session t + horizon: from bars to tensors."""
+    """The window that ends at t is labelled with t + 1 to t + horizon: from bars to tensors."""
     rows, window = 120, 7
     bars = walk(rows, seed=0)
     bars |= dict.fromkeys(("open", "high", "low", "close"), np.arange(1.0, rows + 1))
     bars["dividends"] = bars["stock_splits"] = np.zeros(rows)
     last = session_dates(rows)[-1].date()
     panel = build_panel(as_traded(as_frame({"AAA": bars})), ["AAA"], ["Close"], FIRST, last)
-    labels = targets(panel.close, "close", horizon)
+    labels = targets(panel.close, "close")
     options = {"window": window, "horizon": horizon, "validation": 20, "test": 10, "embargo": 2}
     split = split_sessions(rows, **options)
     for stretch in (split.train, split.validation, split.test):
         ends = stretch.positions()
         windows = gather(torch.from_numpy(panel.values), torch.from_numpy(ends), window)
         seen = windows[:, :, 0, 0].numpy()
-        np.testing.assert_array_equal(seen[:, -1] + horizon, labels[ends, 0])
+        for step in range(horizon):
+            np.testing.assert_array_equal(seen[:, -1] + step + 1, labels[ends + step, 0])
         np.testing.assert_array_equal(np.diff(seen, axis=1), 1.0)
 
 
