@@ -393,6 +393,11 @@ def test_a_ticker_that_was_not_trained_on_is_left_out() -> None:
     assert same_frame(made.forecast(more, DAYS[:3]), made.forecast(bars, DAYS[:3]))
 
 
+def test_a_day_without_a_session_is_told() -> None:
+    with pytest.raises(StockAssetsError, match="2012-10-27 is not a trading session"):
+        example("lstm").forecast(sample_bars(), [date(2012, 10, 26), date(2012, 10, 27)])
+
+
 def test_a_session_without_a_window_of_history_is_told() -> None:
     early = calendar.sessions(FIRST, LAST)[8]
     with pytest.raises(StockAssetsError, match="less than 10 sessions of history since 2011-06-01"):

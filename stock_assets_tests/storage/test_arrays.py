@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,3 +125,18 @@ def test_any_object_store_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert store.local_path(stored.location).stat().st_mtime_ns == written
     with pytest.raises(StockAssetsError, match="is missing from"):
         store.read_tensors("ab/abc.safetensors")
+
+
+def test_a_digest_is_that_of_the_store_whatever_was_fetched_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = ArrayStore("memory://bucket/damaged")
+    stored = store.write_tensors({"values": VALUES})
+    store.local_path(stored.location)
+    assert store.digest(stored.location) == stored.digest
+    with fsspec.open(f"memory://bucket/damaged/{stored.location}", "wb") as file:
+        file.write(b"damaged")
+    assert store.digest(stored.location) == hashlib.sha256(b"damaged").hexdigest()
+    with pytest.raises(StockAssetsError, match="is missing from"):
+        store.digest("ab/abc.safetensors")
