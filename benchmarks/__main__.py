@@ -87,7 +87,7 @@ def _replay(engine: Any) -> dict[str, float]:
         "forecasts": model.forecasts,
         "mape": model.mape,
         "persistence_mape": persistence.mape,
-        "mase": model.mase,
+        "relative_mae": model.relative_mae,
         "direction_accuracy": model.direction_accuracy,
         "coverage": model.coverage,
     }

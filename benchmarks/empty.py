@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from stock_assets.partitions import trading_days
+from stock_assets.defs.partitions import trading_days
 
 
 def empty_asset(name: str, upstream: list[str], check: str | None) -> dg.AssetsDefinition:

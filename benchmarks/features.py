@@ -19,11 +19,11 @@ from benchmarks.measuring import peak_megabytes
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Dataset, FeatureGroup, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.division import fit_scalers, split_dataset
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, select
-from stock_assets.features.lookahead import changed_by_the_future
+from stock_assets.features.lookahead import find_lookahead
 from stock_assets.features.scaling import Scaler
+from stock_assets.features.splits import fit_scalers, split_dataset
 from stock_assets.market.sources.base import complete
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.prices import read_bars, store_prices
@@ -71,9 +71,7 @@ def _dataset(features: Features) -> dict[str, Any]:
             "panel_megabytes": built.panel.values.nbytes / 1e6,
             "on_disk_over_panel": file.size / built.panel.values.nbytes,
         }
-    found["look_ahead_check_cpu_seconds"], _ = _cpu(
-        lambda: changed_by_the_future(built, features, 20)
-    )
+    found["look_ahead_check_cpu_seconds"], _ = _cpu(lambda: find_lookahead(built, features, 20))
     for kind in ("standard", "minmax", "robust"):
         scaler = dataset.model_copy(update={"scaler": kind})
         found[f"fit_{kind}_cpu_seconds"], _ = _cpu(lambda given=scaler: _fitted(built, given))

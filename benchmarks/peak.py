@@ -15,9 +15,9 @@ from torch import nn
 
 from benchmarks.measuring import peak_megabytes
 from stock_assets.config import Dataset, Training, WalkForward
-from stock_assets.modelling.candidate import train_candidate
-from stock_assets.modelling.folds import fold_data
-from stock_assets.modelling.tuning import Hyperparameters
+from stock_assets.models.candidate import train_candidate
+from stock_assets.models.folds import fold_data
+from stock_assets.models.tuning import Hyperparameters
 
 
 def main() -> None:

@@ -28,14 +28,14 @@ from stock_assets.config import (
     Tuning,
     WalkForward,
 )
-from stock_assets.features.division import fit_scalers
 from stock_assets.features.labels import targets
-from stock_assets.features.windows import Stretch, Windows
-from stock_assets.modelling.data import TrainingData
-from stock_assets.modelling.folds import fold_data
-from stock_assets.modelling.networks import build_network
-from stock_assets.modelling.training import fit
-from stock_assets.modelling.tuning import Hyperparameters, tune
+from stock_assets.features.splits import fit_scalers
+from stock_assets.features.windows import Segment, Windows
+from stock_assets.models.data import TrainingData
+from stock_assets.models.folds import fold_data
+from stock_assets.models.networks import build_network
+from stock_assets.models.training import fit
+from stock_assets.models.tuning import Hyperparameters, tune
 from stock_assets.storage.arrays import ArrayStore
 
 WINDOW, WINDOWS, BATCH = 60, 85_500, 800
@@ -76,7 +76,7 @@ def examples(sessions: int, tickers: int, features: int, window: int) -> Trainin
     """Lay out a panel in memory; all windows but the last two teach."""
     arrays, dataset = panel(sessions, tickers, features), Dataset(window=window)
     values, valid, close = arrays.values()
-    train, labels = Stretch(window - 1, max(window, sessions // 2)), targets(close, dataset.target)
+    train, labels = Segment(window - 1, max(window, sessions // 2)), targets(close, dataset.target)
     scaler, of_labels = fit_scalers(values, valid, labels, train, dataset)
     target = of_labels.transform(labels[..., np.newaxis])
     ends = np.arange(window - 1, sessions - 1)
@@ -181,8 +181,8 @@ def _memory(folder: Path, features: int) -> dict[str, Any]:
 def _workers(folder: Path) -> dict[str, Any]:
     """Compare equal trials, so that none is pruned, made by one worker and by two."""
     # Imported here, so that the processes whose memory is measured do without.
-    from stock_assets.assets.tuning import OPTUNA_VARIABLE
     from stock_assets.cli.platform import open_platform
+    from stock_assets.defs.training.tuning import OPTUNA_VARIABLE
 
     open_platform()
     store = ArrayStore(str(folder / "tuning"))

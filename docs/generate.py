@@ -198,12 +198,12 @@ def endpoints() -> str:
     """Give one table per tag of what the service answers, as its OpenAPI document has it."""
     from sqlalchemy import create_engine
 
-    from stock_assets.service.answers import Answers
     from stock_assets.service.app import create_app
-    from stock_assets.service.state import Served
+    from stock_assets.service.app_state import AppState
+    from stock_assets.service.response_cache import ResponseCache
 
     engine = create_engine("postgresql+psycopg2://")  # never connected
-    app = create_app(Served(engine, Params(), ServiceSettings(), Answers(engine, room=0)))
+    app = create_app(AppState(engine, Params(), ServiceSettings(), ResponseCache(engine, room=0)))
     rows: dict[str, list[str]] = {}
     for path, item in app.openapi()["paths"].items():
         operation = item["get"]

@@ -11,28 +11,28 @@ from sqlalchemy import Engine
 
 from stock_assets import config
 from stock_assets.config import RuleName
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.text import truncate
 from stock_assets.market import calendar, checks
 from stock_assets.market.actions import no_actions
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.reconciliation import (
-    Held,
-    among,
-    doubtful,
+    StoredHistory,
     healing_window,
+    histories_to_refetch,
+    key_isin,
     listed_since,
-    lost,
+    missing_bars,
     rebased,
     replaced,
     starts,
-    strangers,
+    unrelated_histories,
     without,
 )
 from stock_assets.market.sources.base import Fetch, PriceSource
-from stock_assets.storage.prices import StoredPrices, holdings, read_bars, store_prices
+from stock_assets.storage.prices import StoredPrices, read_bars, store_prices, stored_histories
 from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets.storage.renames import apply_renames
-from stock_assets.wording import shortened
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def ingest(
         The source cannot answer at all.
     """
     apply_renames(engine, prices.renames, dagster_run_id)
-    held = holdings(engine)
+    held = stored_histories(engine)
     asked = _plan(engine, prices, sessions, held)
     answer = _ask(engine, source, prices, held, asked, sessions[-1])
     broken = checks.violations(answer.fetch.bars)
@@ -110,14 +110,14 @@ def ingest(
 
     new = _except(sound.bars, answer.stored)
     wanted = sound.bars["session"].dt.date.isin(sessions)
-    told = wanted | ~among(sound.bars, _unchanged(sound.bars, answer.stored))
+    told = wanted | ~key_isin(sound.bars, _unchanged(sound.bars, answer.stored))
     odd = checks.suspicions(sound.bars, prices.checks)
-    now_held = holdings(engine)
+    now_held = stored_histories(engine)
     bars = read_bars(engine, sessions[0], sessions[-1], prices.tickers)
     found = [
         answer.findings,
         broken[~known],
-        odd[among(odd, sound.bars[told])],
+        odd[key_isin(odd, sound.bars[told])],
         checks.gaps(bars, prices.tickers, sessions, listed_since(now_held)),
     ]
     findings = pd.concat(found, ignore_index=True)
@@ -136,7 +136,7 @@ def _arrivals(
     bars: pd.DataFrame,
     tickers: Sequence[str],
     last: date,
-    held: Mapping[str, Held],
+    held: Mapping[str, StoredHistory],
     failures: Mapping[str, str],
 ) -> dict[str, list[str]]:
     """Tell whose bar of the last session is there, and who is late."""
@@ -173,7 +173,7 @@ def require_arrival(
     )
     reasons = [f"{ticker}: {reason}" for ticker, reason in ingestion.failures.items()]
     reasons += [f"{ticker}: no bar of {sessions[-1]} yet" for ticker in ingestion.late]
-    told = "; ".join(shortened(reasons, 3))
+    told = "; ".join(truncate(reasons, 3))
     raise StockAssetsError(
         f"source {source.name} gave {what}{': ' if told else ''}{told}", _remedy(ingestion, source)
     )
@@ -191,7 +191,10 @@ def _remedy(ingestion: Ingestion, source: PriceSource) -> str:
 
 
 def _plan(
-    engine: Engine, prices: config.Prices, sessions: Sequence[date], held: Mapping[str, Held]
+    engine: Engine,
+    prices: config.Prices,
+    sessions: Sequence[date],
+    held: Mapping[str, StoredHistory],
 ) -> dict[str, date]:
     window = healing_window(sessions[-1], prices)
     recent = read_bars(engine, window[0], sessions[-1], prices.tickers)
@@ -216,7 +219,7 @@ def _told_before(
     was provisional when it was first seen.
     """
     earlier = broken["session"] < pd.Timestamp(calendar.previous_session(sessions[0]))
-    return earlier & among(broken, quarantined)
+    return earlier & key_isin(broken, quarantined)
 
 
 def _unchanged(bars: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
@@ -248,7 +251,7 @@ def _ask(
     engine: Engine,
     source: PriceSource,
     prices: config.Prices,
-    held: Mapping[str, Held],
+    held: Mapping[str, StoredHistory],
     asked: dict[str, date],
     last: date,
 ) -> _Answer:
@@ -262,7 +265,7 @@ def _ask(
     }
     fetch = without(fetch, changed)
     found = [_told("currency changed", changed, last)]
-    unsettled = doubtful(fetch, _same_company(stored, prices.renames), held)
+    unsettled = histories_to_refetch(fetch, _same_company(stored, prices.renames), held)
     again = dict.fromkeys(unsettled, prices.first_session)
     if unsettled:
         histories = _stored(engine, again, last)
@@ -297,10 +300,10 @@ def _settled(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.
     others = {
         ticker: "none of its bars is on a session of those stored: another company may have its "
         f"symbol now. Nothing of it was taken; if it is right: stock-assets refetch {ticker}"
-        for ticker in strangers(whole, stored)
+        for ticker in unrelated_histories(whole, stored)
     }
     accepted = without(whole, factored | others)
-    gone = lost(accepted, stored)
+    gone = missing_bars(accepted, stored)
     shrunken = {
         str(ticker): f"{len(days)} stored bars are gone, from {days.min():%Y-%m-%d} on; they stay"
         for ticker, days in gone.groupby("ticker")["session"]
@@ -326,7 +329,7 @@ def _same_company(bars: pd.DataFrame, renames: Sequence[config.Rename]) -> pd.Da
 
 def _except(bars: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """Bars whose ticker and session are not among those of other rows."""
-    return bars[~among(bars, others)].reset_index(drop=True)
+    return bars[~key_isin(bars, others)].reset_index(drop=True)
 
 
 def _counts(bars: pd.DataFrame) -> dict[date, int]:

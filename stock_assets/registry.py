@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stock_assets.config import Rename, Tracking, Training
-from stock_assets.errors import StockAssetsError
-from stock_assets.locations import find_locations
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import find_locations
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from stock_assets.modelling.bundle import Bundle
+    from stock_assets.models.bundle import Bundle
 
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -165,7 +165,7 @@ class Registry:
             warnings.filterwarnings("ignore", "An input example was not provided|.*input_example")
             info = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(package / "modelling" / "pyfunc_model.py"),
+                python_model=str(package / "models" / "pyfunc_model.py"),
                 artifacts={_BUNDLE: str(laid_out)},
                 code_paths=[str(package)],
                 pip_requirements=_requirements(),
@@ -254,7 +254,7 @@ class Registry:
         known = self.versions_of(candidate.dataset_run_id)
         return next((model for model in known if model.refit_of == candidate.version), None)
 
-    def scored_as(self, model: ModelVersion) -> ModelVersion:
+    def evaluation_version(self, model: ModelVersion) -> ModelVersion:
         """Give the version that stands for a model where models are compared.
 
         Sessions that a later candidate is held out on may be among those that a refit was trained
@@ -314,7 +314,7 @@ class Registry:
         """Load the bundle of a version, its tickers called as they are now."""
         import mlflow
 
-        from stock_assets.modelling.bundle import Bundle
+        from stock_assets.models.bundle import Bundle
 
         self.client()
         folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")

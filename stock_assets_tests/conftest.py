@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from stock_assets.cli.platform import Platform
-    from stock_assets.resources import Store
+    from stock_assets.defs.resources import Store
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,7 +82,7 @@ def pytest_unconfigure() -> None:
     """Stop the suite's database, if it was started, and remove the suite's own folder."""
     home = Path(_SCRATCH.name) / "project" / "home"
     if (home / "postgres").exists():
-        from stock_assets.locations import Locations
+        from stock_assets.core.locations import Locations
         from stock_assets.storage import server
 
         server.stop(Locations(project=home.parent, home=home, arrays_url=str(home / "arrays")))
@@ -135,9 +135,9 @@ def loop(platform: Platform) -> Loop:
     """Run the loop once, through the same functions as the command line."""
     from rich.console import Console
 
-    from stock_assets.cli.running import run_dataset, run_sessions
+    from stock_assets.cli.runs import run_dataset, run_sessions
+    from stock_assets.defs.resources import Store
     from stock_assets.market import calendar
-    from stock_assets.resources import Store
 
     console, store = Console(quiet=True), Store()
     assert store.engine
@@ -156,7 +156,7 @@ def second_retraining(loop: Loop) -> str:
     """A second dataset whose candidate has met the one that was in production; its id."""
     from rich.console import Console
 
-    from stock_assets.cli.running import run_dataset
+    from stock_assets.cli.runs import run_dataset
 
     run_dataset(loop.platform, Console(quiet=True), SECOND_DATASET)
     return SECOND_DATASET
@@ -212,7 +212,7 @@ def engine(own_database: str) -> Engine:
 @pytest.fixture
 def own_store(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Stores of the test's own: empty database, arrays and forecast files."""
-    from stock_assets.resources import Store
+    from stock_assets.defs.resources import Store
     from stock_assets.storage.database import STORE_URL_VARIABLE
 
     address = engine.url.render_as_string(hide_password=False)

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 
-from stock_assets.automation.jobs import daily_job, retraining_job
 from stock_assets.definitions import defs
-from stock_assets.partitions import datasets, trading_days
+from stock_assets.defs.automation.jobs import daily_job, retraining_job
+from stock_assets.defs.partitions import datasets, trading_days
 
 GROUPS = {
     "raw_prices": "prices",
@@ -46,7 +46,7 @@ CHECKS = {
     ("raw_prices", "moves_are_plausible"): "blocking",
     ("processed_features", "features_are_complete"): "blocking",
     ("processed_features", "features_do_not_look_ahead"): "blocking",
-    ("scalers", "scalers_know_training_alone"): "blocking",
+    ("scalers", "scalers_fit_on_train_only"): "blocking",
     ("predictions", "forecasts_are_sound"): "blocking",
 }
 HEAVY = [

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from stock_assets.locations import Locations
+from stock_assets.core.locations import Locations
 from stock_assets.service.settings import VARIABLES
 from stock_assets.storage import server
 from stock_assets.storage.reader import READER, READER_VARIABLE

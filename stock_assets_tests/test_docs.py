@@ -113,7 +113,7 @@ def test_the_diagram_has_the_edges_of_the_graph() -> None:
 
 
 def partition_of(node: Any) -> str | None:
-    from stock_assets.partitions import datasets, trading_days
+    from stock_assets.defs.partitions import datasets, trading_days
 
     named = {"trading_days": trading_days, "datasets": datasets}
     return next((name for name, d in named.items() if node.partitions_def == d), None)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from stock_assets.config import Checks, Prices
 from stock_assets.config import Yahoo as YahooSettings
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.ingestion import Ingestion, ingest, require_arrival
 from stock_assets.market import calendar
 from stock_assets.market.actions import actions_of

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Rename, Tracking, Training
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.registry import (
     TRACKING_VARIABLE,
@@ -21,7 +21,7 @@ from stock_assets.registry import (
     Schedule,
     model_for,
 )
-from stock_assets_tests.modelling.bundles import AS_OF, bundle, same_frame, sample_bars
+from stock_assets_tests.models.bundles import AS_OF, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
 MISSING = Tracking(experiment="registry", model_name="Missing")
@@ -206,7 +206,10 @@ def test_a_refit_is_a_version_of_its_own_and_never_the_candidate(
     assert register(registry, tmp_path, candidate.version, dataset_id=dataset, seed=2) == refit
     registry.promote(refit.version)
     assert registry.production() == refit
-    assert [registry.scored_as(model) for model in (refit, candidate)] == [candidate, candidate]
+    assert [registry.evaluation_version(model) for model in (refit, candidate)] == [
+        candidate,
+        candidate,
+    ]
 
 
 def test_equal_weights_are_a_candidate_and_a_refit_if_said_to_be(

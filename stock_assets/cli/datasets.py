@@ -12,19 +12,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from stock_assets.cli.platform import Platform
-from stock_assets.errors import StockAssetsError
-from stock_assets.partitions import dataset_as_of
-from stock_assets.provenance import differences, made_with, plain_digest
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.fingerprints import build_environment, differences, plain_digest
+from stock_assets.core.text import truncate
+from stock_assets.defs.partitions import dataset_as_of
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     created_at,
     load_panel,
     scaler_summary,
-    stretches_of,
+    segments_of,
 )
 from stock_assets.storage.forecasts import promotion_of
-from stock_assets.wording import shortened
 
 _SHOWN = (
     *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),
@@ -71,16 +71,16 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     """
     dataset_as_of(dataset_id)
     engine, arrays = platform.engine, ArrayStore(platform.locations.arrays_url)
-    record, stretches = load_panel(engine, dataset_id), stretches_of(engine, dataset_id)
+    record, segments = load_panel(engine, dataset_id), segments_of(engine, dataset_id)
     scalers = scaler_summary(engine, dataset_id)
     decided = promotion_of(engine, dataset_id)
     versions = Registry(platform.params.tracking).versions_of(dataset_id)
-    made = record.made_with
+    made = record.build_environment
     digests = {
         "rows": record.bars_digest,
         "panel": record.digest,
         "scalers": scalers["digest"] if scalers else None,
-        "stretches": stretches[0].digest if stretches else None,
+        "segments": segments[0].digest if segments else None,
         "code": plain_digest(made["code"]) if made else None,
     }
     return {
@@ -88,10 +88,10 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
         "created_at": created_at(engine, dataset_id),
         "scaler": scalers["kind"] if scalers else None,
         "target_scaler": scalers["target_kind"] if scalers else None,
-        "stretches": [asdict(stretch) for stretch in stretches],
+        "segments": [asdict(segment) for segment in segments],
         "digests": digests,
-        "made_with": made,
-        "differs_now": differences(made, made_with()) if made else None,
+        "build_environment": made,
+        "differs_now": differences(made, build_environment()) if made else None,
         "file": _file(arrays, record.location),
         "candidate_versions": [model.version for model in versions if model.refit_of is None],
         "refits": {model.version: model.refit_of for model in versions if model.refit_of},
@@ -121,7 +121,7 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
         ("tickers", _listed(found["tickers"])),
         ("features", _listed(found["features"])),
         ("basis, target", f"{found['basis']}, {found['target']}"),
-        *_stretch_rows(found),
+        *_segment_rows(found),
         ("scalers", _scalers(found)),
         *((f"digest: {name}", digest) for name, digest in found["digests"].items() if digest),
         ("made with", _makers(found)),
@@ -135,21 +135,21 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(shortened(names, 40))}"
+    return f"{len(names)}: {', '.join(truncate(names, 40))}"
 
 
-def _stretch_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    if not found["stretches"]:
-        return [("stretches", "not made yet")]
+def _segment_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    if not found["segments"]:
+        return [("segments", "not made yet")]
     rows = [
         (
-            stretch["set_name"],
-            f"{stretch['first_session']} to {stretch['last_session']}, "
-            f"{stretch['last_position'] - stretch['first_position'] + 1} windows",
+            segment["set_name"],
+            f"{segment['first_session']} to {segment['last_session']}, "
+            f"{segment['last_position'] - segment['first_position'] + 1} windows",
         )
-        for stretch in found["stretches"]
+        for segment in found["segments"]
     ]
-    purged = f"{found['stretches'][0]['purge_sessions']} sessions between two stretches"
+    purged = f"{found['segments'][0]['purge_sessions']} sessions between two segments"
     return [*rows, ("purge", purged)]
 
 
@@ -160,7 +160,7 @@ def _scalers(found: dict[str, Any]) -> str:
 
 
 def _makers(found: dict[str, Any]) -> str:
-    made = found["made_with"]
+    made = found["build_environment"]
     if made is None:
         return "not recorded"
     libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
@@ -190,7 +190,7 @@ def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     StockAssetsError
         There is no such dataset.
     """
-    from stock_assets.reproduction import verify
+    from stock_assets.datasets.build import verify
 
     dataset_as_of(dataset_id)
     found = verify(platform.engine, ArrayStore(platform.locations.arrays_url), dataset_id)
@@ -210,10 +210,10 @@ def export_dataset(platform: Platform, dataset_id: str, file: Path) -> int:
     """
     import pandas as pd
 
+    from stock_assets.datasets.build import recorded_params
     from stock_assets.features.labels import targets
     from stock_assets.features.panel import Panel, to_frame
     from stock_assets.market.calendar import sessions
-    from stock_assets.reproduction import recorded_params
 
     dataset_as_of(dataset_id)
     if not file.absolute().parent.is_dir():
@@ -238,7 +238,7 @@ def show_verification(found: dict[str, Any], console: Console) -> None:
     console.print(f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}")
     for part in found["parts"]:
         mark = "[green]✓[/green]" if part["equal"] else "[red]✗[/red]"
-        console.print(f"  {mark} {part['name']:<10} {escape(part['told'])}", soft_wrap=True)
+        console.print(f"  {mark} {part['name']:<10} {escape(part['message'])}", soft_wrap=True)
     if found["equal"]:
         console.print("Equal: made again from the stored rows, it has the digests it had.")
     else:

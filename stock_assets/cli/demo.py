@@ -10,10 +10,10 @@ from rich.console import Console
 from stock_assets.cli.loop import forecast_tables, retrain_as_of, retrain_dataset
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts, write_report
-from stock_assets.cli.running import run_sessions
-from stock_assets.errors import StockAssetsError
+from stock_assets.cli.runs import run_sessions
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.defs.partitions import datasets, key_session
 from stock_assets.market import calendar
-from stock_assets.partitions import datasets, key_session
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
 
@@ -102,7 +102,7 @@ def _summarise(platform: Platform, console: Console) -> None:
     scored = read_performance(platform.engine, calendar.next_session(AS_OF), REPLAY_END)
     rows = newest_forecasts(scored)
     version = registry.version(int(rows["model_version"].iloc[-1]))
-    trained = registry.scored_as(version)
+    trained = registry.evaluation_version(version)
     decided = promotion_of(platform.engine, version.dataset_run_id, trained.version)
     newest = predictions_as_of(platform.engine, [REPLAY_END])
     summary = describe(rows, registry.model_name, version, decided)

@@ -10,12 +10,12 @@ import pandas as pd
 from rich.console import Console, Group
 from rich.table import Table
 
-from stock_assets.automation.jobs import daily_assets
 from stock_assets.cli.platform import Platform
-from stock_assets.cli.running import run_dataset, run_session, run_sessions
-from stock_assets.errors import StockAssetsError
+from stock_assets.cli.runs import run_dataset, run_session, run_sessions
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.defs.automation.jobs import daily_assets
+from stock_assets.defs.partitions import dataset_as_of, datasets, new_dataset_id
 from stock_assets.market import calendar
-from stock_assets.partitions import dataset_as_of, datasets, new_dataset_id
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
 from stock_assets.storage.prices import forget_what_was_asked, price_coverage
 

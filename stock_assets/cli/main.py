@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 
 app = typer.Typer(
     help="Daily stock-price forecasting as an asset graph.",
@@ -36,7 +36,7 @@ dataset_commands = typer.Typer(
 app.add_typer(dataset_commands, name="dataset")
 
 console = Console(highlight=False)
-complaints = Console(stderr=True, highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _shown = {"traceback": False}
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -76,7 +76,7 @@ def up(
     ] = 5000,
 ) -> None:
     """Run everything in the foreground: database, dashboard, Dagster UI and daemon, MLflow UI."""
-    from stock_assets.cli.supervise import Ports, run_services
+    from stock_assets.cli.services import Ports, run_services
 
     run_services(console, Ports(dashboard_port, dagster_port, mlflow_port))
 
@@ -267,7 +267,7 @@ def start() -> None:
 @database.command()
 def stop() -> None:
     """Stop the embedded database."""
-    from stock_assets.locations import find_locations
+    from stock_assets.core.locations import find_locations
     from stock_assets.storage import server
 
     console.print("stopped" if server.stop(find_locations()) else "it was not running")
@@ -331,9 +331,9 @@ def main() -> None:
 
 def _complain(told: str, details: str = "") -> None:
     if _shown["traceback"]:
-        complaints.print_exception()
-        complaints.print(details, markup=False)
-    complaints.print(f"[red]error:[/red] {escape(told)}")
+        stderr.print_exception()
+        stderr.print(details, markup=False)
+    stderr.print(f"[red]error:[/red] {escape(told)}")
 
 
 if __name__ == "__main__":

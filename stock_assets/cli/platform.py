@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.config import Params, load_params
-from stock_assets.errors import StockAssetsError
-from stock_assets.locations import Locations, find_locations
-from stock_assets.yaml_file import read_yaml
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import Locations, find_locations
+from stock_assets.core.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -15,9 +15,9 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
-from stock_assets.evaluation.page import page
-from stock_assets.evaluation.plots import error_figure, forecast_figures, training_figure
 from stock_assets.registry import ModelVersion
+from stock_assets.reporting.figures import error_figure, forecast_figures, training_figure
+from stock_assets.reporting.page import page
 from stock_assets.storage.forecasts import PromotionRecord
 
 
@@ -45,7 +45,7 @@ def describe(
     """
     model = summarise(rows)
     persistence = summarise(score_rows(persistence_forecasts(rows)))
-    tickers = by_ticker(rows)[["ticker", "forecasts", "mape", "mase", "direction_accuracy"]]
+    tickers = by_ticker(rows)[["ticker", "forecasts", "mape", "relative_mae", "direction_accuracy"]]
     first, last = rows["session"].min(), rows["session"].max()
     reason = decided.reason if decided else "Chosen by hand: no decision about it is on record"
     refit = "" if version.refit_of is None else f", refit of version {version.refit_of}"
@@ -53,7 +53,7 @@ def describe(
         f"Replay              {first:%Y-%m-%d} to {last:%Y-%m-%d}: "
         f"{model.forecasts} forecasts of {model.sessions} sessions",
         f"Error (MAPE)        {model.mape:.3%}   persistence {persistence.mape:.3%}   "
-        f"MASE {model.mase:.4f}",
+        f"relative MAE {model.relative_mae:.4f}",
         f"                    {_verdict(model)}",
         f"Direction           {model.direction_accuracy:.1%} right; {model.base_rate_up:.1%} of "
         "moves were up",
@@ -70,9 +70,9 @@ def describe(
 
 def _verdict(model: Metrics) -> str:
     """Say in words what the scaled error means; daily closes are close to a random walk."""
-    if model.mase < 1:
-        return f"{1 - model.mase:.2%} less error than forecasting no change"
-    return f"no better than forecasting no change ({model.mase - 1:.2%} more error)"
+    if model.relative_mae < 1:
+        return f"{1 - model.relative_mae:.2%} less error than forecasting no change"
+    return f"no better than forecasting no change ({model.relative_mae - 1:.2%} more error)"
 
 
 def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summary: str) -> Path:

@@ -11,8 +11,8 @@ from sqlalchemy.engine import URL, make_url
 from stock_assets.cli.platform import open_platform, require_free_port
 from stock_assets.cli.signals import noted
 from stock_assets.config import load_params
-from stock_assets.errors import StockAssetsError
-from stock_assets.locations import find_locations
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import find_locations
 from stock_assets.service.settings import ServiceSettings
 from stock_assets.storage import server
 from stock_assets.storage.database import STORE_URL_VARIABLE
@@ -71,17 +71,17 @@ def serve(console: Console, settings: ServiceSettings) -> None:
     """
     import uvicorn
 
-    from stock_assets.service.answers import Answers
     from stock_assets.service.app import create_app
-    from stock_assets.service.state import Served
+    from stock_assets.service.app_state import AppState
+    from stock_assets.service.response_cache import ResponseCache
 
     require_free_port(settings.host, settings.port, "--port")
     params = load_params(find_locations().params_file)
     reader = find_reader()
     require_reader(reader)
     engine = reader_engine(reader)
-    answers = Answers(engine, settings.cache_megabytes * 2**20)
-    app = create_app(Served(engine, params, settings, answers))
+    answers = ResponseCache(engine, settings.cache_megabytes * 2**20)
+    app = create_app(AppState(engine, params, settings, answers))
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stock_assets.cli.platform import Platform
+from stock_assets.core.text import truncate
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
 from stock_assets.registry import ModelVersion, Registry
 from stock_assets.storage.forecasts import (
@@ -18,9 +19,8 @@ from stock_assets.storage.forecasts import (
     recent_performance,
     retraining_decisions_newest_first,
 )
-from stock_assets.storage.prices import holdings, price_coverage
+from stock_assets.storage.prices import price_coverage, stored_histories
 from stock_assets.storage.quarantine import read_quarantine
-from stock_assets.wording import shortened
 
 
 def gather_status(platform: Platform) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def gather_status(platform: Platform) -> dict[str, Any]:
 
 def _late_tickers(platform: Platform) -> dict[str, date | None]:
     """Tickers without a bar of the newest stored session, and their last one."""
-    held = holdings(platform.engine)
+    held = stored_histories(platform.engine)
     last = {t: held[t].last_session if t in held else None for t in platform.params.prices.tickers}
     newest = max((day for day in last.values() if day), default=None)
     return {ticker: day for ticker, day in last.items() if newest and day != newest}
@@ -109,13 +109,13 @@ def _prices(found: dict[str, Any]) -> str:
 
 def _late(found: dict[str, Any]) -> str:
     late = found["late_tickers"].items()
-    return ", ".join(shortened([f"{ticker} ({day or 'no bar yet'})" for ticker, day in late], 5))
+    return ", ".join(truncate([f"{ticker} ({day or 'no bar yet'})" for ticker, day in late], 5))
 
 
 def _quarantine(found: dict[str, Any]) -> str:
     kept = found["quarantined_bars"]
     named = [f"{bar['ticker']} {bar['session']}: {bar['rule']}" for bar in kept]
-    return ", ".join(shortened(named, 5))
+    return ", ".join(truncate(named, 5))
 
 
 def _production(found: dict[str, Any]) -> str:
@@ -140,11 +140,11 @@ def _scores(found: dict[str, Any]) -> str:
     if scores is None:
         return "none of the model yet: stock-assets backfill performance_log --from DATE --to DATE"
     model, persistence = scores["model"], scores["persistence"]
-    mase = _told(model["mase"], ".3f")
+    relative_mae = _told(model["relative_mae"], ".3f")
     return (
         f"MAPE {_told(model['mape'], '.2%')} beside persistence's "
-        f"{_told(persistence['mape'], '.2%')} (MASE {mase}), {model['forecasts']} forecasts, "
-        f"{scores['first_session']} to {scores['last_session']}"
+        f"{_told(persistence['mape'], '.2%')} (relative MAE {relative_mae}), "
+        f"{model['forecasts']} forecasts, {scores['first_session']} to {scores['last_session']}"
     )
 
 

@@ -33,7 +33,7 @@ class Features(Section):
 
 
 class Dataset(Section):
-    """How history becomes windows, labels and three stretches of time."""
+    """How history becomes windows, labels and three segments of time."""
 
     target: Target = Field("log_return", description="what a network is trained to predict")
     window: PositiveInt = Field(30, description="sessions a network looks back over")
@@ -47,8 +47,8 @@ class Dataset(Section):
     embargo_sessions: Count = Field(0, description="extra gap beside the purge")
 
     @model_validator(mode="after")
-    def _history_holds_three_stretches(self) -> Dataset:
-        # Each gap between two stretches holds a window, the steps of a label past its first and
+    def _history_holds_three_segments(self) -> Dataset:
+        # Each gap between two segments holds a window, the steps of a label past its first and
         # the embargo; the last label follows the last window. Warm-up of the features comes on top.
         label = self.prediction_length
         purges = 2 * (self.window + label - 1 + self.embargo_sessions)
@@ -57,7 +57,7 @@ class Dataset(Section):
             raise ValueError(
                 f"history_sessions of {self.history_sessions} is too small: at least {needed} are "
                 f"needed for one training window of {self.window}, {purges} sessions purged "
-                f"between the stretches, {self.validation_sessions} validation and "
+                f"between the segments, {self.validation_sessions} validation and "
                 f"{self.test_sessions} test sessions, and the last label"
             )
         return self

@@ -14,7 +14,7 @@ class Thresholds(Section):
     """The model is retrained when its recent scores are worse than any of these."""
 
     mape_max: PositiveFloat = Field(0.10, description="mean absolute percentage error, a fraction")
-    mase_max: PositiveFloat = Field(1.10, description="error over persistence's error")
+    relative_mae_max: PositiveFloat = Field(1.10, description="error over persistence's error")
     direction_accuracy_min: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.40, description="share of moves whose sign was right"
     )
@@ -32,7 +32,9 @@ class Monitoring(Section):
 class Promotion(Section):
     """When a candidate replaces production."""
 
-    metric: Literal["mae", "rmse", "mape", "mase"] = Field("mase", description="lower is better")
+    metric: Literal["mae", "rmse", "mape", "relative_mae"] = Field(
+        "relative_mae", description="lower is better"
+    )
     minimum_improvement: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share by which the candidate must be better than production"
     )

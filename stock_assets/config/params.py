@@ -17,8 +17,8 @@ from stock_assets.config.modelling import (
 from stock_assets.config.operation import Monitoring, Promotion, Schedule, Tracking
 from stock_assets.config.prices import Prices
 from stock_assets.config.section import Section
-from stock_assets.errors import StockAssetsError
-from stock_assets.yaml_file import read_yaml
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.yaml_file import read_yaml
 
 
 class Params(Section):
@@ -50,6 +50,13 @@ class Params(Section):
         return self
 
 
+_RENAMED = {
+    "monitoring.thresholds.mase_max": "monitoring.thresholds.relative_mae_max",
+    "promotion.metric: mase": "promotion.metric: relative_mae",
+}
+"""Keys and values of earlier versions, and what they are called now."""
+
+
 def load_params(path: Path) -> Params:
     """Read and check a parameter file.
 
@@ -65,6 +72,11 @@ def load_params(path: Path) -> Params:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
+        old = next((name for name in (key, f"{key}: {first['input']}") if name in _RENAMED), None)
+        if old is not None:
+            raise StockAssetsError(
+                f"{path}: {old} has another name", f"Write {_RENAMED[old]}"
+            ) from None
         told = first["type"] == "extra_forbidden" or isinstance(first["input"], dict)
         given = "" if told else f" (got {first['input']!r})"
         wrong = first["msg"].removeprefix("Value error, ")

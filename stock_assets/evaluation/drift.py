@@ -31,14 +31,14 @@ class Reference:
         varied, one bin has all.
     sessions : int
         Length of the windows that are held against training.
-    usual : (F,) float64
+    baseline_p95 : (F,) float64
         The index that one in twenty such windows of training itself has.
     """
 
     edges: FloatArray
     counts: Counts
     sessions: int
-    usual: FloatArray
+    baseline_p95: FloatArray
 
     @property
     def rows(self) -> int:
@@ -51,7 +51,7 @@ class Reference:
             "edges": self.edges.tolist(),
             "counts": self.counts.tolist(),
             "sessions": self.sessions,
-            "usual": self.usual.tolist(),
+            "usual": self.baseline_p95.tolist(),
         }
 
     @classmethod
@@ -61,7 +61,7 @@ class Reference:
             edges=np.array(content["edges"], dtype=np.float64),
             counts=np.array(content["counts"], dtype=np.int64),
             sessions=content["sessions"],
-            usual=np.array(content["usual"], dtype=np.float64),
+            baseline_p95=np.array(content["usual"], dtype=np.float64),
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 
 KEY = ("session", "ticker", "horizon")
 """What tells the scored forecasts of a model apart; the session is the target."""
@@ -47,7 +47,7 @@ class Metrics:
         Mean absolute and root mean squared error, in currency.
     mape : float
         Mean of ``|error| / actual``, a fraction (as ``sklearn.metrics``).
-    mase : float
+    relative_mae : float
         Sum of ``|error| / persistence`` over the same sum for the persistence forecast: below 1 is
         better than no change. This is the scaled error of Hyndman and Koehler (2006, "Another look
         at measures of forecast accuracy", Int. J. Forecasting 22), scaled by persistence on the
@@ -73,7 +73,7 @@ class Metrics:
     mae: float
     rmse: float
     mape: float
-    mase: float
+    relative_mae: float
     direction_accuracy: float
     base_rate_up: float
     ic: float
@@ -239,7 +239,7 @@ def _grouped(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
             "mae": means["absolute_error"],
             "rmse": means["squared_error"] ** 0.5,
             "mape": means["absolute_percentage_error"],
-            "mase": (means["scaled"] / means["persistence_scaled"]).where(
+            "relative_mae": (means["scaled"] / means["persistence_scaled"]).where(
                 means["persistence_scaled"] > 0
             ),
             "direction_accuracy": means["direction_hit"],

@@ -33,7 +33,7 @@ SHOWN = (
     "mae",
     "rmse",
     "mape",
-    "mase",
+    "relative_mae",
     "direction_accuracy",
     "base_rate_up",
     "coverage",

@@ -64,8 +64,8 @@ def clustered_errors(
 def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[float]:
     """Give, per session, by how much a model's loss exceeds another's on the same forecasts.
 
-    The loss is that of MASE, the absolute error as a fraction of the last close, averaged over the
-    tickers and horizons of a target session.
+    The loss is that of relative MAE: the absolute error as a fraction of the last close, averaged
+    over the tickers and horizons of a target session.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ class Skill:
     error_difference, error_difference_se : float
         Mean over all forecasts of the absolute error minus persistence's, as fractions of the last
         close: below 0 is better than no change; and its standard error.
-    mase_se, direction_accuracy_se, ic_se, coverage_se : float
+    relative_mae_se, direction_accuracy_se, ic_se, coverage_se : float
         Standard errors of the scores of the same names in
         :class:`stock_assets.evaluation.metrics.Metrics`.
     session_ic, session_ic_se, icir : float
@@ -38,7 +38,7 @@ class Skill:
 
     error_difference: float
     error_difference_se: float
-    mase_se: float
+    relative_mae_se: float
     direction_accuracy_se: float
     ic_se: float
     coverage_se: float
@@ -98,7 +98,7 @@ def standard_errors(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
         {
             "error_difference": (own - idle).groupby(by).mean(),
             "error_difference_se": _mean_errors(own - idle, session, by, horizon),
-            "mase_se": _ratio_errors(own, idle, session, by, horizon),
+            "relative_mae_se": _ratio_errors(own, idle, session, by, horizon),
             "direction_accuracy_se": _mean_errors(rows["direction_hit"], session, by, horizon),
             "ic_se": _correlation_errors(relative_returns(rows), session, by, horizon),
             "coverage_se": _mean_errors(rows["covered"], session, by, horizon),

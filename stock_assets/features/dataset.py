@@ -12,16 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, WalkForward
-from stock_assets.errors import StockAssetsError
-from stock_assets.features.division import ONE_FOLD, sessions_read, split_dataset
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.indicators import select
 from stock_assets.features.labels import targets
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks
 from stock_assets.features.selection import redundant
+from stock_assets.features.splits import ONE_FOLD, sessions_read, split_dataset
 from stock_assets.features.windows import Split
 from stock_assets.market import calendar
-from stock_assets.market.adjustment import Anchor, anchors, rebase
+from stock_assets.market.adjustment import AdjustmentFactors, adjustment_factors, rebase
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FeatureSet:
         T sessions, N tickers, F features.
     target : ndarray of float64, shape (T, N)
         Row t is what the session after t does.
-    anchors : dict of str to Anchor
+    adjustment_factors : dict of str to AdjustmentFactors
         Per ticker, the adjustment factors at the as-of session.
     bars : DataFrame
         The bars it was built from, as traded.
@@ -44,7 +44,7 @@ class FeatureSet:
 
     panel: Panel
     target: NDArray[np.float64]
-    anchors: dict[str, Anchor]
+    adjustment_factors: dict[str, AdjustmentFactors]
     bars: pd.DataFrame
     represented: dict[str, str]
 
@@ -91,7 +91,7 @@ def build_feature_set(
             f"there is no stored bar from {first} to {as_of}",
             f"Store some first: stock-assets backfill raw_prices --from {first} --to {as_of}",
         )
-    factors = anchors(seen, features.basis)
+    factors = adjustment_factors(seen, features.basis)
     based = rebase(seen, features.basis, factors)
     tickers = tuple(sorted(seen["ticker"].unique()))
     start = seen["session"].min().date()
@@ -119,7 +119,7 @@ def scaled_digest(
     scalers: tuple[Scaler, Scaler],
     split: Split,
 ) -> str:
-    """SHA-256 of all that a network can read of a panel, and of where its stretches lie in it.
+    """SHA-256 of all that a network can read of a panel, and of where its segments lie in it.
 
     These are scaled features, validity and scaled labels. Nothing is kept of the scaled numbers:
     windows are scaled when they are cut.

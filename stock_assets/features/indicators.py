@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import talib
 
 from stock_assets.config import FeatureGroup
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features import formulas
 from stock_assets.features.alpha158 import ALPHA158
 from stock_assets.features.feature import Feature

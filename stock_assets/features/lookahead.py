@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, Target, WalkForward
 from stock_assets.features.dataset import FeatureSet
-from stock_assets.features.division import fit_scalers, sessions_read, split_dataset
 from stock_assets.features.indicators import select
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks
 from stock_assets.features.selection import redundant
-from stock_assets.features.windows import Stretch
+from stock_assets.features.splits import fit_scalers, sessions_read, split_dataset
+from stock_assets.features.windows import Segment
 from stock_assets.market.adjustment import rebase
 
 
-def changed_by_the_future(built: FeatureSet, features: Features, held_back: int) -> list[str]:
+def find_lookahead(built: FeatureSet, features: Features, held_back: int) -> list[str]:
     """Build the panel again with later sessions hidden and compare, bit for bit.
 
     What was filled or masked by what came later shows where something is missing, so each ticker is
@@ -51,7 +51,9 @@ def changed_by_the_future(built: FeatureSet, features: Features, held_back: int)
         newest = panel.sessions[seen[some] - 1]
         own = pd.Series(newest, [panel.tickers[place] for place in some])
         known = built.bars["session"] <= built.bars["ticker"].map(own)
-        bars = rebase(built.bars[known].reset_index(drop=True), features.basis, built.anchors)
+        bars = rebase(
+            built.bars[known].reset_index(drop=True), features.basis, built.adjustment_factors
+        )
         for part in blocks(len(some), int(seen.max()) * len(panel.features)):
             names = [panel.tickers[place] for place in some[part]]
             again = build_panel(bars, names, panel.features, panel.sessions[0].date(), end.date())
@@ -119,7 +121,7 @@ def scalers_know_more_than_training(
     values: NDArray[np.float32],
     valid: NDArray[np.bool_],
     target: NDArray[np.float64],
-    train: Stretch,
+    train: Segment,
     dataset: Dataset,
 ) -> bool:
     """Fit the scalers again with no session after training, and compare every number."""
@@ -138,7 +140,7 @@ def selection_knows_more_than_training(
     read = sessions_read(split_dataset(len(sessions), dataset, folds).train, dataset.window)
     end = sessions[read.stop - 1]
     seen = built.bars[built.bars["session"] <= end].reset_index(drop=True)
-    bars, names = rebase(seen, features.basis, built.anchors), select(features.groups)
+    bars, names = rebase(seen, features.basis, built.adjustment_factors), select(features.groups)
     again = build_panel(bars, built.panel.tickers, names, sessions[0].date(), end.date())
     return built.represented != redundant(
         again.values[read], again.valid[read], again.features, features.correlation_threshold

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.progress import bar
 from stock_assets.features.feature import INPUT_COLUMNS, Feature
 from stock_assets.features.indicators import FEATURES
 from stock_assets.market import calendar
-from stock_assets.progress import bar
 
 FloatArray = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 
 Kind = Literal["standard", "minmax", "robust", "zero_mean"]
 FloatArray = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Windows over the panel: which sessions belong to which stretch, and cutting them when needed.
+"""Windows over the panel: which sessions belong to which segment, and cutting them when needed.
 
 A window is named by its end. The window that ends at position t reads rows
 ``t - window + 1 ... t`` and is labelled with rows ``t + 1 ... t + horizon``.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stock_assets.config import FoldTraining
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.scaling import Scaler
 
 COVERAGE = 0.9
@@ -22,7 +22,7 @@ COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Consecutive window ends, `first` and `last` included, as positions in the sessions."""
 
     first: int
@@ -38,11 +38,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Split:
-    """Three stretches of time in order, with `purge` window ends left out between neighbours."""
+    """Three segments of time in order, with `purge` window ends left out between neighbours."""
 
-    train: Stretch
-    validation: Stretch
-    test: Stretch
+    train: Segment
+    validation: Segment
+    test: Segment
     purge: int
 
 
@@ -51,7 +51,7 @@ def split_sessions(
 ) -> Split:
     """Divide the windows of `count` sessions into training, validation and test.
 
-    The test stretch is the newest: its last label is the last session. Between two stretches
+    The test segment is the newest: its last label is the last session. Between two segments
     ``window + horizon - 1 + embargo`` window ends are skipped, so that the last label of the one
     lies before the first input of the next (purge and embargo: López de Prado, Advances in
     Financial Machine Learning, 2018, chapter 7).
@@ -63,7 +63,7 @@ def split_sessions(
     window, horizon : int
         Sessions a window reads, and sessions it is labelled with.
     validation, test : int
-        Window ends in these stretches; training has all that come before.
+        Window ends in these segments; training has all that come before.
     embargo : int
         Sessions left out beside the purge.
 
@@ -87,9 +87,9 @@ def split_sessions(
             "Fetch more history, or lower dataset.window, validation_sessions or test_sessions",
         )
     return Split(
-        train=Stretch(train_first, train_last),
-        validation=Stretch(validation_first, validation_last),
-        test=Stretch(test_first, test_last),
+        train=Segment(train_first, train_last),
+        validation=Segment(validation_first, validation_last),
+        test=Segment(test_first, test_last),
         purge=purge,
     )
 
@@ -108,8 +108,8 @@ def walk_forward(
     """Divide the windows of `count` sessions several times, each time as of a later session.
 
     Every fold is what :func:`split_sessions` gives for the sessions up to its end. The last fold
-    ends with the last session; each one before ends as many sessions earlier as a test stretch is
-    long, so that the test stretches follow upon each other and no two overlap (walk-forward or
+    ends with the last session; each one before ends as many sessions earlier as a test segment is
+    long, so that the test segments follow upon each other and no two overlap (walk-forward or
     rolling-origin evaluation: Tashman 2000, "Out-of-sample tests of forecasting accuracy", Int. J.
     Forecasting 16).
 
@@ -120,7 +120,7 @@ def walk_forward(
     folds : int
         How often to divide.
     training : {"expanding", "rolling"}
-        Whether a training stretch starts with history, or is as long as that of the first fold.
+        Whether a training segment starts with history, or is as long as that of the first fold.
     window, horizon, validation, test, embargo : int
         As for :func:`split_sessions`.
 
@@ -157,7 +157,7 @@ def walk_forward(
         return splits
     length = len(splits[0].train)
     return [
-        replace(split, train=Stretch(split.train.last - length + 1, split.train.last))
+        replace(split, train=Segment(split.train.last - length + 1, split.train.last))
         for split in splits
     ]
 

@@ -13,7 +13,7 @@ so that the bar of A itself is always as traded. Volumes go the other way and fo
 dividends follow splits alone; split ratios never change. The dividend factor ``1 - D / P`` is the
 one of Yahoo's "Adj Close" (its help page "What is the adjusted close?", after CRSP's standards).
 
-``K`` starts with the first bar given, so the anchors of one history belong to frames that start
+``K`` starts with the first bar given, so the factors of one history belong to frames that start
 with the same bar. A row's ``K`` is made of the rows before it, in their order: its bits do not
 depend on what comes later, nor on other tickers.
 """
@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 
 from stock_assets.config import Basis
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market.bars import PRICE_COLUMNS
 
 
 @dataclass(frozen=True)
-class Anchor:
+class AdjustmentFactors:
     """What one ticker's bars are rebased to.
 
     Attributes
@@ -101,7 +101,7 @@ def _kept_after_dividend(bars: pd.DataFrame, ratio: pd.Series) -> pd.Series:
     return kept
 
 
-def anchors(bars: pd.DataFrame, basis: Basis) -> dict[str, Anchor]:
+def adjustment_factors(bars: pd.DataFrame, basis: Basis) -> dict[str, AdjustmentFactors]:
     """Give each ticker's anchor at its last bar.
 
     Parameters
@@ -109,7 +109,7 @@ def anchors(bars: pd.DataFrame, basis: Basis) -> dict[str, Anchor]:
     bars : DataFrame
         Bars as traded, each ticker from its first bar on.
     basis : {"raw", "split_adjusted", "adjusted"}
-        The basis that the anchors will be used for.
+        The basis that the adjustment_factors will be used for.
     """
     last = ~bars["ticker"].duplicated(keep="last")
     price = price_factor(bars, basis)[last]
@@ -117,21 +117,24 @@ def anchors(bars: pd.DataFrame, basis: Basis) -> dict[str, Anchor]:
     close = price if basis == "adjusted" else price_factor(bars, "adjusted")[last]
     at_last = zip(price, volume, close, strict=True)
     return {
-        ticker: Anchor(*factors)
+        ticker: AdjustmentFactors(*factors)
         for ticker, factors in zip(bars["ticker"][last], at_last, strict=True)
     }
 
 
-def rebase(bars: pd.DataFrame, basis: Basis, anchors: dict[str, Anchor]) -> pd.DataFrame:
-    """Express bars as seen from their tickers' anchors.
+def rebase(
+    bars: pd.DataFrame, basis: Basis, adjustment_factors: dict[str, AdjustmentFactors]
+) -> pd.DataFrame:
+    """Express bars as seen from the session of their tickers' factors.
 
     Parameters
     ----------
     bars : DataFrame
-        Bars as traded, before and after the anchors, starting where the anchors' history started.
+        Bars as traded, before and after the session of the factors, starting where
+        their history started.
     basis : {"raw", "split_adjusted", "adjusted"}
-        The basis that the anchors were made for.
-    anchors : dict of str to Anchor
+        The basis that the factors were computed for.
+    adjustment_factors : dict of str to AdjustmentFactors
         A ticker that is not named keeps the prices of its first bar (its anchor is 1).
 
     Returns
@@ -140,8 +143,8 @@ def rebase(bars: pd.DataFrame, basis: Basis, anchors: dict[str, Anchor]) -> pd.D
         The same rows on the basis, with a column ``adjusted_close`` that all events are taken out
         of, whatever the basis. A row gets the same bits whatever rows follow it.
     """
-    origin = Anchor(1.0, 1.0, 1.0)
-    own = {name: anchors.get(name, origin) for name in bars["ticker"].unique()}
+    origin = AdjustmentFactors(1.0, 1.0, 1.0)
+    own = {name: adjustment_factors.get(name, origin) for name in bars["ticker"].unique()}
     price_at, shares_at, close_at = (
         bars["ticker"]
         .map({name: getattr(anchor, field) for name, anchor in own.items()})
@@ -176,7 +179,7 @@ def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:
         Bars on the basis; each ticker's last one is as traded.
     """
     known = bars[bars["session"] <= pd.Timestamp(as_of)].reset_index(drop=True)
-    seen: pd.DataFrame = rebase(known, basis, anchors(known, basis))[list(bars.columns)]
+    seen: pd.DataFrame = rebase(known, basis, adjustment_factors(known, basis))[list(bars.columns)]
     return seen
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 
 EXCHANGE = "XNYS"
 HORIZON: tuple[date, date] = (date(1990, 1, 1), date(2035, 12, 31))

@@ -26,7 +26,7 @@ _LEAST_FACTOR = 0.01
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredHistory:
     """What is stored of a ticker.
 
     Attributes
@@ -47,7 +47,7 @@ class Held:
 
 def starts(
     sessions: Sequence[date],
-    held: Mapping[str, Held],
+    held: Mapping[str, StoredHistory],
     recent: pd.DataFrame,
     prices: Prices,
 ) -> dict[str, date]:
@@ -57,7 +57,7 @@ def starts(
     ----------
     sessions : sequence of date
         Those whose bars are wanted, ascending.
-    held : mapping of str to Held
+    held : mapping of str to StoredHistory
         What is stored; a ticker that is not named, or was asked for from a later day than
         ``first_session``, gets its whole history.
     recent : DataFrame
@@ -88,18 +88,20 @@ def healing_window(last: date, prices: Prices) -> list[date]:
     return calendar.sessions(max(earliest, prices.first_session), last)
 
 
-def listed_since(held: Mapping[str, Held]) -> dict[str, date]:
+def listed_since(held: Mapping[str, StoredHistory]) -> dict[str, date]:
     """Give the session of each ticker's first bar, of those that have one."""
     return {name: known.first_session for name, known in held.items() if known.first_session}
 
 
-def _start(wanted: date, known: Held, gap: date | None, prices: Prices) -> date:
+def _start(wanted: date, known: StoredHistory, gap: date | None, prices: Prices) -> date:
     newest = known.last_session or prices.first_session
     earliest = min(day for day in (wanted, newest, gap) if day is not None)
     return max(calendar.previous_session(earliest, prices.overlap_sessions), prices.first_session)
 
 
-def doubtful(fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, Held]) -> list[str]:
+def histories_to_refetch(
+    fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, StoredHistory]
+) -> list[str]:
     """Name the tickers whose settled bars are no longer what they were.
 
     Parameters
@@ -108,7 +110,7 @@ def doubtful(fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, Held]) -> li
         What a source gave.
     stored : DataFrame
         The stored bars of the same tickers and days.
-    held : mapping of str to Held
+    held : mapping of str to StoredHistory
         What is stored. A ticker's newest bar is provisional: a source may still correct it.
 
     Returns
@@ -179,13 +181,13 @@ def _newest_factor(rows: pd.DataFrame) -> Rebased:
     return Rebased(rows.loc[alike, "factor"].median(), newest["session"].date())
 
 
-def strangers(whole: Fetch, stored: pd.DataFrame) -> list[str]:
+def unrelated_histories(whole: Fetch, stored: pd.DataFrame) -> list[str]:
     """Name the tickers of which bars came, and bars are stored, but none of the same session."""
-    common = set(whole.bars.loc[among(whole.bars, stored), "ticker"])
+    common = set(whole.bars.loc[key_isin(whole.bars, stored), "ticker"])
     return sorted((set(whole.bars["ticker"]) & set(stored["ticker"])) - common)
 
 
-def lost(whole: Fetch, stored: pd.DataFrame) -> pd.DataFrame:
+def missing_bars(whole: Fetch, stored: pd.DataFrame) -> pd.DataFrame:
     """Find stored bars that whole histories no longer have.
 
     Returns
@@ -194,10 +196,10 @@ def lost(whole: Fetch, stored: pd.DataFrame) -> pd.DataFrame:
         Rows of ``stored``, of the tickers that answered.
     """
     asked = stored[stored["ticker"].isin(list(whole.currencies))]
-    return asked[~among(asked, whole.bars)].reset_index(drop=True)
+    return asked[~key_isin(asked, whole.bars)].reset_index(drop=True)
 
 
-def among(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
+def key_isin(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
     """Tell whether each row's ticker and session are among those of other rows."""
     pair = ["ticker", "session"]
     there = pd.MultiIndex.from_frame(rows[pair]).isin(pd.MultiIndex.from_frame(others[pair]))

@@ -11,16 +11,16 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from stock_assets.service import api, health, legacy, pages
+from stock_assets.service.app_state import TAKES_NOTHING, AppState
 from stock_assets.service.head import HeadAsGet
-from stock_assets.service.observe import Metrics, Observed
 from stock_assets.service.pages.problem_pages import ProblemPages
 from stock_assets.service.pages.rendering import templates
 from stock_assets.service.problems import ANY, problem_schemas, tell_problems
+from stock_assets.service.request_metrics import Metrics, Observed
 from stock_assets.service.security import KEY_HEADER, Guard, SecurityHeaders
-from stock_assets.service.state import TAKES_NOTHING, Served
 
 
-def create_app(served: Served) -> FastAPI:
+def create_app(served: AppState) -> FastAPI:
     """Make the application that answers from `served`."""
     app = FastAPI(
         title="stock_assets",

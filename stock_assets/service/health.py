@@ -14,8 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stock_assets.config import Params
 from stock_assets.market import calendar
+from stock_assets.service.app_state import TAKES_NOTHING, AppState, AppStateDependency
 from stock_assets.service.problems import RETRY_SECONDS
-from stock_assets.service.state import TAKES_NOTHING, Served, ServedBy
 from stock_assets.storage.database import newest_revision
 from stock_assets.storage.serving.freshness import read_freshness, schema_revision
 
@@ -76,7 +76,7 @@ async def healthz() -> Alive:
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "Not ready"}},
 )
-def readyz(served: ServedBy, response: Response) -> Readiness:
+def readyz(served: AppStateDependency, response: Response) -> Readiness:
     """Say whether the database answers, has the tables of this version, and holds prices."""
     found = gather_readiness(served)
     if not found.ready:
@@ -86,13 +86,13 @@ def readyz(served: ServedBy, response: Response) -> Readiness:
 
 
 @router.get("/api/v1/health", response_model=Health)
-def health(served: ServedBy, response: Response) -> Health:
+def health(served: AppStateDependency, response: Response) -> Health:
     """Say how new the data are, and how new they should be."""
     response.headers["Cache-Control"] = "no-store"
     return gather_health(served, calendar.utc_now())
 
 
-def gather_readiness(served: Served) -> Readiness:
+def gather_readiness(served: AppState) -> Readiness:
     """Look at the database; nothing about it is an error."""
     try:
         current = schema_revision(served.engine) == newest_revision()
@@ -102,7 +102,7 @@ def gather_readiness(served: Served) -> Readiness:
     return Readiness(ready=current and data, database=True, schema_current=current, data=data)
 
 
-def gather_health(served: Served, now: datetime) -> Health:
+def gather_health(served: AppState, now: datetime) -> Health:
     """Compare what is stored with what should be at a moment, which has its time zone."""
     found, expected = read_freshness(served.engine), session_due(served.params, now)
     late = 0 if found.newest_session is None else sessions_late(found.newest_session, expected)

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from stock_assets.market.adjustment import adjust
-from stock_assets.service.absent import no_such_ticker
-from stock_assets.service.api.asked import Ticker
+from stock_assets.service.api.params import Ticker
+from stock_assets.service.app_state import TAKES_NOTHING, AppState, AppStateDependency
+from stock_assets.service.errors import no_such_ticker
 from stock_assets.service.problems import tells
-from stock_assets.service.state import TAKES_NOTHING, Served, ServedBy
 from stock_assets.storage.serving.legacy import (
     is_known,
     known_tickers,
@@ -64,13 +64,13 @@ class HistoricalContext(_Answer):
 
 
 @router.get("/predictions/latest_for_table", response_model=LatestForTable)
-def latest_for_table(request: Request, served: ServedBy) -> Response:
+def latest_for_table(request: Request, served: AppStateDependency) -> Response:
     """List the newest forecast of every ticker, one session ahead."""
     return served.answers.json(request, lambda: _latest_for_table(served))
 
 
 @router.get("/tickers", response_model=Tickers)
-def tickers(request: Request, served: ServedBy) -> Response:
+def tickers(request: Request, served: AppStateDependency) -> Response:
     """List every ticker that prices were ever fetched of."""
     return served.answers.json(request, lambda: Tickers(tickers=known_tickers(served.engine)))
 
@@ -78,12 +78,14 @@ def tickers(request: Request, served: ServedBy) -> Response:
 @router.get(
     "/historical_context_chart/{ticker}", response_model=HistoricalContext, responses=tells(404)
 )
-def historical_context_chart(request: Request, served: ServedBy, ticker: Ticker) -> Response:
+def historical_context_chart(
+    request: Request, served: AppStateDependency, ticker: Ticker
+) -> Response:
     """Give the newest forecast of a ticker and the closes of the 14 sessions before it."""
     return served.answers.json(request, lambda: _historical_context(served, ticker))
 
 
-def _latest_for_table(served: Served) -> LatestForTable:
+def _latest_for_table(served: AppState) -> LatestForTable:
     return LatestForTable(
         data=[
             TableRow(
@@ -97,7 +99,7 @@ def _latest_for_table(served: Served) -> LatestForTable:
     )
 
 
-def _historical_context(served: Served, ticker: str) -> HistoricalContext:
+def _historical_context(served: AppState, ticker: str) -> HistoricalContext:
     if not is_known(served.engine, ticker):
         raise no_such_ticker(served, ticker)
     forecast = next(iter(next_session_forecasts(served.engine, ticker)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from stock_assets.service.state import Served
+from stock_assets.service.app_state import AppState
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Links:
         return f"{self.mlflow_url}/#/models/{_plain(self.model_name)}/versions/{version}"
 
 
-def links_of(served: Served) -> Links:
+def links_of(served: AppState) -> Links:
     """Give the links that the settings of the service allow."""
     settings = served.settings
     return Links(settings.dagster_ui, settings.mlflow_ui, served.params.tracking.model_name)

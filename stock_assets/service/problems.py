@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError, TimeoutError
 from starlette.exceptions import HTTPException
 
-from stock_assets.service.answers import DatabaseAwayError
+from stock_assets.service.response_cache import DatabaseAwayError
 
 PROBLEM = "application/problem+json"
 RETRY_SECONDS = 5

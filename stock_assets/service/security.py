@@ -71,7 +71,7 @@ class Guard:
         self._hosts = settings.answered_hosts
         key = settings.api_key
         self._key = None if key is None else key.get_secret_value().encode()
-        self._pace = Pace(settings.requests_per_minute)
+        self._pace = ClientRateLimiter(settings.requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer with the problem that it has."""
@@ -125,7 +125,7 @@ class _Allowance:
     at: float
 
 
-class Pace:
+class ClientRateLimiter:
     """What each client may still ask: an allowance that fills up evenly (a token bucket).
 
     Parameters

@@ -14,7 +14,7 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 
 
 @dataclass(frozen=True)

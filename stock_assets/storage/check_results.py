@@ -22,7 +22,7 @@ class CheckRecord:
     last_partition: str
     passed: bool
     severity: str
-    told: str
+    message: str
 
 
 def save_check_results(engine: Engine, records: Sequence[CheckRecord]) -> None:

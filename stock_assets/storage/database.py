@@ -17,7 +17,7 @@ from pyarrow import csv as arrow_csv
 from sqlalchemy import Connection, Double, Engine, Select, Table, Text, create_engine, text
 from sqlalchemy.dialects import postgresql
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 
 DRIVER = "postgresql+psycopg2"
 STORE_URL_VARIABLE = "STOCK_ASSETS_STORE_URL"

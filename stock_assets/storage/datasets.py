@@ -1,4 +1,4 @@
-"""What is known of each dataset: its panel, scalers, stretches and tuned hyperparameters."""
+"""What is known of each dataset: its panel, scalers, segments and tuned hyperparameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.tables import (
     model_promotions,
     optimization_results,
@@ -45,19 +45,19 @@ class PanelRecord:
     tickers: list[str]
     features: list[str]
     basis: str
-    anchors: dict[str, dict[str, float]]
+    adjustment_factors: dict[str, dict[str, float]]
     target: str
     params: dict[str, Any]
     bars_digest: str
     digest: str
     location: str
-    made_with: dict[str, Any] | None = None
-    """As :func:`stock_assets.provenance.made_with` gives it; None in rows older than that."""
+    build_environment: dict[str, Any] | None = None
+    """From :func:`stock_assets.core.fingerprints.build_environment`; None in older rows."""
 
 
 @dataclass(frozen=True)
-class StretchRecord:
-    """A row of ``scaled_feature_sets``: one stretch, by the last sessions of its windows."""
+class SegmentRecord:
+    """A row of ``scaled_feature_sets``: one segment, by the last sessions of its windows."""
 
     set_name: str
     first_session: date
@@ -132,33 +132,33 @@ def scaler_summary(engine: Engine, dataset_id: str) -> dict[str, str] | None:
         return None if row is None else dict(row)
 
 
-def save_stretches(engine: Engine, dataset_id: str, stretches: Sequence[StretchRecord]) -> None:
-    """Store the stretches of a dataset, in place of earlier ones."""
+def save_segments(engine: Engine, dataset_id: str, segments: Sequence[SegmentRecord]) -> None:
+    """Store the segments of a dataset, in place of earlier ones."""
     table = scaled_feature_sets
     with engine.begin() as connection:
         connection.execute(delete(table).where(table.c.dataset_run_id == dataset_id))
         connection.execute(
             insert(table),
-            [{"dataset_run_id": dataset_id, **asdict(stretch)} for stretch in stretches],
+            [{"dataset_run_id": dataset_id, **asdict(segment)} for segment in segments],
         )
 
 
-def load_stretches(engine: Engine, dataset_id: str) -> dict[str, StretchRecord]:
-    """Read the stretches of a dataset by name: train, validation, test."""
-    found = stretches_of(engine, dataset_id)
+def load_segments(engine: Engine, dataset_id: str) -> dict[str, SegmentRecord]:
+    """Read the segments of a dataset by name: train, validation, test."""
+    found = segments_of(engine, dataset_id)
     if not found:
         raise _unknown(engine, scaled_feature_sets, dataset_id)
-    return {stretch.set_name: stretch for stretch in found}
+    return {segment.set_name: segment for segment in found}
 
 
-def stretches_of(engine: Engine, dataset_id: str) -> list[StretchRecord]:
-    """Read the stretches of a dataset in the order of time; none if it has none yet."""
+def segments_of(engine: Engine, dataset_id: str) -> list[SegmentRecord]:
+    """Read the segments of a dataset in the order of time; none if it has none yet."""
     table = scaled_feature_sets
-    columns = [table.c[name] for name in StretchRecord.__dataclass_fields__]
+    columns = [table.c[name] for name in SegmentRecord.__dataclass_fields__]
     query = select(*columns).where(table.c.dataset_run_id == dataset_id)
     with engine.connect() as connection:
         rows = connection.execute(query.order_by(table.c.first_position)).mappings()
-        return [StretchRecord(**row) for row in rows]
+        return [SegmentRecord(**row) for row in rows]
 
 
 def save_tuning(

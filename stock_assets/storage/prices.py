@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, delete, func, select, text
 
 from stock_assets.market.actions import ACTION_COLUMNS, tidy_actions
 from stock_assets.market.bars import BAR_COLUMNS, tidy
-from stock_assets.market.reconciliation import Held
+from stock_assets.market.reconciliation import StoredHistory
 from stock_assets.market.sources.base import Fetch
 from stock_assets.storage.database import (
     Merge,
@@ -228,7 +228,7 @@ def read_bars(
         return tidy(copy_out(connection, query, dates=["session"]))
 
 
-def holdings(engine: Engine) -> dict[str, Held]:
+def stored_histories(engine: Engine) -> dict[str, StoredHistory]:
     """Tell what is stored of every ticker that a source ever gave."""
     spans = (
         select(
@@ -247,7 +247,7 @@ def holdings(engine: Engine) -> dict[str, Held]:
         instruments.c.currency,
     ).outerjoin(spans, spans.c.ticker == instruments.c.ticker)
     with engine.connect() as connection:
-        return {row[0]: Held(*row[1:]) for row in connection.execute(query)}
+        return {row[0]: StoredHistory(*row[1:]) for row in connection.execute(query)}
 
 
 def forget_what_was_asked(engine: Engine, tickers: Sequence[str]) -> list[str]:

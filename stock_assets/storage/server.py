@@ -15,8 +15,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
-from stock_assets.errors import StockAssetsError
-from stock_assets.locations import Locations
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import Locations
 from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.reader import READER, ensure_reader, reader_url
 

@@ -128,14 +128,14 @@ processed_feature_data = Table(
     Column("tickers", JSONB, nullable=False),
     Column("features", JSONB, nullable=False),
     Column("basis", Text, nullable=False),
-    Column("anchors", JSONB, nullable=False),
+    Column("adjustment_factors", JSONB, nullable=False),
     Column("target", Text, nullable=False),
     Column("params", JSONB, nullable=False),
     Column("bars_digest", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("location", Text, nullable=False),
     _written("created_at"),
-    Column("made_with", JSONB),
+    Column("build_environment", JSONB),
     comment="The feature panel of a dataset; its arrays are one memory-mapped file",
 )
 
@@ -172,7 +172,7 @@ scaled_feature_sets = Table(
     Column("purge_sessions", Integer, nullable=False),
     Column("digest", Text, nullable=False),
     _written("created_at"),
-    comment="Train, validation and test stretches (by the last session of a window)",
+    comment="Train, validation and test segments (by the last session of a window)",
 )
 
 optimization_results = Table(
@@ -286,7 +286,7 @@ check_results = Table(
     Column("last_partition", Text, nullable=False),
     Column("passed", Boolean, nullable=False),
     Column("severity", Text, nullable=False),
-    Column("told", Text, nullable=False),
+    Column("message", Text, nullable=False),
     _written("checked_at"),
     Index("check_results_of_check", "asset", "check_name", "checked_at"),
     comment="What the checks of each run found, of which partitions",
@@ -300,7 +300,7 @@ feature_drift = Table(
     Column("feature", Text, primary_key=True),
     Column("psi", Double, nullable=False),
     Column("rows", Integer, nullable=False),
-    Column("usual", Double, nullable=False),
+    Column("baseline_p95", Double, nullable=False),
     Column("dagster_run_id", Text),
     _written("measured_at"),
     comment="How far the newest inputs of a model version are distributed from its training's",

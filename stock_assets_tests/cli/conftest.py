@@ -247,7 +247,7 @@ def demoed(demo: Demo) -> Installation:
 
 
 def _locations(installation: Installation) -> Any:
-    from stock_assets.locations import Locations
+    from stock_assets.core.locations import Locations
 
     home = installation.home
     return Locations(project=installation.project, home=home, arrays_url=str(home / "arrays"))

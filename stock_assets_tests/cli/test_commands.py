@@ -147,7 +147,7 @@ def test_a_retraining_as_of_a_later_session_must_win(demoed: Installation):
     assert (version, promoted, rival) == (newest, False, 1)
     assert last < date(2013, 1, 31)
     assert first < last
-    assert "Not promoted: the candidate's MASE is" in printed
+    assert "Not promoted: the candidate's relative MAE is" in printed
     assert demoed.alias() == 1
 
 
@@ -158,7 +158,7 @@ def test_a_dataset_can_be_trained_on_again(demoed: Installation, demo: Demo):
     printed = demoed.succeed("retrain", "--dataset", dataset)
 
     assert f"Retraining on dataset {dataset}" in printed
-    assert "Promoted: the candidate's MASE is" in printed
+    assert "Promoted: the candidate's relative MAE is" in printed
     assert demoed.lasting_rows() == before
     assert demoed.versions() == versions
     assert demoed.alias() == 1
@@ -169,7 +169,7 @@ def test_status_tells_a_person_all_of_it(demoed: Installation):
 
     assert "12,154 bars of 5 tickers from sample, 2000-03-01 to 2013-03-01" in printed
     assert re.search(r"production +version 1, dataset 20121231_\d{6}", printed)
-    assert re.search(r"MASE \d\.\d{3}", printed)
+    assert re.search(r"relative MAE \d\.\d{3}", printed)
 
 
 def test_status_tells_a_program_all_of_it(demoed: Installation):
@@ -184,7 +184,7 @@ def test_status_tells_a_program_all_of_it(demoed: Installation):
     assert told["production"]["version"] == 1
     assert told["production"]["as_of"] == "2012-12-31"
     assert told["last_promotion_decision"]["reason"]
-    assert told["performance"]["persistence"]["mase"] == 1
+    assert told["performance"]["persistence"]["relative_mae"] == 1
     assert told["performance"]["model"]["forecasts"] == 100
     assert set(told) == {
         *("project", "home", "source", "tickers", "prices", "production", "performance"),

@@ -19,7 +19,7 @@ BREACHED = {
     "window_sessions": 60,
     "minimum_forecasts": SCORED + 1,
     "cooldown_sessions": 20,
-    "thresholds": {"mape_max": 0.1, "mase_max": 0.01, "direction_accuracy_min": 0.4},
+    "thresholds": {"mape_max": 0.1, "relative_mae_max": 0.01, "direction_accuracy_min": 0.4},
 }
 """A threshold that no forecast keeps, as soon as one session more than the demo's is scored."""
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from stock_assets.provenance import made_with
+from stock_assets.core.fingerprints import build_environment
 from stock_assets_tests.cli.conftest import Installation
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_the_demos_dataset_is_what_it_says(unharmed: Installation, dataset: str)
     assert printed.startswith(f"Dataset {dataset}, as of 2012-12-31\n")
     assert "Equal: made again from the stored rows, it has the digests it had." in printed
     assert "✗" not in printed
-    for part in ("rows", "panel", "scalers", "stretches"):
+    for part in ("rows", "panel", "scalers", "segments"):
         assert f"✓ {part}" in printed
     assert printed.count("✓ file") == 1
 
@@ -154,11 +154,12 @@ def test_an_export_to_nowhere_says_what_to_do(unharmed: Installation, dataset: s
 
 
 def test_another_library_version_is_told(unharmed: Installation, dataset: str):
-    column = f"processed_feature_data SET made_with = %s WHERE dataset_run_id = '{dataset}'"
+    column = f"processed_feature_data SET build_environment = %s WHERE dataset_run_id = '{dataset}'"
     stored = unharmed.value(
-        f"SELECT made_with::text FROM processed_feature_data WHERE dataset_run_id = '{dataset}'"
+        "SELECT build_environment::text FROM processed_feature_data "
+        f"WHERE dataset_run_id = '{dataset}'"
     )
-    other = made_with()
+    other = build_environment()
     other["libraries"]["numpy"] = "1.0.0"
     execute(unharmed, "UPDATE " + column % f"'{json.dumps(other)}'".replace(":", r"\:"))
     try:
@@ -185,13 +186,13 @@ def test_show_prints_what_the_tables_hold(unharmed: Installation, dataset: str):
     assert (found["first_session"], found["bars"]) == (str(first), bars)
     assert (found["digests"]["rows"], found["digests"]["panel"]) == (rows, panel)
     assert found["tickers"] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
-    stretches = unharmed.rows(
+    segments = unharmed.rows(
         "SELECT set_name, last_session, purge_sessions, digest FROM scaled_feature_sets "
         f"{where} ORDER BY first_position"
     )
-    assert [stretch["set_name"] for stretch in found["stretches"]] == [s[0] for s in stretches]
-    assert found["digests"]["stretches"] == stretches[0][3]
-    assert f"{stretches[0][2]}sessionsbetweentwostretches" in printed
+    assert [segment["set_name"] for segment in found["segments"]] == [s[0] for s in segments]
+    assert found["digests"]["segments"] == segments[0][3]
+    assert f"{segments[0][2]}sessionsbetweentwosegments" in printed
     decided = unharmed.rows(
         f"SELECT candidate_version, reason FROM model_promotions {where} ORDER BY decided_at"
     )

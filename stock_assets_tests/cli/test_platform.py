@@ -15,9 +15,9 @@ from sqlalchemy.engine import make_url
 
 from stock_assets.cli import platform as opening
 from stock_assets.cli.platform import Platform, open_platform, require_free_port, write_env_file
+from stock_assets.cli.services import INTERRUPTS, Ports, _answers, _services
 from stock_assets.cli.signals import noted
-from stock_assets.cli.supervise import INTERRUPTS, Ports, _answers, _services
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets_tests.conftest import write_project
 
 

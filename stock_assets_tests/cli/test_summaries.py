@@ -44,11 +44,11 @@ def test_the_status_scores_the_production_model_alone(platform: Platform, engine
 
 
 def test_an_undefined_score_is_called_so() -> None:
-    metrics = {"mape": 0.0, "mase": None, "forecasts": 2}
+    metrics = {"mape": 0.0, "relative_mae": None, "forecasts": 2}
     scores = {"model": metrics, "persistence": {**metrics, "mape": None}}
     told = _scores({"performance": scores | {"first_session": "A", "last_session": "B"}})
     assert told == (
-        "MAPE 0.00% beside persistence's undefined (MASE undefined), 2 forecasts, A to B"
+        "MAPE 0.00% beside persistence's undefined (relative MAE undefined), 2 forecasts, A to B"
     )
 
 

@@ -155,5 +155,5 @@ def test_a_reference_is_exact_in_json() -> None:
     back = Reference.from_dict(json.loads(json.dumps(reference.to_dict())))
     assert same_bits(back.edges, reference.edges)
     assert same_bits(back.counts, reference.counts)
-    assert same_bits(back.usual, reference.usual)
+    assert same_bits(back.baseline_p95, reference.baseline_p95)
     assert back.sessions == reference.sessions

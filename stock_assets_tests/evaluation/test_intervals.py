@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.intervals import conformal_width
 
 errors = st.lists(st.floats(-100, 100), min_size=2, max_size=60)

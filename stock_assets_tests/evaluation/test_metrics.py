@@ -17,7 +17,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.metrics import (
     Metrics,
     by_ticker,
@@ -70,7 +70,7 @@ def test_every_score_of_two_forecasts_worked_by_hand(two_forecasts: pd.DataFrame
     assert metrics.mae == pytest.approx((6 + 2) / 2)
     assert metrics.rmse == pytest.approx(np.sqrt((36 + 4) / 2))
     assert metrics.mape == pytest.approx((6 / 110 + 2 / 9) / 2)
-    assert metrics.mase == pytest.approx((6 / 100 + 2 / 10) / (10 / 100 + 1 / 10))
+    assert metrics.relative_mae == pytest.approx((6 / 100 + 2 / 10) / (10 / 100 + 1 / 10))
     assert metrics.direction_accuracy == 0.5
     assert metrics.base_rate_up == 0.5
     assert metrics.ic == pytest.approx(-1.0)
@@ -111,10 +111,10 @@ def test_ic_agrees_with_scipy(frame: pd.DataFrame) -> None:
 
 @law
 @given(forecasts)
-def test_persistence_has_mase_one_no_direction_and_no_ic(frame: pd.DataFrame) -> None:
+def test_persistence_has_relative_mae_one_no_direction_and_no_ic(frame: pd.DataFrame) -> None:
     assume((frame["actual"] != frame["persistence"]).any())
     metrics = metrics_of(persistence_forecasts(frame))
-    assert metrics.mase == 1
+    assert metrics.relative_mae == 1
     undefined = [metrics.direction_accuracy, metrics.ic, metrics.rank_ic, metrics.coverage]
     assert np.isnan(undefined).all()
 
@@ -124,7 +124,7 @@ def test_persistence_has_mase_one_no_direction_and_no_ic(frame: pd.DataFrame) ->
 def test_a_perfect_forecast_has_no_error_and_every_direction(frame: pd.DataFrame) -> None:
     assume((frame["actual"] != frame["persistence"]).any())
     metrics = metrics_of(frame.assign(predicted=frame["actual"]))
-    assert metrics.mae == metrics.rmse == metrics.mape == metrics.mase == 0
+    assert metrics.mae == metrics.rmse == metrics.mape == metrics.relative_mae == 0
     assert metrics.direction_accuracy == 1
 
 
@@ -161,7 +161,7 @@ def test_scaling_one_tickers_prices_leaves_relative_scores(
     scaled.loc[scaled["ticker"] == "A", ["actual", "predicted", "persistence"]] *= factor
     before, after = metrics_of(frame), metrics_of(scaled)
     assert after.mape == pytest.approx(before.mape)
-    assert after.mase == pytest.approx(before.mase, nan_ok=True)
+    assert after.relative_mae == pytest.approx(before.relative_mae, nan_ok=True)
 
 
 @law
@@ -201,9 +201,9 @@ def test_a_move_of_zero_has_no_direction(actual: float, predicted: float) -> Non
     assert np.isnan(row["direction_hit"])
 
 
-def test_flat_prices_leave_mase_and_directions_undefined() -> None:
+def test_flat_prices_leave_relative_mae_and_directions_undefined() -> None:
     metrics = metrics_of(forecast_frame([(0, "A", 10.0, 11.0, 10.0), (1, "A", 10.0, 9.0, 10.0)]))
-    assert np.isnan([metrics.mase, metrics.base_rate_up, metrics.ic]).all()
+    assert np.isnan([metrics.relative_mae, metrics.base_rate_up, metrics.ic]).all()
     assert metrics.mae == 1
 
 

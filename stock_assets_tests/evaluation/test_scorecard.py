@@ -91,7 +91,7 @@ def test_pooled_scores_are_over_all_horizons() -> None:
     assert pooled.forecasts == len(own) == 3 * 5 * 38
     assert pooled.mae == pytest.approx(own["absolute_error"].mean())
     losses, idle = (rows["absolute_error"] / rows["persistence"] for rows in AHEAD.values())
-    assert pooled.mase == pytest.approx(losses.sum() / idle.sum())
+    assert pooled.relative_mae == pytest.approx(losses.sum() / idle.sum())
 
 
 def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
@@ -103,11 +103,11 @@ def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
     for horizon in (1, 2, 3):
         own, idle = (rows[rows["horizon"] == horizon] for rows in AHEAD.values())
         expected, found = asdict(summarise(own)), told.loc[("candidate", horizon)]
-        for name in ("forecasts", "mae", "mape", "mase", "direction_accuracy"):
+        for name in ("forecasts", "mae", "mape", "relative_mae", "direction_accuracy"):
             assert found[name] == pytest.approx(expected[name])
         test = diebold_mariano(loss_difference(own, idle).to_numpy(), horizon)
         assert found["p_persistence"] == test.p_value
-        assert told.loc[("persistence", horizon), "mase"] == 1.0
+        assert told.loc[("persistence", horizon), "relative_mae"] == 1.0
     assert told["coverage"].isna().all()
 
 
@@ -122,14 +122,14 @@ def test_a_narrow_table_keeps_what_is_no_figure_and_the_figures_shown() -> None:
 def test_one_horizon_by_itself_is_the_whole(cards: dict[str, Scorecard]) -> None:
     for row in horizon_table(ROWS).itertuples():
         figures = cards[row.model].to_dict()
-        assert (row.forecasts, row.mase) == (figures["forecasts"], figures["mase"])
+        assert (row.forecasts, row.relative_mae) == (figures["forecasts"], figures["relative_mae"])
 
 
 def test_figures_are_flat_and_plain(cards: dict[str, Scorecard]) -> None:
     card = cards["candidate"]
     plain = card.to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    assert plain["mase"] == card.metrics.mase
+    assert plain["relative_mae"] == card.metrics.relative_mae
     assert plain["icir"] == card.skill.icir
     assert plain["p_production"] == card.against["production"].p_value
     assert plain["dm_persistence"] == card.against["persistence"].statistic
@@ -174,7 +174,7 @@ def test_each_ticker_has_the_errors_and_tests_of_its_forecasts_alone(tickers: pd
         alone = {name: rows[rows["ticker"] == row["ticker"]] for name, rows in ROWS.items()}
         expected = score_models(alone)[row["model"]].to_dict()
         told = {name: row[name] for name in row if name in expected}
-        assert {"mase_se", "session_ic"} & set(told) == {"mase_se"}
+        assert {"relative_mae_se", "session_ic"} & set(told) == {"relative_mae_se"}
         assert told == pytest.approx(
             {name: np.nan if expected[name] is None else expected[name] for name in told},
             nan_ok=True,

@@ -89,10 +89,10 @@ def test_errors_of_several_horizons_count_their_overlap(seed: int) -> None:
     moves = relative_returns(rows)
     x, y = ((moves - moves.mean()) / moves.std(ddof=0)).to_numpy().T
     ics = session_ics(rows)["ic"].reset_index()
-    mase, hit, covered = own.sum() / idle.sum(), rows["direction_hit"], rows["covered"]
+    relative_mae, hit, covered = own.sum() / idle.sum(), rows["direction_hit"], rows["covered"]
     expected = {
         "error_difference_se": (own - idle) - (own - idle).mean(),
-        "mase_se": (own - mase * idle) / idle.mean(),
+        "relative_mae_se": (own - relative_mae * idle) / idle.mean(),
         "direction_accuracy_se": hit - hit.mean(),
         "coverage_se": covered - covered.mean(),
         "ic_se": pd.Series(x * y - (x * y).mean() * (x**2 + y**2) / 2, rows.index),
@@ -196,7 +196,9 @@ def test_errors_of_ratios_and_correlations_agree_with_leaving_sessions_out(skill
     rows = scored_forecasts(sessions=400, skill=skill)
     measured = measure_skill(rows)
     kept = [summarise(part) for part in without_one_session(rows)]
-    assert measured.mase_se == pytest.approx(jackknife([m.mase for m in kept]), rel=0.03)
+    assert measured.relative_mae_se == pytest.approx(
+        jackknife([m.relative_mae for m in kept]), rel=0.03
+    )
     assert measured.ic_se == pytest.approx(jackknife([m.ic for m in kept]), rel=0.03)
 
 
@@ -224,7 +226,7 @@ def test_identical_tickers_are_as_uncertain_as_one(seed: int, copies: int) -> No
     rows = scored_forecasts(seed, tickers=1)
     many = pd.concat([rows.assign(ticker=f"T{number}") for number in range(copies)])
     one, all_of_them = measure_skill(rows), measure_skill(many)
-    for name in ("error_difference_se", "mase_se", "direction_accuracy_se", "ic_se"):
+    for name in ("error_difference_se", "relative_mae_se", "direction_accuracy_se", "ic_se"):
         assert getattr(all_of_them, name) == pytest.approx(getattr(one, name)), name
 
 
@@ -246,11 +248,11 @@ def test_each_ticker_has_the_errors_that_it_has_alone(seed: int, horizons: int) 
 
 def test_persistence_differs_from_itself_by_nothing() -> None:
     idle = measure_skill(score_rows(persistence_forecasts(scored_forecasts())))
-    assert (idle.error_difference, idle.error_difference_se, idle.mase_se) == (0, 0, 0)
+    assert (idle.error_difference, idle.error_difference_se, idle.relative_mae_se) == (0, 0, 0)
     assert np.isnan([idle.direction_accuracy_se, idle.ic_se, idle.coverage_se]).all()
 
 
-def test_prices_that_never_move_leave_the_error_of_mase_undefined() -> None:
+def test_prices_that_never_move_leave_the_error_of_relative_mae_undefined() -> None:
     rows = scored_forecasts()
     still = score_rows(rows.assign(actual=rows["persistence"]))
-    assert np.isnan(measure_skill(still).mase_se)
+    assert np.isnan(measure_skill(still).relative_mae_se)

@@ -46,7 +46,7 @@ def walk(rows: int, seed: int, still: slice = slice(0)) -> Columns:
 
 @st.composite
 def sound_bars(draw: st.DrawFn, least: int = 0, most: int = 280) -> Columns:
-    """Bars of any length, with a stretch in which trading is suspended."""
+    """Bars of any length, with a segment in which trading is suspended."""
     rows = draw(st.integers(least, most), label="rows")
     start = draw(st.integers(0, rows), label="suspended from")
     length = draw(st.sampled_from([0, 1, 3, 30, 120]), label="suspended for")

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.config import Dataset, Features
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.dataset import FeatureSet, build_feature_set, scaled_digest
-from stock_assets.features.division import (
+from stock_assets.features.lookahead import find_lookahead
+from stock_assets.features.splits import (
     fit_scalers,
     split_dataset,
 )
-from stock_assets.features.lookahead import changed_by_the_future
 from stock_assets.features.windows import Split, gather
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
@@ -63,7 +63,7 @@ def numbered_set(target: str) -> FeatureSet:
 def assert_same(left: FeatureSet, right: FeatureSet) -> None:
     assert left.panel.sessions.equals(right.panel.sessions)
     assert left.panel.tickers == right.panel.tickers
-    assert left.anchors == right.anchors
+    assert left.adjustment_factors == right.adjustment_factors
     assert same_bits(left.panel.values, right.panel.values)
     assert same_bits(left.target, right.target)
     assert same_bits(left.panel.close, right.panel.close)
@@ -91,7 +91,7 @@ def test_a_return_is_from_the_windows_last_close_to_the_next() -> None:
     assert np.isnan(made.target[-1]).all()
 
 
-def test_the_last_label_of_each_stretch_lies_before_the_first_input_of_the_next() -> None:
+def test_the_last_label_of_each_segment_lies_before_the_first_input_of_the_next() -> None:
     made = numbered_set("close")
     dataset = Dataset(window=5, validation_sessions=8, test_sessions=6)
     split = split_dataset(60, dataset)
@@ -154,7 +154,7 @@ def test_tickers_that_had_no_bar_yet_are_not_part_of_it() -> None:
     young = BARS[(BARS["ticker"] != "BBB") | (BARS["session"] > pd.Timestamp(AS_OF))]
     made = built(young.reset_index(drop=True))
     assert made.panel.tickers == ("AAA", "CCC")
-    assert set(made.anchors) == {"AAA", "CCC"}
+    assert set(made.adjustment_factors) == {"AAA", "CCC"}
 
 
 def test_without_a_bar_the_remedy_is_a_command() -> None:
@@ -212,7 +212,7 @@ def test_what_is_learned_is_what_is_scored(basis: str, target: str) -> None:
 def test_a_short_panel_can_be_examined(rows: int) -> None:
     as_of = session_dates(rows)[-1].date()
     made = built(as_of=as_of)
-    assert changed_by_the_future(made, EVERY_GROUP, 20) == []
+    assert find_lookahead(made, EVERY_GROUP, 20) == []
 
 
 def arrays(made: FeatureSet) -> dict[str, np.ndarray]:

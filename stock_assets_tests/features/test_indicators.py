@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets_tests.features.examples import columns_of, law, part, same_bits, sound_bars, walk

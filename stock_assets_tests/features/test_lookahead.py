@@ -11,18 +11,18 @@ import pytest
 
 from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.division import ONE_FOLD, fit_scalers, split_dataset
 from stock_assets.features.formulas import FloatArray, window_mean
 from stock_assets.features.indicators import FEATURES
 from stock_assets.features.lookahead import (
-    changed_by_the_future,
+    find_lookahead,
     scalers_know_more_than_training,
     selection_knows_more_than_training,
     wrong_labels,
 )
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks, fit_scaler
-from stock_assets.features.windows import Stretch
+from stock_assets.features.splits import ONE_FOLD, fit_scalers, split_dataset
+from stock_assets.features.windows import Segment
 from stock_assets_tests.features.examples import FIRST, as_frame, session_dates, walk
 
 GROUPS = Features(groups=["raw", "trend", "momentum", "volatility", "volume", "returns"])
@@ -138,7 +138,7 @@ def test_what_is_filled_or_masked_by_the_future_is_caught(
             lambda *asked: leak(build_panel(*asked)),
         )
     momentum = Features(groups=["momentum"])
-    assert changed_by_the_future(built(momentum, bars=PIERCED), momentum, 20)
+    assert find_lookahead(built(momentum, bars=PIERCED), momentum, 20)
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ def test_a_feature_that_looks_ahead_is_caught(
     monkeypatch.setitem(FEATURES, "RSI", planted)
     momentum = Features(groups=["momentum"])
     made = built(momentum)
-    assert "RSI" in changed_by_the_future(made, momentum, 20)
+    assert "RSI" in find_lookahead(made, momentum, 20)
 
 
 def test_nothing_that_is_declared_is_caught() -> None:
     every = Features(groups=[*GROUPS.groups, "alpha158"])
-    assert changed_by_the_future(built(every), every, 20) == []
-    assert changed_by_the_future(built(every, bars=PIERCED), every, 20) == []
+    assert find_lookahead(built(every), every, 20) == []
+    assert find_lookahead(built(every, bars=PIERCED), every, 20) == []
 
 
 def test_it_makes_no_difference_how_much_is_compared_at_a_time(
@@ -174,7 +174,7 @@ def test_it_makes_no_difference_how_much_is_compared_at_a_time(
     made.panel.values[250, 1, 3] += 1.0
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 1)
     assert list(blocks(3, 10)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert changed_by_the_future(made, GROUPS, 20) == [made.panel.features[3]]
+    assert find_lookahead(made, GROUPS, 20) == [made.panel.features[3]]
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
@@ -197,7 +197,7 @@ def test_a_label_that_nobody_can_know_yet_is_caught() -> None:
     assert np.argwhere(wrong_labels(made, "log_return")).tolist() == [[ROWS - 1, 0]]
 
 
-def training(made: FeatureSet) -> Stretch:
+def training(made: FeatureSet) -> Segment:
     return split_dataset(len(made.panel.sessions), DATASET).train
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.labels import targets
 from stock_assets.features.panel import Panel, build_panel, to_frame

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features import scaling
 from stock_assets.features.scaling import Scaler, fit_scaler
 from stock_assets_tests.features.examples import law, same_bits

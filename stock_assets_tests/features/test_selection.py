@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from stock_assets.config import Dataset, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.division import split_dataset
 from stock_assets.features.panel import build_panel
 from stock_assets.features.selection import correlations, redundant
+from stock_assets.features.splits import split_dataset
 from stock_assets.market.adjustment import rebase
 from stock_assets_tests.features.examples import (
     FIRST,
@@ -130,7 +130,7 @@ def test_a_dataset_keeps_what_is_not_represented() -> None:
 def test_the_panel_is_the_one_that_serving_builds_from_the_kept_features() -> None:
     made = built()
     served = build_panel(
-        rebase(made.bars, FEATURES.basis, made.anchors),
+        rebase(made.bars, FEATURES.basis, made.adjustment_factors),
         made.panel.tickers,
         made.panel.features,
         FIRST,

@@ -1,4 +1,4 @@
-"""Windows: one label with one meaning, stretches that share nothing, cuts as a loop cuts."""
+"""Windows: one label with one meaning, segments that share nothing, cuts as a loop cuts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.labels import targets
 from stock_assets.features.panel import build_panel
 from stock_assets.features.scaling import fit_scaler
 from stock_assets.features.windows import (
+    Segment,
     Split,
-    Stretch,
     Windows,
     gather,
     split_sessions,
@@ -48,12 +48,12 @@ def sessions_needed(window, horizon, validation, test, embargo) -> int:
     return window + validation + test + horizon + 2 * (window + horizon - 1 + embargo)
 
 
-def seen_by(stretch: Stretch, window: int) -> set[int]:
-    return {row for end in stretch.positions() for row in range(end - window + 1, end + 1)}
+def seen_by(segment: Segment, window: int) -> set[int]:
+    return {row for end in segment.positions() for row in range(end - window + 1, end + 1)}
 
 
-def labels_of(stretch: Stretch, horizon: int) -> set[int]:
-    return {row for end in stretch.positions() for row in range(end + 1, end + horizon + 1)}
+def labels_of(segment: Segment, horizon: int) -> set[int]:
+    return {row for end in segment.positions() for row in range(end + 1, end + horizon + 1)}
 
 
 def split_of(options: dict[str, int], spare: int) -> tuple[int, Split]:
@@ -63,7 +63,7 @@ def split_of(options: dict[str, int], spare: int) -> tuple[int, Split]:
 
 @law
 @given(settings_of_a_split, st.integers(0, 200))
-def test_no_stretch_sees_what_an_earlier_one_is_asked(options, spare):
+def test_no_segment_sees_what_an_earlier_one_is_asked(options, spare):
     _, split = split_of(options, spare)
     window, horizon = options["window"], options["horizon"]
     for earlier, later in (
@@ -109,7 +109,7 @@ def test_too_short_a_history_says_how_much_is_needed(options, missing):
 
 def test_an_ordinary_split():
     split = split_sessions(1000, window=30, horizon=1, validation=126, test=63, embargo=0)
-    assert split == Split(Stretch(29, 749), Stretch(780, 905), Stretch(936, 998), purge=30)
+    assert split == Split(Segment(29, 749), Segment(780, 905), Segment(936, 998), purge=30)
 
 
 folding = (
@@ -143,7 +143,7 @@ def test_every_fold_is_the_split_of_its_own_past(options, folds, training, spare
 
 @law
 @given(*folding)
-def test_test_stretches_of_folds_follow_upon_each_other(options, folds, training, spare):
+def test_test_segments_of_folds_follow_upon_each_other(options, folds, training, spare):
     count = sessions_needed(**options) + (folds - 1) * options["test"] + spare
     made = walk_forward(count, folds=folds, training=training, **options)
     ends = np.concatenate([split.test.positions() for split in made])
@@ -171,8 +171,8 @@ def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(horizon):
     labels = targets(panel.close, "close")
     options = {"window": window, "horizon": horizon, "validation": 20, "test": 10, "embargo": 2}
     split = split_sessions(rows, **options)
-    for stretch in (split.train, split.validation, split.test):
-        ends = stretch.positions()
+    for segment in (split.train, split.validation, split.test):
+        ends = segment.positions()
         windows = gather(torch.from_numpy(panel.values), torch.from_numpy(ends), window)
         seen = windows[:, :, 0, 0].numpy()
         for step in range(horizon):

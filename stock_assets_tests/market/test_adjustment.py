@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import (
-    Anchor,
+    AdjustmentFactors,
     adjust,
-    anchors,
+    adjustment_factors,
     price_factor,
     rebase,
 )
@@ -83,7 +83,9 @@ def test_raw_prices_are_the_prices_as_traded(bars, position):
     as_of = SESSIONS[position]
     known = bars[bars["session"] <= pd.Timestamp(as_of)].reset_index(drop=True)
     assert_same_bits(adjust(bars, "raw", as_of), known)
-    assert_same_bits(rebase(bars, "raw", anchors(known, "raw"))[list(bars.columns)], bars)
+    assert_same_bits(
+        rebase(bars, "raw", adjustment_factors(known, "raw"))[list(bars.columns)], bars
+    )
 
 
 @law
@@ -150,7 +152,9 @@ def test_what_happens_later_changes_no_bit_of_what_was_known(bars, basis, positi
     other.loc[later, "stock_splits"] = 7.0
     assert_same_bits(adjust(other, basis, as_of), adjust(bars, basis, as_of))
     known = bars[~later].reset_index(drop=True)
-    rebased, fewer = (rebase(some, basis, anchors(known, basis)) for some in (bars, known))
+    rebased, fewer = (
+        rebase(some, basis, adjustment_factors(known, basis)) for some in (bars, known)
+    )
     assert_same_bits(rebased[~later].reset_index(drop=True), fewer)
     assert_same_bits(fewer[list(bars.columns)], adjust(bars, basis, as_of))
 
@@ -158,7 +162,7 @@ def test_what_happens_later_changes_no_bit_of_what_was_known(bars, basis, positi
 @law
 @given(histories(), bases)
 def test_the_adjusted_close_is_the_same_on_every_basis(bars, basis):
-    rebased = rebase(bars, basis, anchors(bars, basis))
+    rebased = rebase(bars, basis, adjustment_factors(bars, basis))
     adjusted = adjust(bars, "adjusted", END)["close"].rename("adjusted_close")
     pd.testing.assert_series_equal(rebased["adjusted_close"], adjusted, check_exact=True)
 
@@ -174,14 +178,14 @@ def test_tickers_know_nothing_of_each_other(bars, basis):
 @given(histories(), bases, positions)
 def test_bars_after_the_anchor_continue_the_series(bars, basis, position):
     known = bars[bars["session"] <= pd.Timestamp(SESSIONS[position])]
-    continued = rebase(bars, basis, anchors(known, basis))
+    continued = rebase(bars, basis, adjustment_factors(known, basis))
     assert_allclose(growth(continued), growth(adjust(bars, basis, END)), rtol=1e-12)
 
 
 @law
 @given(histories(), bases)
 def test_a_ticker_without_an_anchor_has_the_anchor_one(bars, basis):
-    ones = dict.fromkeys(("AAA", "BBB"), Anchor(1.0, 1.0, 1.0))
+    ones = dict.fromkeys(("AAA", "BBB"), AdjustmentFactors(1.0, 1.0, 1.0))
     assert_same_bits(rebase(bars, basis, {}), rebase(bars, basis, ones))
 
 
@@ -218,7 +222,7 @@ def test_a_factor_is_given_for_every_row_on_its_index(bars, basis):
 @pytest.mark.parametrize("basis", ["raw", "split_adjusted", "adjusted"])
 def test_no_bars_stay_no_bars(basis):
     assert_same_bits(adjust(empty_bars(), basis, END), empty_bars())
-    assert anchors(empty_bars(), basis) == {}
+    assert adjustment_factors(empty_bars(), basis) == {}
 
 
 def test_adjusting_leaves_its_argument_alone():

@@ -15,7 +15,7 @@ from pandera.config import config_context
 from pandera.errors import SchemaErrors
 
 from stock_assets.config import Checks, load_params
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.bars import BAR_COLUMNS, PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.checks import (

@@ -12,15 +12,15 @@ from stock_assets.config import Prices
 from stock_assets.market import calendar
 from stock_assets.market.bars import empty_bars, tidy
 from stock_assets.market.reconciliation import (
-    Held,
     Rebased,
-    doubtful,
+    StoredHistory,
     healing_window,
-    lost,
+    histories_to_refetch,
+    missing_bars,
     rebased,
     replaced,
     starts,
-    strangers,
+    unrelated_histories,
     without,
 )
 from stock_assets.market.sources.base import complete
@@ -47,7 +47,7 @@ def universe(*tickers):
 
 
 def held(last=NEWEST, asked_from=FIRST):
-    return {name: Held(FIRST, last, asked_from, "USD") for name in ("AAPL", "IBM")}
+    return {name: StoredHistory(FIRST, last, asked_from, "USD") for name in ("AAPL", "IBM")}
 
 
 def recent(last=NEWEST):
@@ -107,8 +107,8 @@ def test_nothing_is_asked_for_before_histories_begin():
 
 def test_what_agrees_is_not_doubted():
     stored = sample(before(NEWEST, 10))
-    assert doubtful(complete(stored), stored, held()) == []
-    assert doubtful(complete(stored), empty_bars(), {}) == []
+    assert histories_to_refetch(complete(stored), stored, held()) == []
+    assert histories_to_refetch(complete(stored), empty_bars(), {}) == []
 
 
 def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
@@ -116,21 +116,21 @@ def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
     settled, newest = stored.copy(), stored.copy()
     settled.loc[on(stored, "IBM", before(NEWEST, 1)), "close"] *= 1.001
     newest.loc[on(stored, "IBM", NEWEST), "close"] *= 1.001
-    assert doubtful(complete(settled), stored, held()) == ["IBM"]
-    assert doubtful(complete(newest), stored, held()) == []
+    assert histories_to_refetch(complete(settled), stored, held()) == ["IBM"]
+    assert histories_to_refetch(complete(newest), stored, held()) == []
 
 
 def test_a_settled_bar_that_is_gone_is_doubted_unless_its_ticker_failed():
     stored = sample(before(NEWEST, 10))
     answer = complete(stored[~on(stored, "AAPL", before(NEWEST, 3))])
-    assert doubtful(answer, stored, held()) == ["AAPL"]
-    assert doubtful(without(answer, {"AAPL": "no answer"}), stored, held()) == []
+    assert histories_to_refetch(answer, stored, held()) == ["AAPL"]
+    assert histories_to_refetch(without(answer, {"AAPL": "no answer"}), stored, held()) == []
 
 
 def test_a_late_dividend_or_volume_is_a_correction_and_no_doubt():
     stored = sample(before(NEWEST, 10))
     corrected = stored.assign(volume=stored["volume"] + 100, dividends=0.1)
-    assert doubtful(complete(corrected), stored, held()) == []
+    assert histories_to_refetch(complete(corrected), stored, held()) == []
 
 
 def traded_before(bars, ticker, day, factor):
@@ -193,16 +193,16 @@ def test_bars_that_a_whole_history_lost_are_named():
     stored = sample()
     day = before(NEWEST, 50)
     answer = complete(stored[~on(stored, "IBM", day)])
-    (row,) = lost(answer, stored).itertuples()
+    (row,) = missing_bars(answer, stored).itertuples()
     assert (row.ticker, row.session.date()) == ("IBM", day)
-    assert lost(without(answer, {"IBM": "refused"}), stored).empty
+    assert missing_bars(without(answer, {"IBM": "refused"}), stored).empty
 
 
 def test_an_answer_without_a_stored_session_is_of_a_stranger():
     stored = sample(last=before(NEWEST, 10))
-    assert strangers(complete(sample(before(NEWEST, 9))), stored) == ["AAPL", "IBM"]
-    assert strangers(complete(sample(before(NEWEST, 10))), stored) == []
-    assert strangers(complete(sample(before(NEWEST, 9))), empty_bars()) == []
+    assert unrelated_histories(complete(sample(before(NEWEST, 9))), stored) == ["AAPL", "IBM"]
+    assert unrelated_histories(complete(sample(before(NEWEST, 10))), stored) == []
+    assert unrelated_histories(complete(sample(before(NEWEST, 9))), empty_bars()) == []
 
 
 def test_a_second_answer_takes_the_place_of_the_first():

@@ -19,9 +19,9 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from stock_assets.config import Params
-from stock_assets.service.answers import Answers
+from stock_assets.service.app_state import AppState
+from stock_assets.service.response_cache import ResponseCache
 from stock_assets.service.settings import ServiceSettings
-from stock_assets.service.state import Served
 from stock_assets.storage.reader import READER, READER_VARIABLE, ensure_reader, reader_engine
 from stock_assets_tests.cli.conftest import COMMAND, free_port, wait_until
 from stock_assets_tests.conftest import Loop
@@ -119,10 +119,10 @@ def client(running: Service) -> Iterator[httpx.Client]:
         yield opened
 
 
-def served(engine: Engine, source: str = "sample") -> Served:
+def served(engine: Engine, source: str = "sample") -> AppState:
     """What the application answers from, with prices of a source."""
     params = Params.model_validate({"prices": {"source": source}})
-    return Served(engine, params, ServiceSettings(), Answers(engine, 2**20))
+    return AppState(engine, params, ServiceSettings(), ResponseCache(engine, 2**20))
 
 
 def ask(app: FastAPI, path: str, method: str = "GET", **headers: str) -> httpx.Response:

@@ -16,8 +16,8 @@ from sqlalchemy import Engine
 from stock_assets.service.security import (
     CONTENT_SECURITY_POLICY,
     SECURITY_HEADERS,
+    ClientRateLimiter,
     Guard,
-    Pace,
     _client,
     _host_name,
 )
@@ -112,7 +112,7 @@ def test_wrong_keys_are_counted_too():
 
 def test_an_allowance_fills_up_evenly_and_no_further():
     now = [0.0]
-    pace = Pace(60, lambda: now[0])
+    pace = ClientRateLimiter(60, lambda: now[0])
     assert [pace.wait("me") for _ in range(60)] == [0.0] * 60
     assert pace.wait("me") == pytest.approx(1.0)
     now[0] += 0.75
@@ -126,7 +126,7 @@ def test_an_allowance_fills_up_evenly_and_no_further():
 @given(st.lists(st.floats(0, 100), max_size=200), st.integers(1, 50))
 def test_no_minute_sees_more_than_twice_the_allowance(steps: list[float], per_minute: int):
     now = [0.0]
-    pace = Pace(per_minute, lambda: now[0])
+    pace = ClientRateLimiter(per_minute, lambda: now[0])
     answered = []
     for step in steps:
         now[0] += step
@@ -137,7 +137,7 @@ def test_no_minute_sees_more_than_twice_the_allowance(steps: list[float], per_mi
 
 
 def test_only_so_many_clients_are_remembered():
-    pace = Pace(1, lambda: 0.0)
+    pace = ClientRateLimiter(1, lambda: 0.0)
     for number in range(20_000):
         pace.wait(str(number))
     assert len(pace._allowances) == 10_000

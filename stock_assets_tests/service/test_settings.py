@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.service.settings import ServiceSettings, find_settings
 
 KEY = "a key of length 18"

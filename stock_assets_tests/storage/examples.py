@@ -28,13 +28,16 @@ PANEL = PanelRecord(
     tickers=["AAPL", "IBM"],
     features=["RSI", "Log_Return"],
     basis="adjusted",
-    anchors={"AAPL": {"price": 0.1 + 0.2, "volume": 1.0}, "IBM": {"price": 1 / 3, "volume": 7.0}},
+    adjustment_factors={
+        "AAPL": {"price": 0.1 + 0.2, "volume": 1.0},
+        "IBM": {"price": 1 / 3, "volume": 7.0},
+    },
     target="log_return",
     params={"dataset": {"window": 30}, "prices": {"tickers": ["AAPL", "IBM"]}},
     bars_digest="b" * 64,
     digest="d" * 64,
     location="dd/d.safetensors",
-    made_with={
+    build_environment={
         "package": "0.1.0",
         "code": {"config/prices.py": "c" * 64},
         "libraries": {"numpy": "2.0"},
@@ -47,10 +50,10 @@ PROMOTION = PromotionRecord(
     model_name="Model",
     candidate_version=1,
     production_version=None,
-    metric="mase",
-    candidate={"mase": 0.1 + 0.2, "ic": None},
+    metric="relative_mae",
+    candidate={"relative_mae": 0.1 + 0.2, "ic": None},
     production=None,
-    persistence={"mase": 1.0, "ic": None},
+    persistence={"relative_mae": 1.0, "ic": None},
     first_session=date(2012, 11, 15),
     last_session=date(2012, 12, 28),
     promoted=True,
@@ -62,9 +65,9 @@ PROMOTION = PromotionRecord(
 RETRAINING = RetrainingRecord(
     session=DAYS[0],
     retrain=True,
-    breaches=["MASE 1.5 is not within 1.1"],
+    breaches=["relative MAE 1.5 is not within 1.1"],
     reason="Retrain: it must",
-    metrics={"mase": 1.5, "ic": None},
+    metrics={"relative_mae": 1.5, "ic": None},
     dataset_run_id="20130102_120000",
 )
 
@@ -125,7 +128,7 @@ def forecasts(
 
 
 def drift(
-    days: list[date], version: int = 1, usual: float = 0.05, **indices: float
+    days: list[date], version: int = 1, baseline_p95: float = 0.05, **indices: float
 ) -> pd.DataFrame:
     """Drift as of `days`, of the features that indices are given of, as the asset stores it."""
     return pd.DataFrame(
@@ -135,7 +138,7 @@ def drift(
                 "feature": feature,
                 "psi": psi,
                 "rows": 100,
-                "usual": usual,
+                "baseline_p95": baseline_p95,
                 "model_version": version,
                 "dagster_run_id": "run",
             }

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.arrays import ArrayStore
 
 VALUES = np.arange(24, dtype=np.float32).reshape(2, 3, 4)

@@ -12,7 +12,9 @@ from stock_assets.storage.serving.checks import list_checks, newest_checks
 SOUND = CheckRecord(
     "run-1", "raw_prices", "bars_are_sound", "2013-01-02", "2013-01-04", True, "warning", "nothing"
 )
-AGREE = replace(SOUND, check_name="histories_agree", passed=False, severity="error", told="2 rows")
+AGREE = replace(
+    SOUND, check_name="histories_agree", passed=False, severity="error", message="2 rows"
+)
 
 
 def told(row: dict[str, object]) -> CheckRecord:
@@ -29,7 +31,7 @@ def test_results_come_back_as_they_were(engine: Engine) -> None:
 def test_a_run_that_checks_again_replaces_what_it_found(engine: Engine) -> None:
     save_check_results(engine, [AGREE])
     (before,) = list_checks(engine, None, None, 10)
-    mended = replace(AGREE, passed=True, told="nothing")
+    mended = replace(AGREE, passed=True, message="nothing")
     save_check_results(engine, [mended])
     (after,) = list_checks(engine, None, None, 10)
     assert told(after) == mended

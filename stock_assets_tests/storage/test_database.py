@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from stock_assets.cli.platform import Platform
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.database import (
     STORE_URL_VARIABLE,
     Merge,

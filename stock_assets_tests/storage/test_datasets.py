@@ -11,28 +11,28 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.scaling import fit_scaler
 from stock_assets.storage.datasets import (
-    StretchRecord,
+    SegmentRecord,
     list_datasets,
     load_panel,
     load_scalers,
-    load_stretches,
+    load_segments,
     load_tuning,
     save_panel,
     save_scalers,
-    save_stretches,
+    save_segments,
     save_tuning,
     scaler_summary,
-    stretches_of,
+    segments_of,
 )
 from stock_assets.storage.forecasts import save_promotion
 from stock_assets.storage.tables import processed_feature_data
 from stock_assets_tests.storage.examples import DATASET, PANEL, PROMOTION, panel
 
 STRETCHES = [
-    StretchRecord(
+    SegmentRecord(
         name, date(2012, 1, 3 + number), date(2012, 2, 1 + number), number, 9, 30, "d" * 64
     )
     for number, name in enumerate(["train", "validation", "test"])
@@ -70,31 +70,31 @@ def test_scalers_come_back_to_the_bit(engine: Engine) -> None:
     assert load_scalers(engine, DATASET) == (fitted, {"kind": "zero_mean"})
 
 
-def test_stretches_are_replaced_as_a_whole(engine: Engine) -> None:
+def test_segments_are_replaced_as_a_whole(engine: Engine) -> None:
     save_panel(engine, PANEL)
-    save_stretches(engine, DATASET, [replace(STRETCHES[0], set_name="older"), *STRETCHES])
-    save_stretches(engine, DATASET, STRETCHES)
-    assert load_stretches(engine, DATASET) == {part.set_name: part for part in STRETCHES}
+    save_segments(engine, DATASET, [replace(STRETCHES[0], set_name="older"), *STRETCHES])
+    save_segments(engine, DATASET, STRETCHES)
+    assert load_segments(engine, DATASET) == {part.set_name: part for part in STRETCHES}
 
 
 def test_what_is_not_made_yet_is_told_apart_from_an_unknown_dataset(engine: Engine) -> None:
     save_panel(engine, PANEL)
     assert scaler_summary(engine, DATASET) is None
-    assert stretches_of(engine, DATASET) == []
+    assert segments_of(engine, DATASET) == []
     save_scalers(engine, DATASET, {"kind": "minmax"}, {"kind": "zero_mean"}, "x")
     told = {"kind": "minmax", "target_kind": "zero_mean", "digest": "x"}
     assert scaler_summary(engine, DATASET) == told
 
 
-def test_stretches_come_in_the_order_of_time(engine: Engine) -> None:
+def test_segments_come_in_the_order_of_time(engine: Engine) -> None:
     save_panel(engine, PANEL)
-    save_stretches(engine, DATASET, STRETCHES[::-1])
-    assert stretches_of(engine, DATASET) == STRETCHES
+    save_segments(engine, DATASET, STRETCHES[::-1])
+    assert segments_of(engine, DATASET) == STRETCHES
 
 
 def test_a_panel_from_before_its_makers_were_recorded_has_none(engine: Engine) -> None:
-    save_panel(engine, replace(PANEL, made_with=None))
-    assert load_panel(engine, DATASET).made_with is None
+    save_panel(engine, replace(PANEL, build_environment=None))
+    assert load_panel(engine, DATASET).build_environment is None
 
 
 def test_datasets_are_listed_newest_first_with_their_last_decision(engine: Engine) -> None:
@@ -127,9 +127,9 @@ def test_datasets_do_not_touch_each_other(engine: Engine) -> None:
     for number, name in enumerate((DATASET, other)):
         save_panel(engine, panel(name))
         save_tuning(engine, name, {"layers": number}, 0.5, [])
-        save_stretches(engine, name, STRETCHES[: number + 1])
+        save_segments(engine, name, STRETCHES[: number + 1])
     assert load_tuning(engine, DATASET) == {"layers": 0}
-    assert list(load_stretches(engine, DATASET)) == ["train"]
+    assert list(load_segments(engine, DATASET)) == ["train"]
     assert load_panel(engine, other).dataset_run_id == other
 
 
@@ -138,7 +138,7 @@ def test_nothing_belongs_to_a_dataset_without_a_panel(engine: Engine) -> None:
         save_tuning(engine, DATASET, {}, 0.5, [])
 
 
-LOADERS = [load_panel, load_scalers, load_stretches, load_tuning]
+LOADERS = [load_panel, load_scalers, load_segments, load_tuning]
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -158,7 +158,7 @@ def test_an_unknown_dataset_is_told_the_newest_three(
     for day in ("03", "04", "07", "02"):
         save_panel(engine, panel(f"201301{day}_120000"))
         save_scalers(engine, f"201301{day}_120000", {}, {}, "x")
-        save_stretches(engine, f"201301{day}_120000", STRETCHES)
+        save_segments(engine, f"201301{day}_120000", STRETCHES)
         save_tuning(engine, f"201301{day}_120000", {}, 0.5, [])
     with pytest.raises(StockAssetsError) as caught:
         load(engine, DATASET)

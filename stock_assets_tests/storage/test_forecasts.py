@@ -200,7 +200,9 @@ def test_a_promotion_comes_back_as_it_was(engine: Engine) -> None:
     assert promotion_of(engine, DATASET) is None
     save_promotion(engine, PROMOTION)
     assert promotion_of(engine, DATASET) == PROMOTION
-    changed = replace(PROMOTION, candidate_version=2, production={"mase": 1.0}, promoted=False)
+    changed = replace(
+        PROMOTION, candidate_version=2, production={"relative_mae": 1.0}, promoted=False
+    )
     save_promotion(engine, changed)
     assert promotions(engine) == [changed, PROMOTION]
     save_promotion(engine, replace(PROMOTION, promoted=False))  # the first decision stands

@@ -23,7 +23,7 @@ from stock_assets.storage import database
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import promotions, record_refit, save_promotion
-from stock_assets.storage.prices import holdings, read_actions
+from stock_assets.storage.prices import read_actions, stored_histories
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.storage.examples import DATASET, DAYS, PROMOTION, bars, panel
@@ -85,7 +85,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     connection.rollback()
     upgrade(bare_url)
     assert connection.execute(text(CATALOGUE)).all() == before
-    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0008"]
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0009"]
 
 
 def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
@@ -122,7 +122,7 @@ def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
         "kind": ["split"],
         "value": [2.0],
     }
-    (held,) = holdings(engine).values()
+    (held,) = stored_histories(engine).values()
     prices = Prices(tickers=["A"], first_session=DAYS[0])
     assert starts([DAYS[-1]], {"A": held}, empty_bars(), prices) == {"A": DAYS[0]}
     engine.dispose()

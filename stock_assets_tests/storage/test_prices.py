@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select, text
 
 from stock_assets.market.actions import attach, no_actions, tidy_actions
 from stock_assets.market.bars import empty_bars, tidy
-from stock_assets.market.reconciliation import Held
+from stock_assets.market.reconciliation import StoredHistory
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.storage.database import Merge
@@ -21,12 +21,12 @@ from stock_assets.storage.prices import (
     PriceCoverage,
     StoredPrices,
     forget_what_was_asked,
-    holdings,
     price_coverage,
     read_actions,
     read_bars,
     read_revisions,
     store_prices,
+    stored_histories,
 )
 from stock_assets.storage.tables import price_revisions, raw_stock_data
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars
@@ -291,14 +291,14 @@ def test_what_is_held_of_each_ticker(engine: Engine) -> None:
     store_prices(engine, empty, {"B": DAYS[4]}, "yahoo")
     store_prices(engine, empty, {"B": DAYS[2]}, "yahoo")
     store_prices(engine, empty, {"B": DAYS[6]}, "yahoo")
-    assert holdings(engine) == {
-        "A": Held(DAYS[2], DAYS[4], FIRST, "USD"),
-        "B": Held(None, None, DAYS[2], "EUR"),
+    assert stored_histories(engine) == {
+        "A": StoredHistory(DAYS[2], DAYS[4], FIRST, "USD"),
+        "B": StoredHistory(None, None, DAYS[2], "EUR"),
     }
 
 
 def test_a_ticker_can_be_forgotten_without_its_bars(engine: Engine) -> None:
     store(engine, fetched(bars("AB")))
     assert forget_what_was_asked(engine, ["B", "C"]) == ["B"]
-    assert list(holdings(engine)) == ["A"]
+    assert list(stored_histories(engine)) == ["A"]
     assert len(read_bars(engine, FIRST, LAST)) == 2 * len(DAYS)

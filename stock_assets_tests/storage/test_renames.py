@@ -19,7 +19,7 @@ from stock_assets.market.actions import ACTION_COLUMNS, attach, no_actions, tidy
 from stock_assets.market.bars import empty_bars, tidy
 from stock_assets.market.sources.base import Fetch
 from stock_assets.storage.forecasts import predictions_as_of, save_performance, save_predictions
-from stock_assets.storage.prices import holdings, read_actions, read_bars, store_prices
+from stock_assets.storage.prices import read_actions, read_bars, store_prices, stored_histories
 from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import metadata
@@ -113,7 +113,7 @@ def test_the_history_goes_on_under_the_new_name(engine: Engine) -> None:
     assert apply_renames(engine, [RENAME], "rename") == {RENAME: 10}
     assert tickers(engine, "raw_stock_data") == {NEW}
     assert list(closes(engine, NEW)) == DAYS
-    held = holdings(engine)
+    held = stored_histories(engine)
     assert list(held) == [NEW]
     assert (held[NEW].first_session, held[NEW].asked_from) == (DAYS[0], DAYS[0])
     with engine.connect() as connection:
@@ -184,7 +184,7 @@ def test_a_symbol_that_was_given_to_another_company_keeps_its_own_rows(engine: E
     apply_renames(engine, [RENAME])
     assert list(closes(engine, NEW)) == DAYS[:10]
     assert list(closes(engine, OLD)) == DAYS[12:]
-    assert set(holdings(engine)) == {OLD, NEW}
+    assert set(stored_histories(engine)) == {OLD, NEW}
 
     # A source that still shows the first company's bars under the symbol changes nothing.
     store_bars(engine, named(bars("A", close=7.0), OLD))
@@ -202,7 +202,7 @@ def test_a_symbol_without_bars_of_its_own_is_new_again(engine: Engine) -> None:
     before = row_versions(engine)
     assert apply_renames(engine, [RENAME]) == {}
     assert row_versions(engine) == before
-    assert holdings(engine)[OLD].first_session is None
+    assert stored_histories(engine)[OLD].first_session is None
 
 
 CHAIN = [
@@ -218,7 +218,7 @@ def test_names_that_follow_each_other_end_in_one(engine: Engine, renames: list[R
     store_bars(engine, bars("C", DAYS[12:]))
     assert apply_renames(engine, renames) == {CHAIN[0]: 5, CHAIN[1]: 12}
     assert list(closes(engine, "C")) == DAYS
-    assert list(holdings(engine)) == ["C"]
+    assert list(stored_histories(engine)) == ["C"]
     assert apply_renames(engine, renames) == {}
 
 

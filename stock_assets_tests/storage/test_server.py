@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from stock_assets.cli.platform import Platform
-from stock_assets.errors import StockAssetsError
-from stock_assets.locations import Locations
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import Locations
 from stock_assets.storage import server
 from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE
 from stock_assets.storage.server import DATABASES, EXTERNAL_VARIABLE

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.actions import actions_of
 from stock_assets.market.bars import tidy

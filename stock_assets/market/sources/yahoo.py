@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 
 from stock_assets import config
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.progress import bar
 from stock_assets.market import calendar
 from stock_assets.market.sources.base import Fetch, joined
 from stock_assets.market.sources.history import as_traded
-from stock_assets.market.sources.pace import Pace, Silence
+from stock_assets.market.sources.rate_limits import ConsecutiveFailures, RateLimiter
 from stock_assets.market.sources.yahoo_chart import (
     Chart,
     LimitedError,
@@ -28,7 +29,6 @@ from stock_assets.market.sources.yahoo_chart import (
     ask,
     connection,
 )
-from stock_assets.progress import bar
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -84,7 +84,7 @@ class YahooSource:
         asked = {ticker: min(start, sound) for ticker, start in starts.items()}
         found: dict[str, Fetch] = {}
         errors: dict[str, Exception] = {}
-        with closing(_Inquiry(self._settings, len(asked)).ask_all(asked)) as outcomes:
+        with closing(BatchFetcher(self._settings, len(asked)).ask_all(asked)) as outcomes:
             for ticker, outcome in outcomes:
                 try:
                     chart = outcome.result()
@@ -125,7 +125,7 @@ def _refuse_silence(errors: Mapping[str, Exception], asked: int) -> None:
         )
 
 
-class _Inquiry:
+class BatchFetcher:
     """The requests of one fetch: a few at a time, at one pace, given up together."""
 
     def __init__(self, settings: config.Yahoo, tickers: int) -> None:
@@ -136,8 +136,8 @@ class _Inquiry:
         self._at_once = max(1, min(settings.workers, tickers))
         self._stopped = threading.Event()
         self._last: NoAnswerError = NoAnswerError("nothing has gone wrong")
-        self._pace = Pace(settings.requests_per_second, sleep=self._stopped.wait)
-        self._silence = Silence()
+        self._pace = RateLimiter(settings.requests_per_second, sleep=self._stopped.wait)
+        self._silence = ConsecutiveFailures()
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(NoAnswerError),
             stop=tenacity.stop_any(

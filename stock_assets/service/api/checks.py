@@ -8,8 +8,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import Flag, Omissible, Page, PageAsked, Shown, page_of
-from stock_assets.service.state import ServedBy
+from stock_assets.service.api.params import (
+    Flag,
+    OptionalParam,
+    Page,
+    PageParams,
+    ResponseModel,
+    page_of,
+)
+from stock_assets.service.app_state import AppStateDependency
 from stock_assets.storage.serving.checks import CHECK_ORDER, list_checks
 
 router = APIRouter(tags=["operations"])
@@ -23,7 +30,7 @@ _POSITION: TypeAdapter[tuple[datetime, str, str, str]] = TypeAdapter(
 )
 
 
-class Check(Shown):
+class Check(ResponseModel):
     """What a check found in one run."""
 
     asset: str = Field(description="The asset that was examined.", examples=["raw_prices"])
@@ -33,7 +40,7 @@ class Check(Shown):
         description="`error` if a finding stops what comes after, or `warning`.",
         examples=["warning"],
     )
-    told: str = Field(description="What was found.", examples=["nothing found"])
+    message: str = Field(description="What was found.", examples=["nothing found"])
     first_partition: str = Field(
         description="The first session, or the dataset, that was examined.",
         examples=["2013-03-01"],
@@ -49,15 +56,17 @@ class CheckPage(Page[Check]):
     """Checks, the last one made first."""
 
 
-class ChecksAsked(PageAsked):
+class ChecksParams(PageParams):
     """Which checks."""
 
-    asset: Omissible[Asset] = Field(None, description="Of this asset.", examples=["raw_prices"])
-    passed: Omissible[Flag] = Field(None, description="With this outcome.", examples=[False])
+    asset: OptionalParam[Asset] = Field(None, description="Of this asset.", examples=["raw_prices"])
+    passed: OptionalParam[Flag] = Field(None, description="With this outcome.", examples=[False])
 
 
 @router.get("/checks", response_model=CheckPage, summary="List what checks found")
-def checks(request: Request, served: ServedBy, asked: Annotated[ChecksAsked, Query()]) -> Response:
+def checks(
+    request: Request, served: AppStateDependency, asked: Annotated[ChecksParams, Query()]
+) -> Response:
     """Give the outcome of every check of every run."""
 
     def make() -> CheckPage:

@@ -12,19 +12,19 @@ from pydantic import Field, TypeAdapter
 from sqlalchemy import Engine
 
 from stock_assets.config import Basis
-from stock_assets.service.api.asked import (
+from stock_assets.service.api.models import Model, Tuning
+from stock_assets.service.api.params import (
     DatasetId,
     Day,
-    Omissible,
+    OptionalParam,
     Page,
-    PageAsked,
-    Shown,
+    PageParams,
+    ResponseModel,
     page_of,
 )
-from stock_assets.service.api.models import Model, Tuning
+from stock_assets.service.app_state import TAKES_NOTHING, AppStateDependency
 from stock_assets.service.problems import not_found, tells
-from stock_assets.service.state import TAKES_NOTHING, ServedBy
-from stock_assets.storage.datasets import scaler_summary, stretches_of
+from stock_assets.storage.datasets import scaler_summary, segments_of
 from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
 from stock_assets.storage.serving.decisions import list_models
 
@@ -35,7 +35,7 @@ _MOST_MODELS = 1000
 _DIGEST = "4d3d9e70cef49bc60d5aec61ae0277072fd86d11ef17368fee78c944c878c7e1"
 
 
-class Panel(Shown):
+class Panel(ResponseModel):
     """The feature panel of a dataset."""
 
     dataset_run_id: str = Field(
@@ -67,8 +67,8 @@ class DatasetPage(Page[Dataset]):
     """Datasets, the newest id first."""
 
 
-class Stretch(Shown):
-    """One stretch of a dataset, by the last sessions of its windows."""
+class Segment(ResponseModel):
+    """One segment of a dataset, by the last sessions of its windows."""
 
     set_name: str = Field(description="`train`, `validation` or `test`.", examples=["train"])
     first_session: date = Field(
@@ -82,14 +82,14 @@ class Stretch(Shown):
     )
     last_position: int = Field(description="Place of the last one.", examples=[548])
     purge_sessions: int = Field(
-        description="Sessions left out between two stretches.", examples=[30]
+        description="Sessions left out between two segments.", examples=[30]
     )
     digest: str = Field(
         description="SHA-256 of all that can be read in the scaled panel.", examples=[_DIGEST]
     )
 
 
-class Scalers(Shown):
+class Scalers(ResponseModel):
     """How a dataset is scaled; fitted on its training sessions alone."""
 
     kind: str = Field(description="Scaling of the features.", examples=["standard"])
@@ -97,7 +97,7 @@ class Scalers(Shown):
     digest: str = Field(description="SHA-256 of the numbers.", examples=[_DIGEST])
 
 
-class MadeWith(Shown):
+class BuildEnvironment(ResponseModel):
     """The code and the libraries that made a dataset."""
 
     package: str = Field(description="Version of this package.", examples=["0.1.0"])
@@ -125,7 +125,7 @@ class DatasetDetail(Panel):
         description="Its array file, below the folder of the arrays.",
         examples=[f"4d/{_DIGEST}.safetensors"],
     )
-    anchors: dict[str, dict[str, float]] = Field(
+    adjustment_factors: dict[str, dict[str, float]] = Field(
         description="Per ticker, the adjustment factors at the as-of session.",
         examples=[{"AAPL": {"price": 1.0089, "volume": 1.0}}],
     )
@@ -133,11 +133,11 @@ class DatasetDetail(Panel):
         description="The parameters that it was made with, as in params.yaml.",
         examples=[{"dataset": {"window": 30, "target": "log_return"}}],
     )
-    made_with: MadeWith | None = Field(
+    build_environment: BuildEnvironment | None = Field(
         description="Null for datasets from before this was recorded."
     )
     scalers: Scalers | None = Field(description="Null before they are fitted.")
-    stretches: list[Stretch] = Field(
+    segments: list[Segment] = Field(
         description="Train, validation and test, in the order of time; empty before they are laid "
         "down."
     )
@@ -147,16 +147,16 @@ class DatasetDetail(Panel):
     )
 
 
-class DatasetsAsked(PageAsked):
+class DatasetsParams(PageParams):
     """Which datasets."""
 
-    as_of_from: Omissible[Day] = Field(None, description="First as-of session.")
-    as_of_to: Omissible[Day] = Field(None, description="Last as-of session.")
+    as_of_from: OptionalParam[Day] = Field(None, description="First as-of session.")
+    as_of_to: OptionalParam[Day] = Field(None, description="Last as-of session.")
 
 
 @router.get("/datasets", response_model=DatasetPage, summary="List datasets")
 def datasets(
-    request: Request, served: ServedBy, asked: Annotated[DatasetsAsked, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[DatasetsParams, Query()]
 ) -> Response:
     """Give every dataset, whatever became of it."""
 
@@ -178,9 +178,9 @@ def datasets(
 def dataset(
     dataset_run_id: DatasetId,
     request: Request,
-    served: ServedBy,
+    served: AppStateDependency,
 ) -> Response:
-    """Give a dataset with its parameters, stretches, digests, and the models trained on it."""
+    """Give a dataset with its parameters, segments, digests, and the models trained on it."""
 
     def make() -> DatasetDetail:
         found = find_panel(served.engine, dataset_run_id)
@@ -198,7 +198,7 @@ def detail_of(engine: Engine, panel: Mapping[str, Any]) -> DatasetDetail:
         {
             **panel,
             "scalers": scaler_summary(engine, dataset_id),
-            "stretches": [asdict(stretch) for stretch in stretches_of(engine, dataset_id)],
+            "segments": [asdict(segment) for segment in segments_of(engine, dataset_id)],
             "tuning": find_tuning(engine, dataset_id),
             "models": list_models(engine, dataset_id, None, _MOST_MODELS),
         }

@@ -9,18 +9,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import (
+from stock_assets.service.api.params import (
     DatasetId,
     Day,
     Flag,
     ModelVersion,
-    Omissible,
+    OptionalParam,
     Page,
-    PageAsked,
-    Shown,
+    PageParams,
+    ResponseModel,
     page_of,
 )
-from stock_assets.service.state import ServedBy
+from stock_assets.service.app_state import AppStateDependency
 from stock_assets.storage.serving.decisions import (
     PROMOTION_ORDER,
     list_promotions,
@@ -34,10 +34,10 @@ Figures = dict[str, int | float | str | None]
 
 _BY_DECISION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[datetime, ModelVersion])
 _BY_SESSION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
-_SCORED = {"mase": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
+_SCORED = {"relative_mae": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
 
 
-class Promotion(Shown):
+class Promotion(ResponseModel):
     """What was decided about a candidate, and what everyone scored on the same sessions."""
 
     dataset_run_id: str = Field(
@@ -64,9 +64,13 @@ class Promotion(Shown):
     )
     reason: str = Field(
         description="The decision in words.",
-        examples=["Promoted: the candidate's MASE is 1.002 on 150 forecasts of 30 sessions"],
+        examples=[
+            "Promoted: the candidate's relative MAE is 1.002 on 150 forecasts of 30 sessions"
+        ],
     )
-    metric: str = Field(description="The score that decided; lower is better.", examples=["mase"])
+    metric: str = Field(
+        description="The score that decided; lower is better.", examples=["relative_mae"]
+    )
     first_session: date = Field(
         description="First as-of session of the comparison.", examples=["2012-11-15"]
     )
@@ -79,11 +83,11 @@ class Promotion(Shown):
         examples=[None],
     )
     persistence: Figures = Field(
-        description="What the forecast of no change scored.", examples=[{"mase": 1.0}]
+        description="What the forecast of no change scored.", examples=[{"relative_mae": 1.0}]
     )
     baselines: dict[str, Figures] = Field(
         description="What simple models scored, by their names.",
-        examples=[{"ridge": {"mase": 1.0014}, "reversal": {"mase": 1.58}}],
+        examples=[{"ridge": {"relative_mae": 1.0014}, "reversal": {"relative_mae": 1.58}}],
     )
     mlflow_run_id: str = Field(
         description="MLflow run of the retraining.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
@@ -101,30 +105,31 @@ class PromotionPage(Page[Promotion]):
     """Promotion decisions, the last one first."""
 
 
-class PromotionsAsked(PageAsked):
+class PromotionsParams(PageParams):
     """Which promotion decisions."""
 
-    dataset_run_id: Omissible[DatasetId] = Field(
+    dataset_run_id: OptionalParam[DatasetId] = Field(
         None, description="About the candidates of this dataset."
     )
-    promoted: Omissible[Flag] = Field(None, description="With this outcome.")
+    promoted: OptionalParam[Flag] = Field(None, description="With this outcome.")
 
 
-class Retraining(Shown):
+class Retraining(ResponseModel):
     """What the scores up to a session called for."""
 
     session: date = Field(description="The newest session that counted.", examples=["2013-03-01"])
     retrain: bool = Field(description="Whether a retraining was launched.", examples=[True])
     reason: str = Field(
         description="The decision in words.",
-        examples=["Retrain: MASE 1.5 is not within 1.1"],
+        examples=["Retrain: relative MAE 1.5 is not within 1.1"],
     )
     breaches: list[str] = Field(
-        description="Each threshold that was broken.", examples=[["MASE 1.5 is not within 1.1"]]
+        description="Each threshold that was broken.",
+        examples=[["relative MAE 1.5 is not within 1.1"]],
     )
     metrics: Figures | None = Field(
         description="The scores that were judged; null when there were none.",
-        examples=[{"mase": 1.5, "mape": 0.02, "direction_accuracy": 0.45}],
+        examples=[{"relative_mae": 1.5, "mape": 0.02, "direction_accuracy": 0.45}],
     )
     dataset_run_id: str | None = Field(
         description="The dataset that was asked for; null without a retraining.",
@@ -139,12 +144,12 @@ class RetrainingPage(Page[Retraining]):
     """Retraining decisions, the newest session first."""
 
 
-class RetrainingsAsked(PageAsked):
+class RetrainingsParams(PageParams):
     """Which retraining decisions."""
 
-    retrain: Omissible[Flag] = Field(None, description="With this outcome.")
-    session_from: Omissible[Day] = Field(None, description="First session.")
-    session_to: Omissible[Day] = Field(None, description="Last session.")
+    retrain: OptionalParam[Flag] = Field(None, description="With this outcome.")
+    session_from: OptionalParam[Day] = Field(None, description="First session.")
+    session_to: OptionalParam[Day] = Field(None, description="Last session.")
 
 
 def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @router.get("/promotions", response_model=PromotionPage, summary="List promotion decisions")
 def promotions(
-    request: Request, served: ServedBy, asked: Annotated[PromotionsAsked, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[PromotionsParams, Query()]
 ) -> Response:
     """Give every decision about a candidate, with the figures and the reason."""
 
@@ -171,7 +176,7 @@ def promotions(
 
 @router.get("/retrainings", response_model=RetrainingPage, summary="List retraining decisions")
 def retrainings(
-    request: Request, served: ServedBy, asked: Annotated[RetrainingsAsked, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[RetrainingsParams, Query()]
 ) -> Response:
     """Give every decision whether to train another model, with the scores that led to it."""
 

@@ -8,16 +8,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import (
+from stock_assets.service.api.params import (
     Day,
     ModelVersion,
-    Omissible,
+    OptionalParam,
     Page,
-    PageAsked,
-    Shown,
+    PageParams,
+    ResponseModel,
     page_of,
 )
-from stock_assets.service.state import ServedBy
+from stock_assets.service.app_state import AppStateDependency
 from stock_assets.storage.serving.drift import DRIFT_ORDER, list_drift
 
 router = APIRouter(tags=["operations"])
@@ -26,7 +26,7 @@ _Feature = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 _POSITION: TypeAdapter[tuple[date, int, str]] = TypeAdapter(tuple[Day, ModelVersion, _Feature])
 
 
-class Drift(Shown):
+class Drift(ResponseModel):
     """How far one input of a model version had drifted as of a session."""
 
     as_of_session: date = Field(
@@ -43,7 +43,7 @@ class Drift(Shown):
         description="Rows, of so many tickers and sessions, that were held against training.",
         examples=[100],
     )
-    usual: float = Field(
+    baseline_p95: float = Field(
         description="The index that one in twenty windows of as many sessions of training has.",
         examples=[0.171],
     )
@@ -60,16 +60,20 @@ class DriftPage(Page[Drift]):
     """Drift by feature, the newest session first."""
 
 
-class DriftAsked(PageAsked):
+class DriftParams(PageParams):
     """Which drift."""
 
-    model_version: Omissible[ModelVersion] = Field(None, description="Of this version's inputs.")
-    as_of_from: Omissible[Day] = Field(None, description="First as-of session.")
-    as_of_to: Omissible[Day] = Field(None, description="Last as-of session.")
+    model_version: OptionalParam[ModelVersion] = Field(
+        None, description="Of this version's inputs."
+    )
+    as_of_from: OptionalParam[Day] = Field(None, description="First as-of session.")
+    as_of_to: OptionalParam[Day] = Field(None, description="Last as-of session.")
 
 
 @router.get("/drift", response_model=DriftPage, summary="List the drift of the inputs")
-def drift(request: Request, served: ServedBy, asked: Annotated[DriftAsked, Query()]) -> Response:
+def drift(
+    request: Request, served: AppStateDependency, asked: Annotated[DriftParams, Query()]
+) -> Response:
     """Give the drift of each feature, as it was measured when forecasts were made."""
 
     def make() -> DriftPage:

@@ -8,20 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import (
+from stock_assets.service.api.params import (
     Day,
     Flag,
     Horizon,
     ModelVersion,
-    Omissible,
+    OptionalParam,
     Page,
-    PageAsked,
-    Shown,
+    PageParams,
+    ResponseModel,
     Ticker,
     Tickers,
     page_of,
 )
-from stock_assets.service.state import ServedBy
+from stock_assets.service.app_state import AppStateDependency
 from stock_assets.storage.serving.forecasts import (
     FORECAST_ORDER,
     WantedForecasts,
@@ -36,7 +36,7 @@ _POSITION: TypeAdapter[tuple[date, str, int, int]] = TypeAdapter(
 )
 
 
-class Forecast(Shown):
+class Forecast(ResponseModel):
     """What a model said, at the end of one session, about the close of a later one."""
 
     as_of_session: date = Field(
@@ -86,7 +86,7 @@ class ForecastPage(Page[Forecast]):
     """Forecasts, the newest as-of session first, then by ticker, horizon and version."""
 
 
-class ForecastsAsked(PageAsked):
+class ForecastsParams(PageParams):
     """Which forecasts."""
 
     ticker: Tickers = Field(
@@ -98,16 +98,16 @@ class ForecastsAsked(PageAsked):
         "match the other parameters; false gives all of them, of every model version.",
         examples=[True],
     )
-    horizon: Omissible[Horizon] = Field(None, description="Sessions ahead.", examples=[1])
-    model_version: Omissible[ModelVersion] = Field(None, description="Made by this version.")
-    as_of_from: Omissible[Day] = Field(
+    horizon: OptionalParam[Horizon] = Field(None, description="Sessions ahead.", examples=[1])
+    model_version: OptionalParam[ModelVersion] = Field(None, description="Made by this version.")
+    as_of_from: OptionalParam[Day] = Field(
         None, description="First as-of session.", examples=["2013-01-02"]
     )
-    as_of_to: Omissible[Day] = Field(
+    as_of_to: OptionalParam[Day] = Field(
         None, description="Last as-of session.", examples=["2013-03-01"]
     )
-    target_from: Omissible[Day] = Field(None, description="First target session.")
-    target_to: Omissible[Day] = Field(None, description="Last target session.")
+    target_from: OptionalParam[Day] = Field(None, description="First target session.")
+    target_to: OptionalParam[Day] = Field(None, description="Last target session.")
 
     def wanted(self) -> WantedForecasts:
         """Give the conditions as the database is asked."""
@@ -119,7 +119,7 @@ class ForecastsAsked(PageAsked):
 
 @router.get("/forecasts", response_model=ForecastPage, summary="List forecasts")
 def forecasts(
-    request: Request, served: ServedBy, asked: Annotated[ForecastsAsked, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[ForecastsParams, Query()]
 ) -> Response:
     """Give the newest forecasts of each ticker, or all that were ever made.
 

@@ -12,21 +12,21 @@ from pydantic import Field
 
 from stock_assets.market.bars import content_digest
 from stock_assets.market.calendar import previous_session, sessions
-from stock_assets.service.api.asked import (
-    Day,
-    Horizon,
-    ModelVersion,
-    Omissible,
-    Shown,
-    Ticker,
-)
 from stock_assets.service.api.datasets import DatasetDetail, detail_of
 from stock_assets.service.api.decisions import Promotion, as_promotion
 from stock_assets.service.api.forecasts import Forecast
 from stock_assets.service.api.models import Model
+from stock_assets.service.api.params import (
+    Day,
+    Horizon,
+    ModelVersion,
+    OptionalParam,
+    ResponseModel,
+    Ticker,
+)
+from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
 from stock_assets.service.links import links_of
 from stock_assets.service.problems import not_found, tells
-from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import find_model, find_promotion
@@ -45,7 +45,7 @@ _RUN = "5f0c1a52-8a4e-4e0b-9d0c-6f3a2b1c0d9e"
 _DIGEST = "4d3d9e70cef49bc60d5aec61ae0277072fd86d11ef17368fee78c944c878c7e1"
 
 
-class Outcome(Shown):
+class Outcome(ResponseModel):
     """How a forecast came out, on the basis of the target session."""
 
     session: date = Field(description="The target session.", examples=["2013-03-04"])
@@ -73,7 +73,7 @@ class Outcome(Shown):
     dagster_run_id: str | None = Field(description="Dagster run that scored it.", examples=[_RUN])
 
 
-class Learned(Shown):
+class Learned(ResponseModel):
     """The windows that the weights were fitted to."""
 
     first_session: date = Field(
@@ -88,7 +88,7 @@ class Learned(Shown):
     )
 
 
-class Fetched(Shown):
+class Fetched(ResponseModel):
     """Rows that one run brought from one source."""
 
     source: str = Field(description="The price source.", examples=["sample"])
@@ -105,7 +105,7 @@ class Fetched(Shown):
     )
 
 
-class Revision(Shown):
+class Revision(ResponseModel):
     """A value of a stored row that a source changed later."""
 
     session: date = Field(description="Session of the row.", examples=["2013-02-28"])
@@ -118,7 +118,7 @@ class Revision(Shown):
     dagster_run_id: str | None = Field(description="Dagster run that changed it.", examples=[_RUN])
 
 
-class RawRows(Shown):
+class RawRows(ResponseModel):
     """Stored rows, as traded, as they are now."""
 
     tickers: int = Field(description="Tickers that have one.", examples=[1])
@@ -136,7 +136,7 @@ class RawRows(Shown):
     )
 
 
-class OwnWindow(Shown):
+class OwnWindow(ResponseModel):
     """The rows of one ticker below the sessions that the network looked at.
 
     Indicators also read their warm-up before it, from the first session of the dataset on.
@@ -166,7 +166,7 @@ class Window(OwnWindow):
     )
 
 
-class LineageLinks(Shown):
+class LineageLinks(ResponseModel):
     """Where to look further; null where there is nothing, or no address of the UI is known."""
 
     forecast_run: str | None = Field(
@@ -202,7 +202,7 @@ class LineageLinks(Shown):
     )
 
 
-class OwnLineage(Shown):
+class OwnLineage(ResponseModel):
     """A forecast, how it came out, and what of its own it was made from."""
 
     forecast: Forecast = Field(description="The number.")
@@ -216,7 +216,7 @@ class OwnLineage(Shown):
     )
     learned: Learned | None = Field(
         description="The windows that its weights were fitted to: of a refit, those of all three "
-        "stretches; null without a dataset."
+        "segments; null without a dataset."
     )
     window: OwnWindow | None = Field(
         description="The raw rows of the forecast itself; null without a dataset."
@@ -232,11 +232,11 @@ class ForecastLineage(OwnLineage):
     )
 
 
-class LineageAsked(Asked):
+class LineageParams(QueryParams):
     """Which of the forecasts made of a ticker at the end of a session."""
 
     horizon: Horizon = Field(1, description="Sessions ahead.", examples=[1])
-    model_version: Omissible[ModelVersion] = Field(
+    model_version: OptionalParam[ModelVersion] = Field(
         None, description="Made by this version; the last one made when left out."
     )
 
@@ -251,8 +251,8 @@ def lineage(
     as_of_session: Day,
     ticker: Ticker,
     request: Request,
-    served: ServedBy,
-    asked: Annotated[LineageAsked, Query()],
+    served: AppStateDependency,
+    asked: Annotated[LineageParams, Query()],
 ) -> Response:
     """Follow one forecast back to its model version, dataset, training sessions and raw rows."""
 
@@ -267,7 +267,7 @@ def lineage(
     return served.answers.json(request, make)
 
 
-def lineage_of(served: Served, forecast: Mapping[str, Any]) -> ForecastLineage:
+def lineage_of(served: AppState, forecast: Mapping[str, Any]) -> ForecastLineage:
     """Follow a row of ``predictions`` back to all that it was made from."""
     own = own_lineage_of(served, forecast)
     if own.dataset is None or own.window is None:
@@ -280,7 +280,7 @@ def lineage_of(served: Served, forecast: Mapping[str, Any]) -> ForecastLineage:
     return ForecastLineage.model_validate({**dict(own), "window": window})
 
 
-def own_lineage_of(served: Served, forecast: Mapping[str, Any]) -> OwnLineage:
+def own_lineage_of(served: AppState, forecast: Mapping[str, Any]) -> OwnLineage:
     """Follow a row of ``predictions`` back, past the rows of other tickers."""
     engine, version = served.engine, forecast["model_version"]
     model, decision = find_model(engine, version), find_promotion(engine, version)
@@ -302,10 +302,10 @@ def own_lineage_of(served: Served, forecast: Mapping[str, Any]) -> OwnLineage:
 
 
 def _learned(dataset: DatasetDetail, refit: bool) -> Learned | None:
-    """Tell which windows a version learned from; a refit learned from those of every stretch."""
-    if not dataset.stretches:
+    """Tell which windows a version learned from; a refit learned from those of every segment."""
+    if not dataset.segments:
         return None
-    first, last = dataset.stretches[0], dataset.stretches[-1 if refit else 0]
+    first, last = dataset.segments[0], dataset.segments[-1 if refit else 0]
     return Learned(
         first_session=_sessions_to(first.first_session, _window_length(dataset))[0],
         last_session=last.last_session,
@@ -323,7 +323,7 @@ def _sessions_to(last: date, count: int) -> list[date]:
     return sessions(previous_session(last, count - 1) if count > 1 else last, last)
 
 
-def _window(served: Served, forecast: Mapping[str, Any], dataset: DatasetDetail) -> OwnWindow:
+def _window(served: AppState, forecast: Mapping[str, Any], dataset: DatasetDetail) -> OwnWindow:
     days = _sessions_to(forecast["as_of_session"], _window_length(dataset))
     span = Span(forecast["ticker"], days[0], days[-1])
     bars = read_bars(served.engine, span.first, span.last, [span.ticker])
@@ -342,7 +342,7 @@ def _window(served: Served, forecast: Mapping[str, Any], dataset: DatasetDetail)
 
 
 def _raw(
-    served: Served,
+    served: AppState,
     bars: pd.DataFrame,
     tickers: Sequence[str],
     days: tuple[date, date],
@@ -353,7 +353,7 @@ def _raw(
     return {**told, **later}
 
 
-def _fetched(served: Served, span: Span) -> list[dict[str, Any]]:
+def _fetched(served: AppState, span: Span) -> list[dict[str, Any]]:
     links = links_of(served)
     return [
         {**row, "dagster_run_url": links.dagster_run(row["dagster_run_id"])}
@@ -362,7 +362,7 @@ def _fetched(served: Served, span: Span) -> list[dict[str, Any]]:
 
 
 def _links(
-    served: Served, forecast: Mapping[str, Any], decision: Mapping[str, Any] | None
+    served: AppState, forecast: Mapping[str, Any], decision: Mapping[str, Any] | None
 ) -> dict[str, str | None]:
     links, day = links_of(served), f"{forecast['as_of_session']}"
     decided_by = None if decision is None else decision["dagster_run_id"]

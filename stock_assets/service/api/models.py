@@ -8,20 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import (
+from stock_assets.service.api.decisions import Promotion, as_promotion
+from stock_assets.service.api.params import (
     DatasetId,
     Flag,
     ModelVersion,
-    Omissible,
+    OptionalParam,
     Page,
-    PageAsked,
-    Shown,
+    PageParams,
+    ResponseModel,
     page_of,
 )
-from stock_assets.service.api.decisions import Promotion, as_promotion
+from stock_assets.service.app_state import TAKES_NOTHING, AppState, AppStateDependency
 from stock_assets.service.links import links_of
 from stock_assets.service.problems import not_found, tells
-from stock_assets.service.state import TAKES_NOTHING, Served, ServedBy
 from stock_assets.storage.serving.datasets import find_tuning
 from stock_assets.storage.serving.decisions import (
     find_model,
@@ -35,7 +35,7 @@ router = APIRouter(tags=["models"])
 _POSITION: TypeAdapter[tuple[int]] = TypeAdapter(tuple[ModelVersion])
 
 
-class Model(Shown):
+class Model(ResponseModel):
     """A version of the registered model: a candidate that was decided about, or its refit."""
 
     model_version: int = Field(description="Number of the version.", examples=[1])
@@ -76,8 +76,8 @@ class ModelPage(Page[Model]):
     """Model versions, the newest first."""
 
 
-class Tuning(Shown):
-    """What tuning found on the validation stretch."""
+class Tuning(ResponseModel):
+    """What tuning found on the validation segment."""
 
     best_params: dict[str, int | float | str] = Field(
         description="The hyperparameters that were chosen.",
@@ -89,7 +89,7 @@ class Tuning(Shown):
     trials: int = Field(description="Sets of hyperparameters tried.", examples=[30])
 
 
-class Scored(Shown):
+class Scored(ResponseModel):
     """How much of what a version forecast has come due."""
 
     forecasts: int = Field(description="Scored forecasts.", examples=[200])
@@ -101,7 +101,7 @@ class Scored(Shown):
     )
 
 
-class ModelLinks(Shown):
+class ModelLinks(ResponseModel):
     """Where to look further; null where the address of the UI is not known to the service."""
 
     mlflow_model: str | None = Field(
@@ -129,15 +129,17 @@ class ModelDetail(Model):
     links: ModelLinks = Field(description="Where to look further.")
 
 
-class ModelsAsked(PageAsked):
+class ModelsParams(PageParams):
     """Which versions."""
 
-    dataset_run_id: Omissible[DatasetId] = Field(None, description="Trained on this dataset.")
-    promoted: Omissible[Flag] = Field(None, description="Whether they went into production.")
+    dataset_run_id: OptionalParam[DatasetId] = Field(None, description="Trained on this dataset.")
+    promoted: OptionalParam[Flag] = Field(None, description="Whether they went into production.")
 
 
 @router.get("/models", response_model=ModelPage, summary="List model versions")
-def models(request: Request, served: ServedBy, asked: Annotated[ModelsAsked, Query()]) -> Response:
+def models(
+    request: Request, served: AppStateDependency, asked: Annotated[ModelsParams, Query()]
+) -> Response:
     """Give every version that a decision was made about, and the refits."""
 
     def make() -> ModelPage:
@@ -160,13 +162,13 @@ def models(request: Request, served: ServedBy, asked: Annotated[ModelsAsked, Que
 def model(
     model_version: ModelVersion,
     request: Request,
-    served: ServedBy,
+    served: AppStateDependency,
 ) -> Response:
     """Give a version with the decision about it, its hyperparameters and its scored forecasts."""
     return served.answers.json(request, lambda: _detail(served, model_version))
 
 
-def _detail(served: Served, version: int) -> ModelDetail:
+def _detail(served: AppState, version: int) -> ModelDetail:
     found, decision = find_model(served.engine, version), find_promotion(served.engine, version)
     if found is None or decision is None:
         raise not_found(f"no decision was made about a version {version}")

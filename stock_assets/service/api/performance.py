@@ -8,20 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import (
+from stock_assets.service.api.params import (
     Day,
     Horizon,
     ModelVersion,
-    Omissible,
+    OptionalParam,
     Page,
-    PageAsked,
-    Shown,
+    PageParams,
+    ResponseModel,
     Ticker,
     Tickers,
     WindowLength,
     page_of,
 )
-from stock_assets.service.state import Served, ServedBy
+from stock_assets.service.app_state import AppState, AppStateDependency
 from stock_assets.storage.serving.performance import (
     WantedScores,
     newest_scored_session,
@@ -35,7 +35,7 @@ _BY_SESSION: TypeAdapter[tuple[date, int]] = TypeAdapter(tuple[Day, ModelVersion
 _BY_TICKER: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Ticker, ModelVersion])
 
 
-class Scores(Shown):
+class Scores(ResponseModel):
     """Scores of one model version over a window of scored sessions, beside persistence's.
 
     Persistence is the forecast of no change. Fractions are of 1; null is undefined.
@@ -58,7 +58,7 @@ class Scores(Shown):
         description="Mean absolute percentage error, a fraction.", examples=[0.0131]
     )
     persistence_mape: float = Field(description="The same of persistence.", examples=[0.0131])
-    mase: float | None = Field(
+    relative_mae: float | None = Field(
         description="Error relative to the last close over persistence's: below 1 is better than "
         "no change; null when no price moved.",
         examples=[1.0016],
@@ -97,7 +97,7 @@ class TickerScorePage(Page[TickerScores]):
     )
 
 
-class ScoresAsked(PageAsked):
+class ScoresParams(PageParams):
     """Which scored forecasts count, and over how many sessions."""
 
     sessions: WindowLength = Field(
@@ -109,31 +109,31 @@ class ScoresAsked(PageAsked):
     ticker: Tickers = Field(
         [], description="Of these tickers alone; may be repeated.", examples=[["AAPL"]]
     )
-    horizon: Omissible[Horizon] = Field(
+    horizon: OptionalParam[Horizon] = Field(
         None,
         description="Sessions ahead; all of them together when left out, as monitoring does.",
         examples=[1],
     )
-    model_version: Omissible[ModelVersion] = Field(None, description="Of this version.")
+    model_version: OptionalParam[ModelVersion] = Field(None, description="Of this version.")
 
     def wanted(self) -> WantedScores:
         """Give the conditions as the database is asked."""
         return WantedScores(self.ticker, self.horizon, self.model_version)
 
 
-class RollingAsked(ScoresAsked):
+class RollingParams(ScoresParams):
     """And at which sessions."""
 
-    session_from: Omissible[Day] = Field(
+    session_from: OptionalParam[Day] = Field(
         None, description="First session of a score; its window may begin before."
     )
-    session_to: Omissible[Day] = Field(None, description="Last session of a score.")
+    session_to: OptionalParam[Day] = Field(None, description="Last session of a score.")
 
 
-class TickersAsked(ScoresAsked):
+class TickersParams(ScoresParams):
     """And where the windows end."""
 
-    session: Omissible[Day] = Field(
+    session: OptionalParam[Day] = Field(
         None,
         description="The scored session at which the windows end; the newest when left out.",
     )
@@ -141,7 +141,7 @@ class TickersAsked(ScoresAsked):
 
 @router.get("/performance", response_model=ScorePage, summary="List rolling scores")
 def performance(
-    request: Request, served: ServedBy, asked: Annotated[RollingAsked, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[RollingParams, Query()]
 ) -> Response:
     """Give the scores of each model version at each session, its tickers together.
 
@@ -167,13 +167,13 @@ def performance(
     "/performance/tickers", response_model=TickerScorePage, summary="List the scores of each ticker"
 )
 def ticker_performance(
-    request: Request, served: ServedBy, asked: Annotated[TickersAsked, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[TickersParams, Query()]
 ) -> Response:
     """Give the scores of each ticker and model version over one window."""
     return served.answers.json(request, lambda: _of_tickers(served, asked))
 
 
-def _of_tickers(served: Served, asked: TickersAsked) -> TickerScorePage:
+def _of_tickers(served: AppState, asked: TickersParams) -> TickerScorePage:
     after, wanted = asked.position(_BY_TICKER), asked.wanted()
     end = asked.session or newest_scored_session(served.engine, wanted)
     rows = (

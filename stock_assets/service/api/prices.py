@@ -11,10 +11,18 @@ from pydantic import Field, TypeAdapter
 from stock_assets.config import Basis
 from stock_assets.market.adjustment import adjust
 from stock_assets.market.calendar import HORIZON
-from stock_assets.service.absent import no_such_ticker
-from stock_assets.service.api.asked import Day, Omissible, Page, PageAsked, Shown, Ticker, page_of
+from stock_assets.service.api.params import (
+    Day,
+    OptionalParam,
+    Page,
+    PageParams,
+    ResponseModel,
+    Ticker,
+    page_of,
+)
+from stock_assets.service.app_state import AppState, AppStateDependency
+from stock_assets.service.errors import no_such_ticker
 from stock_assets.service.problems import tells
-from stock_assets.service.state import Served, ServedBy
 from stock_assets.storage.prices import read_bars
 
 router = APIRouter(tags=["prices"])
@@ -22,7 +30,7 @@ router = APIRouter(tags=["prices"])
 _POSITION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
 
 
-class Bar(Shown):
+class Bar(ResponseModel):
     """One session's trading."""
 
     session: date = Field(description="The trading day in New York.", examples=["2013-03-01"])
@@ -54,7 +62,7 @@ class PricePage(Page[Bar]):
     )
 
 
-class PricesAsked(PageAsked):
+class PricesParams(PageParams):
     """Which bars, and how."""
 
     basis: Basis = Field(
@@ -63,10 +71,12 @@ class PricesAsked(PageAsked):
         "`adjusted`: dividends taken out as well.",
         examples=["adjusted"],
     )
-    session_from: Omissible[Day] = Field(
+    session_from: OptionalParam[Day] = Field(
         None, description="First session.", examples=["2012-03-01"]
     )
-    session_to: Omissible[Day] = Field(None, description="Last session.", examples=["2013-03-01"])
+    session_to: OptionalParam[Day] = Field(
+        None, description="Last session.", examples=["2013-03-01"]
+    )
 
 
 @router.get(
@@ -76,13 +86,16 @@ class PricesAsked(PageAsked):
     responses=tells(404),
 )
 def prices(
-    ticker: Ticker, request: Request, served: ServedBy, asked: Annotated[PricesAsked, Query()]
+    ticker: Ticker,
+    request: Request,
+    served: AppStateDependency,
+    asked: Annotated[PricesParams, Query()],
 ) -> Response:
     """Give daily bars as they traded, or adjusted as seen from the newest session."""
     return served.answers.json(request, lambda: _page(served, ticker, asked))
 
 
-def _page(served: Served, ticker: str, asked: PricesAsked) -> PricePage:
+def _page(served: AppState, ticker: str, asked: PricesParams) -> PricePage:
     (before,) = asked.position(_POSITION) or (None,)
     bars = read_bars(served.engine, *HORIZON, [ticker])
     if bars.empty:

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
-from stock_assets.service.api.asked import Page, PageAsked, Shown, Ticker, page_of
-from stock_assets.service.state import ServedBy
+from stock_assets.service.api.params import Page, PageParams, ResponseModel, Ticker, page_of
+from stock_assets.service.app_state import AppStateDependency
 from stock_assets.storage.serving.tickers import list_tickers
 
 router = APIRouter(tags=["prices"])
@@ -17,7 +17,7 @@ router = APIRouter(tags=["prices"])
 _POSITION: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Ticker])
 
 
-class StoredTicker(Shown):
+class StoredTicker(ResponseModel):
     """A ticker, and what is stored of it."""
 
     ticker: str = Field(description="The exchange's symbol.", examples=["AAPL"])
@@ -47,7 +47,9 @@ class TickerPage(Page[StoredTicker]):
 
 
 @router.get("/tickers", response_model=TickerPage, summary="List tickers")
-def tickers(request: Request, served: ServedBy, asked: Annotated[PageAsked, Query()]) -> Response:
+def tickers(
+    request: Request, served: AppStateDependency, asked: Annotated[PageParams, Query()]
+) -> Response:
     """Give every ticker of the universe, and every other that prices were ever asked of."""
 
     def make() -> TickerPage:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 
+from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.pages.model_status import edge_of
 from stock_assets.service.pages.rendering import render
-from stock_assets.service.pages.standing import edge_of
-from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
 from stock_assets.storage.serving.performance import WantedScores, rolling_scores
@@ -38,12 +38,14 @@ class Decision(NamedTuple):
 
 
 @router.get("/models")
-def models(request: Request, served: ServedBy, _asked: Annotated[Asked, Query()]) -> Response:
+def models(
+    request: Request, served: AppStateDependency, _asked: Annotated[QueryParams, Query()]
+) -> Response:
     """Answer with the page."""
     return served.answers.page(request, lambda: models_page(served))
 
 
-def models_page(served: Served) -> str:
+def models_page(served: AppState) -> str:
     """Make the page, or one that says how to train where no decision was ever made."""
     decisions = find_decisions(served)
     if not decisions:
@@ -60,19 +62,19 @@ def models_page(served: Served) -> str:
     )
 
 
-def find_versions(served: Served) -> list[Version]:
+def find_versions(served: AppState) -> list[Version]:
     """List the newest versions, each with the scores of all its forecasts that came due."""
     rows = list_models(served.engine, None, None, SHOWN)
     return [Version(row, _live(served, row) if row["promoted"] else None) for row in rows]
 
 
-def _live(served: Served, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _live(served: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     wanted = WantedScores(horizon=1, model_version=row["model_version"])
     found = rolling_scores(served.engine, wanted, _WHOLE, None, None, size=1)
     return found[0] if found else None
 
 
-def find_decisions(served: Served) -> list[Decision]:
+def find_decisions(served: AppState) -> list[Decision]:
     """List the newest decisions, the last one first."""
     return [
         Decision(row, _scores(row), edge_of(row["reason"]), _panel(served, row))
@@ -87,5 +89,5 @@ def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, figures) for name, figures in told.items() if figures]
 
 
-def _panel(served: Served, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _panel(served: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return find_panel(served.engine, row["dataset_run_id"])

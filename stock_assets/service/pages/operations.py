@@ -10,9 +10,9 @@ import pandas as pd
 from fastapi import APIRouter, Query, Request, Response
 
 from stock_assets.market import calendar
+from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
 from stock_assets.service.health import session_due, sessions_late
 from stock_assets.service.pages.rendering import render, ticker_address
-from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import last_predicted_session
 from stock_assets.storage.serving.checks import newest_checks
 from stock_assets.storage.serving.decisions import list_retrainings
@@ -68,12 +68,14 @@ class Gap(NamedTuple):
 
 
 @router.get("/operations")
-def operations(request: Request, served: ServedBy, _asked: Annotated[Asked, Query()]) -> Response:
+def operations(
+    request: Request, served: AppStateDependency, _asked: Annotated[QueryParams, Query()]
+) -> Response:
     """Answer with the page."""
     return served.answers.page(request, lambda: operations_page(served))
 
 
-def operations_page(served: Served) -> str:
+def operations_page(served: AppState) -> str:
     """Make the page, or one that says how to begin where nothing is stored."""
     engine = served.engine
     newest = newest_session(engine)
@@ -104,7 +106,7 @@ def operations_page(served: Served) -> str:
     )
 
 
-def find_freshness(served: Served, newest: date) -> Freshness:
+def find_freshness(served: AppState, newest: date) -> Freshness:
     """Hold the newest session of each stage against the one that is due."""
     due = session_due(served.params, calendar.utc_now())
     stages = {
@@ -119,7 +121,7 @@ def find_freshness(served: Served, newest: date) -> Freshness:
     return Freshness(due, told)
 
 
-def find_daily(served: Served, first: date, newest: date) -> list[dict[str, Any]]:
+def find_daily(served: AppState, first: date, newest: date) -> list[dict[str, Any]]:
     """Tell of each session what was stored, forecast and scored, the newest one first."""
     sessions = pd.DataFrame({"session": calendar.sessions(first, newest)[::-1]}, dtype=object)
     found = (
@@ -132,7 +134,7 @@ def find_daily(served: Served, first: date, newest: date) -> list[dict[str, Any]
     return _rows(sessions)
 
 
-def find_gaps(served: Served, first: date, newest: date) -> list[Gap]:
+def find_gaps(served: AppState, first: date, newest: date) -> list[Gap]:
     """List the tickers of the universe of which a bar is missing lately."""
     tickers = list_tickers(served.engine, served.params.prices.tickers, _ALL)
     stored = bars_per_ticker(served.engine, first).set_index("ticker")["bars"].to_dict()
@@ -151,9 +153,11 @@ def find_gaps(served: Served, first: date, newest: date) -> list[Gap]:
     return gaps
 
 
-def find_drift(served: Served) -> list[dict[str, Any]]:
+def find_drift(served: AppState) -> list[dict[str, Any]]:
     """Tell of each input of the version in production how far it has drifted."""
-    return [{**row, "unusual": row["psi"] > row["usual"]} for row in newest_drift(served.engine)]
+    return [
+        {**row, "unusual": row["psi"] > row["baseline_p95"]} for row in newest_drift(served.engine)
+    ]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stock_assets.evaluation.comparison import DEFAULT_LEVEL, edge_over_persistence
+from stock_assets.evaluation.promotion_rule import DEFAULT_LEVEL, edge_over_persistence
 from stock_assets.evaluation.significance import diebold_mariano
 from stock_assets.market import calendar
 from stock_assets.service import charts
+from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.pages.model_status import check_thresholds, find_model_status
 from stock_assets.service.pages.rendering import address, render, ticker_address
-from stock_assets.service.pages.standing import find_standing, judge
-from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
 from stock_assets.storage.serving.performance import WantedScores, rolling_scores
 from stock_assets.storage.serving.window import ScoredWindow
@@ -29,18 +29,20 @@ _ALL = 100_000
 
 router = APIRouter()
 
-SortKey = Literal["ticker", "mape", "persistence_mape", "mase", "direction_accuracy", "coverage"]
+SortKey = Literal[
+    "ticker", "mape", "persistence_mape", "relative_mae", "direction_accuracy", "coverage"
+]
 _COLUMNS: dict[SortKey, str] = {
     "ticker": "Ticker",
     "mape": "MAPE",
     "persistence_mape": "Persistence’s",
-    "mase": "MASE",
+    "relative_mae": "relative MAE",
     "direction_accuracy": "Direction right",
     "coverage": "Inside interval",
 }
 
 
-class AskedPerformance(Asked):
+class PerformanceParams(QueryParams):
     """How much history to show, and how the table of tickers is ordered."""
 
     range: Literal["3M", "6M", "1Y", "All"] = "1Y"
@@ -59,15 +61,15 @@ class Event(NamedTuple):
 
 @router.get("/performance")
 def performance(
-    request: Request, served: ServedBy, asked: Annotated[AskedPerformance, Query()]
+    request: Request, served: AppStateDependency, asked: Annotated[PerformanceParams, Query()]
 ) -> Response:
     """Answer with the page."""
     return served.answers.page(request, lambda: performance_page(served, asked))
 
 
-def performance_page(served: Served, asked: AskedPerformance) -> str:
+def performance_page(served: AppState, asked: PerformanceParams) -> str:
     """Make the page, or one that says how to get scores where there are none."""
-    standing = find_standing(served)
+    standing = find_model_status(served)
     if standing.window is None:
         return render("performance_empty.html", served, page="performance", standing=standing)
     newest, window = standing.window.pooled, served.params.monitoring.window_sessions
@@ -82,7 +84,7 @@ def performance_page(served: Served, asked: AskedPerformance) -> str:
         asked=asked,
         ranges={told: _link(asked, range=told) for told in RANGES},
         newest=newest,
-        judged=judge(newest, served.params.monitoring.thresholds),
+        judged=check_thresholds(newest, served.params.monitoring.thresholds),
         nominal=served.params.forecast.coverage,
         window=window,
         edge=live_edge(served, standing.window),
@@ -96,15 +98,17 @@ def performance_page(served: Served, asked: AskedPerformance) -> str:
     )
 
 
-def live_edge(served: Served, window: ScoredWindow) -> str:
+def live_edge(served: AppState, window: ScoredWindow) -> str:
     """Say whether the newest scored sessions show an edge over persistence, as promotions do."""
     level = served.params.promotion.significance or DEFAULT_LEVEL
-    mase = window.pooled["mase"]
+    relative_mae = window.pooled["relative_mae"]
     test = diebold_mariano(window.differences)
-    return edge_over_persistence(test, float("nan") if mase is None else mase, level)
+    return edge_over_persistence(
+        test, float("nan") if relative_mae is None else relative_mae, level
+    )
 
 
-def figures(served: Served, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
+def figures(served: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
     """Draw what is rolled over the newest sessions, a figure for each score."""
     limits = served.params.monitoring.thresholds
     marks = [charts.Mark(event.session, event.mark) for event in events]
@@ -117,10 +121,10 @@ def figures(served: Served, scores: Any, events: list[Event]) -> list[dict[str, 
             True,
         ),
         (
-            "mase",
-            "Error over persistence’s (MASE)",
-            {"mase": "model"},
-            {"threshold": limits.mase_max, "persistence": 1.0},
+            "relative_mae",
+            "Error over persistence’s (relative MAE)",
+            {"relative_mae": "model"},
+            {"threshold": limits.relative_mae_max, "persistence": 1.0},
             False,
         ),
         (
@@ -151,7 +155,7 @@ def figures(served: Served, scores: Any, events: list[Event]) -> list[dict[str, 
     ]
 
 
-def find_events(served: Served) -> list[Event]:
+def find_events(served: AppState) -> list[Event]:
     """List promotion decisions and retrainings, the newest session first."""
     promotions = [
         Event(
@@ -170,14 +174,14 @@ def find_events(served: Served) -> list[Event]:
     return sorted(promotions + retrainings, key=lambda event: event.session, reverse=True)
 
 
-def ordered(rows: Sequence[Mapping[str, Any]], asked: AskedPerformance) -> list[Mapping[str, Any]]:
+def ordered(rows: Sequence[Mapping[str, Any]], asked: PerformanceParams) -> list[Mapping[str, Any]]:
     """Put the tickers into the order asked for, undefined scores last."""
     known = [row for row in rows if row[asked.sort] is not None]
     known.sort(key=lambda row: row[asked.sort], reverse=asked.order == "desc")
     return known + [row for row in rows if row[asked.sort] is None]
 
 
-def _order(asked: AskedPerformance, key: SortKey) -> tuple[str, str]:
+def _order(asked: PerformanceParams, key: SortKey) -> tuple[str, str]:
     """Give the order that the table has by a column, and the link that orders by it."""
     now = asked.sort == key
     turned: Any = "desc" if now and asked.order == "asc" else "asc"
@@ -185,5 +189,5 @@ def _order(asked: AskedPerformance, key: SortKey) -> tuple[str, str]:
     return aria, _link(asked, sort=key, order=turned) + "#tickers"
 
 
-def _link(asked: AskedPerformance, **changed: str) -> str:
+def _link(asked: PerformanceParams, **changed: str) -> str:
     return address("/performance", **(asked.model_dump() | changed))

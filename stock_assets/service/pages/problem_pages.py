@@ -5,16 +5,16 @@ from __future__ import annotations
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stock_assets.service.answers import HTML
+from stock_assets.service.app_state import AppState
 from stock_assets.service.pages.rendering import render
 from stock_assets.service.problems import PROBLEM, Problem
-from stock_assets.service.state import Served
+from stock_assets.service.response_cache import HTML
 
 
 class ProblemPages:
     """Middleware: a problem becomes a page where HTML is asked for, as browsers do."""
 
-    def __init__(self, app: ASGIApp, served: Served) -> None:
+    def __init__(self, app: ASGIApp, served: AppState) -> None:
         self._app, self._served = app, served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

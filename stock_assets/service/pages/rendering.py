@@ -10,13 +10,13 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from stock_assets.service.app_state import AppState
 from stock_assets.service.links import links_of
-from stock_assets.service.pages import words
+from stock_assets.service.pages import formatting
 from stock_assets.service.pages.static_files import plotly_style_ids, static_files
-from stock_assets.service.state import Served
 
 
-def render(template: str, served: Served, **found: Any) -> str:
+def render(template: str, served: AppState, **found: Any) -> str:
     """Fill a template with what a page found."""
     return templates().get_template(template).render(links=links_of(served), **found)
 
@@ -31,7 +31,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= words.FILTERS | {"json": as_json}
+    environment.filters |= formatting.FILTERS | {"json": as_json}
     environment.globals |= {
         "static": {name: file.address for name, file in static_files().items()},
         "plotly_style_ids": plotly_style_ids(),

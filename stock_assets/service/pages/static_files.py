@@ -16,7 +16,7 @@ from importlib.resources import files
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from stock_assets.service.answers import accepts_gzip
+from stock_assets.service.response_cache import accepts_gzip
 
 PLOTLY = "plotly.min.js"
 

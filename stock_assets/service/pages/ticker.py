@@ -13,10 +13,10 @@ from stock_assets.evaluation.metrics import CONSTANT
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
 from stock_assets.service import charts
-from stock_assets.service.absent import no_such_ticker
 from stock_assets.service.api.lineage import OwnLineage, own_lineage_of
+from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.errors import no_such_ticker
 from stock_assets.service.pages.rendering import render, ticker_address
-from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.lineage import find_forecast
@@ -34,7 +34,7 @@ _SCORED_PRICES = ("actual", "predicted", "persistence", "lower", "upper")
 router = APIRouter()
 
 
-class AskedTicker(Asked):
+class TickerParams(QueryParams):
     """How much history to show."""
 
     range: Literal["1M", "3M", "1Y", "All"] = "3M"
@@ -42,13 +42,16 @@ class AskedTicker(Asked):
 
 @router.get("/ticker/{ticker}")
 def ticker(
-    request: Request, served: ServedBy, ticker: str, asked: Annotated[AskedTicker, Query()]
+    request: Request,
+    served: AppStateDependency,
+    ticker: str,
+    asked: Annotated[TickerParams, Query()],
 ) -> Response:
     """Answer with the page."""
     return served.answers.page(request, lambda: ticker_page(served, ticker, asked.range))
 
 
-def ticker_page(served: Served, name: str, chosen: str) -> str:
+def ticker_page(served: AppState, name: str, chosen: str) -> str:
     """Make the page.
 
     Raises
@@ -100,7 +103,7 @@ def ticker_page(served: Served, name: str, chosen: str) -> str:
     )
 
 
-def find_bars(served: Served, name: str) -> pd.DataFrame:
+def find_bars(served: AppState, name: str) -> pd.DataFrame:
     """Read all bars of a ticker, as traded, the oldest first.
 
     Raises
@@ -136,7 +139,7 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
     -------
     list of dict
         ``session``, ``model_version``, ``sessions`` and, as `Metrics` defines them, ``mape``,
-        ``persistence_mape``, ``mase`` and ``coverage``.
+        ``persistence_mape``, ``relative_mae`` and ``coverage``.
     """
     terms = pd.DataFrame(
         {
@@ -156,7 +159,7 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
         session=scored["session"].dt.date,
         model_version=scored["model_version"],
         sessions=sums["sessions"].astype(int),
-        mase=sums["scaled"] / moved,
+        relative_mae=sums["scaled"] / moved,
     )
     rows: list[dict[str, Any]] = told.iloc[::-1].to_dict("records")  # type: ignore[assignment]
     return rows
@@ -184,7 +187,7 @@ def on_newest_basis(
     return rows.assign(**{name: rows[name] * scale for name in prices})
 
 
-def find_lineage(served: Served, name: str, forecasts: pd.DataFrame) -> OwnLineage | None:
+def find_lineage(served: AppState, name: str, forecasts: pd.DataFrame) -> OwnLineage | None:
     """Follow a ticker's newest forecast back to the rows in its window; None without one."""
     if forecasts.empty:
         return None

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stock_assets.market import calendar
+from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
 from stock_assets.service.health import session_due, sessions_late
-from stock_assets.service.pages import words
+from stock_assets.service.pages import formatting
+from stock_assets.service.pages.model_status import ModelStatus, find_model_status
 from stock_assets.service.pages.rendering import address, render, ticker_address
-from stock_assets.service.pages.standing import Standing, find_standing
 from stock_assets.service.sparklines import WIDTH, sparklines
-from stock_assets.service.state import Asked, Served, ServedBy
 from stock_assets.storage.forecasts import last_predicted_session
 from stock_assets.storage.serving.pages import newest_forecasts, recent_closes
 from stock_assets.storage.serving.tickers import newest_session
@@ -33,15 +33,15 @@ _COLUMNS = {
     "forecast": "Forecast",
     "move": "Expected move",
     "interval": "Interval",
-    "mase": "MASE",
+    "relative_mae": "relative MAE",
     "session": "Prices to",
 }
-SortKey = Literal["ticker", "close", "forecast", "move", "interval", "mase", "session"]
+SortKey = Literal["ticker", "close", "forecast", "move", "interval", "relative_mae", "session"]
 
 router = APIRouter()
 
 
-class AskedToday(Asked):
+class TodayParams(QueryParams):
     """How the table is to be ordered, and which tickers it is to show."""
 
     sort: SortKey = "ticker"
@@ -65,7 +65,7 @@ class Row(NamedTuple):
     low_x: int
     high_x: int
     forecast_x: int
-    mase: str
+    relative_mae: str
     session: str
     state: str
 
@@ -80,17 +80,19 @@ class Column(NamedTuple):
 
 
 @router.get("/")
-def today(request: Request, served: ServedBy, asked: Annotated[AskedToday, Query()]) -> Response:
+def today(
+    request: Request, served: AppStateDependency, asked: Annotated[TodayParams, Query()]
+) -> Response:
     """Answer with the page."""
     return served.answers.page(request, lambda: today_page(served, asked))
 
 
-def today_page(served: Served, asked: AskedToday) -> str:
+def today_page(served: AppState, asked: TodayParams) -> str:
     """Make the page, or one that says how to begin where nothing is stored."""
     newest = newest_session(served.engine)
     if newest is None:
         return render("today_empty.html", served, page="today")
-    standing, due = find_standing(served), session_due(served.params, calendar.utc_now())
+    standing, due = find_model_status(served), session_due(served.params, calendar.utc_now())
     everyone = find_everyone(served, standing, newest)
     wanted = asked.q.strip().upper()
     shown = ordered(everyone[everyone.index.str.contains(wanted, regex=False)], asked)
@@ -114,7 +116,7 @@ def today_page(served: Served, asked: AskedToday) -> str:
     )
 
 
-def find_everyone(served: Served, standing: Standing, newest: date) -> pd.DataFrame:
+def find_everyone(served: AppState, standing: ModelStatus, newest: date) -> pd.DataFrame:
     """Gather what is known of every ticker with a bar, a forecast or a place in the universe.
 
     Returns
@@ -124,8 +126,8 @@ def find_everyone(served: Served, standing: Standing, newest: date) -> pd.DataFr
         ``behind`` (sessions without a bar since; -1 with no bar), ``line``, ``low`` and ``high``
         (the lowest and highest close drawn); of the forecast ``as_of``, ``target``, ``from`` (the
         close it starts from), ``forecast``, ``move``, ``lower``, ``upper``, ``interval`` (its width
-        as a fraction of ``from``), ``coverage``, ``version``; ``mase``. Prices are in the shares of
-        the ticker's newest bar. NaN, NaT and empty texts where nothing is known.
+        as a fraction of ``from``), ``coverage``, ``version``; ``relative_mae``. Prices are in the
+        shares of the ticker's newest bar. NaN, NaT and empty texts where nothing is known.
     """
     sessions = calendar.sessions(calendar.previous_session(newest, SPARKLINE_SESSIONS - 1), newest)
     closes, ratios = recent_closes(served.engine, sessions)
@@ -138,8 +140,8 @@ def find_everyone(served: Served, standing: Standing, newest: date) -> pd.DataFr
     tickers = prices.index.union(forecasts.index).union(universe)
     everyone = prices.join(forecasts, how="outer").reindex(tickers)
     scored = standing.window.tickers if standing.window else []
-    errors = pd.Series({row["ticker"]: row["mase"] for row in scored}, dtype=float)
-    everyone["mase"] = errors.reindex(tickers)
+    errors = pd.Series({row["ticker"]: row["relative_mae"] for row in scored}, dtype=float)
+    everyone["relative_mae"] = errors.reindex(tickers)
     everyone["behind"] = everyone["behind"].fillna(-1).astype(int)
     everyone["line"] = everyone["line"].fillna("")
     return everyone.rename_axis("ticker")
@@ -162,7 +164,7 @@ def _prices(closes: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _forecasts(served: Served, shares: pd.DataFrame) -> pd.DataFrame:
+def _forecasts(served: AppState, shares: pd.DataFrame) -> pd.DataFrame:
     as_of = last_predicted_session(served.engine) or calendar.HORIZON[1]
     first = calendar.previous_session(as_of, _FORECAST_SESSIONS)
     found = newest_forecasts(served.engine, first, horizon=1).set_index("ticker")
@@ -192,14 +194,14 @@ def _shares_since(as_of: pd.Series[Any], shares: pd.DataFrame) -> NDArray[np.flo
     return np.where(row >= 0, found, 1.0)
 
 
-def ordered(everyone: pd.DataFrame, asked: AskedToday) -> pd.DataFrame:
+def ordered(everyone: pd.DataFrame, asked: TodayParams) -> pd.DataFrame:
     """Order the table as asked; tickers of which nothing is known come last."""
     return everyone.sort_values(
         asked.sort, ascending=asked.order == "asc", na_position="last", kind="stable"
     )
 
 
-def columns(asked: AskedToday) -> list[Column]:
+def columns(asked: TodayParams) -> list[Column]:
     """Give the headings, each with the link that orders by it, or turns the order round."""
     headings = []
     for key, title in _COLUMNS.items():
@@ -230,29 +232,37 @@ def written(shown: pd.DataFrame, scale: float) -> list[Row]:
     """Write the rows, column by column; pictures of intervals reach `scale` to either side."""
     places = _interval_places(shown, scale)
     stale = (shown["as_of"] < shown["session"]).tolist()
-    starts = shown["from"].map(words.price).tolist()
+    starts = shown["from"].map(formatting.price).tolist()
     states = map(_state, shown["behind"], shown["as_of"].isna(), stale)
     texts = (
         shown.index,
         map(ticker_address, shown.index),
         shown["line"],
-        map("{} to {}".format, shown["low"].map(words.price), shown["high"].map(words.price)),
-        shown["close"].map(words.price),
-        shown["forecast"].map(words.price),
-        shown["move"].map(words.change),
-        shown["move"].map(words.direction),
+        map(
+            "{} to {}".format,
+            shown["low"].map(formatting.price),
+            shown["high"].map(formatting.price),
+        ),
+        shown["close"].map(formatting.price),
+        shown["forecast"].map(formatting.price),
+        shown["move"].map(formatting.change),
+        shown["move"].map(formatting.direction),
         (start if old else "" for start, old in zip(starts, stale, strict=True)),
         map(_interval, shown["lower"], shown["upper"]),
         *places.T.tolist(),
-        shown["mase"].map(words.number),
-        shown["session"].map(words.day),
+        shown["relative_mae"].map(formatting.number),
+        shown["session"].map(formatting.day),
         states,
     )
     return [Row._make(row) for row in zip(*texts, strict=True)]
 
 
 def _interval(lower: float, upper: float) -> str:
-    return words.NOTHING if lower != lower else f"{words.price(lower)} to {words.price(upper)}"
+    return (
+        formatting.NOTHING
+        if lower != lower
+        else f"{formatting.price(lower)} to {formatting.price(upper)}"
+    )
 
 
 def interval_scale(everyone: pd.DataFrame) -> float:
@@ -274,9 +284,9 @@ def _interval_moves(rows: pd.DataFrame) -> NDArray[np.float64]:
 
 def _state(behind: int, unforecast: bool, stale: bool) -> str:
     if behind < 0:
-        return f"no bar in {words.sessions(SPARKLINE_SESSIONS)}"
+        return f"no bar in {formatting.sessions(SPARKLINE_SESSIONS)}"
     if behind > 0:
-        return f"late by {words.sessions(behind)}"
+        return f"late by {formatting.sessions(behind)}"
     if unforecast:
         return "not forecast"
     return "forecast is older" if stale else ""

@@ -17,11 +17,11 @@ Order = Sequence[ColumnElement[Any]]
 """Columns that together tell every row of a list apart; a descending one as ``column.desc()``."""
 
 
-Asked = tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any]
+QueryParams = tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any]
 """A column, how it is to compare, and with what; nothing is asked of it when that is None."""
 
 
-def conditions(*asked: Asked) -> list[ColumnElement[bool]]:
+def conditions(*asked: QueryParams) -> list[ColumnElement[bool]]:
     """Give the conditions that are asked for."""
     return [compare(column, value) for column, compare, value in asked if value is not None]
 

@@ -65,7 +65,7 @@ FIGURES = """
     sqrt(squared / forecasts) AS rmse,
     share / forecasts AS mape,
     persistence_share / forecasts AS persistence_mape,
-    scaled / nullif(persistence_scaled, 0) AS mase,
+    scaled / nullif(persistence_scaled, 0) AS relative_mae,
     hits / nullif(directions, 0) AS direction_accuracy,
     CAST(rises AS double precision) / nullif(directions, 0) AS base_rate_up,
     covered / nullif(intervals, 0) AS coverage

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import adjustment, calendar
 from stock_assets.market.sources.csv_folder import CsvFolderSource, read_history
 from stock_assets.market.sources.sample import load_sample

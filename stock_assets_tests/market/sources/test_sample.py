@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import adjustment, bars, checks
 from stock_assets.market.sources.sample import SampleSource, load_sample
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market.sources.base import within
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market.sources.conftest import SAMPLE

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.actions import attach, tidy_actions
 from stock_assets.market.adjustment import event_factor

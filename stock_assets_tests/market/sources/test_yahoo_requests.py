@@ -69,11 +69,11 @@ def test_no_ticker_is_asked_for_more_often_than_there_are_attempts(open_yahoo, y
 
 def paces(monkeypatch):
     """Record what the source's pace is told; it works as ever."""
-    from stock_assets.market.sources import pace
+    from stock_assets.market.sources import rate_limits
 
     made, pauses = [], []
 
-    class Watched(pace.Pace):
+    class Watched(rate_limits.RateLimiter):
         def __init__(self, per_second, sleep):
             made.append(per_second)
             super().__init__(per_second, sleep)
@@ -82,7 +82,7 @@ def paces(monkeypatch):
             pauses.append(seconds)
             super().pause(seconds)
 
-    monkeypatch.setattr("stock_assets.market.sources.yahoo.Pace", Watched)
+    monkeypatch.setattr("stock_assets.market.sources.yahoo.RateLimiter", Watched)
     return made, pauses
 
 

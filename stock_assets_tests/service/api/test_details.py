@@ -14,12 +14,12 @@ from sqlalchemy import Engine
 from stock_assets.market import calendar
 from stock_assets.market.bars import content_digest
 from stock_assets.storage.datasets import (
-    StretchRecord,
+    SegmentRecord,
     load_panel,
     save_panel,
-    save_stretches,
+    save_segments,
     scaler_summary,
-    stretches_of,
+    segments_of,
 )
 from stock_assets.storage.forecasts import record_refit, save_predictions, save_promotion
 from stock_assets.storage.prices import read_bars
@@ -64,11 +64,11 @@ def test_a_dataset_is_all_that_is_stored_of_it(client: httpx.Client, loop: Loop)
     (row,) = rows(
         engine, "SELECT * FROM processed_feature_data WHERE dataset_run_id = :id", id=DATASET
     )
-    require_row(told, row, "scalers", "stretches", "tuning", "models")
+    require_row(told, row, "scalers", "segments", "tuning", "models")
     assert told["scalers"] == scaler_summary(engine, DATASET)
-    assert [s["set_name"] for s in told["stretches"]] == ["train", "validation", "test"]
-    for stretch, held in zip(told["stretches"], stretches_of(engine, DATASET), strict=True):
-        require_row(stretch, vars(held))
+    assert [s["set_name"] for s in told["segments"]] == ["train", "validation", "test"]
+    for segment, held in zip(told["segments"], segments_of(engine, DATASET), strict=True):
+        require_row(segment, vars(held))
     assert [model["model_version"] for model in told["models"]] == [1]
 
 
@@ -117,7 +117,7 @@ def test_a_number_leads_to_its_model_dataset_and_outcome(client: httpx.Client, l
 def test_a_number_leads_to_the_sessions_that_its_model_learned_from(client: httpx.Client) -> None:
     told = ask(client, NUMBER)
     window = told["dataset"]["params"]["dataset"]["window"]
-    train = told["dataset"]["stretches"][0]
+    train = told["dataset"]["segments"][0]
     first, last = (
         date.fromisoformat(told["learned"][n]) for n in ("first_session", "last_session")
     )
@@ -213,16 +213,16 @@ def test_links_lead_to_dagster_and_mlflow(loop: Loop, tmp_path: Path) -> None:
     assert fetched["dagster_run_url"] == f"{at}/runs/{fetched['dagster_run_id']}"
 
 
-def test_a_refit_learned_from_every_stretch(engine: Engine, tmp_path: Path) -> None:
+def test_a_refit_learned_from_every_segment(engine: Engine, tmp_path: Path) -> None:
     made = replace(PANEL, params={"dataset": {"window": 3}})
     save_panel(engine, made)
     spans = {"train": (2, 4), "validation": (8, 9), "test": (13, 14)}
     days = calendar.sessions(made.first_session, made.as_of_session)
-    stretches = [
-        StretchRecord(name, days[first], days[last], first, last, 3, "d" * 64)
+    segments = [
+        SegmentRecord(name, days[first], days[last], first, last, 3, "d" * 64)
         for name, (first, last) in spans.items()
     ]
-    save_stretches(engine, made.dataset_run_id, stretches)
+    save_segments(engine, made.dataset_run_id, segments)
     save_promotion(engine, PROMOTION)
     record_refit(engine, PROMOTION, 2)
     for version in (1, 2):

@@ -14,10 +14,10 @@ from openapi_spec_validator import validate
 from sqlalchemy import create_engine
 
 from stock_assets.config import Params
-from stock_assets.service.answers import Answers
 from stock_assets.service.app import create_app
+from stock_assets.service.app_state import AppState
+from stock_assets.service.response_cache import ResponseCache
 from stock_assets.service.settings import ServiceSettings
-from stock_assets.service.state import Served
 from stock_assets_tests.service.api.asking import API
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,9 @@ def document(client: httpx.Client) -> dict[str, Any]:
 def described() -> dict[str, Any]:
     """The same document, from an application without a database: it is needed to collect tests."""
     engine = create_engine("postgresql+psycopg2://")
-    return create_app(Served(engine, Params(), ServiceSettings(), Answers(engine, 0))).openapi()
+    return create_app(
+        AppState(engine, Params(), ServiceSettings(), ResponseCache(engine, 0))
+    ).openapi()
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stock_assets.evaluation.metrics import summarise
-from stock_assets.service.pages import words
-from stock_assets.service.pages.standing import edge_of
+from stock_assets.service.pages import formatting
+from stock_assets.service.pages.model_status import edge_of
 from stock_assets.storage.forecasts import promotions, read_performance
 from stock_assets_tests.conftest import REPLAYED, Loop
 from stock_assets_tests.service.pages.conftest import Visit, table
@@ -28,8 +28,8 @@ def test_scores_stand_beside_those_of_persistence(read: Visit, loop: Loop) -> No
     assert candidate[0] == "candidate, v1"
     assert persistence[0] == "persistence"
     for row, scores in ((candidate, first.candidate), (persistence, first.persistence)):
-        assert row[4] == words.percent(scores["mape"])
-        assert row[5] == words.number(scores["mase"])
+        assert row[4] == formatting.percent(scores["mape"])
+        assert row[5] == formatting.number(scores["relative_mae"])
 
 
 def test_a_version_is_scored_on_all_its_forecasts_that_came_due(read: Visit, loop: Loop) -> None:
@@ -37,9 +37,9 @@ def test_a_version_is_scored_on_all_its_forecasts_that_came_due(read: Visit, loo
     (version,) = [row for row in rows if row[0] == "Version 1"]
     scored = summarise(read_performance(loop.store.engine, *REPLAYED))
     assert version[4:8] == [
-        words.count(scored.forecasts),
-        words.percent(scored.mape),
+        formatting.count(scored.forecasts),
+        formatting.percent(scored.mape),
         version[6],
-        words.number(scored.mase),
+        formatting.number(scored.relative_mae),
     ]
     assert [row[1] for row in rows].count("in production") == 1

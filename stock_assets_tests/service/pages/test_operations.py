@@ -70,7 +70,7 @@ def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Pag
     day = str(DAYS[-1])
     passed = CheckRecord(RUN, "raw_prices", "histories_agree", day, day, True, "warning", "nothing")
     found = replace(
-        passed, check_name="bars_are_sound", passed=False, told="stale <i>repeat</i>: 1"
+        passed, check_name="bars_are_sound", passed=False, message="stale <i>repeat</i>: 1"
     )
     save_check_results(engine, [passed, found])
     ui = {"STOCK_ASSETS_DAGSTER_UI": "http://dagster.test:3000"}
@@ -106,7 +106,7 @@ def test_everything_that_needs_a_look_is_listed_and_runs_link_to_dagster(operati
         ["RSI", "0.260", "0.050", "100", "beyond the usual"],
         ["Volume", "0.250", "0.050", "100", "beyond the usual"],
         ["ROC", "0.070", "0.050", "100", "beyond the usual"],
-        ["ATR", "0.040", "0.050", "100", "usual"],
+        ["ATR", "0.040", "0.050", "100", "baseline_p95"],
     ]
     assert "3 of 4" in operations.locator("section:has(#drift)").inner_text()
 
@@ -130,7 +130,7 @@ def test_a_loop_that_is_up_to_date_says_when_it_last_stored(visit: Visit, loop: 
 
 def test_the_drift_is_that_of_the_table(visit: Visit, loop: Loop) -> None:
     held = newest_drift(loop.store.engine)
-    told = [[row["feature"], f"{row['psi']:,.3f}", f"{row['usual']:,.3f}"] for row in held]
+    told = [[row["feature"], f"{row['psi']:,.3f}", f"{row['baseline_p95']:,.3f}"] for row in held]
     assert [row[:3] for row in table(visit("/operations"), "#drift-table")] == told[:SHOWN]
 
 

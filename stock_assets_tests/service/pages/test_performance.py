@@ -6,15 +6,15 @@ import json
 
 import pytest
 
-from stock_assets.evaluation.comparison import edge_over_persistence
 from stock_assets.evaluation.metrics import (
     by_ticker,
     persistence_forecasts,
     score_rows,
     summarise,
 )
+from stock_assets.evaluation.promotion_rule import edge_over_persistence
 from stock_assets.evaluation.significance import diebold_mariano, loss_difference
-from stock_assets.service.pages import words
+from stock_assets.service.pages import formatting
 from stock_assets.storage.forecasts import promotions, recent_performance
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.service.pages.conftest import Visit, table
@@ -24,14 +24,14 @@ def test_the_figures_are_those_that_monitoring_decides_by(read: Visit, loop: Loo
     page = read("/performance")
     scored = summarise(recent_performance(loop.store.engine, 20, 1))
     assert page.locator(".tile .figure").all_inner_texts() == [
-        words.percent(scored.mape),
-        words.number(scored.mase),
-        words.percent(scored.direction_accuracy, 1),
-        words.percent(scored.coverage, 1),
+        formatting.percent(scored.mape),
+        formatting.number(scored.relative_mae),
+        formatting.percent(scored.direction_accuracy, 1),
+        formatting.percent(scored.coverage, 1),
     ]
     besides = page.locator(".tile .beside").all_inner_texts()
     assert besides[0].startswith("persistence ")
-    assert besides[2] == f"always up: {words.percent(scored.base_rate_up, 1)}"
+    assert besides[2] == f"always up: {formatting.percent(scored.base_rate_up, 1)}"
 
 
 def test_an_edge_is_claimed_in_the_words_and_by_the_test_of_promotions(
@@ -40,7 +40,7 @@ def test_an_edge_is_claimed_in_the_words_and_by_the_test_of_promotions(
     rows = recent_performance(loop.store.engine, 20, 1)
     difference = loss_difference(rows, score_rows(persistence_forecasts(rows)))
     test = diebold_mariano(difference.to_numpy())
-    said = edge_over_persistence(test, summarise(rows).mase, 0.05)
+    said = edge_over_persistence(test, summarise(rows).relative_mae, 0.05)
     assert read("/performance").locator(".verdict").inner_text() == f"{said}."
 
 
@@ -49,15 +49,17 @@ def test_each_ticker_has_the_scores_of_its_forecasts(read: Visit, loop: Loop) ->
     scored = by_ticker(recent_performance(loop.store.engine, 20, 1))
     assert [row[0] for row in rows] == list(scored["ticker"])
     for row, stored in zip(rows, scored.itertuples(), strict=True):
-        assert row[1] == words.percent(stored.mape)
-        assert row[3] == words.number(stored.mase)
-        assert row[4] == words.percent(stored.direction_accuracy, 1)
-        assert row[5] == words.percent(stored.coverage, 1)
+        assert row[1] == formatting.percent(stored.mape)
+        assert row[3] == formatting.number(stored.relative_mae)
+        assert row[4] == formatting.percent(stored.direction_accuracy, 1)
+        assert row[5] == formatting.percent(stored.coverage, 1)
 
 
-@pytest.mark.parametrize("key", ["mape", "persistence_mape", "mase", "coverage"])
+@pytest.mark.parametrize("key", ["mape", "persistence_mape", "relative_mae", "coverage"])
 def test_tickers_are_ordered_by_any_score(read: Visit, key: str) -> None:
-    place = ["ticker", "mape", "persistence_mape", "mase", "direction", "coverage"].index(key)
+    place = ["ticker", "mape", "persistence_mape", "relative_mae", "direction", "coverage"].index(
+        key
+    )
     rows = table(read(f"/performance?sort={key}&order=desc"), "#by-ticker")
     values = [float(row[place].rstrip("%")) for row in rows]
     assert values == sorted(values, reverse=True)

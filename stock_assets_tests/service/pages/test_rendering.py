@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stock_assets.service.pages.model_status import edge_of
 from stock_assets.service.pages.rendering import address, as_json, templates, ticker_address
-from stock_assets.service.pages.standing import edge_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -41,5 +41,5 @@ def test_addresses_are_quoted() -> None:
 
 def test_the_sentence_about_the_edge_is_told_in_its_own_words() -> None:
     edge = "No significant edge over persistence (+0.0070% of price, p = 0.44 over 63 sessions)"
-    assert edge_of(f"Promoted: the MASE is 1.005, and so on. {edge}") == edge
-    assert edge_of("Not promoted: the MASE is nan, which is undefined") == ""
+    assert edge_of(f"Promoted: the relative MAE is 1.005, and so on. {edge}") == edge
+    assert edge_of("Not promoted: the relative MAE is nan, which is undefined") == ""

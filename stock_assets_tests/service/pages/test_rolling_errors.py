@@ -49,7 +49,7 @@ def test_each_row_scores_the_window_of_its_version(
         assert row["sessions"] == expected.sessions
         assert row["mape"] == pytest.approx(expected.mape, rel=1e-6, abs=1e-9)
         assert row["coverage"] == pytest.approx(expected.coverage, abs=1e-9)
-        assert row["mase"] == pytest.approx(expected.mase, rel=1e-6, nan_ok=True)
+        assert row["relative_mae"] == pytest.approx(expected.relative_mae, rel=1e-6, nan_ok=True)
 
 
 def test_nothing_scored_is_no_row() -> None:

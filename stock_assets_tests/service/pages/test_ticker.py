@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from sqlalchemy import Engine
 
 from stock_assets.market import calendar
-from stock_assets.service.pages import words
+from stock_assets.service.pages import formatting
 from stock_assets.service.pages.ticker import ticker_page
 from stock_assets.storage.forecasts import (
     predictions_as_of,
@@ -63,10 +63,10 @@ def test_forecasts_that_came_due_are_the_stored_ones(visit: Visit, loop: Loop) -
     for row, stored in zip(rows, scored.iloc[::-1].itertuples(), strict=True):
         assert row == [
             f"{stored.session:%Y-%m-%d}",
-            *(words.price(getattr(stored, name)) for name in ("actual", "predicted")),
-            *(words.price(getattr(stored, name)) for name in ("lower", "upper")),
-            words.percent(stored.absolute_percentage_error),
-            words.percent(stored.persistence_absolute_error / stored.actual),
+            *(formatting.price(getattr(stored, name)) for name in ("actual", "predicted")),
+            *(formatting.price(getattr(stored, name)) for name in ("lower", "upper")),
+            formatting.percent(stored.absolute_percentage_error),
+            formatting.percent(stored.persistence_absolute_error / stored.actual),
             "yes" if stored.covered else "no",
             str(stored.model_version),
         ]
@@ -96,7 +96,7 @@ def test_the_newest_forecast_leads_back_to_its_rows(read: Visit, loop: Loop) -> 
     decided = promotion_of(loop.store.engine, DATASET)
     assert decided is not None
     for part in (
-        words.price(made["predicted_price"]),
+        formatting.price(made["predicted_price"]),
         str(made["dagster_run_id"])[:8],
         f"Version {made['model_version']}",
         decided.mlflow_run_id[:8],
@@ -137,7 +137,7 @@ def test_a_forecast_from_before_a_split_is_drawn_in_the_shares_of_the_candles(
     page = ticker_page(served(engine), "AAPL", "1M")
     drawn = json.loads(page.split('id="prices-data">')[1].split("</script>")[0])
     assert drawn["data"][2]["y"] == [pytest.approx(101.5 / 4, abs=1e-4)]
-    assert f"{words.price(101.5 / 4)}</p>" in page
+    assert f"{formatting.price(101.5 / 4)}</p>" in page
 
 
 @pytest.mark.parametrize("query", ["range=2Y", "other=1", "range=1M&range=3M&x"])

@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 from stock_assets.config import load_params
 from stock_assets.evaluation.metrics import by_ticker, summarise
 from stock_assets.market import calendar
-from stock_assets.service.pages import words
-from stock_assets.service.pages.standing import Standing
-from stock_assets.service.pages.today import AskedToday, find_everyone, today_page
+from stock_assets.service.pages import formatting
+from stock_assets.service.pages.model_status import ModelStatus
+from stock_assets.service.pages.today import TodayParams, find_everyone, today_page
 from stock_assets.storage.forecasts import (
     predictions_as_of,
     promotions,
@@ -39,15 +39,16 @@ def test_each_ticker_shows_its_stored_close_forecast_and_error(visit: Visit, loo
 
     assert sorted(rows) == sorted(bars.index)
     for ticker, forecast in made.iterrows():
-        _, _, close, predicted, move, interval, _, mase, session = rows[str(ticker)]
-        assert close == words.price(bars["close"][ticker])
-        assert predicted == words.price(forecast["predicted_price"])
+        _, _, close, predicted, move, interval, _, relative_mae, session = rows[str(ticker)]
+        assert close == formatting.price(bars["close"][ticker])
+        assert predicted == formatting.price(forecast["predicted_price"])
         change = forecast["predicted_price"] / forecast["last_close"] - 1
-        assert move.startswith(words.change(change))
+        assert move.startswith(formatting.change(change))
         assert interval == (
-            f"{words.price(forecast['lower_price'])} to {words.price(forecast['upper_price'])}"
+            f"{formatting.price(forecast['lower_price'])} to "
+            f"{formatting.price(forecast['upper_price'])}"
         )
-        assert mase == words.number(errors["mase"][ticker])
+        assert relative_mae == formatting.number(errors["relative_mae"][ticker])
         assert session.startswith(LAST_INGESTED.isoformat())
 
 
@@ -55,7 +56,7 @@ def test_a_forecast_that_starts_from_an_older_close_says_so(visit: Visit, loop: 
     page = visit("/")
     made = predictions_as_of(loop.store.engine, [REPLAYED[1]]).set_index("ticker")
     (apple,) = [row for row in table(page, "#tickers") if row[0] == "AAPL"]
-    assert f"from {words.price(made['last_close']['AAPL'])}" in apple[4]
+    assert f"from {formatting.price(made['last_close']['AAPL'])}" in apple[4]
     assert "forecast is older" in apple[8]
     assert "stock-assets predict" in page.locator(".notice").inner_text()
 
@@ -66,8 +67,8 @@ def test_persistence_and_the_words_of_the_promotion_stand_above_the_forecasts(
     told = visit("/").locator(".trust").inner_text()
     rows = recent_performance(loop.store.engine, 20, 1)
     persistence = (rows["persistence_absolute_error"] / rows["actual"]).mean()
-    assert words.percent(summarise(rows).mape) in told
-    assert words.percent(persistence) in told
+    assert formatting.percent(summarise(rows).mape) in told
+    assert formatting.percent(persistence) in told
     promoted, *_ = promotions(loop.store.engine, promoted_only=True)
     assert promoted.reason.rsplit(". ", 1)[-1] in told
     assert "edge over persistence" in told
@@ -100,7 +101,9 @@ def test_columns_are_ordered_by_keyboard_alone(visit: Visit) -> None:
     assert [float(row[2].replace(",", "")) for row in table(page, "#tickers")] == closes[::-1]
 
 
-@pytest.mark.parametrize("key", ["ticker", "forecast", "move", "interval", "mase", "session"])
+@pytest.mark.parametrize(
+    "key", ["ticker", "forecast", "move", "interval", "relative_mae", "session"]
+)
 def test_every_column_orders_the_table_both_ways(read: Visit, key: str) -> None:
     upward = [row[0] for row in table(read(f"/?sort={key}"), "#tickers")]
     downward = [row[0] for row in table(read(f"/?sort={key}&order=desc"), "#tickers")]
@@ -159,7 +162,7 @@ def test_a_forecast_from_before_a_split_is_told_in_the_shares_of_the_close(engin
     halved = bars(["AAPL"], DAYS[-1:], close=100.1 / ratio).assign(stock_splits=ratio)
     store_bars(engine, halved)
     save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
-    everyone = find_everyone(served(engine, "sample"), Standing(None, None), DAYS[-1])
+    everyone = find_everyone(served(engine, "sample"), ModelStatus(None, None), DAYS[-1])
     apple = everyone.loc["AAPL"]
     assert apple["close"] == 100.1 / ratio
     prices = apple[["from", "forecast", "lower", "upper"]]
@@ -171,8 +174,8 @@ def test_a_forecast_from_before_a_split_is_told_in_the_shares_of_the_close(engin
 def test_prices_that_should_be_newer_are_said_to_be_late(engine: Engine) -> None:
     store_bars(engine, bars(["AAPL"], DAYS))
     late = "Prices are late by"
-    assert late in today_page(served(engine, "csv"), AskedToday())
-    assert late not in today_page(served(engine, "sample"), AskedToday())
+    assert late in today_page(served(engine, "csv"), TodayParams())
+    assert late not in today_page(served(engine, "sample"), TodayParams())
 
 
 def test_late_tickers_unforecast_ones_and_tickers_without_a_bar_say_so(
@@ -198,4 +201,4 @@ def test_late_tickers_unforecast_ones_and_tickers_without_a_bar_say_so(
         assert "No forecast is scored yet" in page.locator(".trust").inner_text()
         heading = page.locator("h1").inner_text()
         target: date = calendar.next_session(DAYS[-1])
-        assert heading == f"Forecasts for {words.long_day(target)}"
+        assert heading == f"Forecasts for {formatting.long_day(target)}"

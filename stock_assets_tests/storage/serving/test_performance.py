@@ -22,7 +22,16 @@ from stock_assets.storage.serving.performance import (
 from stock_assets_tests.storage.examples import DATASET, DAYS
 
 EVERYTHING = 10_000
-SHARED = ("forecasts", "sessions", "mae", "rmse", "mape", "mase", "direction_accuracy", "coverage")
+SHARED = (
+    "forecasts",
+    "sessions",
+    "mae",
+    "rmse",
+    "mape",
+    "relative_mae",
+    "direction_accuracy",
+    "coverage",
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +179,7 @@ def test_what_is_undefined_is_none(engine: Engine, rows: pd.DataFrame) -> None:
     still = rows.head(1).assign(actual=rows["persistence"].iloc[0])
     save_performance(engine, score_rows(still), DAYS, "run")
     (told,) = rolling_scores(engine, WantedScores(), 20, None, None, EVERYTHING)
-    assert told["mase"] is None
+    assert told["relative_mae"] is None
     assert told["direction_accuracy"] is None
     assert told["base_rate_up"] is None
 

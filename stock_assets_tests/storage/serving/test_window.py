@@ -24,7 +24,7 @@ from stock_assets.storage.serving.window import newest_window
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts
 
-SCORES = ("mae", "rmse", "mape", "mase", "direction_accuracy", "base_rate_up", "coverage")
+SCORES = ("mae", "rmse", "mape", "relative_mae", "direction_accuracy", "base_rate_up", "coverage")
 
 
 @pytest.mark.parametrize("window", [1, 5, 1000])
@@ -41,7 +41,7 @@ def test_scores_are_those_of_the_evaluation(loop: Loop, window: int) -> None:
         assert found.pooled[name] == pytest.approx(getattr(expected, name), rel=1e-12)
     tickers = by_ticker(rows)
     assert [row["ticker"] for row in found.tickers] == list(tickers["ticker"])
-    for name in ("mape", "mase", "coverage"):
+    for name in ("mape", "relative_mae", "coverage"):
         told = np.array([row[name] for row in found.tickers], dtype=float)
         np.testing.assert_allclose(told, tickers[name], rtol=1e-12)
 

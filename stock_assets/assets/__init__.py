@@ -1,1 +1,0 @@
-"""The stages of the loop as assets: one module a stage, its checks beside it."""

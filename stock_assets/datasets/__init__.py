@@ -1,0 +1,1 @@
+"""A dataset from stored rows: build, verify, export."""

@@ -1,0 +1,1 @@
+"""A dataset: panel, scalers and segments."""

@@ -1,0 +1,1 @@
+"""Forecasts, and how they came out."""

@@ -1,0 +1,1 @@
+"""The promotion decision, and what is in production."""

@@ -1,0 +1,1 @@
+"""Training: tuned hyperparameters and the candidate model."""

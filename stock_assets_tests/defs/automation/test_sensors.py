@@ -1,0 +1,270 @@
+"""Sensors: a breach launches one retraining, health none, and a failed day is still scored."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from stock_assets.cli.runs import RunFailedError, run_session, run_sessions
+from stock_assets.config import Params, Tracking
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.definitions import defs
+from stock_assets.defs.automation.sensors import retrain_on_breach, score_when_forecasting_failed
+from stock_assets.defs.partitions import dataset_as_of
+from stock_assets.defs.resources import Store
+from stock_assets.evaluation.metrics import score_rows
+from stock_assets.market import calendar
+from stock_assets.registry import Registry
+from stock_assets.storage.database import STORE_URL_VARIABLE
+from stock_assets.storage.forecasts import (
+    read_performance,
+    retraining_decisions_newest_first,
+    save_performance,
+)
+from stock_assets_tests.conftest import Loop
+from stock_assets_tests.defs.running import params
+
+REPOSITORY = defs.get_repository_def()
+EASY = {"mape_max": 999.0, "relative_mae_max": 999.0, "direction_accuracy_min": 0.0}
+
+
+def with_thresholds(**values: float) -> Params:
+    """Parameters with thresholds that anything keeps, but for some."""
+    thresholds = params().monitoring.thresholds.model_copy(update=EASY | values)
+    return params(monitoring={"thresholds": thresholds})
+
+
+def tick(
+    loop: Loop, store: Store, chosen: Params, registry: Registry | None = None, **context: Any
+) -> Any:
+    """Evaluate the sensor as the daemon does."""
+    given = {
+        "params": chosen,
+        "store": store,
+        "registry": registry or Registry(loop.platform.params.tracking),
+    }
+    instance = context.pop("instance", loop.platform.instance)
+    built = dg.build_sensor_context(
+        instance,
+        repository_def=REPOSITORY,
+        resources=given,
+        sensor_name="retrain_on_breach",
+        instance_ref=instance.get_ref() if instance.is_persistent else None,
+        **context,
+    )
+    return retrain_on_breach.evaluate_tick(built)
+
+
+def scores(loop: Loop, worse: float = 1.0, sessions: int | None = None) -> pd.DataFrame:
+    """The loop's scored forecasts as the production model's own, their errors so many times."""
+    production = Registry(loop.platform.params.tracking).production()
+    assert production is not None
+    rows = read_performance(loop.platform.engine, loop.replayed[0], loop.replayed[-1])
+    kept = rows[rows["session"].isin(sorted(rows["session"].unique())[:sessions])]
+    bent = kept["actual"] + worse * (kept["predicted"] - kept["actual"])
+    return score_rows(kept.assign(predicted=bent, model_version=production.version))
+
+
+def write(store: Store, rows: pd.DataFrame) -> list[date]:
+    """Put scores into a log of the test's own; their sessions."""
+    days = sorted(set(rows["session"].dt.date))
+    save_performance(store.engine, rows, days, "run")
+    return days
+
+
+def test_healthy_scores_launch_nothing(loop: Loop, own_store: Store) -> None:
+    days = write(own_store, scores(loop))
+    data = tick(loop, own_store, with_thresholds())
+    assert data.run_requests == []
+    assert data.dynamic_partitions_requests == []
+    assert data.skip_message.startswith("Healthy: 100 forecasts of 20 sessions up to")
+    (decision,) = retraining_decisions_newest_first(own_store.engine)
+    assert (decision.session, decision.retrain) == (days[-1], False)
+    assert decision.dataset_run_id is None
+    assert decision.metrics["forecasts"] == 100
+
+
+@pytest.mark.parametrize(
+    ("worse", "thresholds", "breach"),
+    [
+        (30.0, {"mape_max": 0.10}, "MAPE"),
+        (30.0, {"relative_mae_max": 1.10}, "relative MAE"),
+        (1.0, {"mape_max": 1e-6}, "MAPE"),
+        (1.0, {"relative_mae_max": 1e-6}, "relative MAE"),
+        (1.0, {"direction_accuracy_min": 0.999}, "direction accuracy"),
+    ],
+)
+def test_a_breach_launches_exactly_one_retraining(
+    loop: Loop, own_store: Store, worse: float, thresholds: dict[str, float], breach: str
+) -> None:
+    days = write(own_store, scores(loop, worse))
+    data = tick(loop, own_store, with_thresholds(**thresholds))
+    (request,) = data.run_requests
+    assert request.job_name in (None, "retraining")
+    assert request.run_key == request.partition_key
+    assert dataset_as_of(request.partition_key) == days[-1]
+    assert request.tags["stock_assets/breach_session"] == days[-1].isoformat()
+    assert request.run_config == {"execution": {"config": {"in_process": {}}}}
+    (added,) = data.dynamic_partitions_requests
+    assert isinstance(added, dg.AddDynamicPartitionsRequest)
+    assert added.partitions_def_name == "datasets"
+    assert added.partition_keys == [request.partition_key]
+    (decision,) = retraining_decisions_newest_first(own_store.engine)
+    assert decision.retrain
+    assert decision.dataset_run_id == request.run_key
+    assert [told.startswith(breach) for told in decision.breaches] == [True]
+
+
+def test_a_tick_that_is_repeated_asks_for_the_same_run(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0))
+    first, again = (tick(loop, own_store, with_thresholds(relative_mae_max=1.1)) for _ in range(2))
+    assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
+    assert again.dynamic_partitions_requests == first.dynamic_partitions_requests
+    assert len(retraining_decisions_newest_first(own_store.engine)) == 1
+
+
+def test_scores_that_recover_do_not_take_a_decision_back(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0))
+    first = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
+    write(own_store, scores(loop))
+    again = tick(loop, own_store, with_thresholds())
+    assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
+
+
+def test_a_breach_of_the_next_session_waits_for_the_cooldown(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0, sessions=19))
+    strict = with_thresholds(relative_mae_max=1.1)
+    first = tick(loop, own_store, strict)
+    write(own_store, scores(loop, 30.0))
+    again = tick(loop, own_store, strict)
+    newest = retraining_decisions_newest_first(own_store.engine)[0]
+    assert not newest.retrain
+    assert newest.reason.startswith("Cooling down: 2 sessions since the retraining")
+    # The first one has led to no decision about its candidate yet: it is asked for, not another.
+    assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
+
+
+def test_scores_that_come_late_can_still_be_a_breach(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop))
+    strict = with_thresholds(relative_mae_max=1.1)
+    assert tick(loop, own_store, strict).run_requests == []
+    write(own_store, scores(loop, 30.0))
+    assert len(tick(loop, own_store, strict).run_requests) == 1
+    assert retraining_decisions_newest_first(own_store.engine)[0].retrain
+
+
+def test_after_the_cooldown_a_breach_counts_again(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0, sessions=17))
+    strict = with_thresholds(relative_mae_max=1.1)
+    eager = strict.model_copy(
+        update={"monitoring": strict.monitoring.model_copy(update={"cooldown_sessions": 4})}
+    )
+    first = tick(loop, own_store, eager)
+    write(own_store, scores(loop, 30.0))
+    second = tick(loop, own_store, eager)
+    assert len(first.run_requests) == len(second.run_requests) == 1
+    assert first.run_requests[0].run_key != second.run_requests[0].run_key
+
+
+def test_too_few_scores_decide_nothing(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0, sessions=9))
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
+    assert data.run_requests == []
+    assert data.skip_message.startswith("No decision: 45 forecasts of 9 sessions")
+
+
+def test_scores_of_another_version_do_not_count(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0).assign(model_version=99))
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
+    assert data.skip_message == "No decision: no forecast is scored yet"
+    assert retraining_decisions_newest_first(own_store.engine) == []
+
+
+def test_without_a_production_model_there_is_nothing_to_retrain(
+    loop: Loop, own_store: Store
+) -> None:
+    write(own_store, scores(loop, 30.0))
+    nobody = Registry(Tracking(model_name="Nobody"))
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), nobody)
+    assert data.skip_message == "there is no production model to retrain"
+
+
+def test_it_sleeps_until_the_log_is_written(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0))
+    data = tick(
+        loop,
+        own_store,
+        with_thresholds(relative_mae_max=1.1),
+        instance=dg.DagsterInstance.ephemeral(),
+    )
+    assert data.run_requests == []
+    assert "No new materialization events" in data.skip_message
+    woken = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
+    again = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), cursor=woken.cursor)
+    assert again.run_requests == []
+    assert "No new materialization events" in again.skip_message
+
+
+def test_a_log_that_cannot_be_read_is_an_error_and_not_health(
+    loop: Loop, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(STORE_URL_VARIABLE)
+    with pytest.raises(StockAssetsError, match="no database is named"):
+        tick(loop, Store(), with_thresholds())
+
+
+def failed_run(loop: Loop, *days: date, assets: list[str] | None = None) -> dg.DagsterRun:
+    """A daily run of the suite's installation that fails."""
+    console, names = Console(quiet=True), assets or ["raw_prices", "predictions", "performance_log"]
+    with pytest.raises(RunFailedError) as caught:
+        if len(days) == 1:
+            run_session(loop.platform, console, names, days[0])
+        else:
+            run_sessions(loop.platform, console, names, days)
+    run = loop.platform.instance.get_run_by_id(caught.value.run_id)
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    return run
+
+
+def on_failure(loop: Loop, run: dg.DagsterRun) -> dg.RunRequest | dg.SkipReason:
+    """What the failure sensor answers to a run."""
+    instance = loop.platform.instance
+    (entry,) = instance.get_records_for_run(
+        run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE
+    ).records
+    context = dg.build_run_status_sensor_context(
+        "score_when_forecasting_failed", entry.event_log_entry.dagster_event, instance, run
+    )
+    answer: dg.RunRequest | dg.SkipReason = score_when_forecasting_failed(context.for_run_failure())
+    return answer
+
+
+def test_a_day_whose_forecast_failed_is_scored_by_itself(loop: Loop) -> None:
+    day = date(2012, 12, 28)  # before any model, so that no forecast may be made
+    run = failed_run(loop, day)
+    request = on_failure(loop, run)
+    assert isinstance(request, dg.RunRequest)
+    assert request.partition_key == day.isoformat()
+    assert request.run_key == f"score-{run.run_id}"
+    assert request.asset_selection == [dg.AssetKey("performance_log")]
+    assert on_failure(loop, run).run_key == request.run_key
+    names = [key.to_user_string() for key in request.asset_selection]
+    assert run_session(loop.platform, Console(quiet=True), names, day).success
+
+
+def test_a_day_whose_prices_did_not_arrive_has_nothing_to_score(loop: Loop) -> None:
+    answer = on_failure(loop, failed_run(loop, date(2013, 3, 4)))
+    assert isinstance(answer, dg.SkipReason)
+    assert answer.skip_message == "there is nothing left to score"
+
+
+def test_a_range_is_left_to_whoever_started_it(loop: Loop) -> None:
+    days = calendar.sessions(date(2012, 12, 27), date(2012, 12, 28))
+    answer = on_failure(loop, failed_run(loop, *days, assets=["predictions"]))
+    assert isinstance(answer, dg.SkipReason)
+    assert answer.skip_message.startswith("the run was a range")

@@ -1,0 +1,404 @@
+"""A dataset: made of what was known, scaled by its training sessions, checked before use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from stock_assets.config import Params, WalkForward
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.datasets.build import recorded_params
+from stock_assets.defs.dataset.assets import processed_features, scaled_features, scalers
+from stock_assets.defs.resources import Store
+from stock_assets.features.dataset import scaled_digest
+from stock_assets.features.indicators import FEATURES, select
+from stock_assets.features.labels import targets
+from stock_assets.features.scaling import Scaler, fit_scaler
+from stock_assets.features.splits import fit_scalers, split_dataset
+from stock_assets.features.windows import Segment
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
+from stock_assets.market.sources.sample import load_sample
+from stock_assets.models.data import load_training_data
+from stock_assets.storage.datasets import load_panel, load_scalers, load_segments
+from stock_assets.storage.serving.checks import newest_checks
+from stock_assets.storage.tables import metadata as tables
+from stock_assets_tests.conftest import AS_OF, DATASET, Loop
+from stock_assets_tests.defs.running import (
+    checks,
+    data_version,
+    failure,
+    images,
+    materialize,
+    metadata,
+    params,
+)
+from stock_assets_tests.storage.examples import store_bars
+
+STAGE = [processed_features, scalers, scaled_features]
+SMALL = {"window": 10, "validation_sessions": 30, "test_sessions": 20, "history_sessions": 250}
+KEY = "20121026_120000"
+
+
+def recent() -> pd.DataFrame:
+    bars = load_sample()
+    return bars[bars["session"] >= "2011-06-01"].reset_index(drop=True)
+
+
+def made(
+    store: Store, bars: pd.DataFrame, key: str = KEY, **sections: dict[str, object]
+) -> dg.ExecuteInProcessResult:
+    store_bars(store.engine, bars, "sample")
+    given = {**sections, "dataset": SMALL | sections.get("dataset", {})}
+    return materialize(STAGE, key, store, params(**given))
+
+
+def stored(store: Store, key: str) -> dict[str, object]:
+    """Everything that is stored of a dataset: names, panel, labels, masks and scalers."""
+    record, segments = load_panel(store.engine, key), load_segments(store.engine, key)
+    arrays = store.arrays.read_tensors(record.location)
+    return {
+        "tickers": record.tickers,
+        "features": record.features,
+        "adjustment_factors": record.adjustment_factors,
+        "bars_digest": record.bars_digest,
+        "scalers": load_scalers(store.engine, key),
+        "segments": segments,
+        **{f"panel {name}": value.tobytes() for name, value in arrays.items()},
+    }
+
+
+def test_the_record_tells_what_the_dataset_was_made_from(loop: Loop) -> None:
+    record = load_panel(loop.platform.engine, DATASET)
+    assert (record.as_of_session, record.last_session) == (AS_OF, AS_OF)
+    assert record.tickers == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    assert len(calendar.sessions(record.first_session, AS_OF)) == 700
+    assert Params.model_validate(record.params) == loop.platform.params
+    assert set(record.adjustment_factors) == set(record.tickers)
+
+
+def test_one_file_holds_the_panel(loop: Loop) -> None:
+    record, arrays = load_panel(loop.platform.engine, DATASET), loop.store.arrays
+    tensors = arrays.read_tensors(record.location)
+    assert tensors["values"].shape == (700, 5, len(record.features))
+    assert tensors["valid"].any(axis=0).all()
+    assert np.isfinite(tensors["values"][tensors["valid"]]).all()
+    size = arrays.local_path(record.location).stat().st_size
+    # Beside the features there are a close and a mark per session and ticker, and a header.
+    assert size < tensors["values"].nbytes + 700 * 5 * 9 + 500
+
+
+def test_the_segments_are_in_order_and_purged(loop: Loop) -> None:
+    record = load_panel(loop.platform.engine, DATASET)
+    segments = load_segments(loop.platform.engine, DATASET)
+    days, dataset = (
+        calendar.sessions(record.first_session, AS_OF),
+        loop.platform.params.dataset,
+    )
+    train, validation, test = (segments[name] for name in ("train", "validation", "test"))
+    for part in (train, validation, test):
+        assert part.first_session == days[part.first_position]
+        assert part.last_session == days[part.last_position]
+    for before, after in ((train, validation), (validation, test)):
+        label = before.last_position + 1
+        assert label < after.first_position - dataset.window + 1
+        assert before.purge_sessions == dataset.window + 1 - 1
+    assert days[test.last_position + 1] == AS_OF
+
+
+def test_scalers_follow_from_the_training_sessions(loop: Loop) -> None:
+    engine, arrays = loop.platform.engine, loop.store.arrays
+    record, segments = load_panel(engine, DATASET), load_segments(engine, DATASET)
+    stored = [Scaler.from_dict(part) for part in load_scalers(engine, DATASET)]
+    tensors = arrays.read_tensors(record.location)
+    stop = segments["train"].last_position + 1
+    again = fit_scaler(tensors["values"][:stop], tensors["valid"][:stop], "standard")
+    assert again.to_dict() == stored[0].to_dict()
+    assert stored[1].kind == "zero_mean"
+    assert stored[0].pooled.tolist() == [False, True, False, False, False]  # FB is young
+    labels = targets(tensors["close"], "log_return")
+    split = split_dataset(len(labels), recorded_params(record).dataset)
+    digest = scaled_digest(tensors["values"], tensors["valid"], labels, (again, stored[1]), split)
+    assert {segment.digest for segment in segments.values()} == {digest}
+
+
+def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
+    result = made(own_store, recent())
+    assert result.success
+    assert checks(result) == {
+        "features_are_complete": True,
+        "features_do_not_look_ahead": True,
+        "scalers_fit_on_train_only": True,
+    }
+    told = metadata(result, "processed_features")
+    assert (told["dataset_run_id"], told["as_of_session"]) == (KEY, "2012-10-26")
+    assert told["dagster/row_count"] == sum(told["valid_sessions"].values())
+    assert list(images(told["plots"])) == ["Tickers with a valid row in each session, of 5"]
+    assert metadata(result, "scaled_features")["purge_sessions"] == 10
+
+
+def test_what_the_checks_found_is_kept_beside_the_dataset(own_store: Store) -> None:
+    result = made(own_store, recent())
+    kept = newest_checks(own_store.engine)
+    assert {row["check_name"]: row["passed"] for row in kept} == checks(result)
+    assert {row["asset"] for row in kept} == {"processed_features", "scalers"}
+    for row in kept:
+        assert row["dagster_run_id"] == result.run_id
+        assert (row["first_partition"], row["last_partition"]) == (KEY, KEY)
+
+
+def test_making_it_again_gives_the_same_versions_and_files(own_store: Store) -> None:
+    first, again = made(own_store, recent()), made(own_store, recent())
+    for asset in ("processed_features", "scalers", "scaled_features"):
+        assert data_version(first, asset) == data_version(again, asset)
+    files = {path.name for path in own_store.arrays.local_path("").rglob("*") if path.is_file()}
+    assert len(files) == 1
+
+
+def test_nothing_after_the_as_of_session_changes_it(own_store: Store) -> None:
+    first = made(own_store, recent())
+    changed = recent()
+    later = changed["session"] > pd.Timestamp("2012-10-26")
+    changed.loc[later, ["open", "high", "low", "close"]] *= 3
+    changed.loc[changed.index[later][::9], "stock_splits"] = 2.0
+    again = made(own_store, changed)
+    for asset in ("processed_features", "scalers", "scaled_features"):
+        assert data_version(first, asset) == data_version(again, asset)
+    record = load_panel(own_store.engine, KEY)
+    assert metadata(first, "processed_features")["bars_digest"] == record.bars_digest
+
+
+def perturbed(day: date, seed: int) -> pd.DataFrame:
+    """Other prices and volumes after a day, splits, dividends and a newcomer."""
+    random = np.random.default_rng(seed)
+    changed = recent()
+    later = changed["session"] > pd.Timestamp(day)
+    count = int(later.sum())
+    changed.loc[later, ["open", "high", "low", "close"]] *= random.uniform(0.5, 2.0, (count, 1))
+    changed.loc[later, "volume"] = random.integers(1, 10**9, count)
+    changed.loc[later, "stock_splits"] = random.choice([0.0, 2.0, 7.0], count, p=[0.9, 0.05, 0.05])
+    changed.loc[later, "dividends"] = random.choice([0.0, 0.2], count, p=[0.9, 0.1])
+    newcomer = changed[later & (changed["ticker"] == "IBM")].assign(ticker="NEW")
+    return tidy(pd.concat([changed, newcomer]))
+
+
+@settings(
+    max_examples=4,
+    phases=[Phase.generate],  # an example takes seconds: shrinking would take minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.sampled_from(calendar.sessions(date(2012, 7, 2), date(2012, 12, 31))),
+    st.integers(0, 2**32 - 1),
+)
+def test_whatever_is_stored_later_changes_no_bit_of_a_dataset(
+    own_store: Store, day: date, seed: int
+) -> None:
+    key = f"{day:%Y%m%d}_120000"
+    chosen: dict[str, dict[str, object]] = {
+        "features": {"groups": ["raw", "returns", "momentum"], "correlation_threshold": 0.9},
+        "prices": {"tickers": ["AAPL", "FB", "GOOG", "IBM", "MSFT", "NEW"]},
+    }
+    with own_store.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(tables.tables)} RESTART IDENTITY"))
+    assert made(own_store, recent(), key, **chosen).success
+    before = stored(own_store, key)
+    assert made(own_store, perturbed(day, seed), key, **chosen).success
+    after = stored(own_store, key)
+    assert [name for name in before if after[name] != before[name]] == []
+
+
+def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(own_store: Store) -> None:
+    bars = recent().query("ticker in ['AAPL', 'IBM']").reset_index(drop=True)
+    count = bars.groupby("ticker").cumcount() + 1.0
+    numbered = bars.assign(**dict.fromkeys(("open", "high", "low", "close"), count))
+    numbered[["dividends", "stock_splits"]] = 0.0
+    result = made(
+        own_store,
+        numbered,
+        features={"groups": ["raw"], "basis": "raw"},
+        dataset={"target": "close"},
+    )
+    assert result.success
+    record, segments = load_panel(own_store.engine, KEY), load_segments(own_store.engine, KEY)
+    arrays = own_store.arrays.read_tensors(record.location)
+    close = arrays["values"][:, :, record.features.index("Close")]
+    assert (np.diff(close, axis=0) == 1).all()
+    features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    spans = [
+        Segment(segments[name].first_position, segments[name].last_position)
+        for name in ("train", "validation")
+    ]
+    path, dataset = own_store.arrays.local_path(record.location), recorded_params(record).dataset
+    data = load_training_data(path, dataset, (features, labels), *spans)
+    back = labels.inverse(data.target.numpy()[..., None])[..., 0]
+    np.testing.assert_allclose(back[:-1], close[:-1] + 1, rtol=1e-6)
+    assert np.isnan(back[-1:]).all()
+
+
+def test_features_that_others_represent_are_left_out_and_told(own_store: Store) -> None:
+    groups = ["raw", "momentum"]
+    result = made(own_store, recent(), features={"groups": groups, "correlation_threshold": 0.9})
+    assert result.success
+    record = load_panel(own_store.engine, KEY)
+    told = metadata(result, "processed_features")
+    assert told["features_represented_by"]["Open"] == "Close"
+    assert told["features_represented_by"]["Williams_R"] == "Stochastic_K"
+    assert set(record.features).isdisjoint(told["features_represented_by"])
+    assert {*record.features, *told["features_represented_by"]} == set(select(groups))
+    scaler, _ = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    assert scaler.centre.shape == (5, len(record.features))
+
+
+def test_the_quartiles_are_stored_as_numbers(own_store: Store) -> None:
+    assert made(own_store, recent(), dataset={"scaler": "robust"}).success
+    features, target = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
+    assert (features.kind, target.kind) == ("robust", "zero_mean")
+
+
+def test_a_feature_that_looks_ahead_stops_the_dataset(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tomorrow(close: np.ndarray, window: int) -> np.ndarray:
+        return np.append(close[1:], close[-1:]) / close
+
+    monkeypatch.setitem(FEATURES, "RSI", replace(FEATURES["RSI"], formula=tomorrow))
+    result = made(own_store, recent())
+    assert not result.success
+    assert checks(result)["features_do_not_look_ahead"] is False
+    (found,) = [
+        part
+        for part in result.get_asset_check_evaluations()
+        if part.check_name == "features_do_not_look_ahead"
+    ]
+    assert found.description is not None
+    assert found.description.startswith("these look ahead: RSI")
+    assert not result.asset_materializations_for_node("scalers")
+
+
+def test_a_dataset_that_fails_its_check_leaves_the_one_before(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of the session after the next, planted where the dataset is built."""
+    assert made(own_store, recent()).success
+    before = stored(own_store, KEY)
+
+    def one_late(close: np.ndarray, target: str) -> np.ndarray:
+        return np.roll(targets(close, target), -1, axis=0)
+
+    monkeypatch.setattr("stock_assets.features.dataset.targets", one_late)
+    changed = recent()
+    changed.loc[changed["session"] == pd.Timestamp("2012-10-26"), "close"] *= 1.0001
+    result = made(own_store, changed)
+    assert not result.success
+    (found,) = [part for part in result.get_asset_check_evaluations() if not part.passed]
+    assert found.check_name == "features_do_not_look_ahead"
+    assert "labels are not the next close" in str(found.description)
+    assert stored(own_store, KEY) == before
+
+
+def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_the_end(values, valid, names, threshold):
+        return dict.fromkeys(names[1:3], names[0])
+
+    monkeypatch.setattr("stock_assets.features.dataset.redundant", to_the_end)
+    groups = {"groups": ["raw", "momentum"], "correlation_threshold": 0.9}
+    result = made(own_store, recent(), features=groups)
+    assert not result.success
+    (found,) = [part for part in result.get_asset_check_evaluations() if not part.passed]
+    assert found.description == "the choice of features knows more than training"
+
+
+def test_scalers_that_know_later_sessions_stop_the_dataset(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_everything(values, valid, target, train, dataset):
+        return fit_scalers(values, valid, target, replace(train, last=len(values) - 2), dataset)
+
+    monkeypatch.setattr("stock_assets.datasets.build.fit_scalers", on_everything)
+    result = made(own_store, recent())
+    assert not result.success
+    assert checks(result)["scalers_fit_on_train_only"] is False
+    assert not result.asset_materializations_for_node("scaled_features")
+    with pytest.raises(StockAssetsError):
+        load_scalers(own_store.engine, KEY)
+
+
+def test_rolling_folds_shorten_what_scalers_and_segments_are_made_of(own_store: Store) -> None:
+    rolling = {"folds": 3, "training": "rolling"}
+    assert made(own_store, recent(), walk_forward=rolling).success
+    record, segments = load_panel(own_store.engine, KEY), load_segments(own_store.engine, KEY)
+    panel, dataset = own_store.arrays.read_tensors(record.location), recorded_params(record).dataset
+    split = split_dataset(len(panel["values"]), dataset, WalkForward.model_validate(rolling))
+    train = segments["train"]
+    assert (train.first_position, train.last_position) == (split.train.first, split.train.last)
+    assert train.first_position >= 2 * SMALL["test_sessions"]
+    labels = targets(panel["close"], "log_return")
+    expected = fit_scalers(panel["values"], panel["valid"], labels, split.train, dataset)
+    stored_scalers = load_scalers(own_store.engine, KEY)
+    assert [one.to_dict() for one in expected] == list(stored_scalers)
+
+
+def test_tickers_outside_the_universe_are_not_part_of_it(own_store: Store) -> None:
+    ibm = recent().query("ticker == 'IBM'")
+    result = made(own_store, tidy(pd.concat([recent(), ibm.assign(ticker="GONE")])))
+    assert result.success
+    assert "GONE" not in load_panel(own_store.engine, KEY).tickers
+
+
+def test_a_change_before_the_as_of_session_shows(own_store: Store) -> None:
+    first = made(own_store, recent())
+    changed = recent()
+    before = changed["session"] == pd.Timestamp("2012-10-26")
+    changed.loc[before, "close"] *= 1.0001
+    again = made(own_store, changed)
+    assert data_version(first, "processed_features") != data_version(again, "processed_features")
+
+
+def test_a_ticker_without_a_training_window_is_named_and_stops_nobody(own_store: Store) -> None:
+    result = made(own_store, recent(), "20120531_120000")
+    assert result.success
+    assert checks(result)["features_are_complete"] is True
+    (found,) = [
+        part
+        for part in result.get_asset_check_evaluations()
+        if part.check_name == "features_are_complete"
+    ]
+    told = "values are finite; no training window, so nothing is learned from: FB"
+    assert found.description == told
+    assert found.metadata["tickers_not_learned_from"].value == ["FB"]
+    assert result.asset_materializations_for_node("scalers")
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("20121225_120000", "is not a trading session"), ("2012_1", "is not a dataset id")],
+)
+def test_a_wrong_id_is_told(own_store: Store, key: str, told: str) -> None:
+    result = made(own_store, recent(), key)
+    assert not result.success
+    assert told in failure(result)
+
+
+def test_too_little_history_is_told(own_store: Store) -> None:
+    few = recent().query("session >= '2012-10-01' and ticker != 'FB'")
+    result = made(own_store, few.reset_index(drop=True))
+    assert not result.success
+    message = failure(result)
+    assert "sessions of history are too few" in message or "features_are_complete" in message
+
+
+def test_without_prices_the_remedy_is_a_command(own_store: Store) -> None:
+    result = materialize(STAGE, KEY, own_store, params(dataset=SMALL))
+    assert "stock-assets backfill raw_prices --from" in failure(result)
+    assert date(2012, 10, 26).isoformat() in failure(result)

@@ -1,0 +1,285 @@
+"""Prices: stored as they traded, once; what is unsound stops the run and is not stored."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+from rich.console import Console
+from sqlalchemy import func, select
+
+from stock_assets.cli.runs import RunFailedError, run_sessions
+from stock_assets.config import Params
+from stock_assets.defs.prices.assets import raw_prices
+from stock_assets.defs.resources import Store
+from stock_assets.market import calendar
+from stock_assets.market.reconciliation import without
+from stock_assets.market.sources.base import Fetch
+from stock_assets.market.sources.history import COLUMNS
+from stock_assets.market.sources.sample import SampleSource, load_sample
+from stock_assets.storage.prices import read_bars
+from stock_assets.storage.tables import price_revisions
+from stock_assets_tests.conftest import FIRST_INGESTED, LAST_INGESTED, Loop
+from stock_assets_tests.defs.running import (
+    by_partition,
+    checks,
+    data_version,
+    failure,
+    materialize,
+    metadata,
+    params,
+)
+
+DAY = date(2013, 1, 4)
+KEY = DAY.isoformat()
+
+
+@pytest.fixture
+def csv_params(tmp_path: Path) -> Params:
+    """The sample's last months of two tickers as files, and parameters that read them."""
+    for ticker in ("AAPL", "IBM"):
+        bars = load_sample().query("ticker == @ticker and session >= '2012-12-03'")
+        saved = bars.rename(columns={ours: theirs for theirs, ours in COLUMNS.items()})
+        saved.drop(columns="ticker").to_csv(tmp_path / f"{ticker}.csv", index=False)
+    chosen = {"source": "csv", "csv_folder": tmp_path, "tickers": ["AAPL", "IBM"]}
+    return params(prices=chosen)
+
+
+def edit(params: Params, ticker: str, day: date, **values: float) -> None:
+    """Change a bar in a file."""
+    file = params.prices.csv_folder / f"{ticker}.csv"
+    table = pd.read_csv(file)
+    table.loc[table["Date"].str.startswith(day.isoformat()), list(values)] = list(values.values())
+    table.to_csv(file, index=False)
+
+
+def lose(params: Params, ticker: str, day: date) -> None:
+    """Take a bar out of a file."""
+    file = params.prices.csv_folder / f"{ticker}.csv"
+    table = pd.read_csv(file)
+    table[~table["Date"].str.startswith(day.isoformat())].to_csv(file, index=False)
+
+
+def lenient(params: Params) -> Params:
+    """The same, content with half of the tickers."""
+    prices = params.prices.model_copy(update={"minimum_share": 0.5})
+    return params.model_copy(update={"prices": prices})
+
+
+def stored(store: Store, day: date = DAY) -> pd.DataFrame:
+    return read_bars(store.engine, day, day)
+
+
+def evaluation(result: dg.ExecuteInProcessResult, check: str) -> dg.AssetCheckEvaluation:
+    """What one check of a run said."""
+    return next(
+        found for found in result.get_asset_check_evaluations() if found.check_name == check
+    )
+
+
+def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
+    expected = load_sample().query("session >= @FIRST_INGESTED")
+    counts = expected.groupby(expected["session"].dt.date).size()
+    told = by_partition(loop.ingest, "raw_prices")
+    assert {key: values["dagster/row_count"] for key, values in told.items()} == {
+        day.isoformat(): count for day, count in counts.items()
+    }
+    assert told["2012-05-17"]["dagster/row_count"] == 4
+    assert told["2012-05-18"]["dagster/row_count"] == 5  # FB is listed
+    assert checks(loop.ingest) == {
+        "bars_are_sound": True,
+        "histories_agree": True,
+        "no_bar_is_missing": True,
+        "moves_are_plausible": False,  # AAPL and FB in earnest
+    }
+
+
+def test_what_is_stored_is_what_the_source_gave(loop: Loop) -> None:
+    bars = read_bars(loop.platform.engine, FIRST_INGESTED, LAST_INGESTED)
+    expected = load_sample().query("session >= @FIRST_INGESTED").reset_index(drop=True)
+    pd.testing.assert_frame_equal(bars, expected, check_exact=True)
+
+
+def test_a_first_run_brings_the_whole_history_and_tells_its_sessions(own_store: Store) -> None:
+    result = materialize([raw_prices], KEY, own_store, params())
+    history = load_sample().query("session <= @DAY")
+    pd.testing.assert_frame_equal(
+        read_bars(own_store.engine, date(2000, 3, 1), LAST_INGESTED),
+        history.reset_index(drop=True),
+        check_exact=True,
+    )
+    told = by_partition(result, "raw_prices")
+    assert sorted(told) == sorted(history["session"].dt.strftime("%Y-%m-%d").unique())
+    assert told[KEY]["dagster/row_count"] == 5
+    assert told["2000-03-01"] == {"bars_filled": 3, "source": "sample"}
+
+
+def test_a_session_again_changes_nothing(own_store: Store) -> None:
+    materialize([raw_prices], KEY, own_store, params())
+    results = [materialize([raw_prices], KEY, own_store, params()) for _ in range(2)]
+    told = [metadata(result, "raw_prices") for result in results]
+    assert [(t["inserted"], t["updated"], t["revisions"]) for t in told] == [(0, 0, 0)] * 2
+    assert data_version(results[0], "raw_prices") == data_version(results[1], "raw_prices")
+    assert told[0]["dagster/row_count"] == told[1]["dagster/row_count"] == 5
+    assert told[0]["source"] == "sample"
+    assert told[0]["tickers"] == "AAPL, FB, GOOG, IBM, MSFT"
+
+
+def test_sessions_missed_while_the_system_was_off_are_filled(own_store: Store) -> None:
+    materialize([raw_prices], KEY, own_store, params())
+    later = calendar.next_session(DAY, 4)
+    result = materialize([raw_prices], later.isoformat(), own_store, params())
+    missed = calendar.sessions(calendar.next_session(DAY), later)
+    told = by_partition(result, "raw_prices")
+    assert sorted(told) == [day.isoformat() for day in missed]
+    assert told[later.isoformat()]["sessions_healed"] == 3
+    assert len(read_bars(own_store.engine, missed[0], later)) == 5 * 4
+
+
+def test_a_bar_that_changes_later_is_a_revision(own_store: Store, csv_params: Params) -> None:
+    materialize([raw_prices], KEY, own_store, csv_params)
+    before = stored(own_store)
+    edit(csv_params, "IBM", DAY, Volume=1.0)
+    changed = materialize([raw_prices], KEY, own_store, csv_params)
+    told = metadata(changed, "raw_prices")
+    assert (told["inserted"], told["updated"], told["revisions"]) == (0, 1, 1)
+    with own_store.engine.connect() as connection:
+        table = price_revisions.c
+        query = select(table.ticker, table.field, table.old_value, table.new_value)
+        row = connection.execute(query.add_columns(table.dagster_run_id)).one()
+    assert tuple(row) == ("IBM", "volume", before["volume"][1], 1.0, changed.run_id)
+
+
+@pytest.mark.parametrize(
+    "change", [{"Close": 1e6}, {"Open": 0.5}, {"Close": -3.0, "Low": -4.0}, {"Volume": -1.0}]
+)
+def test_an_unsound_bar_fails_the_check_and_is_not_stored(
+    own_store: Store, csv_params: Params, change: dict[str, float]
+) -> None:
+    edit(csv_params, "IBM", DAY, **change)
+
+    @dg.asset(deps=[raw_prices], partitions_def=raw_prices.partitions_def)
+    def follows() -> None:
+        """What would be made of the prices."""
+
+    result = materialize([raw_prices, follows], KEY, own_store, lenient(csv_params))
+    assert not result.success
+    assert not checks(result)["bars_are_sound"]
+    assert not result.asset_materializations_for_node("follows")
+    assert stored(own_store)["ticker"].tolist() == ["AAPL"]
+    found = evaluation(result, "bars_are_sound")
+    assert found.severity == dg.AssetCheckSeverity.ERROR
+    assert found.metadata["findings"].value >= 1
+    assert {row.data["ticker"] for row in found.metadata["rows"].records} == {"IBM"}
+
+
+def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) -> None:
+    sound = load_sample().query("ticker == 'IBM' and session == @DAY")["close"].item()
+    edit(csv_params, "IBM", DAY, Close=-3.0, Low=-4.0)
+    materialize([raw_prices], KEY, own_store, csv_params)
+    edit(csv_params, "IBM", DAY, Close=sound, Low=sound / 2)
+    assert materialize([raw_prices], KEY, own_store, csv_params).success
+    assert stored(own_store)["close"].tolist()[1] == sound
+
+
+def test_an_empty_answer_is_a_failure_and_says_what_to_do(own_store: Store) -> None:
+    result = materialize([raw_prices], "2013-03-04", own_store, params())
+    assert not result.success
+    assert "source sample gave no bar for 2013-03-04" in failure(result)
+    assert "Its newest session is 2013-03-01" in failure(result)
+    assert not result.asset_materializations_for_node("raw_prices")
+
+
+@pytest.mark.parametrize(
+    ("last", "empty", "remedy"),
+    [
+        (date(2013, 3, 8), "2013-03-04", "Its newest session is 2013-03-01"),
+        (date(2013, 3, 4), "2013-03-04", "choose sessions that it has, or another source"),
+    ],
+)
+def test_a_range_that_the_source_does_not_reach_is_a_failure_and_names_the_first_session(
+    loop: Loop, last: date, empty: str, remedy: str
+) -> None:
+    days = calendar.sessions(date(2013, 2, 27), last)
+    with pytest.raises(RunFailedError, match=f"source sample gave no bar for {empty}") as caught:
+        run_sessions(loop.platform, Console(quiet=True), ["raw_prices"], days)
+    assert remedy in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+def test_a_session_without_any_bar_inside_a_range_is_a_failure(
+    own_store: Store, csv_params: Params
+) -> None:
+    lose(csv_params, "AAPL", DAY)
+    lose(csv_params, "IBM", DAY)
+    result = materialize([raw_prices], KEY, own_store, csv_params)
+    assert not result.success
+    assert f"source csv gave no bar for {DAY}" in failure(result)
+    assert not result.asset_materializations_for_node("raw_prices")
+
+
+def test_a_ticker_without_its_bar_is_late_and_the_others_are_stored(
+    own_store: Store, csv_params: Params
+) -> None:
+    lose(csv_params, "IBM", DAY)
+    result = materialize([raw_prices], KEY, own_store, lenient(csv_params))
+    assert result.success
+    assert stored(own_store)["ticker"].tolist() == ["AAPL"]
+    assert by_partition(result, "raw_prices")[KEY]["late_tickers"] == ["IBM"]
+    found = evaluation(result, "no_bar_is_missing")
+    assert not found.passed
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert found.description == "no bar: 1"
+    (row,) = found.metadata["rows"].records
+    assert (row.data["ticker"], row.data["session"]) == ("IBM", f"{DAY} 00:00:00")
+
+
+def test_a_late_bar_is_filled_by_the_next_session(own_store: Store, csv_params: Params) -> None:
+    file = csv_params.prices.csv_folder / "IBM.csv"
+    whole = file.read_text()
+    lose(csv_params, "IBM", DAY)
+    materialize([raw_prices], KEY, own_store, lenient(csv_params))
+    file.write_text(whole)
+    tomorrow = calendar.next_session(DAY).isoformat()
+    result = materialize([raw_prices], tomorrow, own_store, csv_params)
+    assert by_partition(result, "raw_prices")[KEY] == {"bars_filled": 1, "source": "csv"}
+    assert stored(own_store)["ticker"].tolist() == ["AAPL", "IBM"]
+
+
+def test_too_few_tickers_fail_the_run_and_what_arrived_is_stored(
+    own_store: Store, csv_params: Params
+) -> None:
+    lose(csv_params, "IBM", DAY)
+    result = materialize([raw_prices], KEY, own_store, csv_params)
+    assert not result.success
+    assert f"gave a bar of {DAY} for 1 of 2 tickers, fewer than" in failure(result)
+    assert "prices.minimum_share (80%): IBM: no bar of 2013-01-04 yet" in failure(result)
+    assert stored(own_store)["ticker"].tolist() == ["AAPL"]
+
+
+def test_a_ticker_that_failed_is_a_warning_too(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = SampleSource.fetch
+
+    def without_ibm(self: SampleSource, starts: dict[str, date], last: date) -> Fetch:
+        return without(fetch(self, starts, last), {"IBM": "no answer at all"})
+
+    monkeypatch.setattr(SampleSource, "fetch", without_ibm)
+    result = materialize([raw_prices], KEY, own_store, params())
+    assert result.success
+    assert by_partition(result, "raw_prices")[KEY]["failed_tickers"] == {"IBM": "no answer at all"}
+    found = evaluation(result, "no_bar_is_missing")
+    assert not found.passed
+    assert found.description == "no answer: 1"
+
+
+def test_the_run_that_fetched_a_bar_is_known(loop: Loop) -> None:
+    from stock_assets.storage.tables import raw_stock_data
+
+    query = select(raw_stock_data.c.dagster_run_id, func.count()).group_by("dagster_run_id")
+    with loop.platform.engine.connect() as connection:
+        assert loop.ingest.run_id in {row[0] for row in connection.execute(query)}

@@ -1,0 +1,338 @@
+"""Refit: a promoted candidate goes into production trained again, once, and is scored as itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from mlflow.entities import Run
+
+from stock_assets.cli.platform import Platform
+from stock_assets.config import Params, Tracking
+from stock_assets.defs.dataset.assets import processed_features, scaled_features, scalers
+from stock_assets.defs.forecasting.forecasts import predictions
+from stock_assets.defs.promotion.assets import promoted_models, promotion
+from stock_assets.defs.resources import Store
+from stock_assets.defs.training.candidate import candidate_model
+from stock_assets.defs.training.tuning import tuned_params
+from stock_assets.evaluation.metrics import summarise
+from stock_assets.evaluation.scoring import score_due
+from stock_assets.features.windows import Segment
+from stock_assets.market import calendar
+from stock_assets.models.data import load_training_data
+from stock_assets.models.refit import refit_bundle
+from stock_assets.models.training import weights_digest
+from stock_assets.registry import ModelVersion, Registry, champion_as_of, model_for
+from stock_assets.storage import forecasts
+from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
+from stock_assets.storage.datasets import load_panel, load_segments
+from stock_assets.storage.forecasts import PromotionRecord, predictions_as_of, promotion_of
+from stock_assets_tests.conftest import throw_away_database
+from stock_assets_tests.defs.running import failure, materialize, metadata, params
+from stock_assets_tests.models.bundles import AS_OF, DATASET_ID, FIRST, sample_bars
+from stock_assets_tests.storage.examples import store_bars
+
+TRACKING = Tracking(experiment="refit", model_name="Refitted")
+NEXT_AS_OF, NEXT_DATASET = date(2013, 1, 31), "20130131_120000"
+BEFORE_PROMOTION = [processed_features, scalers, scaled_features, tuned_params, candidate_model]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a promotion may have changed, after a run of it."""
+
+    failed_with: str | None
+    decided: PromotionRecord | None
+    versions: list[ModelVersion]
+    production: ModelVersion | None
+    timeline: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Stores, a registered model and an instance of this module's own, with the real assets."""
+
+    store: Store
+    params: Params
+    registry: Registry
+    instance: dg.DagsterInstance
+
+    def run(self, assets: list[Any], key: str) -> dg.ExecuteInProcessResult:
+        return materialize(assets, key, self.store, self.params, self.registry, self.instance)
+
+    def promote(self, dataset: str) -> Snapshot:
+        result = self.run([promotion], dataset)
+        history = self.instance.fetch_materializations(dg.AssetKey("production_model"), limit=9)
+        return Snapshot(
+            None if result.success else failure(result),
+            promotion_of(self.store.engine, dataset),
+            self.registry.versions_of(dataset),
+            self.registry.production(),
+            [
+                {name: value.value for name, value in event.asset_materialization.metadata.items()}
+                for event in history.records
+            ],
+        )
+
+
+@pytest.fixture(scope="module")
+def installation(platform: Platform) -> Iterator[Installation]:
+    with (
+        throw_away_database(platform) as url,
+        tempfile.TemporaryDirectory() as home,
+        pytest.MonkeyPatch.context() as environment,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        upgrade(url)
+        environment.setenv(STORE_URL_VARIABLE, url)
+        environment.setenv("STOCK_ASSETS_HOME", home)
+        environment.setenv("STOCK_ASSETS_ARRAYS_URL", str(Path(home) / "arrays"))
+        chosen = params(
+            prices={"first_session": FIRST},
+            dataset={
+                "window": 10,
+                "history_sessions": None,
+                "validation_sessions": 40,
+                "test_sessions": 20,
+            },
+            training={"epochs": 4, "patience": 4},
+            promotion={"refit": True},
+            tracking=TRACKING.model_dump(),
+        )
+        store = Store()
+        store_bars(store.engine, sample_bars())
+        yield Installation(store, chosen, Registry(TRACKING), instance)
+        store.engine.dispose()
+
+
+@dataclass(frozen=True)
+class Story:
+    """The first dataset: killed after registering the refit, then before the alias, then not."""
+
+    unrecorded: Snapshot
+    unpromoted: Snapshot
+    done: Snapshot
+    again: Snapshot
+
+
+@pytest.fixture(scope="module")
+def story(installation: Installation) -> Story:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    trained = installation.run(BEFORE_PROMOTION, DATASET_ID)
+    assert trained.success, failure(trained)
+    with pytest.MonkeyPatch.context() as faults:
+        faults.setattr(forecasts, "record_refit", killed)
+        unrecorded = installation.promote(DATASET_ID)
+    with pytest.MonkeyPatch.context() as faults:
+        faults.setattr(installation.registry, "promote", killed)
+        unpromoted = installation.promote(DATASET_ID)
+    done = installation.promote(DATASET_ID)
+    return Story(unrecorded, unpromoted, done, installation.promote(DATASET_ID))
+
+
+@pytest.fixture(scope="module")
+def candidate(installation: Installation, story: Story) -> ModelVersion:
+    return installation.registry.candidate(DATASET_ID)
+
+
+@pytest.fixture(scope="module")
+def refit(story: Story) -> ModelVersion:
+    assert story.done.production is not None
+    return story.done.production
+
+
+@pytest.fixture(scope="module")
+def following(installation: Installation, story: Story) -> Snapshot:
+    """The next dataset, whose candidate met the refit of the first."""
+    trained = installation.run(BEFORE_PROMOTION, NEXT_DATASET)
+    assert trained.success, failure(trained)
+    return installation.promote(NEXT_DATASET)
+
+
+def test_a_promoted_candidate_goes_into_production_as_its_refit(
+    story: Story, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    assert story.done.failed_with is None
+    assert story.done.versions == [refit, candidate]
+    assert refit.refit_of == candidate.version
+    assert candidate.refit_of is None
+    assert (refit.dataset_run_id, refit.as_of) == (DATASET_ID, AS_OF)
+    assert refit.digest != candidate.digest
+    decided = story.done.decided
+    assert decided is not None
+    assert decided.promoted
+    assert decided.candidate_version == candidate.version
+    assert decided.refit_version == decided.promoted_version == refit.version
+
+
+def test_the_candidate_of_the_dataset_is_still_the_one_without_refit(
+    installation: Installation, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    assert candidate.version < refit.version
+    assert installation.registry.refit(candidate) == refit
+    assert installation.registry.refit(refit) is None
+    assert installation.registry.evaluation_version(refit) == candidate
+    assert installation.registry.evaluation_version(candidate) == candidate
+
+
+def test_the_timeline_of_production_says_that_it_was_a_refit(
+    story: Story, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    (event,) = story.done.timeline
+    assert event["cause"] == "promotion, refit"
+    assert event["model_version"] == refit.version
+    assert event["refit_of"] == candidate.version
+    assert event["digest"] == refit.digest
+    assert "replaces_version" not in event
+
+
+def test_killed_before_the_refit_is_on_record_the_registered_one_is_taken(story: Story) -> None:
+    assert story.unrecorded.failed_with is not None
+    assert "killed" in story.unrecorded.failed_with
+    assert story.unrecorded.decided is not None
+    assert story.unrecorded.decided.refit_version is None
+    assert story.unrecorded.versions == story.done.versions
+    assert story.unrecorded.production is None
+
+
+def test_killed_before_the_alias_is_moved_the_next_run_moves_it(
+    story: Story, refit: ModelVersion
+) -> None:
+    assert story.unpromoted.failed_with is not None
+    assert story.unpromoted.decided == story.done.decided
+    assert story.unpromoted.versions == story.done.versions
+    assert (story.unpromoted.production, story.unpromoted.timeline) == (None, [])
+    assert story.done.production == refit
+
+
+def test_a_second_run_changes_nothing(story: Story) -> None:
+    assert story.again == story.done
+
+
+def test_the_recipe_is_that_of_the_candidate_and_the_weights_are_not(
+    installation: Installation, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    first, again = (installation.registry.load(model.version) for model in (candidate, refit))
+    assert again.recipe.to_dict() == first.recipe.to_dict()
+    assert weights_digest(again.network) != weights_digest(first.network)
+
+
+def refitted_on(installation: Installation, candidate: ModelVersion, last: int) -> str:
+    """Digest of the candidate's bundle, trained again from its first window to a last one."""
+    store, registry = installation.store, installation.registry
+    segments = load_segments(store.engine, candidate.dataset_run_id)
+    train, validation = segments["train"], segments["validation"]
+    panel = load_panel(store.engine, candidate.dataset_run_id)
+    bundle, schedule = registry.load(candidate.version), registry.schedule(candidate)
+    data = load_training_data(
+        store.arrays.local_path(panel.location),
+        installation.params.dataset,
+        (bundle.recipe.feature_scaler, bundle.recipe.target_scaler),
+        Segment(train.first_position, last),
+        Segment(validation.first_position, validation.last_position),
+    )
+    return refit_bundle(
+        bundle, data, installation.params.training, schedule.batch_size, schedule.learning_rates
+    ).bundle.digest()
+
+
+def test_what_is_on_record_of_the_candidate_gives_its_weights_on_its_own_segment(
+    installation: Installation, candidate: ModelVersion
+) -> None:
+    train = load_segments(installation.store.engine, DATASET_ID)["train"]
+    assert refitted_on(installation, candidate, train.last_position) == candidate.digest
+
+
+def test_the_refit_has_learnt_from_the_label_of_the_as_of_session(
+    installation: Installation, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    panel = load_panel(installation.store.engine, DATASET_ID)
+    sessions = calendar.sessions(panel.first_session, panel.as_of_session)
+    newest = len(sessions) - 2  # its label is the last session
+    assert refitted_on(installation, candidate, newest) == refit.digest
+    assert refitted_on(installation, candidate, newest - 1) != refit.digest
+
+
+def test_the_mlflow_run_says_what_happened(
+    installation: Installation, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    run: Run = installation.registry.client().get_run(refit.mlflow_run_id)
+    epochs = len(installation.registry.schedule(candidate).learning_rates)
+    assert run.data.tags["refit_of"] == str(candidate.version)
+    assert run.data.tags["refit_version"] == str(refit.version)
+    network = installation.registry.load(refit.version).network
+    assert run.data.tags["refit_weights"] == weights_digest(network)
+    assert run.data.metrics["refit_epochs"] == epochs
+    history = installation.registry.client().get_metric_history(run.info.run_id, "refit_train_loss")
+    assert [point.step for point in history] == list(range(1, epochs + 1))
+
+
+def test_forecasts_are_made_by_the_refit_from_its_as_of_session_on(
+    installation: Installation, story: Story, refit: ModelVersion
+) -> None:
+    result = installation.run([predictions], AS_OF.isoformat())
+    assert result.success, failure(result)
+    assert metadata(result, "predictions")["model_versions"] == str(refit.version)
+    made = predictions_as_of(installation.store.engine, [AS_OF])
+    assert set(made["model_version"]) == {refit.version}
+    earlier = calendar.previous_session(AS_OF)
+    refused = installation.run([predictions], earlier.isoformat())
+    assert f"(version {refit.version}, refit of {refit.refit_of}) is as of" in failure(refused)
+
+
+def test_the_next_candidate_meets_the_version_that_was_refitted(
+    installation: Installation, following: Snapshot, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    decided = following.decided
+    assert decided is not None
+    assert decided.production is not None
+    assert decided.production_version == refit.version
+    assert decided.reason.endswith(
+        f"Production is version {refit.version}, refit of {candidate.version}; version "
+        f"{candidate.version} was scored in its place, for the refit may have been trained on "
+        "these sessions"
+    )
+    held_out = calendar.sessions(decided.first_session, decided.last_session)
+    scores = {
+        model.version: summarise(
+            score_due(
+                installation.registry.load(model.version).forecast(sample_bars(), held_out),
+                sample_bars(),
+            )
+        )
+        for model in (candidate, refit)
+    }
+    assert decided.production["relative_mae"] == scores[candidate.version].relative_mae
+    assert decided.production["relative_mae"] != scores[refit.version].relative_mae
+
+
+def test_replays_are_forecast_by_what_was_in_production(
+    installation: Installation, following: Snapshot, refit: ModelVersion
+) -> None:
+    promoted = promoted_models(installation.store, installation.registry)
+    assert refit in promoted
+    between = calendar.previous_session(NEXT_AS_OF)
+    assert champion_as_of(between, None, promoted) == refit
+    assert model_for(between, following.production, promoted) == refit
+
+
+def test_a_rollback_to_the_candidate_stands(
+    installation: Installation, story: Story, candidate: ModelVersion
+) -> None:
+    standing = installation.registry.production()
+    assert standing is not None
+    installation.registry.promote(candidate.version)
+    try:
+        after = installation.promote(DATASET_ID)
+        assert after.production == candidate
+        assert after.versions == story.done.versions
+    finally:
+        installation.registry.promote(standing.version)

@@ -1,0 +1,90 @@
+"""Materializing assets by themselves, on stores of the test's own."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from stock_assets.config import Params, load_params
+from stock_assets.core.locations import find_locations
+from stock_assets.defs.partitions import datasets
+from stock_assets.defs.resources import Store, resources
+from stock_assets.registry import Registry
+
+
+def params(**sections: dict[str, object]) -> Params:
+    """The suite's parameters with some values changed."""
+    shipped = load_params(find_locations().params_file)
+    changes = {
+        name: getattr(shipped, name).model_copy(update=values) for name, values in sections.items()
+    }
+    return shipped.model_copy(update=changes)
+
+
+def materialize(
+    assets: Sequence[Any],
+    key: str,
+    store: Store,
+    params: Params,
+    registry: Registry | None = None,
+    instance: dg.DagsterInstance | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Run assets for one partition; a failure is in the result, not raised."""
+    own = instance or dg.DagsterInstance.ephemeral()
+    if "_" in key:
+        own.add_dynamic_partitions(str(datasets.name), [key])
+    given = resources(params) | {"store": store}
+    return dg.materialize(
+        assets,
+        partition_key=key,
+        instance=own,
+        resources=given if registry is None else given | {"registry": registry},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """Plain metadata of the only materialization of an asset in a run."""
+    (event,) = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, dict[str, Any]]:
+    """Plain metadata of every partition of an asset in a run."""
+    return {
+        str(event.partition): {name: value.value for name, value in event.metadata.items()}
+        for event in result.asset_materializations_for_node(asset)
+    }
+
+
+def images(markdown: str) -> dict[str, bytes]:
+    """The PNG files in a text, by their titles, in their order."""
+    found = re.findall(r"!\[(.*?)\]\(data:image/png;base64,(.*?)\)", markdown)
+    assert "\n\n".join(f"![{t}](data:image/png;base64,{data})" for t, data in found) == markdown
+    return {title: b64decode(data, validate=True) for title, data in found}
+
+
+def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:
+    """The data version of the only materialization of an asset in a run."""
+    (event,) = result.asset_materializations_for_node(asset)
+    return str(event.tags["dagster/data_version"])
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    """Outcome of every check of a run."""
+    return {found.check_name: found.passed for found in result.get_asset_check_evaluations()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """Message of the error at the bottom of a failed run."""
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        error = event.step_failure_data.error
+        while error.cause is not None:
+            error = error.cause
+        return str(error.message)
+    raise AssertionError("no step failed")

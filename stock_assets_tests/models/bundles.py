@@ -1,0 +1,118 @@
+"""Bundles from real bars, with weights that were drawn instead of trained."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stock_assets.config import Dataset, Features
+from stock_assets.features.dataset import FeatureSet, build_feature_set
+from stock_assets.features.splits import fit_reference, fit_scalers, split_dataset
+from stock_assets.market.sources.sample import load_sample
+from stock_assets.models.bundle import Bundle, Recipe
+from stock_assets.models.networks import NetworkSpec, build_network
+
+FIRST = date(2011, 6, 1)
+AS_OF = date(2012, 10, 26)
+LAST = date(2013, 3, 1)
+DATASET_ID = "20121026_120000"
+FEATURES = Features(groups=["returns", "momentum"])
+DATASET = Dataset(window=10, validation_sessions=40, test_sessions=20)
+
+
+@cache
+def sample_bars() -> pd.DataFrame:
+    """Five real tickers since `FIRST`; one is listed in May 2012."""
+    bars = load_sample()
+    return bars[bars["session"] >= pd.Timestamp(FIRST)].reset_index(drop=True)
+
+
+def dataset(
+    bars: pd.DataFrame | None = None,
+    target: str = "log_return",
+    features: Features = FEATURES,
+    as_of: date = AS_OF,
+    scaler: str = "standard",
+    horizon: int = 1,
+) -> tuple[FeatureSet, Dataset]:
+    """The dataset that a bundle is made from, and its parameters."""
+    changes = {"target": target, "scaler": scaler, "prediction_length": horizon}
+    chosen = DATASET.model_copy(update=changes)
+    history = sample_bars() if bars is None else bars
+    return build_feature_set(history, features, chosen, FIRST, as_of), chosen
+
+
+def bundle(
+    architecture: str = "lstm",
+    target: str = "log_return",
+    bars: pd.DataFrame | None = None,
+    features: Features = FEATURES,
+    seed: int = 1,
+    dataset_id: str = DATASET_ID,
+    as_of: date = AS_OF,
+    scaler: str = "standard",
+    horizon: int = 1,
+) -> Bundle:
+    """A bundle as of `as_of` whose forecasts differ from persistence."""
+    built, chosen = dataset(bars, target, features, as_of, scaler, horizon)
+    panel = built.panel
+    split = split_dataset(len(panel.sessions), chosen)
+    scalers = fit_scalers(panel.values, panel.valid, built.target, split.train, chosen)
+    spec = NetworkSpec(
+        architecture=architecture,
+        tickers=len(panel.tickers),
+        features=len(panel.features),
+        window=chosen.window,
+        hidden_size=16,
+        layers=1,
+        dropout=0.1,
+        horizon=horizon,
+    )
+    network = build_network(spec, seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for weights in network.parameters():
+            weights.add_(0.2 * torch.randn_like(weights))
+    recipe = Recipe(
+        dataset_run_id=dataset_id,
+        as_of=as_of,
+        first_session=panel.sessions[0].date(),
+        tickers=panel.tickers,
+        features=panel.features,
+        basis=features.basis,
+        adjustment_factors=built.adjustment_factors,
+        target=chosen.target,
+        network=spec,
+        feature_scaler=scalers[0],
+        target_scaler=scalers[1],
+        reference=fit_reference(
+            panel.values, panel.valid, scalers[0], split.train, chosen.window, 20
+        ),
+        interval_widths=tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)),
+        coverage=0.9,
+    )
+    return Bundle(recipe, network.eval())
+
+
+def same_frame(left: pd.DataFrame, right: pd.DataFrame) -> bool:
+    """Equal to the last bit, whatever the index."""
+    return (
+        list(left.columns) == list(right.columns)
+        and len(left) == len(right)
+        and all(
+            left[name].to_numpy().tobytes() == right[name].to_numpy().tobytes()
+            if left[name].dtype != object
+            else left[name].tolist() == right[name].tolist()
+            for name in left.columns
+        )
+        and left.dtypes.equals(right.dtypes)
+    )
+
+
+def bits(values: np.ndarray) -> bytes:
+    """The bytes of an array in memory order."""
+    return np.ascontiguousarray(values).tobytes()

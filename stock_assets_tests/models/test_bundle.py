@@ -1,0 +1,483 @@
+"""A bundle: serves what was trained, knows no later bar, comes back from disk to the bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stock_assets.config import FeatureGroup, Features, Rename
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.drift import count_rows, stability
+from stock_assets.evaluation.forecast_checks import invalid_forecasts
+from stock_assets.features.dataset import FeatureSet
+from stock_assets.features.splits import split_dataset
+from stock_assets.features.windows import Windows
+from stock_assets.market import calendar
+from stock_assets.market.bars import tidy
+from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle, Recipe
+from stock_assets.models.training import forecast_scaled
+from stock_assets_tests.features.examples import same_bits
+from stock_assets_tests.models.bundles import (
+    AS_OF,
+    FEATURES,
+    FIRST,
+    LAST,
+    bundle,
+    dataset,
+    same_frame,
+    sample_bars,
+)
+
+ARCHITECTURES = ("lstm", "lstm_attention", "lstm_cross_attention")
+DAYS = calendar.sessions(AS_OF, LAST)
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Spare small networks the cost of sharing their work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def example(architecture: str, horizon: int = 1) -> Bundle:
+    return bundle(architecture, horizon=horizon)
+
+
+@cache
+def trained() -> FeatureSet:
+    return dataset()[0]
+
+
+def up_to(day: date, bars: pd.DataFrame | None = None) -> pd.DataFrame:
+    bars = sample_bars() if bars is None else bars
+    return bars[bars["session"] <= pd.Timestamp(day)].reset_index(drop=True)
+
+
+def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
+    return frame[frame["as_of_session"].isin(pd.to_datetime(list(days)))]
+
+
+@each_architecture
+def test_a_bundle_comes_back_from_disk_to_the_bit(architecture: str, tmp_path: Path) -> None:
+    made = example(architecture)
+    made.save(tmp_path / "bundle")
+    back = Bundle.load(tmp_path / "bundle")
+    assert back.digest() == made.digest()
+    assert back.recipe.to_dict() == made.recipe.to_dict()
+    assert same_bits(back.recipe.feature_scaler.scale, made.recipe.feature_scaler.scale)
+    assert same_frame(back.forecast(sample_bars(), DAYS), made.forecast(sample_bars(), DAYS))
+
+
+def test_a_bundle_is_numbers_and_text_and_nothing_executable(tmp_path: Path) -> None:
+    example("lstm").save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bundle.json",
+        "network.safetensors",
+    ]
+    assert Recipe.from_dict(json.loads((tmp_path / "bundle.json").read_text())).as_of == AS_OF
+
+
+def test_a_folder_without_a_bundle_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StockAssetsError, match="holds no model bundle"):
+        Bundle.load(tmp_path)
+
+
+def test_a_bundle_of_another_version_of_the_package_says_what_to_do(tmp_path: Path) -> None:
+    example("lstm").save(tmp_path)
+    path = tmp_path / "bundle.json"
+    plain = json.loads(path.read_text())
+    plain["interval_width"] = plain.pop("interval_widths")[0]
+    path.write_text(json.dumps(plain))
+    with pytest.raises(StockAssetsError, match="another version of this package") as caught:
+        Bundle.load(tmp_path)
+    assert "stock-assets retrain" in caught.value.remedy
+
+
+def test_the_digest_tells_models_apart() -> None:
+    made = example("lstm")
+    other = Bundle(replace(made.recipe, interval_widths=(0.8,)), made.network)
+    digests = {made.digest(), other.digest(), bundle(seed=2).digest()}
+    assert len(digests) == 3
+    assert bundle().digest() == made.digest()
+
+
+def test_a_forecast_has_its_columns_and_the_next_session() -> None:
+    frame = example("lstm").forecast(sample_bars(), DAYS)
+    assert tuple(frame.columns) == FORECAST_COLUMNS
+    assert len(frame) == 5 * len(DAYS)
+    following = [calendar.next_session(day.date()) for day in frame["as_of_session"]]
+    assert frame["target_session"].dt.date.tolist() == following
+    assert frame["lower_price"].lt(frame["predicted_price"]).all()
+    assert frame["predicted_price"].lt(frame["upper_price"]).all()
+    np.testing.assert_allclose(
+        frame["predicted_price"], frame["last_close"] * np.exp(frame["predicted_return"])
+    )
+    assert frame["predicted_return"].abs().median() > 1e-4
+
+
+@each_architecture
+@pytest.mark.parametrize(("count", "horizon"), [(1, 1), (2, 1), (7, 3), (31, 1), (32, 3), (33, 1)])
+def test_any_range_forecasts_the_same_bits_as_one_session_at_a_time(
+    architecture: str, count: int, horizon: int
+) -> None:
+    made = example(architecture, horizon)
+    whole = made.forecast(sample_bars(), DAYS)
+    for start in (0, 3, len(DAYS) - count):
+        days = DAYS[start : start + count]
+        assert same_frame(made.forecast(up_to(days[-1]), days), as_of(whole, *days))
+
+
+@each_architecture
+def test_a_forecast_equals_the_one_made_when_no_later_bar_existed(architecture: str) -> None:
+    made = example(architecture)
+    whole = made.forecast(sample_bars(), DAYS)
+    for day in DAYS:
+        assert same_frame(made.forecast(up_to(day), [day]), as_of(whole, day))
+
+
+@each_architecture
+def test_chosen_sessions_are_forecast_like_all_of_them(architecture: str) -> None:
+    made = example(architecture)
+    whole, chosen = made.forecast(sample_bars(), DAYS), DAYS[2::9]
+    assert same_frame(made.forecast(sample_bars(), chosen), as_of(whole, *chosen))
+
+
+def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame:
+    """The sample with everything after `day` changed."""
+    random = np.random.default_rng(seed)
+    bars = sample_bars().copy()
+    later = bars["session"] > pd.Timestamp(day)
+    factor = np.exp(random.normal(0.0, 0.5, later.sum()))
+    for name in ("open", "high", "low", "close", "volume"):
+        bars.loc[later, name] *= factor
+    if split:
+        struck = bars.index[later][random.integers(0, later.sum(), 3)]
+        bars.loc[struck, "stock_splits"] = 5.0
+        bars.loc[bars.index[later][:2], "dividends"] = 0.01
+    if newcomer:
+        young = bars[later & (bars["ticker"] == "IBM")].assign(ticker="HAL")
+        bars = pd.concat([bars, young])
+    lost = bars.index[bars["session"] > pd.Timestamp(day)][random.integers(0, 20, 2)]
+    return tidy(bars.reset_index(drop=True).drop(index=lost, errors="ignore"))
+
+
+@settings(max_examples=12)
+@given(
+    st.integers(0, len(DAYS) - 8),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(ARCHITECTURES),
+    st.sampled_from([1, 3]),
+)
+def test_whatever_happens_later_changes_no_forecast(
+    known: int, seed: int, split: bool, newcomer: bool, architecture: str, horizon: int
+) -> None:
+    made, days = example(architecture, horizon), DAYS[: known + 1]
+    before = made.forecast(sample_bars(), days)
+    changed = perturbed(days[-1], seed, split, newcomer)
+    assert same_frame(made.forecast(changed, days), before)
+    assert same_frame(as_of(made.forecast(changed, DAYS), *days), before)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, len(DAYS) - 8), st.integers(0, 2**32 - 1), st.booleans())
+def test_whatever_happens_later_changes_no_drift(known: int, seed: int, newcomer: bool) -> None:
+    made, days = example("lstm"), DAYS[: known + 1]
+    before = made.drift(made.panel(up_to(days[-1]), days[-1]), days)
+    changed = made.panel(perturbed(days[-1], seed, split=True, newcomer=newcomer), LAST)
+    assert same_frame(made.drift(changed, days), before)
+    assert same_frame(as_of(made.drift(changed, DAYS), *days), before)
+
+
+def test_drift_holds_the_newest_rows_of_all_tickers_against_those_of_training() -> None:
+    made, day = example("lstm"), DAYS[30]
+    window = made.recipe.reference.sessions
+    panel = made.panel(sample_bars(), LAST)
+    end = panel.sessions.get_loc(pd.Timestamp(day)) + 1
+    rows = made.recipe.feature_scaler.transform(panel.values[end - window : end])
+    reference = made.recipe.reference
+    counts = count_rows(rows[panel.valid[end - window : end]], reference.edges)
+    found = made.drift(panel, DAYS)
+    newest = as_of(found, day)
+    assert newest["feature"].tolist() == list(made.recipe.features)
+    assert newest["psi"].tolist() == stability(counts, reference.counts).tolist()
+    assert set(newest["rows"]) == {5 * window}
+    assert newest["baseline_p95"].tolist() == reference.baseline_p95.tolist()
+
+
+def test_what_a_model_was_trained_on_has_not_drifted_from_itself() -> None:
+    made = Bundle(example("lstm").recipe, example("lstm").network)
+    split = split_dataset(len(trained().panel.sessions), dataset()[1])
+    last = trained().panel.sessions[split.train.last].date()
+    read = split.train.last + 1
+    made.recipe = replace(made.recipe, reference=replace(made.recipe.reference, sessions=read))
+    (found,) = set(made.drift(made.panel(sample_bars(), LAST), [last])["psi"])
+    assert found == 0.0
+
+
+def test_a_ticker_that_trades_otherwise_has_drifted() -> None:
+    made, bars = example("lstm"), sample_bars().copy()
+    late = bars["session"] > pd.Timestamp(DAYS[20])
+    calm = made.drift(made.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
+    for name in ("open", "high", "low", "close"):
+        bars.loc[late, name] **= 3  # three times the log returns
+    wild = made.drift(made.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
+    assert wild["Log_Return"] > 0.25 > calm["Log_Return"]
+
+
+def test_whatever_happens_later_changes_no_trained_number() -> None:
+    changed = bundle(bars=perturbed(AS_OF, 1, split=True, newcomer=True))
+    assert changed.digest() == example("lstm").digest()
+
+
+@pytest.mark.parametrize("group", get_args(FeatureGroup))
+def test_serving_builds_the_panel_of_training(group: str) -> None:
+    """For 100 random sessions, every other time with later bars at hand."""
+    features = Features(groups=[group])
+    training, serving = dataset(features=features)[0].panel, bundle(features=features)
+    known = calendar.sessions(FIRST, AS_OF)
+    drawn = np.random.default_rng(1).choice(len(known), 100, replace=False)
+    for number, day in enumerate(known[position] for position in drawn):
+        served = serving.panel(up_to(day) if number % 2 else sample_bars(), day)
+        stop = training.sessions.get_loc(pd.Timestamp(day)) + 1
+        assert served.tickers == training.tickers
+        assert served.features == training.features
+        assert served.sessions.equals(training.sessions[:stop])
+        assert same_bits(served.values, training.values[:stop])
+        assert same_bits(served.close, training.close[:stop])
+        assert np.array_equal(served.valid, training.valid[:stop])
+    assert training.valid[-1].sum() >= 4  # FB is too young for some
+
+
+@pytest.mark.parametrize("basis", ["raw", "split_adjusted", "adjusted"])
+def test_serving_builds_the_panel_of_training_across_splits_and_dividends(basis: str) -> None:
+    bars = sample_bars().copy()
+    known = bars["session"] == pd.Timestamp("2012-03-01")
+    bars.loc[known & (bars["ticker"] == "IBM"), "stock_splits"] = 3.0
+    bars.loc[known & (bars["ticker"] == "MSFT"), "dividends"] = 1.0
+    features = Features(groups=["raw", "trend", "volume", "returns"], basis=basis)
+    built, _ = dataset(bars, features=features)
+    after = bars["session"] > pd.Timestamp(AS_OF)
+    bars.loc[bars.index[after][::7], "stock_splits"] = 2.0
+    served = bundle(bars=bars, features=features).panel(bars, LAST)
+    stop = len(built.panel.sessions)
+    assert same_bits(served.values[:stop], built.panel.values)
+    assert same_bits(served.close[:stop], built.panel.close)
+
+
+@each_architecture
+def test_forecasts_are_what_the_network_says_about_the_panel(architecture: str) -> None:
+    made = example(architecture)
+    recipe, panel = made.recipe, trained().panel
+    values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
+    windows = Windows.over(values, valid, recipe.feature_scaler, 10)
+    ends = np.arange(len(panel.sessions) - 20, len(panel.sessions))
+    scaled = forecast_scaled(made.network, windows, ends)[:, 0]
+    expected = recipe.target_scaler.inverse(scaled[..., None])[..., 0]
+    days = [day.date() for day in panel.sessions[ends]]
+    frame = made.forecast(sample_bars(), days)
+    found = frame.pivot_table(index="as_of_session", columns="ticker", values="predicted_return")
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_prices_are_in_the_shares_of_the_as_of_session() -> None:
+    bars = sample_bars().copy()
+    day = DAYS[40]
+    after = (bars["session"] >= pd.Timestamp(day)) & (bars["ticker"] == "AAPL")
+    bars.loc[after, ["open", "high", "low", "close", "dividends"]] /= 7
+    bars.loc[after, "volume"] *= 7
+    bars.loc[after & (bars["session"] == pd.Timestamp(day)), "stock_splits"] = 7.0
+    plain = example("lstm").forecast(sample_bars(), DAYS)
+    split = example("lstm").forecast(bars, DAYS)
+    ours = (plain["ticker"] == "AAPL") & (plain["as_of_session"] >= pd.Timestamp(day))
+    for name in ("last_close", "predicted_price", "lower_price", "upper_price"):
+        np.testing.assert_allclose(split[name][ours], plain[name][ours] / 7, rtol=1e-5)
+        np.testing.assert_allclose(split[name][~ours], plain[name][~ours], rtol=1e-5)
+    np.testing.assert_allclose(
+        split["predicted_return"], plain["predicted_return"], rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_level_as_target_gives_prices_of_the_day() -> None:
+    made = bundle(target="close")
+    frame = made.forecast(sample_bars(), DAYS)
+    assert frame["lower_price"].lt(frame["predicted_price"]).all()
+    np.testing.assert_allclose(
+        frame["predicted_price"], frame["last_close"] * np.exp(frame["predicted_return"])
+    )
+    for day in DAYS[::20]:
+        assert same_frame(made.forecast(up_to(day), [day]), as_of(frame, day))
+
+
+@pytest.mark.parametrize("target", ["close", "log_return"])
+def test_a_level_that_training_hardly_knows_is_not_forecast(target: str) -> None:
+    made = bundle(target=target)
+    scaler = made.recipe.target_scaler
+    pooled = np.array(made.recipe.tickers) == "FB"
+    unseen = replace(made.recipe, target_scaler=replace(scaler, pooled=pooled))
+    tickers = set(Bundle(unseen, made.network).forecast(sample_bars(), DAYS[-3:])["ticker"])
+    missing = {"FB"} if target == "close" else set()
+    assert tickers == set(made.recipe.tickers) - missing
+
+
+def test_a_level_whose_interval_reaches_below_zero_is_sound() -> None:
+    made = bundle(target="close", features=Features(groups=["raw"]), scaler="minmax")
+    weights = made.network.state_dict()
+    weights["head.1.weight"].mul_(0.05)
+    weights["head.1.bias"].fill_(0.0)  # about the middle of the prices it was trained on
+    wide = Bundle(replace(made.recipe, interval_widths=(3.0,)), made.network)
+    frame = wide.forecast(sample_bars(), DAYS)
+    assert frame["lower_price"].eq(0.0).any()
+    assert invalid_forecasts(frame).empty
+
+
+@pytest.mark.parametrize("basis", ["split_adjusted", "adjusted"])
+def test_bars_that_start_later_are_brought_to_the_same_basis(basis: str) -> None:
+    bars = sample_bars().copy()
+    early = (bars["ticker"] == "AAPL") & (bars["session"] < pd.Timestamp("2011-09-01"))
+    bars.loc[early, ["open", "high", "low", "close"]] *= 4
+    split = (bars["ticker"] == "AAPL") & (bars["session"] == pd.Timestamp("2011-09-01"))
+    bars.loc[split, "stock_splits"] = 4.0
+    made = bundle(bars=bars, features=Features(groups=["raw"], basis=basis))
+    later = bars[bars["session"] >= pd.Timestamp("2012-01-03")].reset_index(drop=True)
+    whole, cut = made.panel(bars, LAST), made.panel(later, LAST)
+    kept = whole.sessions >= pd.Timestamp("2012-01-03")
+    np.testing.assert_allclose(cut.close[kept], whole.close[kept], rtol=1e-12)
+    np.testing.assert_allclose(cut.values[kept], whole.values[kept], rtol=1e-6)
+
+
+def test_a_split_that_is_corrected_later_moves_no_price_level() -> None:
+    bars = sample_bars().copy()
+    made = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
+    split = (bars["ticker"] == "AAPL") & (bars["session"] == pd.Timestamp("2011-09-01"))
+    bars.loc[split, "stock_splits"] = 4.0
+    newest = made.panel(bars, LAST).close[-1]
+    assert same_bits(newest, made.panel(sample_bars(), LAST).close[-1])
+
+
+def test_a_ticker_without_enough_bars_has_no_forecast_and_the_others_go_on() -> None:
+    listed = date(2012, 5, 18)
+    days = calendar.sessions(listed, date(2012, 10, 26))
+    frame = example("lstm").forecast(sample_bars(), days)
+    assert frame["ticker"].value_counts().drop("FB").eq(len(days)).all()
+    first = frame.loc[frame["ticker"] == "FB", "as_of_session"].min().date()
+    warm_up = 20
+    assert first > calendar.next_session(listed, warm_up)
+    bars = sample_bars()
+    gone = bars[(bars["ticker"] != "IBM") | (bars["session"] != pd.Timestamp(DAYS[-1]))]
+    newest = example("lstm").forecast(gone.reset_index(drop=True), [DAYS[-1]])
+    assert newest["ticker"].tolist() == ["AAPL", "FB", "GOOG", "MSFT"]
+
+
+def test_a_ticker_that_was_not_trained_on_is_left_out() -> None:
+    bars = sample_bars()
+    more = tidy(pd.concat([bars, bars[bars["ticker"] == "IBM"].assign(ticker="HAL")]))
+    made = example("lstm")
+    assert same_frame(made.forecast(more, DAYS[:3]), made.forecast(bars, DAYS[:3]))
+
+
+def test_a_day_without_a_session_is_told() -> None:
+    with pytest.raises(StockAssetsError, match="2012-10-27 is not a trading session"):
+        example("lstm").forecast(sample_bars(), [date(2012, 10, 26), date(2012, 10, 27)])
+
+
+def test_a_session_without_a_window_of_history_is_told() -> None:
+    early = calendar.sessions(FIRST, LAST)[8]
+    with pytest.raises(StockAssetsError, match="less than 10 sessions of history since 2011-06-01"):
+        example("lstm").forecast(up_to(early), [early])
+    with pytest.raises(StockAssetsError, match="less than 10 sessions"):
+        example("lstm").forecast(sample_bars(), [date(2010, 6, 1)])
+
+
+def test_features_are_what_the_recipe_says() -> None:
+    made = example("lstm")
+    assert made.recipe.features == trained().panel.features
+    assert made.recipe.basis == FEATURES.basis
+
+
+FB_TO_META = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
+
+
+def called(bars: pd.DataFrame, **names: str) -> pd.DataFrame:
+    """Bars of the same companies under other names."""
+    return tidy(bars.assign(ticker=bars["ticker"].replace(names)))
+
+
+@each_architecture
+def test_a_renamed_bundle_says_of_the_new_name_what_it_said_of_the_old(architecture: str) -> None:
+    made = example(architecture)
+    renamed = Bundle(made.recipe.renamed([FB_TO_META]), made.network)
+    assert renamed.recipe.tickers == ("AAPL", "META", "GOOG", "IBM", "MSFT")  # FB's place
+    expected = made.forecast(sample_bars(), DAYS)
+    expected["ticker"] = expected["ticker"].replace({"FB": "META"})
+    found = renamed.forecast(called(sample_bars(), FB="META"), DAYS)
+    assert same_frame(found, expected)
+
+
+def test_a_renamed_bundle_rebases_bars_as_before() -> None:
+    """Bars that end before the as-of session take their factors from the recipe."""
+    bars = sample_bars().copy()
+    split = (bars["ticker"] == "FB") & (bars["session"] == pd.Timestamp("2012-08-01"))
+    bars.loc[split, "stock_splits"] = 4.0
+    made = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
+    renamed = Bundle(made.recipe.renamed([FB_TO_META]), made.network)
+    day = date(2012, 10, 1)
+    expected = made.panel(up_to(day, bars), day)
+    found = renamed.panel(called(up_to(day, bars), FB="META"), day)
+    assert same_bits(found.close, expected.close)
+    assert same_bits(found.values, expected.values)
+
+
+def names(*renames: Rename) -> tuple[str, ...]:
+    return example("lstm").recipe.renamed(renames).tickers
+
+
+def renamed_on(day: date, old: str, new: str) -> Rename:
+    return Rename(old=old, new=new, first_session=day)
+
+
+def test_only_renames_after_the_as_of_session_count() -> None:
+    trained = example("lstm").recipe.tickers
+    later = calendar.next_session(AS_OF)
+    assert names() == trained
+    assert names(renamed_on(AS_OF, "FB", "META")) == trained  # FB is another company already
+    assert names(renamed_on(later, "FB", "META"))[1] == "META"
+
+
+def test_names_that_follow_each_other_lead_to_the_last() -> None:
+    chain = [renamed_on(DAYS[5], "FB", "B"), renamed_on(DAYS[9], "B", "C")]
+    assert names(*chain) == names(*chain[::-1]) == ("AAPL", "C", "GOOG", "IBM", "MSFT")
+
+
+def test_a_symbol_that_was_given_again_means_the_company_of_the_time() -> None:
+    twice = [renamed_on(DAYS[5], "FB", "B"), renamed_on(DAYS[9], "FB", "C")]
+    assert names(*twice)[1] == "B"
+
+
+def test_a_bundle_that_knows_both_names_keeps_both() -> None:
+    assert names(renamed_on(DAYS[5], "FB", "IBM")) == example("lstm").recipe.tickers
+
+
+def test_renaming_changes_nothing_but_names() -> None:
+    recipe = example("lstm").recipe
+    renamed = recipe.renamed([FB_TO_META])
+    assert renamed.adjustment_factors["META"] == recipe.adjustment_factors["FB"]
+    again = replace(renamed, tickers=recipe.tickers, adjustment_factors=recipe.adjustment_factors)
+    assert again.to_dict() == recipe.to_dict()

@@ -1,0 +1,114 @@
+"""The model as MLflow serves it: the bundle's own forecasts, and no pickle anywhere."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+
+from stock_assets.cli.platform import Platform
+from stock_assets.config import Tracking
+from stock_assets.market import calendar
+from stock_assets.registry import ModelVersion, Registry
+from stock_assets_tests.models.bundles import LAST, bundle, same_frame, sample_bars
+
+DAYS = calendar.sessions(date(2013, 1, 2), LAST)
+PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".npy", ".npz"}
+
+
+@pytest.fixture(scope="module")
+def logged(
+    platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Registry, ModelVersion]:
+    """A bundle that was registered as a model of this module's own."""
+    registry = Registry(Tracking(experiment="pyfunc", model_name="Pyfunc"))
+    registry.client()
+    registry.ensure_experiment()
+    mlflow.set_experiment("pyfunc")
+    with mlflow.start_run():
+        folder = tmp_path_factory.mktemp("pyfunc")
+        return registry, registry.register(bundle(), folder, sample_bars())
+
+
+@pytest.fixture(scope="module")
+def served(logged: tuple[Registry, ModelVersion]) -> mlflow.pyfunc.PyFuncModel:
+    """The same model through MLflow's own loader."""
+    registry, version = logged
+    return mlflow.pyfunc.load_model(f"models:/{registry.model_name}/{version.version}")
+
+
+def test_the_newest_session_is_forecast_unless_others_are_named(
+    served: mlflow.pyfunc.PyFuncModel,
+) -> None:
+    assert same_frame(served.predict(sample_bars()), bundle().forecast(sample_bars(), [LAST]))
+
+
+def test_named_sessions_are_forecast_as_the_bundle_does(
+    served: mlflow.pyfunc.PyFuncModel,
+) -> None:
+    named = {"sessions": [day.isoformat() for day in DAYS]}
+    expected = bundle().forecast(sample_bars(), DAYS)
+    assert same_frame(served.predict(sample_bars(), params=named), expected)
+    backwards = {"sessions": named["sessions"][::-1]}
+    assert same_frame(served.predict(sample_bars(), params=backwards), expected)
+
+
+def test_several_horizons_are_served_as_the_bundle_forecasts_them(
+    logged: tuple[Registry, ModelVersion], tmp_path: Path
+) -> None:
+    registry, _ = logged
+    ahead = bundle(horizon=3, dataset_id="20121026_130000")
+    with mlflow.start_run():
+        version = registry.register(ahead, tmp_path, sample_bars()).version
+    model = mlflow.pyfunc.load_model(f"models:/{registry.model_name}/{version}")
+    expected = ahead.forecast(sample_bars(), [LAST])
+    assert expected["horizon"].tolist() == [1, 2, 3] * 5
+    assert same_frame(model.predict(sample_bars()), expected)
+    assert model.metadata.signature.outputs.input_names() == list(expected.columns)
+
+
+def test_bars_may_come_in_any_order(served: mlflow.pyfunc.PyFuncModel) -> None:
+    shuffled = sample_bars().sample(frac=1, random_state=1)
+    assert same_frame(served.predict(shuffled), bundle().forecast(sample_bars(), [LAST]))
+
+
+def test_bars_without_a_column_are_refused(served: mlflow.pyfunc.PyFuncModel) -> None:
+    with pytest.raises(mlflow.MlflowException, match="close"):
+        served.predict(sample_bars().drop(columns="close"))
+
+
+def test_the_logged_model_holds_no_pickle(logged: tuple[Registry, ModelVersion]) -> None:
+    registry, version = logged
+    folder = Path(
+        mlflow.artifacts.download_artifacts(f"models:/{registry.model_name}/{version.version}")
+    )
+    names = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"bundle.json", "network.safetensors", "MLmodel"} <= {path.name for path in names}
+    assert not [path for path in names if path.suffix in PICKLES]
+    # Every pickle since protocol 2 starts with this byte and ends with a full stop.
+    contents = [path.read_bytes() for path in names]
+    assert not [content for content in contents if content[:1] == b"\x80" and content[-1:] == b"."]
+    flavour = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]["python_function"]
+    assert Path(flavour["model_code_path"]).name == "pyfunc_model.py"
+    assert "python_model" not in flavour
+
+
+def test_the_requirements_are_exact(logged: tuple[Registry, ModelVersion]) -> None:
+    registry, version = logged
+    address = f"models:/{registry.model_name}/{version.version}/requirements.txt"
+    lines = Path(mlflow.artifacts.download_artifacts(address)).read_text().split()
+    assert all("==" in line for line in lines)
+    assert {"torch", "pandas", "TA-Lib", "safetensors"} <= {line.split("==")[0] for line in lines}
+
+
+def test_the_signature_names_the_columns_of_bars_and_of_forecasts(
+    served: mlflow.pyfunc.PyFuncModel,
+) -> None:
+    signature = served.metadata.signature
+    assert set(signature.inputs.input_names()) == set(sample_bars().columns)
+    expected = bundle().forecast(sample_bars(), [LAST]).columns
+    assert signature.outputs.input_names() == list(expected)
+    assert [spec.name for spec in signature.params.params] == ["sessions"]
