@@ -55,8 +55,8 @@ def decide_promotion(scores: Mapping[str, Scorecard], promotion: Promotion) -> P
     score = getattr(candidate.metrics, name)
     floor = getattr(scores["persistence"].metrics, name)
     measured = (
-        f"the candidate's {_LABELS[name]} is {score:.6g} on {candidate.metrics.forecasts} forecasts "
-        f"of {candidate.metrics.sessions} sessions"
+        f"the candidate's {_LABELS[name]} is {score:.6g} on {candidate.metrics.forecasts} "
+        f"forecasts of {candidate.metrics.sessions} sessions"
     )
     level = promotion.significance or DEFAULT_LEVEL
     edge = edge_over_persistence(
