@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test check bench docs screenshots clean
+# Two processes on two cores and never more than four: each holds torch, Dagster and MLflow.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+.PHONY: demo up test test-all check bench docs screenshots clean
 
 demo: $(VENV)/installed ## the whole loop on the sample prices
 	$(BIN)/stock-assets demo
@@ -12,8 +15,11 @@ demo: $(VENV)/installed ## the whole loop on the sample prices
 up: $(VENV)/installed ## database, Dagster and MLflow in the foreground
 	$(BIN)/stock-assets up
 
-test: $(VENV)/installed-dev ## the whole suite, on the real components
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(VENV)/installed-dev ## the default suite, on the real components
+	$(PYTEST) -m "not long"
+
+test-all: $(VENV)/installed-dev ## the default suite and the long tests
+	$(PYTEST)
 
 check: $(VENV)/installed-dev ## lint, format, types and the import rule
 	$(BIN)/ruff check .
