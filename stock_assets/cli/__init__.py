@@ -1,1 +1,1 @@
-"""The command line: ``stock-assets …``."""
+"""The command line: ``stock-assets``."""

@@ -1,4 +1,4 @@
-"""``stock-assets demo``: the whole loop on real history, through the production jobs."""
+"""``stock-assets demo``: run the whole loop on real history through the production jobs."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ HISTORY_END = date(2013, 3, 1)
 
 
 def run_demo(platform: Platform, console: Console) -> None:
-    """Ingest the sample history, train as of the end of 2012, and replay two months.
+    """Store the sample prices, train as of the end of 2012, and replay two months.
 
-    What is already there is left alone, so a second demo only shows the result again; one that was
-    interrupted goes on where it stopped.
+    Finished stages are skipped: a second demo only shows the result, and an interrupted demo
+    continues where it stopped.
 
     Raises
     ------
     StockAssetsError
-        The project's source is not the sample prices, or its first session is too late.
+        ``prices.source`` is not ``sample``, or ``prices.first_session`` is too late.
     """
     prices = platform.params.prices
     if prices.source != "sample":
         raise StockAssetsError(
             f"the demo runs on the sample prices, and prices.source is {prices.source}",
-            "Set prices.source to sample in params.yaml, or run the stages: stock-assets --help",
+            "Set prices.source to sample in params.yaml, or run the stages one by one",
         )
     if prices.first_session > AS_OF:
         raise StockAssetsError(
@@ -48,7 +48,7 @@ def run_demo(platform: Platform, console: Console) -> None:
     _ingest(platform, console)
     _train(platform, console)
     _replay(platform, console)
-    _summarise(platform, console)
+    _summarize(platform, console)
 
 
 def _ingest(platform: Platform, console: Console) -> None:
@@ -63,15 +63,15 @@ def _ingest(platform: Platform, console: Console) -> None:
 
 def _train(platform: Platform, console: Console) -> None:
     console.print(f"[bold]2. Model[/bold] as of {AS_OF}")
-    begun = [
+    started = [
         dataset_id
         for dataset_id in platform.instance.get_dynamic_partitions(str(datasets.name))
         if dataset_id.startswith(f"{AS_OF:%Y%m%d}_")
     ]
-    if any(dataset_id in _materialized(platform, "promotion") for dataset_id in begun):
-        console.print("  already trained and decided on")
-    elif begun:
-        retrain_dataset(platform, console, begun[-1])
+    if any(dataset_id in _materialized(platform, "promotion") for dataset_id in started):
+        console.print("  already trained and decided")
+    elif started:
+        retrain_dataset(platform, console, started[-1])
     else:
         retrain_as_of(platform, console, AS_OF)
 
@@ -91,13 +91,13 @@ def _not_materialized(platform: Platform, asset: str, sessions: list[date]) -> s
 
 
 def _materialized(platform: Platform, asset: str) -> set[str]:
-    """Partitions whose materialization is on record, which is the last thing that a step does."""
+    """Return the materialized partitions; a step records its materialization last."""
     import dagster as dg
 
     return platform.instance.get_materialized_partitions(dg.AssetKey(asset))
 
 
-def _summarise(platform: Platform, console: Console) -> None:
+def _summarize(platform: Platform, console: Console) -> None:
     registry = Registry(platform.params.tracking)
     scored = read_performance(platform.engine, calendar.next_session(AS_OF), REPLAY_END)
     rows = newest_forecasts(scored)

@@ -1,4 +1,4 @@
-"""The stages of the loop as commands: ingest, retrain, forecast, backfill."""
+"""The stages of the loop as commands: retrain, forecast, backfill, refetch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DAILY_ASSETS = tuple(asset.key.to_user_string() for asset in daily_assets)
 
 
 def last_stored_session(platform: Platform) -> date:
-    """Newest session with a stored bar.
+    """Return the newest session with a stored bar.
 
     Raises
     ------
     StockAssetsError
-        Nothing is stored.
+        No bar is stored.
     """
     last = price_coverage(platform.engine).last_session
     if last is None:
@@ -41,7 +41,7 @@ def last_stored_session(platform: Platform) -> date:
 
 
 def retrain_as_of(platform: Platform, console: Console, as_of: date | None) -> str:
-    """Add a dataset as of a session and run the retraining job on it; returns its id."""
+    """Add a dataset as of a session, run the retraining job on it, and return its id."""
     stored = last_stored_session(platform)
     session = stored if as_of is None else calendar.require_session(as_of)
     if session > stored:
@@ -49,21 +49,21 @@ def retrain_as_of(platform: Platform, console: Console, as_of: date | None) -> s
             f"prices are stored up to {stored}, not {session}",
             f"Store the rest: stock-assets backfill raw_prices --from {stored} --to {session}",
         )
-    taken = platform.instance.get_dynamic_partitions(str(datasets.name))
-    dataset_id = new_dataset_id(session, datetime.now(UTC), taken)
+    existing = platform.instance.get_dynamic_partitions(str(datasets.name))
+    dataset_id = new_dataset_id(session, datetime.now(UTC), existing)
     _retrain(platform, console, dataset_id)
     return dataset_id
 
 
 def retrain_dataset(platform: Platform, console: Console, dataset_id: str) -> None:
-    """Run the retraining job again on a dataset that was requested before."""
+    """Run the retraining job again on an existing dataset."""
     dataset_as_of(dataset_id)
-    known = platform.instance.get_dynamic_partitions(str(datasets.name))
-    if dataset_id not in known:
-        newest = ", ".join(sorted(known)[-3:])
+    existing = platform.instance.get_dynamic_partitions(str(datasets.name))
+    if dataset_id not in existing:
+        newest = ", ".join(sorted(existing)[-3:])
         raise StockAssetsError(
             f"there is no dataset {dataset_id}",
-            f"The newest are {newest}" if newest else "Make one: stock-assets retrain",
+            f"The newest are {newest}" if newest else "Create one: stock-assets retrain",
         )
     _retrain(platform, console, dataset_id)
 
@@ -92,47 +92,47 @@ def backfill_assets(
     Raises
     ------
     StockAssetsError
-        An asset is unknown or not daily, or there is no session in that span.
+        An asset is unknown or not daily, or the range contains no session.
     """
     unknown = [name for name in assets if name not in DAILY_ASSETS]
     if unknown:
         raise StockAssetsError(
             f"{unknown[0]} is not an asset with trading-day partitions",
-            f"Choose among {', '.join(DAILY_ASSETS)}; for the others: stock-assets retrain",
+            f"Choose among {', '.join(DAILY_ASSETS)}; for other assets: stock-assets retrain",
         )
     if first > last:
         raise StockAssetsError(f"--from {first} is later than --to {last}", "Swap the two")
-    wanted = calendar.sessions(first, last)
-    if not wanted:
+    sessions = calendar.sessions(first, last)
+    if not sessions:
         calendar.require_session(first)
-    _require_partition(platform, wanted[0])
-    _require_partition(platform, wanted[-1])
+    _require_partition(platform, sessions[0])
+    _require_partition(platform, sessions[-1])
     console.print(
         f"[bold]Backfilling[/bold] {', '.join(assets)}: "
-        f"{len(wanted):,} sessions, {wanted[0]} to {wanted[-1]}"
+        f"{len(sessions):,} sessions, {sessions[0]} to {sessions[-1]}"
     )
-    run_sessions(platform, console, assets, wanted)
+    run_sessions(platform, console, assets, sessions)
 
 
 def refetch_tickers(platform: Platform, console: Console, tickers: Sequence[str]) -> None:
-    """Take tickers' whole histories anew, as their source has them now.
+    """Fetch the whole histories of tickers again and accept them as the source has them now.
 
     Raises
     ------
     StockAssetsError
-        A ticker is not in the parameters, or nothing is stored yet.
+        A ticker is not in ``prices.tickers``, or no price is stored.
     """
-    wanted = [ticker.upper() for ticker in tickers]
+    names = [ticker.upper() for ticker in tickers]
     universe = platform.params.prices.tickers
-    unknown = [ticker for ticker in wanted if ticker not in universe]
+    unknown = [ticker for ticker in names if ticker not in universe]
     if unknown:
         raise StockAssetsError(
-            f"{unknown[0]} is not among prices.tickers ({', '.join(universe)})",
-            "Correct it, or add it to params.yaml first",
+            f"{unknown[0]} is not in prices.tickers ({', '.join(universe)})",
+            "Correct the name, or add the ticker to params.yaml",
         )
     session = last_stored_session(platform)
-    forget_what_was_asked(platform.engine, wanted)
-    console.print(f"[bold]Fetching anew[/bold] {', '.join(wanted)} up to {session}")
+    forget_what_was_asked(platform.engine, names)
+    console.print(f"[bold]Refetching[/bold] {', '.join(names)} up to {session}")
     run_session(platform, console, ["raw_prices"], session)
 
 
@@ -141,15 +141,15 @@ def _require_partition(platform: Platform, session: date) -> None:
     today = datetime.now(ZoneInfo(calendar.TIMEZONE)).date()
     if session < first:
         raise StockAssetsError(
-            f"{session} lies before the first trading-day partition, {first}",
-            "Move prices.first_session in params.yaml, or choose a later date",
+            f"{session} is before the first trading-day partition, {first}",
+            "Choose a later date, or change prices.first_session in params.yaml",
         )
     if session > today:
-        raise StockAssetsError(f"{session} has not happened yet", "Choose a date up to today")
+        raise StockAssetsError(f"{session} is in the future", "Choose a date up to today")
 
 
 def forecast_tables(forecasts: pd.DataFrame) -> Group:
-    """Lay out forecasts for a person: a table per target session."""
+    """Return one table per target session."""
     return Group(*(_table(rows) for _, rows in forecasts.groupby("target_session")))
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from stock_assets.cli.platform import open_platform
 from stock_assets.core.errors import StockAssetsError
 
 app = typer.Typer(
@@ -29,20 +31,15 @@ database = typer.Typer(
 )
 app.add_typer(database, name="db")
 dataset_commands = typer.Typer(
-    help="Datasets: list, show, and verify against the stored rows.",
-    no_args_is_help=True,
-    suggest_commands=False,
+    help="Datasets: list, show, verify, export.", no_args_is_help=True, suggest_commands=False
 )
 app.add_typer(dataset_commands, name="dataset")
 
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-_shown = {"traceback": False}
+_options = {"traceback": False}
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-DatasetId = Annotated[str, typer.Argument(metavar="ID", help="Such as 20121231_183000.")]
-
-# In an address, between user and host.
+# The password in an address, between user and host.
 _PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
 
 
@@ -53,27 +50,33 @@ def _parse_date(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a date; write YYYY-MM-DD") from None
 
 
+def _date_option(name: str, help_text: str | None = None) -> Any:
+    return typer.Option(name, parser=_parse_date, metavar="DATE", help=help_text)
+
+
+def _port_option(help_text: str) -> Any:
+    return typer.Option(min=1, max=65535, help=help_text)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="For example 20121231_183000.")]
+
+
 @app.callback()
-def options(
+def global_options(
     traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where an error came from.")
+        bool, typer.Option("--traceback", help="Show the traceback of an error.")
     ] = False,
 ) -> None:
     """Daily stock-price forecasting as an asset graph."""
-    _shown["traceback"] = traceback
+    _options["traceback"] = traceback
 
 
 @app.command()
 def up(
-    dashboard_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the dashboard and the API.")
-    ] = 8000,
-    dagster_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the Dagster UI.")
-    ] = 3000,
-    mlflow_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")
-    ] = 5000,
+    dashboard_port: Annotated[int, _port_option("Port of the dashboard and the API.")] = 8000,
+    dagster_port: Annotated[int, _port_option("Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, _port_option("Port of the MLflow UI.")] = 5000,
 ) -> None:
     """Run everything in the foreground: database, dashboard, Dagster UI and daemon, MLflow UI."""
     from stock_assets.cli.services import Ports, run_services
@@ -84,26 +87,25 @@ def up(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[int, _port_option("Port to listen on.")] = 8000,
     allow_anyone: Annotated[
         bool,
         typer.Option(
-            "--allow-anyone", help="Ask for no key, even if other machines can reach the address."
+            "--allow-anyone", help="Require no API key, even if other machines have access."
         ),
     ] = False,
 ) -> None:
-    """Answer with forecasts and what became of them: dashboard and JSON API, which only read."""
-    from stock_assets.cli.serve import serve as answer_requests
+    """Serve the dashboard and the JSON API; both are read-only."""
+    from stock_assets.cli.serve import serve as run_server
     from stock_assets.service.settings import find_settings
 
-    answer_requests(console, find_settings(host, port, allow_anyone=allow_anyone))
+    run_server(console, find_settings(host, port, allow_anyone=allow_anyone))
 
 
 @app.command()
 def demo() -> None:
-    """Run the whole loop on the sample prices and summarise it; again, it changes nothing."""
+    """Run the whole loop on the sample prices and summarise it. Running it again is harmless."""
     from stock_assets.cli.demo import run_demo
-    from stock_assets.cli.platform import open_platform
 
     run_demo(open_platform(), console)
 
@@ -114,14 +116,14 @@ def env(
         bool, typer.Option("--write", help="Also write them to .env in the project folder.")
     ] = False,
 ) -> None:
-    """Print exports that make plain dagster and mlflow commands work, and start the database."""
+    """Start the database and print the exports that plain dagster and mlflow commands need."""
     import shlex
 
-    from stock_assets.cli.platform import open_platform, write_env_file
+    from stock_assets.cli.platform import write_env_file
 
     platform = open_platform(keep=True)
     for name, value in platform.variables.items():
-        print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - for eval, not for people
+        print(f"export {name}={shlex.quote(value)}")  # noqa: T201 - for eval
     if write:
         write_env_file(platform.locations.project / ".env", platform.variables)
 
@@ -129,16 +131,14 @@ def env(
 @app.command()
 def retrain(
     as_of: Annotated[
-        date | None,
-        typer.Option(parser=_parse_date, metavar="DATE", help="Newest session it may see."),
+        date | None, _date_option("--as-of", "Train on nothing after this session.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Run an existing dataset again instead of a new one.")
+        str | None, typer.Option(help="Repeat or finish the retraining of an existing dataset.")
     ] = None,
 ) -> None:
     """Train a candidate as of a session (default: the last stored) and decide on its promotion."""
     from stock_assets.cli.loop import retrain_as_of, retrain_dataset
-    from stock_assets.cli.platform import open_platform
 
     if as_of is not None and dataset is not None:
         raise StockAssetsError("--as-of and --dataset exclude each other", "Give one of them")
@@ -152,15 +152,11 @@ def retrain(
 @app.command()
 def predict(
     day: Annotated[
-        date | None,
-        typer.Option(
-            "--date", parser=_parse_date, metavar="DATE", help="As-of session; default: the last."
-        ),
+        date | None, _date_option("--date", "As-of session; default: the last stored.")
     ] = None,
 ) -> None:
     """Forecast the session after DATE with the model that was in production then."""
     from stock_assets.cli.loop import predict_as_of
-    from stock_assets.cli.platform import open_platform
 
     predict_as_of(open_platform(), console, day)
 
@@ -168,23 +164,24 @@ def predict(
 @app.command()
 def backfill(
     assets: Annotated[list[str], typer.Argument(help="Daily assets, in any order.")],
-    first: Annotated[date, typer.Option("--from", parser=_parse_date, metavar="DATE")],
-    last: Annotated[date, typer.Option("--to", parser=_parse_date, metavar="DATE")],
+    first: Annotated[date, _date_option("--from")],
+    last: Annotated[date, _date_option("--to")],
 ) -> None:
-    """Materialize daily assets for every session from one date to another, as one run."""
+    """Materialize daily assets for every session from one date to another, as one run.
+
+    Daily assets are raw_prices, predictions and performance_log.
+    """
     from stock_assets.cli.loop import backfill_assets
-    from stock_assets.cli.platform import open_platform
 
     backfill_assets(open_platform(), console, assets, first, last)
 
 
 @app.command()
 def refetch(
-    tickers: Annotated[list[str], typer.Argument(help="Whose history to take as it is now.")],
+    tickers: Annotated[list[str], typer.Argument(help="Tickers to fetch again.")],
 ) -> None:
-    """Take whole histories anew, also where they contradict the stored ones."""
+    """Fetch whole histories again and accept them, even where they contradict the stored ones."""
     from stock_assets.cli.loop import refetch_tickers
-    from stock_assets.cli.platform import open_platform
 
     refetch_tickers(open_platform(), console, tickers)
 
@@ -192,54 +189,36 @@ def refetch(
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show what is stored, in production, forecast, scored and decided."""
-    from stock_assets.cli.platform import open_platform
     from stock_assets.cli.status import gather_status, show_status
 
-    found = gather_status(open_platform())
-    if as_json:
-        _print_json(found)
-    else:
-        show_status(found, console)
+    _output(gather_status(open_platform()), show_status, as_json=as_json)
 
 
 @dataset_commands.command("list")
 def list_datasets(as_json: AsJson = False) -> None:
     """List the datasets, newest first."""
     from stock_assets.cli.datasets import show_datasets
-    from stock_assets.cli.platform import open_platform
     from stock_assets.storage import datasets
 
-    found = datasets.list_datasets(open_platform().engine)
-    if as_json:
-        _print_json(found)
-    else:
-        show_datasets(found, console)
+    _output(datasets.list_datasets(open_platform().engine), show_datasets, as_json=as_json)
 
 
 @dataset_commands.command("show")
 def show_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
-    """Show what a dataset was made from, with what, and what became of it."""
+    """Show the inputs of a dataset, its build environment and the models trained on it."""
     from stock_assets.cli import datasets
-    from stock_assets.cli.platform import open_platform
 
     found = datasets.gather_dataset(open_platform(), dataset)
-    if as_json:
-        _print_json(found)
-    else:
-        datasets.show_dataset(found, console)
+    _output(found, datasets.show_dataset, as_json=as_json)
 
 
 @dataset_commands.command("verify")
 def verify_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
-    """Make a dataset again from the stored rows and compare; status 1 if it is another."""
+    """Rebuild a dataset from the stored rows and compare; exit status 1 if they differ."""
     from stock_assets.cli import datasets
-    from stock_assets.cli.platform import open_platform
 
     found = datasets.verify_dataset(open_platform(), dataset)
-    if as_json:
-        _print_json(found)
-    else:
-        datasets.show_verification(found, console)
+    _output(found, datasets.show_verification, as_json=as_json)
     raise typer.Exit(0 if found["equal"] else 1)
 
 
@@ -249,7 +228,6 @@ def export_dataset(
 ) -> None:
     """Write the features and labels of a dataset to a Parquet file."""
     from stock_assets.cli import datasets
-    from stock_assets.cli.platform import open_platform
 
     rows = datasets.export_dataset(open_platform(), dataset, file)
     console.print(f"{rows:,} rows: {file}", soft_wrap=True)
@@ -258,10 +236,7 @@ def export_dataset(
 @database.command()
 def start() -> None:
     """Start the embedded database and leave it running."""
-    from stock_assets.cli.platform import open_platform
-
-    platform = open_platform(keep=True)
-    console.print(f"running: {platform.locations.postgres_folder}")
+    console.print(f"running: {open_platform(keep=True).locations.postgres_folder}")
 
 
 @database.command()
@@ -270,13 +245,12 @@ def stop() -> None:
     from stock_assets.core.locations import find_locations
     from stock_assets.storage import server
 
-    console.print("stopped" if server.stop(find_locations()) else "it was not running")
+    console.print("stopped" if server.stop(find_locations()) else "not running")
 
 
 @database.command()
 def url() -> None:
-    """Print the database's address; start it if need be and leave it running."""
-    from stock_assets.cli.platform import open_platform
+    """Print the address of the database. Start it if necessary and leave it running."""
     from stock_assets.storage.database import STORE_URL_VARIABLE
 
     print(open_platform(keep=True).variables[STORE_URL_VARIABLE])  # noqa: T201 - for programs
@@ -284,28 +258,28 @@ def url() -> None:
 
 @database.command()
 def upgrade() -> None:
-    """Create missing databases and bring the tables up to date."""
-    from stock_assets.cli.platform import open_platform
-
+    """Create missing databases and migrate the tables."""
     open_platform()
     console.print("up to date")
 
 
-def _print_json(found: object) -> None:
+def _output(found: Any, show: Callable[[Any, Console], None], *, as_json: bool) -> None:
+    if not as_json:
+        show(found, console)
+        return
     import json
 
     print(json.dumps(found, indent=2, default=str, allow_nan=False))  # noqa: T201 - for programs
 
 
 def main() -> None:
-    """Run the command line; an error takes one line, unless its traceback is asked for.
+    """Run the command line and print any error on one line.
 
-    The status is 1 when something is wrong, 2 when the command was written wrongly, 130 after
-    Ctrl-C.
+    The exit status is 1 after an error, 2 after wrong usage and 130 after Ctrl-C.
     """
-    # Without this these signals would leave the embedded database running.
+    # By default these signals end the process at once and leave the embedded database running.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores the end of the terminal
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP; keep that
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(app(standalone_mode=False))
@@ -314,26 +288,26 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         help_command = f"{error.ctx.command_path if error.ctx else 'stock-assets'} --help"
-        _complain(str(StockAssetsError(error.format_message(), f"See {help_command}")))
+        _print_error(str(StockAssetsError(error.format_message(), f"See {help_command}")))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(128 + signal.SIGINT)
     except StockAssetsError as error:
-        _complain(str(error), getattr(error, "details", ""))
+        _print_error(str(error), getattr(error, "details", ""))
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the last resort
+    except Exception as error:  # noqa: BLE001 - unexpected errors also get one line
         first = _PASSWORD.sub(r"\1:***@", str(error).strip().partition("\n")[0])
-        told = ": ".join(filter(None, (type(error).__name__, first.rstrip("."))))
-        hint = "" if _shown["traceback"] else " Add --traceback to see where."
-        _complain(f"{told}.{hint}")
+        message = ": ".join(filter(None, (type(error).__name__, first.rstrip("."))))
+        hint = "" if _options["traceback"] else " Add --traceback to see where."
+        _print_error(f"{message}.{hint}")
         sys.exit(1)
 
 
-def _complain(told: str, details: str = "") -> None:
-    if _shown["traceback"]:
+def _print_error(message: str, details: str = "") -> None:
+    if _options["traceback"]:
         stderr.print_exception()
         stderr.print(details, markup=False)
-    stderr.print(f"[red]error:[/red] {escape(told)}")
+    stderr.print(f"[red]error:[/red] {escape(message)}")
 
 
 if __name__ == "__main__":

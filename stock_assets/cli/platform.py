@@ -1,4 +1,4 @@
-"""Opening this installation: database, environment variables and Dagster's instance."""
+"""Open an installation: its database, environment variables and Dagster instance."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dotenv import set_key
+
 from stock_assets.config import Params, load_params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import Locations, find_locations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from sqlalchemy import Engine
 
-# Materializations of a ranged run are written to the event log this many at a time.
+# Dagster writes the materializations of a ranged run in batches of this size.
 _EVENT_BATCH = {"DAGSTER_EVENT_BATCH_SIZE": "500"}
 _STATEMENT_TIMEOUT_MS = 600_000
 _POOL_RECYCLE_SECONDS = 3600
@@ -30,7 +32,7 @@ _POOL_OVERFLOW = 20
 
 @dataclass(frozen=True)
 class Platform:
-    """An installation whose database runs and whose environment variables are set."""
+    """An installation with a running database and its environment variables set."""
 
     locations: Locations
     params: Params
@@ -45,9 +47,9 @@ class Platform:
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        """Dagster's instance, holding its connections as the webserver's does.
+        """Dagster's instance, with pooled connections.
 
-        Without this every event opens three connections, which makes a ranged run over thousands
+        By default every event opens three connections, which makes a ranged run over thousands
         of sessions seven times slower.
         """
         from dagster import DagsterInstance
@@ -62,17 +64,17 @@ class Platform:
 
 
 def open_platform(*, keep: bool = False) -> Platform:
-    """Check the parameters, start the database if need be, and set the environment.
+    """Check the parameters, start the database if necessary, and set the environment.
 
     Parameters
     ----------
     keep : bool
-        Leave an embedded database running after this process.
+        Leave the embedded database running when this process ends.
 
     Raises
     ------
     StockAssetsError
-        A project file is missing or wrong, the data folder cannot be written, or the database does
+        A project file is missing or invalid, the data folder is not writable, or the database does
         not answer.
     """
     locations = find_locations()
@@ -80,7 +82,7 @@ def open_platform(*, keep: bool = False) -> Platform:
     for name in ("dagster.yaml", "workspace.yaml"):
         read_yaml(locations.project / name)
     _require_writable(locations.home)
-    _quieten()
+    _silence_libraries()
     from stock_assets.storage import server
 
     address = server.start(locations, keep=keep)
@@ -91,7 +93,7 @@ def open_platform(*, keep: bool = False) -> Platform:
 
 
 def _require_writable(home: Path) -> None:
-    """Make the data folder if need be, and fail in one line when nothing can be written there."""
+    """Create the data folder if necessary and fail if it is not writable."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
@@ -104,36 +106,20 @@ def _require_writable(home: Path) -> None:
 
 
 def write_env_file(target: Path, variables: Mapping[str, str]) -> None:
-    """Write variables to a file that its owner alone can read; lines of other names are kept.
-
-    Parameters
-    ----------
-    target : Path
-        A file of ``NAME=VALUE`` lines; it need not exist.
-    variables : Mapping of str to str
-        What to set, passwords included.
-    """
-    before = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
-    foreign = [line for line in before if _name_set_in(line) not in variables]
-    ours = [f"{name}={value}" for name, value in variables.items()]
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".env.") as folder:
-        partial = Path(folder) / target.name
-        partial.touch(mode=0o600)
-        partial.write_text("".join(f"{line}\n" for line in foreign + ours), encoding="utf-8")
-        partial.replace(target)
-
-
-def _name_set_in(line: str) -> str:
-    return line.partition("=")[0].strip().removeprefix("export ").strip()
+    """Set variables in an ``.env`` file that only its owner can read; keep its other lines."""
+    target.touch()
+    target.chmod(0o600)
+    for name, value in variables.items():
+        set_key(target, name, value)
 
 
 def require_free_port(host: str, port: int, option: str) -> None:
-    """Fail when something listens on a port already, or it is not ours to listen on.
+    """Fail if a port is in use or privileged.
 
     Raises
     ------
     StockAssetsError
-        The port is taken or privileged; the message names the option that chooses another.
+        The message names the option that chooses another port.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -141,18 +127,18 @@ def require_free_port(host: str, port: int, option: str) -> None:
             probe.bind((host, port))
         except PermissionError:
             raise StockAssetsError(
-                f"port {port} on {host} is kept for privileged users",
-                f"Choose one from 1024 on with {option}",
+                f"port {port} on {host} is reserved for privileged users",
+                f"Choose a port of 1024 or higher with {option}",
             ) from None
         except OSError:
             raise StockAssetsError(
                 f"port {port} on {host} is in use",
-                f"Stop what listens there, or choose another with {option}",
+                f"Stop the program that listens there, or choose another port with {option}",
             ) from None
 
 
-def _quieten() -> None:
-    """Keep libraries' progress notes off a terminal where they are not asked for."""
+def _silence_libraries() -> None:
+    """Keep progress messages of libraries off the terminal."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")

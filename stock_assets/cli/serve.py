@@ -9,7 +9,7 @@ from rich.console import Console
 from sqlalchemy.engine import URL, make_url
 
 from stock_assets.cli.platform import open_platform, require_free_port
-from stock_assets.cli.signals import noted
+from stock_assets.cli.signals import recorded_signals
 from stock_assets.config import load_params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
@@ -97,7 +97,7 @@ def serve(console: Console, settings: ServiceSettings) -> None:
     console.print(f"[link]{settings.address}[/link]  Ctrl-C stops it.")
     try:
         # uvicorn raises these again when it has stopped: here they are no error.
-        with noted(signal.SIGINT, signal.SIGTERM):
+        with recorded_signals(signal.SIGINT, signal.SIGTERM):
             uvicorn.Server(config).run()
     finally:
         engine.dispose()

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from stock_assets.cli.orphaned_runs import end_abandoned_runs
 from stock_assets.cli.platform import Platform, open_platform, require_free_port
 from stock_assets.cli.serve import find_reader
-from stock_assets.cli.signals import noted
+from stock_assets.cli.signals import recorded_signals
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.service.settings import VARIABLES
 from stock_assets.storage.reader import READER_VARIABLE
@@ -73,7 +73,7 @@ def run_services(console: Console, ports: Ports) -> None:
     reader = find_reader()
     end_abandoned_runs(platform)
     services = _services(platform, ports, reader)
-    with noted(*INTERRUPTS) as interrupted, _running(services, platform) as processes:
+    with recorded_signals(*INTERRUPTS) as interrupted, _running(services, platform) as processes:
         _wait_until_ready(services, processes, interrupted)
         if not interrupted:
             for service in services:

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end."""
+"""Signals that end a program."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from types import FrameType
 
 
 @contextmanager
-def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
-    """Collect signals instead of dying of them; a closed terminal stays ignored under nohup."""
+def recorded_signals(*numbers: signal.Signals) -> Iterator[list[int]]:
+    """Record signals instead of ending the process; SIGHUP stays ignored under nohup."""
     received: list[int] = []
 
-    def note(number: int, _: FrameType | None) -> None:
+    def record(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    before = {
-        number: signal.signal(number, note)
+    previous = {
+        number: signal.signal(number, record)
         for number in numbers
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -150,11 +150,11 @@ WRONG_ARGUMENTS = {
         "See stock-assets predict --help."
     ),
     ("predict", "--date", "2034-01-04"): (
-        "2034-01-04 has not happened yet. Choose a date up to today."
+        "2034-01-04 is in the future. Choose a date up to today."
     ),
     ("predict", "--date", "1999-01-04"): (
-        "1999-01-04 lies before the first trading-day partition, 2000-03-01. "
-        "Move prices.first_session in params.yaml, or choose a later date."
+        "1999-01-04 is before the first trading-day partition, 2000-03-01. "
+        "Choose a later date, or change prices.first_session in params.yaml."
     ),
     ("retrain", "--as-of", "2013-03-04"): (
         "prices are stored up to 2013-03-01, not 2013-03-04. Store the rest: "
@@ -173,21 +173,21 @@ WRONG_ARGUMENTS = {
     ),
     ("backfill", "prices", *JANUARY): (
         "prices is not an asset with trading-day partitions. Choose among raw_prices, "
-        "predictions, performance_log; for the others: stock-assets retrain."
+        "predictions, performance_log; for other assets: stock-assets retrain."
     ),
     ("backfill", "tuned_params", *JANUARY): (
         "tuned_params is not an asset with trading-day partitions. Choose among raw_prices, "
-        "predictions, performance_log; for the others: stock-assets retrain."
+        "predictions, performance_log; for other assets: stock-assets retrain."
     ),
     ("backfill", "raw_prices", "--from", "2013-01-04", "--to", "2013-01-02"): (
         "--from 2013-01-04 is later than --to 2013-01-02. Swap the two."
     ),
     ("backfill", "raw_prices", "--from", "1999-01-04", "--to", "2013-01-02"): (
-        "1999-01-04 lies before the first trading-day partition, 2000-03-01. "
-        "Move prices.first_session in params.yaml, or choose a later date."
+        "1999-01-04 is before the first trading-day partition, 2000-03-01. "
+        "Choose a later date, or change prices.first_session in params.yaml."
     ),
     ("backfill", "raw_prices", "--from", "2013-01-02", "--to", "2034-01-04"): (
-        "2034-01-04 has not happened yet. Choose a date up to today."
+        "2034-01-04 is in the future. Choose a date up to today."
     ),
     ("backfill", "raw_prices", "--from", "2013-01-19", "--to", "2013-01-21"): (
         "2013-01-19 is not a trading session of XNYS "
@@ -259,7 +259,7 @@ def test_a_port_in_use(complaint: Installation, option: str):
 
     assert line == (
         f"port {port} on 127.0.0.1 is in use. "
-        f"Stop what listens there, or choose another with {option}."
+        f"Stop the program that listens there, or choose another port with {option}."
     )
 
 

@@ -207,7 +207,7 @@ def test_the_database_is_started_named_and_stopped(new_home: Installation):
 
     assert empty.succeed("db", "stop").strip() == "stopped"
     assert empty.processes() == []
-    assert empty.succeed("db", "stop").strip() == "it was not running"
+    assert empty.succeed("db", "stop").strip() == "not running"
 
 
 def test_a_command_stops_the_database_that_it_started(new_home: Installation):

@@ -92,7 +92,7 @@ def test_a_second_demo_changes_nothing(demoed: Installation, demo: Demo):
 
     assert _state(demoed) == before
     assert "already stored" in printed
-    assert "already trained and decided on" in printed
+    assert "already trained and decided" in printed
     assert "already forecast and scored" in printed
     first, second = (text[text.index("Forecast for") :] for text in (demo.printed, printed))
     assert second == first

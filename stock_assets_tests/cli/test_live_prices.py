@@ -72,7 +72,7 @@ def test_a_refused_history_is_told_with_the_command_that_takes_it(
 
     taken = live.run("refetch", "ibm", **yahoo.environment)
     assert taken.returncode == 0, taken.stderr
-    assert "Fetching anew IBM up to 2013-03-01" in taken.stdout
+    assert "Refetching IBM up to 2013-03-01" in taken.stdout
     assert live.run(*FRIDAY, **yahoo.environment).returncode == 0
 
 
@@ -94,8 +94,8 @@ def test_an_unknown_ticker_cannot_be_fetched_anew(live: Installation) -> None:
     refused = live.run("refetch", "XYZ")
     assert refused.returncode == 1
     assert refused.stderr == (
-        "error: XYZ is not among prices.tickers (AAPL, IBM). "
-        "Correct it, or add it to params.yaml first.\n"
+        "error: XYZ is not in prices.tickers (AAPL, IBM). "
+        "Correct the name, or add the ticker to params.yaml.\n"
     )
 
 

@@ -28,7 +28,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, traceback: b
         raise error
 
     monkeypatch.setattr(command_line, "app", fail)
-    monkeypatch.setitem(command_line._shown, "traceback", traceback)
+    monkeypatch.setitem(command_line._options, "traceback", traceback)
     with pytest.raises(SystemExit) as caught:
         command_line.main()
     return caught.value.code

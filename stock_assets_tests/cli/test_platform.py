@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 from sqlalchemy.engine import make_url
 
 from stock_assets.cli import platform as opening
 from stock_assets.cli.platform import Platform, open_platform, require_free_port, write_env_file
 from stock_assets.cli.services import INTERRUPTS, Ports, _answers, _services
-from stock_assets.cli.signals import noted
+from stock_assets.cli.signals import recorded_signals
 from stock_assets.core.errors import StockAssetsError
 from stock_assets_tests.conftest import write_project
 
@@ -49,17 +50,14 @@ def test_a_project_file_that_is_not_yaml_is_told_in_one_line(elsewhere: Path, na
     assert "\n" not in str(caught.value)
 
 
-def test_the_environment_file_is_private_and_keeps_what_is_not_ours(tmp_path: Path) -> None:
+def test_the_environment_file_is_private_and_keeps_other_lines(tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    file.write_text("# of mine\nAPI_KEY=1\nexport DAGSTER_HOME=/old\nSTOCK_ASSETS_HOME=/old")
+    file.write_text("# a note\nAPI_KEY=1\nexport DAGSTER_HOME=/old\nSTOCK_ASSETS_HOME=/old")
     file.chmod(0o644)
-    write_env_file(file, {"DAGSTER_HOME": "/new", "STOCK_ASSETS_HOME": "/data"})
-    assert file.read_text().splitlines() == [
-        "# of mine",
-        "API_KEY=1",
-        "DAGSTER_HOME=/new",
-        "STOCK_ASSETS_HOME=/data",
-    ]
+    ours = {"DAGSTER_HOME": "/new", "STOCK_ASSETS_HOME": "/a folder", "URL": "postgresql:///x"}
+    write_env_file(file, ours)
+    assert dotenv_values(file) == {"API_KEY": "1", **ours}
+    assert file.read_text().startswith("# a note\n")
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
 
@@ -115,13 +113,13 @@ def handled_by(number: signal.Signals, handler: signal.Handlers) -> Iterator[Non
 @pytest.mark.parametrize("number", INTERRUPTS)
 def test_a_signal_to_end_is_noted_while_services_run(number: signal.Signals) -> None:
     with handled_by(number, signal.SIG_DFL):
-        with noted(*INTERRUPTS) as received:
+        with recorded_signals(*INTERRUPTS) as received:
             os.kill(os.getpid(), number)
             assert received == [number]
         assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_nohup_is_heeded() -> None:
-    with handled_by(signal.SIGHUP, signal.SIG_IGN), noted(*INTERRUPTS) as received:
+    with handled_by(signal.SIGHUP, signal.SIG_IGN), recorded_signals(*INTERRUPTS) as received:
         os.kill(os.getpid(), signal.SIGHUP)
         assert received == []

@@ -91,7 +91,7 @@ def test_a_port_in_use(new_home: Installation):
 
         assert refused(new_home, "--port", str(port)) == (
             f"port {port} on 127.0.0.1 is in use. "
-            "Stop what listens there, or choose another with --port."
+            "Stop the program that listens there, or choose another port with --port."
         )
 
 
