@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stock_assets.config import Rename, Tracking, Training
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
+from stock_assets.evaluation.champion import ModelVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,36 +27,6 @@ TRAINING_PREFIX = "training."
 
 _BUNDLE = "bundle"
 _MOST_VERSIONS = 10_000
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A version of the registered model.
-
-    Attributes
-    ----------
-    version : int
-    mlflow_run_id, dataset_run_id : str
-        The MLflow run that logged it, and the dataset it was trained on.
-    as_of : date
-        The newest session it may have seen.
-    digest : str
-        Of its content.
-    refit_of : int or None
-        The candidate that was trained again on every session up to `as_of`; None for a candidate.
-    """
-
-    version: int
-    mlflow_run_id: str
-    dataset_run_id: str
-    as_of: date
-    digest: str
-    refit_of: int | None = None
-
-    def __str__(self) -> str:
-        """Name the version as people are told of it."""
-        refit = "" if self.refit_of is None else f", refit of {self.refit_of}"
-        return f"version {self.version}{refit}"
 
 
 @dataclass(frozen=True)
@@ -320,43 +291,6 @@ class Registry:
         folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")
         stored = Bundle.load(Path(folder) / "artifacts" / _BUNDLE)
         return Bundle(stored.recipe.renamed(self._renames), stored.network)
-
-
-def champion_as_of(
-    session: date, production: ModelVersion | None, promoted: Sequence[ModelVersion]
-) -> ModelVersion | None:
-    """Give the model that was, or would have been, in production as of a session.
-
-    The production model, if it saw nothing later than the session; otherwise the once-promoted
-    version with the newest as-of session that saw nothing later; None when there is none.
-    """
-    if production is not None and production.as_of <= session:
-        return production
-    earlier = [model for model in promoted if model.as_of <= session]
-    return max(earlier, key=lambda model: (model.as_of, model.version), default=None)
-
-
-def model_for(
-    session: date, production: ModelVersion | None, promoted: Sequence[ModelVersion]
-) -> ModelVersion:
-    """Choose the model that may forecast as of a session: the champion of that time.
-
-    Raises
-    ------
-    StockAssetsError
-        There is no such model: a forecast would be in sample.
-    """
-    champion = champion_as_of(session, production, promoted)
-    if champion is not None:
-        return champion
-    remedy = f"Train one that may: stock-assets retrain --as-of {session}"
-    if production is None:
-        raise StockAssetsError(f"there is no production model to forecast {session} with", remedy)
-    raise StockAssetsError(
-        f"every promoted model has seen sessions after {session}; the production model "
-        f"({production}) is as of {production.as_of}",
-        remedy,
-    )
 
 
 def _described(found: Any) -> ModelVersion:

@@ -1,4 +1,4 @@
-"""The registry: which model may forecast, and versions, aliases and bundles in a real MLflow."""
+"""The registry: versions, aliases and bundles in a real MLflow."""
 
 from __future__ import annotations
 
@@ -7,87 +7,18 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Rename, Tracking, Training
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.market import calendar
-from stock_assets.registry import (
-    TRACKING_VARIABLE,
-    ModelVersion,
-    Registry,
-    Schedule,
-    model_for,
-)
+from stock_assets.registry import TRACKING_VARIABLE, Registry, Schedule
 from stock_assets_tests.models.bundles import AS_OF, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
 MISSING = Tracking(experiment="registry", model_name="Missing")
 SETTINGS = Training(seed=7, weight_decay=3e-5, loss="mae")
-
-
-def version(number: int, as_of: date) -> ModelVersion:
-    return ModelVersion(number, "run", f"{as_of:%Y%m%d}_120000", as_of, "digest")
-
-
-days = st.sampled_from(DAYS)
-promoted_models = st.lists(days, max_size=6).map(
-    lambda dates: [version(number, day) for number, day in enumerate(dates, start=1)]
-)
-
-
-@given(days, promoted_models, st.data())
-def test_no_model_forecasts_a_session_that_it_has_seen_past(
-    session: date, promoted: list[ModelVersion], data: st.DataObject
-) -> None:
-    production = data.draw(st.sampled_from([None, *promoted]))
-    allowed = [model for model in promoted if model.as_of <= session]
-    if not allowed:
-        with pytest.raises(StockAssetsError, match=f"stock-assets retrain --as-of {session}"):
-            model_for(session, production, promoted)
-        return
-    chosen = model_for(session, production, promoted)
-    assert chosen.as_of <= session
-    if production in allowed:
-        assert chosen == production
-    else:
-        assert chosen.as_of == max(model.as_of for model in allowed)
-        assert chosen in allowed
-
-
-@given(days, promoted_models, st.randoms())
-def test_the_order_of_versions_does_not_matter(
-    session: date, promoted: list[ModelVersion], random: object
-) -> None:
-    shuffled = promoted.copy()
-    random.shuffle(shuffled)
-    if any(model.as_of <= session for model in promoted):
-        assert model_for(session, None, promoted) == model_for(session, None, shuffled)
-
-
-def test_of_two_as_of_one_session_the_later_version_forecasts() -> None:
-    models = [version(1, DAYS[5]), version(3, DAYS[5]), version(2, DAYS[5])]
-    assert model_for(DAYS[9], None, models).version == 3
-
-
-def test_production_forecasts_although_a_newer_version_exists() -> None:
-    older, newer = version(1, DAYS[5]), version(2, DAYS[6])
-    assert model_for(DAYS[9], older, [older, newer]) == older
-
-
-def test_the_session_of_the_dataset_itself_may_be_forecast() -> None:
-    assert model_for(DAYS[5], version(1, DAYS[5]), []).version == 1
-
-
-def test_a_refusal_says_who_has_seen_too_much() -> None:
-    with pytest.raises(StockAssetsError, match="there is no production model") as none:
-        model_for(DAYS[0], None, [])
-    with pytest.raises(StockAssetsError, match=r"version 4\) is as of 2012-01-10") as seen:
-        model_for(DAYS[0], version(4, DAYS[5]), [version(4, DAYS[5])])
-    for caught in (none, seen):
-        assert caught.value.remedy.endswith(f"stock-assets retrain --as-of {DAYS[0]}")
 
 
 @pytest.fixture(scope="module")

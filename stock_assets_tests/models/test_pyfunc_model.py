@@ -11,8 +11,9 @@ import yaml
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Tracking
+from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.market import calendar
-from stock_assets.registry import ModelVersion, Registry
+from stock_assets.registry import Registry
 from stock_assets_tests.models.bundles import LAST, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2013, 1, 2), LAST)

@@ -15,7 +15,8 @@ from stock_assets.defs.partitions import session_key
 from stock_assets.defs.prices.assets import raw_prices
 from stock_assets.defs.promotion.assets import production_model, promoted_models
 from stock_assets.defs.resources import Store
-from stock_assets.registry import ModelVersion, Registry, model_for
+from stock_assets.evaluation.champion import ModelVersion, model_for
+from stock_assets.registry import Registry
 
 if TYPE_CHECKING:
     import pandas as pd

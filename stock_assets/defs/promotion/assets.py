@@ -18,7 +18,13 @@ from stock_assets.defs.promotion.report import (
 )
 from stock_assets.defs.resources import Store
 from stock_assets.defs.training.candidate import candidate_model
-from stock_assets.registry import PRODUCTION, ModelVersion, Registry, champion_as_of
+from stock_assets.evaluation.champion import (
+    ModelVersion,
+    champion_as_of,
+    promotion_is_due,
+    refit_is_due,
+)
+from stock_assets.registry import PRODUCTION, Registry
 
 if TYPE_CHECKING:
     from datetime import date
@@ -73,10 +79,11 @@ def promotion(
             log_decision(mlflow_run, outcome, decided, tables, figures)
             save_promotion(store.engine, decided)
             details = decision_details(tables, figures)
-        if params.promotion.refit and _refit_is_due(context.instance, decided):
+        history = _history(context.instance, registry.model_name)
+        if params.promotion.refit and refit_is_due(decided, history):
             refit = registered_refit(store, registry, mlflow_run, candidate)
             decided = record_refit(store.engine, decided, refit.version)
-        if decided.promoted and _is_due(context.instance, decided, registry.production()):
+        if promotion_is_due(decided, registry.production(), history):
             winner = registry.version(decided.promoted_version)
             registry.promote(winner.version)
             context.log_event(_production_event(registry.model_name, winner, decided))
@@ -197,49 +204,19 @@ def _unmatched(outcome: "Challenge") -> str:
     )
 
 
-def _refit_is_due(instance: dg.DagsterInstance, decided: "PromotionRecord") -> bool:
-    """Whether a promoted candidate has no refit yet, and has not gone into production without."""
-    return (
-        decided.promoted
-        and decided.refit_version is None
-        and not _was_in_production(instance, decided)
-    )
+def _history(instance: dg.DagsterInstance, model_name: str) -> set[int]:
+    """Return the versions that the timeline of `production_model` names."""
+    records = instance.fetch_materializations(production_model.key, limit=1000).records
+    events = [record.asset_materialization for record in records]
+    return {
+        _value(event, "model_version")
+        for event in events
+        if event is not None and _value(event, "model") == model_name
+    }
 
 
-def _is_due(
-    instance: dg.DagsterInstance, decided: "PromotionRecord", production: ModelVersion | None
-) -> bool:
-    """Whether the alias is still to be moved to a promoted version, or the move to be told.
-
-    With no production model it is. Otherwise only while the alias stands where the decision found
-    it (a winner of an earlier time leaves it alone), or on the candidate or its refit because a
-    process was killed before it said so; and never again once one of these two has been in
-    production, for whoever moved the alias on since meant it.
-    """
-    if production is None:
-        return True
-    before_or_after = (
-        decided.production_version,
-        decided.candidate_version,
-        decided.promoted_version,
-    )
-    return production.version in before_or_after and not _was_in_production(instance, decided)
-
-
-def _was_in_production(instance: dg.DagsterInstance, decided: "PromotionRecord") -> bool:
-    """Whether the timeline of production tells of the candidate or of its refit."""
-    history = instance.fetch_materializations(production_model.key, limit=1000).records
-    told = [record.asset_materialization for record in history]
-    versions = (decided.candidate_version, decided.promoted_version)
-    return any(
-        _value(event, "model") == decided.model_name and _value(event, "model_version") in versions
-        for event in told
-        if event is not None
-    )
-
-
-def _value(event: dg.AssetMaterialization, name: str) -> object:
-    """Give a metadata value, None where somebody reported the event without it."""
+def _value(event: dg.AssetMaterialization, name: str) -> Any:
+    """Return a metadata value; None where an event was reported without it."""
     return event.metadata[name].value if name in event.metadata else None
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stock_assets.defs.metadata import checkpoints, positions, training_data
 from stock_assets.defs.resources import Store
-from stock_assets.registry import ModelVersion, Registry
+from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.registry import Registry
 
 if TYPE_CHECKING:
     from stock_assets.models.bundle import Bundle

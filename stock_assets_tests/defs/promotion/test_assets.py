@@ -20,11 +20,12 @@ from stock_assets.cli.runs import run_dataset
 from stock_assets.config import Rename, Tracking
 from stock_assets.defs.promotion.assets import promotion
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.models.baselines import ridge
 from stock_assets.models.bundle import Bundle
-from stock_assets.registry import ModelVersion, Registry
+from stock_assets.registry import Registry
 from stock_assets.storage.datasets import (
     SegmentRecord,
     load_segments,

@@ -21,6 +21,7 @@ from stock_assets.defs.promotion.assets import promoted_models, promotion
 from stock_assets.defs.resources import Store
 from stock_assets.defs.training.candidate import candidate_model
 from stock_assets.defs.training.tuning import tuned_params
+from stock_assets.evaluation.champion import ModelVersion, champion_as_of, model_for
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.windows import Segment
@@ -28,7 +29,7 @@ from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
-from stock_assets.registry import ModelVersion, Registry, champion_as_of, model_for
+from stock_assets.registry import Registry
 from stock_assets.storage import forecasts
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
