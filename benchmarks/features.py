@@ -22,8 +22,8 @@ from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.lookahead import find_lookahead
-from stock_assets.features.scaling import Scaler
-from stock_assets.features.splits import fit_scalers, split_dataset
+from stock_assets.features.scaling import Scaler, fit_scalers
+from stock_assets.features.splits import split_dataset
 from stock_assets.market.sources.base import complete
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.prices import read_bars, store_prices

@@ -28,9 +28,10 @@ from stock_assets.config import (
     Tuning,
     WalkForward,
 )
-from stock_assets.features.labels import targets
-from stock_assets.features.splits import fit_scalers
-from stock_assets.features.windows import Segment, Windows
+from stock_assets.features.labels import session_labels
+from stock_assets.features.scaling import fit_scalers
+from stock_assets.features.splits import Segment
+from stock_assets.features.windows import Windows
 from stock_assets.models.data import TrainingData
 from stock_assets.models.folds import fold_data
 from stock_assets.models.networks import build_network
@@ -76,12 +77,17 @@ def examples(sessions: int, tickers: int, features: int, window: int) -> Trainin
     """Lay out a panel in memory; all windows but the last two teach."""
     arrays, dataset = panel(sessions, tickers, features), Dataset(window=window)
     values, valid, close = arrays.values()
-    train, labels = Segment(window - 1, max(window, sessions // 2)), targets(close, dataset.target)
+    train, labels = (
+        Segment(window - 1, max(window, sessions // 2)),
+        session_labels(close, dataset.target),
+    )
     scaler, of_labels = fit_scalers(values, valid, labels, train, dataset)
     target = of_labels.transform(labels[..., np.newaxis])
     ends = np.arange(window - 1, sessions - 1)
     return TrainingData(
-        windows=Windows.over(torch.from_numpy(values), torch.from_numpy(valid), scaler, window),
+        windows=Windows.from_panel(
+            torch.from_numpy(values), torch.from_numpy(valid), scaler, window
+        ),
         target=torch.from_numpy(target[..., 0]),
         horizon=1,
         train=ends[:-2],
@@ -109,7 +115,7 @@ def _epoch() -> dict[str, float]:
     for ends in np.array_split(data.train[:WINDOWS], 3):
         part = replace(data, train=ends)
         rows = torch.as_tensor(ends)
-        windows, labels = whole.cut(rows)[0].flatten(2).contiguous(), data.target[rows]
+        windows, labels = whole.batch(rows)[0].flatten(2).contiguous(), data.target[rows]
         pairs.append(
             (
                 train(part, "lstm", BATCH),

@@ -162,13 +162,15 @@ def _feature_row(feature: Feature) -> str:
     provenance = f"`{feature.formula.__module__.rpartition('.')[2]}.{formula}`"
     if feature.formula.__module__.startswith("talib"):
         provenance = f"TA-Lib `{formula}`"
+    if feature.group == "alpha158":
+        provenance = "Qlib `Alpha158`"
     cells = (
         f"`{feature.name}`",
         ", ".join(dict.fromkeys(feature.inputs)),
         window,
         str(feature.warm_up),
         "yes" if feature.scale_free else "no",
-        "yes" if feature.depends_on_start else "no",
+        "yes" if feature.recursive else "no",
         provenance,
     )
     return f"| {' | '.join(cells)} |"

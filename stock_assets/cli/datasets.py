@@ -211,7 +211,7 @@ def export_dataset(platform: Platform, dataset_id: str, file: Path) -> int:
     import pandas as pd
 
     from stock_assets.datasets.build import recorded_params
-    from stock_assets.features.labels import targets
+    from stock_assets.features.labels import session_labels
     from stock_assets.features.panel import Panel, to_frame
     from stock_assets.market.calendar import sessions
 
@@ -226,7 +226,7 @@ def export_dataset(platform: Platform, dataset_id: str, file: Path) -> int:
         features=tuple(record.features),
         **{name: arrays[name] for name in ("values", "valid", "close")},
     )
-    frame = to_frame(panel, targets(panel.close, recorded_params(record).dataset.target))
+    frame = to_frame(panel, session_labels(panel.close, recorded_params(record).dataset.target))
     partial = file.with_name(f"{file.name}.partial")
     frame.to_parquet(partial, index=False)
     partial.replace(file)

@@ -20,10 +20,9 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import build_environment, differences, plain_digest
 from stock_assets.core.text import truncate
 from stock_assets.features.dataset import FeatureSet, build_feature_set, scaled_digest
-from stock_assets.features.labels import targets
-from stock_assets.features.scaling import Scaler
-from stock_assets.features.splits import fit_scalers, segment_sessions, split_dataset
-from stock_assets.features.windows import Split
+from stock_assets.features.labels import session_labels
+from stock_assets.features.scaling import Scaler, fit_scalers
+from stock_assets.features.splits import Split, segment_sessions, split_dataset
 from stock_assets.market.adjustment import AdjustmentFactors
 from stock_assets.market.bars import content_digest
 from stock_assets.storage.arrays import ArrayStore
@@ -117,7 +116,7 @@ def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
     params, panel = recorded_params(record), arrays.read_tensors(record.location)
     dataset = params.dataset
     split = split_dataset(len(panel["values"]), dataset, params.walk_forward)
-    labels = targets(panel["close"], dataset.target)
+    labels = session_labels(panel["close"], dataset.target)
     scalers = fit_scalers(panel["values"], panel["valid"], labels, split.train, dataset)
     return Fitted(*scalers, split)
 
@@ -127,7 +126,7 @@ def make_segments(
 ) -> list[SegmentRecord]:
     """Lay down the segments of a panel, with the digest of them and of what is read in them."""
     params, panel = recorded_params(record), arrays.read_tensors(record.location)
-    labels = targets(panel["close"], params.dataset.target)
+    labels = session_labels(panel["close"], params.dataset.target)
     split = split_dataset(len(labels), params.dataset, params.walk_forward)
     digest = scaled_digest(panel["values"], panel["valid"], labels, (features, target), split)
     spans = segment_sessions(split, record.first_session, record.as_of_session)

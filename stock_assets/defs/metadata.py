@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from stock_assets.features.scaling import Scaler
-    from stock_assets.features.windows import Segment
+    from stock_assets.features.splits import Segment
     from stock_assets.models.checkpoint import Checkpoints
     from stock_assets.models.data import TrainingData
     from stock_assets.storage.datasets import PanelRecord, SegmentRecord
@@ -136,7 +136,7 @@ def recorded(
 
 def positions(record: "SegmentRecord") -> "Segment":
     """Give the positions of a stored segment."""
-    from stock_assets.features.windows import Segment
+    from stock_assets.features.splits import Segment
 
     return Segment(record.first_position, record.last_position)
 

@@ -1,15 +1,15 @@
-"""Qlib's Alpha158: the published formulae, on whole windows of one ticker's bars.
+"""Qlib's Alpha158: 158 price and volume features of one ticker.
 
-The formulae are those of ``Alpha158DL`` in Microsoft's Qlib (``qlib/contrib/data/loader.py``, with
-the operators of ``qlib/data/ops.py``), written anew and computed under the rules of this project
-(:mod:`stock_assets.features.formulas`): a row is a function of its own window alone, bit for bit,
-and a window that is not whole has no value, where Qlib gives that of a shorter one. Besides:
+Names, order and formulae follow ``Alpha158DL`` in Microsoft's Qlib
+(``qlib/contrib/data/loader.py``, operators in ``qlib/data/ops.py``). They differ from Qlib where
+the rules of :mod:`stock_assets.features.formulas` require it:
 
-- Qlib takes ``VWAP0`` from its data; daily bars have no such price, so the typical price stands in;
-- Qlib adds 1e-12 to divisors that may be 0. Here nothing divided by nothing is what that gives, 0;
-- a correlation, or R squared, with something that does not move is 0, where Qlib has none;
-- ``VMA`` and ``VSTD`` take a session with less than a thousandth of the window's mean volume to
-  have a thousandth of it, and ``CORD`` takes volume after none to be unchanged.
+- An incomplete window has no value. Qlib returns the value of a shorter window.
+- ``VWAP0`` uses the typical price, because daily bars have no VWAP.
+- Qlib adds 1e-12 to divisors that may be 0. Here such a quotient is 0, the same value without the
+  bias. A correlation or R squared with a constant is 0; Qlib returns NaN.
+- ``VMA`` and ``VSTD`` treat a session with less than 0.1% of the window's mean volume as having
+  0.1% of it. ``CORD`` treats volume after a session without volume as unchanged.
 """
 
 from __future__ import annotations
@@ -25,348 +25,242 @@ from stock_assets.features.feature import Feature
 from stock_assets.features.formulas import (
     LEAST_RELATIVE_VOLUME,
     FloatArray,
-    lagged,
+    lag,
     ratio,
-    trailing,
+    rolling_mean,
+    rolling_std,
+    rolling_sum,
+    trailing_windows,
     typical_price,
-    window_deviation,
-    window_mean,
-    window_sum,
 )
 
 WINDOWS = (5, 10, 20, 30, 60)
-UPPER_QUANTILE = 0.8
-LOWER_QUANTILE = 0.2
 
 
-def body(open_: FloatArray, close: FloatArray) -> FloatArray:
-    """Close less open, over the open."""
-    return (close - open_) / open_
+def _over_range(amount: FloatArray, high: FloatArray, low: FloatArray) -> FloatArray:
+    """Divide by the range of the session; 0 where the session has none."""
+    return ratio(amount, high - low, neutral=0.0)
 
 
-def length(open_: FloatArray, high: FloatArray, low: FloatArray) -> FloatArray:
-    """Range of the session over the open."""
-    return (high - low) / open_
+def _sample_std(values: FloatArray, window: int) -> FloatArray:
+    """Sample standard deviation of each window."""
+    return rolling_std(values, window) / math.sqrt(1.0 - 1.0 / window)
 
 
-def body_in_range(
-    open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray
-) -> FloatArray:
-    """Close less open, over the range."""
-    return ratio(close - open_, high - low, neutral=0.0)
-
-
-def upper_shadow(open_: FloatArray, high: FloatArray, close: FloatArray) -> FloatArray:
-    """High less the higher of open and close, over the open."""
-    return (high - np.maximum(open_, close)) / open_
-
-
-def upper_shadow_in_range(
-    open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray
-) -> FloatArray:
-    """High less the higher of open and close, over the range."""
-    return ratio(high - np.maximum(open_, close), high - low, neutral=0.0)
-
-
-def lower_shadow(open_: FloatArray, low: FloatArray, close: FloatArray) -> FloatArray:
-    """Lower of open and close less the low, over the open."""
-    return (np.minimum(open_, close) - low) / open_
-
-
-def lower_shadow_in_range(
-    open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray
-) -> FloatArray:
-    """Lower of open and close less the low, over the range."""
-    return ratio(np.minimum(open_, close) - low, high - low, neutral=0.0)
-
-
-def shift(open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray) -> FloatArray:
-    """Twice the close less high and low, over the open."""
-    return (2.0 * close - high - low) / open_
-
-
-def shift_in_range(high: FloatArray, low: FloatArray, close: FloatArray) -> FloatArray:
-    """Twice the close less high and low, over the range."""
-    return ratio(2.0 * close - high - low, high - low, neutral=0.0)
-
-
-def over_close(price: FloatArray, close: FloatArray) -> FloatArray:
-    """Another price of the session over its close."""
-    return price / close
-
-
-def typical_over_close(high: FloatArray, low: FloatArray, close: FloatArray) -> FloatArray:
-    """Typical price over the close."""
-    return typical_price(high, low, close) / close
-
-
-def earlier_close(close: FloatArray, window: int) -> FloatArray:
-    """Close of `window` sessions ago over this one."""
-    return lagged(close, window) / close
-
-
-def mean(close: FloatArray, window: int) -> FloatArray:
-    """Mean close over the close."""
-    return window_mean(close, window) / close
-
-
-def deviation(close: FloatArray, window: int) -> FloatArray:
-    """Sample standard deviation of the close over the close."""
-    return _sample_deviation(close, window) / close
-
-
-def slope(close: FloatArray, window: int) -> FloatArray:
-    """Rise per session of the line fitted to the closes (least squares), over the close."""
-    return _slope(trailing(close, window) - close) / close
-
-
-def determination(close: FloatArray, window: int) -> FloatArray:
-    """R squared of the line fitted to the closes."""
-    offsets = trailing(close, window) - close
-    explained = np.square(_slope(offsets)) * _time_squares(window)
-    return ratio(explained, _squares(offsets), neutral=0.0)
-
-
-def residual(close: FloatArray, window: int) -> FloatArray:
-    """Close less the fitted line's end, over the close."""
-    offsets = trailing(close, window) - close
-    end = reduce(np.add, offsets) / window + _slope(offsets) * (window - 1) / 2.0
-    distance: FloatArray = -end / close
-    return distance
-
-
-def highest(high: FloatArray, close: FloatArray, window: int) -> FloatArray:
-    """Highest high over the close."""
-    top: FloatArray = talib.MAX(high, window)
-    return top / close
-
-
-def lowest(low: FloatArray, close: FloatArray, window: int) -> FloatArray:
-    """Lowest low over the close."""
-    bottom: FloatArray = talib.MIN(low, window)
-    return bottom / close
-
-
-def upper_quantile(close: FloatArray, window: int) -> FloatArray:
-    """80% quantile of the closes over the close."""
-    return _quantile(close, window, UPPER_QUANTILE) / close
-
-
-def lower_quantile(close: FloatArray, window: int) -> FloatArray:
-    """20% quantile of the closes over the close."""
-    return _quantile(close, window, LOWER_QUANTILE) / close
-
-
-def rank(close: FloatArray, window: int) -> FloatArray:
-    """Share of the closes up to this one; those that equal it count for half, and so does it."""
-    closes = trailing(close, window)
-    below = reduce(np.add, (closes < close).astype(np.float64))
-    equal = reduce(np.add, (closes == close).astype(np.float64))
-    share: FloatArray = (below + (equal + 1.0) / 2.0) / window
-    return share
-
-
-def place_in_range(high: FloatArray, low: FloatArray, close: FloatArray, window: int) -> FloatArray:
-    """Place of the close between lowest low and highest high."""
-    bottom = talib.MIN(low, window)
-    return ratio(close - bottom, talib.MAX(high, window) - bottom, neutral=0.0)
-
-
-def place_of_highest(high: FloatArray, window: int) -> FloatArray:
-    """Place of the first highest high, as a share of the window: 1 for the newest session."""
-    place: FloatArray = (trailing(high, window).T.argmax(axis=1) + 1.0) / window
-    return place
-
-
-def place_of_lowest(low: FloatArray, window: int) -> FloatArray:
-    """Place of the first lowest low, as a share of the window: 1 for the newest session."""
-    place: FloatArray = (trailing(low, window).T.argmin(axis=1) + 1.0) / window
-    return place
-
-
-def highest_after_lowest(high: FloatArray, low: FloatArray, window: int) -> FloatArray:
-    """Sessions from the lowest low to the highest high, over the window."""
-    return place_of_highest(high, window) - place_of_lowest(low, window)
-
-
-def price_with_volume(close: FloatArray, volume: FloatArray, window: int) -> FloatArray:
-    """Correlation of the close with the logarithm of volume plus one."""
-    return _correlation(close, np.log(volume + 1.0), window)
-
-
-def changes_with_volume(close: FloatArray, volume: FloatArray, window: int) -> FloatArray:
-    """Correlation of close over the close before with log(1 + volume over the volume before)."""
-    traded = ratio(volume, lagged(volume, 1), neutral=1.0)
-    return _correlation(close / lagged(close, 1), np.log(traded + 1.0), window)
-
-
-def rising_share(close: FloatArray, window: int) -> FloatArray:
-    """Share of the sessions that closed higher."""
-    return window_mean((close > lagged(close, 1)).astype(np.float64), window)
-
-
-def falling_share(close: FloatArray, window: int) -> FloatArray:
-    """Share of the sessions that closed lower."""
-    return window_mean((close < lagged(close, 1)).astype(np.float64), window)
-
-
-def rising_less_falling(close: FloatArray, window: int) -> FloatArray:
-    """Share of the sessions that closed higher less that of those that closed lower."""
-    return rising_share(close, window) - falling_share(close, window)
-
-
-def gains(values: FloatArray, window: int) -> FloatArray:
-    """Sum of the rises over that of all moves."""
-    moves = values - lagged(values, 1)
-    return _share_of_moves(np.maximum(moves, 0.0), moves, window)
-
-
-def losses(values: FloatArray, window: int) -> FloatArray:
-    """Sum of the falls over that of all moves."""
-    moves = values - lagged(values, 1)
-    return _share_of_moves(np.maximum(-moves, 0.0), moves, window)
-
-
-def gains_less_losses(values: FloatArray, window: int) -> FloatArray:
-    """Sum of the rises less that of the falls, over that of all moves."""
-    moves = values - lagged(values, 1)
-    return _share_of_moves(moves, moves, window)
-
-
-def mean_volume(volume: FloatArray, window: int) -> FloatArray:
-    """Mean volume over the session's."""
-    usual = window_mean(volume, window)
-    return ratio(usual, np.maximum(volume, LEAST_RELATIVE_VOLUME * usual), neutral=1.0)
-
-
-def volume_deviation(volume: FloatArray, window: int) -> FloatArray:
-    """Sample standard deviation of volume over the session's volume."""
-    least = LEAST_RELATIVE_VOLUME * window_mean(volume, window)
-    return ratio(_sample_deviation(volume, window), np.maximum(volume, least), neutral=0.0)
-
-
-def weighted_volatility(close: FloatArray, volume: FloatArray, window: int) -> FloatArray:
-    """Coefficient of variation of the absolute return times volume."""
-    weighted = np.abs(close / lagged(close, 1) - 1.0) * volume
-    return ratio(_sample_deviation(weighted, window), window_mean(weighted, window), neutral=0.0)
-
-
-def _sample_deviation(values: FloatArray, window: int) -> FloatArray:
-    return window_deviation(values, window) / math.sqrt(1.0 - 1.0 / window)
-
-
-def _time(window: int) -> FloatArray:
-    """Sessions of a window about its middle."""
-    return np.arange(window, dtype=np.float64) - (window - 1) / 2.0
-
-
-def _time_squares(window: int) -> float:
+def _time_variation(window: int) -> float:
+    """Sum of squared deviations of 0 ... window - 1 from their mean."""
     return window * (window**2 - 1) / 12.0
 
 
 def _slope(offsets: FloatArray) -> FloatArray:
-    """Least squares slope of windows, shape (window, rows), against time."""
-    weighted = _time(len(offsets))[:, np.newaxis] * offsets
-    rise: FloatArray = reduce(np.add, weighted) / _time_squares(len(offsets))
-    return rise
+    """Least-squares slope against time of windows of shape (window, rows)."""
+    window = len(offsets)
+    time = np.arange(window, dtype=np.float64) - (window - 1) / 2.0
+    slope: FloatArray = reduce(np.add, time[:, np.newaxis] * offsets) / _time_variation(window)
+    return slope
 
 
-def _squares(offsets: FloatArray) -> FloatArray:
-    """Sum of the squared distances from the mean of each window."""
-    centre = reduce(np.add, offsets) / len(offsets)
-    total: FloatArray = reduce(np.add, np.square(offsets - centre))
-    return total
+def _r_squared(close: FloatArray, window: int) -> FloatArray:
+    """R squared of a least-squares line through the closes."""
+    offsets = trailing_windows(close, window) - close
+    explained = np.square(_slope(offsets)) * _time_variation(window)
+    deviations = offsets - reduce(np.add, offsets) / window
+    return ratio(explained, reduce(np.add, np.square(deviations)), neutral=0.0)
+
+
+def _residual(close: FloatArray, window: int) -> FloatArray:
+    """Close minus the last fitted value of a least-squares line, over the close."""
+    offsets = trailing_windows(close, window) - close
+    end = reduce(np.add, offsets) / window + _slope(offsets) * (window - 1) / 2.0
+    residual: FloatArray = -end / close
+    return residual
+
+
+def _quantile(values: FloatArray, window: int, share: float) -> FloatArray:
+    """Quantile of each window, by linear interpolation."""
+    ordered = np.sort(trailing_windows(values, window), axis=0)
+    place = share * (window - 1)
+    below = int(place)
+    lower, upper = ordered[below], ordered[below + 1]
+    quantile: FloatArray = lower + (upper - lower) * (place - below)
+    return quantile
+
+
+def _rank(close: FloatArray, window: int) -> FloatArray:
+    """Percentile rank of the newest close in its window; ties share their mean rank."""
+    closes = trailing_windows(close, window)
+    below = reduce(np.add, (closes < close).astype(np.float64))
+    equal = reduce(np.add, (closes == close).astype(np.float64))
+    rank: FloatArray = (below + (equal + 1.0) / 2.0) / window
+    return rank
+
+
+def _place_in_range(
+    high: FloatArray, low: FloatArray, close: FloatArray, window: int
+) -> FloatArray:
+    """Close between the lowest low (0) and the highest high (1) of the window."""
+    lowest = talib.MIN(low, window)
+    return _over_range(close - lowest, talib.MAX(high, window), lowest)
+
+
+def _argmax(values: FloatArray, window: int) -> FloatArray:
+    """Position of the first maximum over the window length; 1 is the newest session."""
+    position: FloatArray = (trailing_windows(values, window).T.argmax(axis=1) + 1.0) / window
+    return position
+
+
+def _argmin(values: FloatArray, window: int) -> FloatArray:
+    """Position of the first minimum over the window length; 1 is the newest session."""
+    position: FloatArray = (trailing_windows(values, window).T.argmin(axis=1) + 1.0) / window
+    return position
 
 
 def _correlation(left: FloatArray, right: FloatArray, window: int) -> FloatArray:
-    """Correlate two series in each window; 0 where one does not move."""
-    # Relative to the newest value, a series at rest gives zeros and no rounding errors.
-    lefts, rights = trailing(left, window) - left, trailing(right, window) - right
+    """Pearson correlation in each window; 0 where a series is constant."""
+    # Relative to the newest value, a constant series gives exact zeros, without rounding errors.
+    lefts, rights = trailing_windows(left, window) - left, trailing_windows(right, window) - right
     lefts -= reduce(np.add, lefts) / window
     rights -= reduce(np.add, rights) / window
     size = np.sqrt(reduce(np.add, np.square(lefts))) * np.sqrt(reduce(np.add, np.square(rights)))
     return ratio(reduce(np.add, lefts * rights), size, neutral=0.0)
 
 
-def _quantile(values: FloatArray, window: int, share: float) -> FloatArray:
-    """Quantile of each window, linear between the two values about it."""
-    ordered = np.sort(trailing(values, window), axis=0)
-    place = share * (window - 1)
-    below = int(place)
-    lower, upper = ordered[below], ordered[below + 1]
-    between: FloatArray = lower + (upper - lower) * (place - below)
-    return between
+def _change_correlation(close: FloatArray, volume: FloatArray, window: int) -> FloatArray:
+    """Correlation of relative price changes with log(1 + relative volume changes)."""
+    traded = ratio(volume, lag(volume, 1), neutral=1.0)
+    return _correlation(close / lag(close, 1), np.log(traded + 1.0), window)
 
 
-def _share_of_moves(part: FloatArray, moves: FloatArray, window: int) -> FloatArray:
-    return ratio(window_sum(part, window), window_sum(np.abs(moves), window), neutral=0.0)
+def _rising(close: FloatArray, window: int) -> FloatArray:
+    """Share of sessions with a higher close than the session before."""
+    return rolling_mean((close > lag(close, 1)).astype(np.float64), window)
 
 
-def _fixed(name: str, formula: Callable[..., FloatArray], *inputs: str) -> Feature:
-    return Feature(name, "alpha158", formula, inputs, scale_free=True)
+def _falling(close: FloatArray, window: int) -> FloatArray:
+    """Share of sessions with a lower close than the session before."""
+    return rolling_mean((close < lag(close, 1)).astype(np.float64), window)
+
+
+def _share_of_moves(part: Callable[[FloatArray], FloatArray]) -> Callable[..., FloatArray]:
+    """Sum a part of the changes, over the sum of all absolute changes."""
+
+    def share(values: FloatArray, window: int) -> FloatArray:
+        moves = values - lag(values, 1)
+        return ratio(
+            rolling_sum(part(moves), window), rolling_sum(np.abs(moves), window), neutral=0.0
+        )
+
+    return share
+
+
+_gains = _share_of_moves(lambda moves: np.maximum(moves, 0.0))
+_losses = _share_of_moves(lambda moves: np.maximum(-moves, 0.0))
+_net_gains = _share_of_moves(lambda moves: moves)
+
+
+def _mean_volume(volume: FloatArray, window: int) -> FloatArray:
+    """Mean volume over the newest volume."""
+    mean = rolling_mean(volume, window)
+    return ratio(mean, np.maximum(volume, LEAST_RELATIVE_VOLUME * mean), neutral=1.0)
+
+
+def _volume_std(volume: FloatArray, window: int) -> FloatArray:
+    """Sample standard deviation of volume over the newest volume."""
+    least = LEAST_RELATIVE_VOLUME * rolling_mean(volume, window)
+    return ratio(_sample_std(volume, window), np.maximum(volume, least), neutral=0.0)
+
+
+def _weighted_volatility(close: FloatArray, volume: FloatArray, window: int) -> FloatArray:
+    """Coefficient of variation of absolute return times volume."""
+    weighted = np.abs(close / lag(close, 1) - 1.0) * volume
+    return ratio(_sample_std(weighted, window), rolling_mean(weighted, window), neutral=0.0)
+
+
+def _bar(name: str, inputs: str, formula: Callable[..., FloatArray]) -> Feature:
+    """Declare a feature of a single bar."""
+    return Feature(name, "alpha158", formula, tuple(inputs.split()), scale_free=True)
 
 
 def _rolling(
-    family: str, formula: Callable[..., FloatArray], *inputs: str, before: int = 0
+    family: str,
+    inputs: str,
+    formula: Callable[..., FloatArray],
+    before: int = 0,
+    scale_free: bool = True,
 ) -> tuple[Feature, ...]:
-    """Declare a family over all windows, of which each needs `before` bars before its first."""
+    """Declare a family over all windows; each reads `before` bars before its window too."""
+    columns = tuple(inputs.split())
     return tuple(
         Feature(
             f"{family}{window}",
             "alpha158",
             formula,
-            inputs,
+            columns,
             window,
             window - 1 + before,
-            # The one added to the volume of CORR is in shares.
-            scale_free=formula is not price_with_volume,
+            scale_free=scale_free,
         )
         for window in WINDOWS
     )
 
 
+# o, hi, lo, c, v: open, high, low, close and volume; n: the window.
 ALPHA158 = (
-    _fixed("KMID", body, "open", "close"),
-    _fixed("KLEN", length, "open", "high", "low"),
-    _fixed("KMID2", body_in_range, "open", "high", "low", "close"),
-    _fixed("KUP", upper_shadow, "open", "high", "close"),
-    _fixed("KUP2", upper_shadow_in_range, "open", "high", "low", "close"),
-    _fixed("KLOW", lower_shadow, "open", "low", "close"),
-    _fixed("KLOW2", lower_shadow_in_range, "open", "high", "low", "close"),
-    _fixed("KSFT", shift, "open", "high", "low", "close"),
-    _fixed("KSFT2", shift_in_range, "high", "low", "close"),
-    _fixed("OPEN0", over_close, "open", "close"),
-    _fixed("HIGH0", over_close, "high", "close"),
-    _fixed("LOW0", over_close, "low", "close"),
-    _fixed("VWAP0", typical_over_close, "high", "low", "close"),
-    *_rolling("ROC", earlier_close, "close", before=1),
-    *_rolling("MA", mean, "close"),
-    *_rolling("STD", deviation, "close"),
-    *_rolling("BETA", slope, "close"),
-    *_rolling("RSQR", determination, "close"),
-    *_rolling("RESI", residual, "close"),
-    *_rolling("MAX", highest, "high", "close"),
-    *_rolling("MIN", lowest, "low", "close"),
-    *_rolling("QTLU", upper_quantile, "close"),
-    *_rolling("QTLD", lower_quantile, "close"),
-    *_rolling("RANK", rank, "close"),
-    *_rolling("RSV", place_in_range, "high", "low", "close"),
-    *_rolling("IMAX", place_of_highest, "high"),
-    *_rolling("IMIN", place_of_lowest, "low"),
-    *_rolling("IMXD", highest_after_lowest, "high", "low"),
-    *_rolling("CORR", price_with_volume, "close", "volume"),
-    *_rolling("CORD", changes_with_volume, "close", "volume", before=1),
-    *_rolling("CNTP", rising_share, "close", before=1),
-    *_rolling("CNTN", falling_share, "close", before=1),
-    *_rolling("CNTD", rising_less_falling, "close", before=1),
-    *_rolling("SUMP", gains, "close", before=1),
-    *_rolling("SUMN", losses, "close", before=1),
-    *_rolling("SUMD", gains_less_losses, "close", before=1),
-    *_rolling("VMA", mean_volume, "volume"),
-    *_rolling("VSTD", volume_deviation, "volume"),
-    *_rolling("WVMA", weighted_volatility, "close", "volume", before=1),
-    *_rolling("VSUMP", gains, "volume", before=1),
-    *_rolling("VSUMN", losses, "volume", before=1),
-    *_rolling("VSUMD", gains_less_losses, "volume", before=1),
+    _bar("KMID", "open close", lambda o, c: (c - o) / o),
+    _bar("KLEN", "open high low", lambda o, hi, lo: (hi - lo) / o),
+    _bar("KMID2", "open high low close", lambda o, hi, lo, c: _over_range(c - o, hi, lo)),
+    _bar("KUP", "open high close", lambda o, hi, c: (hi - np.maximum(o, c)) / o),
+    _bar(
+        "KUP2",
+        "open high low close",
+        lambda o, hi, lo, c: _over_range(hi - np.maximum(o, c), hi, lo),
+    ),
+    _bar("KLOW", "open low close", lambda o, lo, c: (np.minimum(o, c) - lo) / o),
+    _bar(
+        "KLOW2",
+        "open high low close",
+        lambda o, hi, lo, c: _over_range(np.minimum(o, c) - lo, hi, lo),
+    ),
+    _bar("KSFT", "open high low close", lambda o, hi, lo, c: (2.0 * c - hi - lo) / o),
+    _bar("KSFT2", "high low close", lambda hi, lo, c: _over_range(2.0 * c - hi - lo, hi, lo)),
+    _bar("OPEN0", "open close", np.divide),
+    _bar("HIGH0", "high close", np.divide),
+    _bar("LOW0", "low close", np.divide),
+    _bar("VWAP0", "high low close", lambda hi, lo, c: typical_price(hi, lo, c) / c),
+    *_rolling("ROC", "close", lambda c, n: lag(c, n) / c, before=1),
+    *_rolling("MA", "close", lambda c, n: rolling_mean(c, n) / c),
+    *_rolling("STD", "close", lambda c, n: _sample_std(c, n) / c),
+    *_rolling("BETA", "close", lambda c, n: _slope(trailing_windows(c, n) - c) / c),
+    *_rolling("RSQR", "close", _r_squared),
+    *_rolling("RESI", "close", _residual),
+    *_rolling("MAX", "high close", lambda hi, c, n: talib.MAX(hi, n) / c),
+    *_rolling("MIN", "low close", lambda lo, c, n: talib.MIN(lo, n) / c),
+    *_rolling("QTLU", "close", lambda c, n: _quantile(c, n, 0.8) / c),
+    *_rolling("QTLD", "close", lambda c, n: _quantile(c, n, 0.2) / c),
+    *_rolling("RANK", "close", _rank),
+    *_rolling("RSV", "high low close", _place_in_range),
+    *_rolling("IMAX", "high", _argmax),
+    *_rolling("IMIN", "low", _argmin),
+    *_rolling("IMXD", "high low", lambda hi, lo, n: _argmax(hi, n) - _argmin(lo, n)),
+    # Adding 1 to volume depends on its unit, so this family alone is not scale free.
+    *_rolling(
+        "CORR",
+        "close volume",
+        lambda c, v, n: _correlation(c, np.log(v + 1.0), n),
+        scale_free=False,
+    ),
+    *_rolling("CORD", "close volume", _change_correlation, before=1),
+    *_rolling("CNTP", "close", _rising, before=1),
+    *_rolling("CNTN", "close", _falling, before=1),
+    *_rolling("CNTD", "close", lambda c, n: _rising(c, n) - _falling(c, n), before=1),
+    *_rolling("SUMP", "close", _gains, before=1),
+    *_rolling("SUMN", "close", _losses, before=1),
+    *_rolling("SUMD", "close", _net_gains, before=1),
+    *_rolling("VMA", "volume", _mean_volume),
+    *_rolling("VSTD", "volume", _volume_std),
+    *_rolling("WVMA", "close volume", _weighted_volatility, before=1),
+    *_rolling("VSUMP", "volume", _gains, before=1),
+    *_rolling("VSUMN", "volume", _losses, before=1),
+    *_rolling("VSUMD", "volume", _net_gains, before=1),
 )
-"""The 158 features by their published names, in their published order."""
+"""The 158 features, under their published names and in their published order."""

@@ -1,4 +1,4 @@
-"""From stored bars to a dataset: its panel and labels, and a digest of what networks read."""
+"""Builds a dataset from bars: its panel and labels, and a digest of the network inputs."""
 
 from __future__ import annotations
 
@@ -14,39 +14,38 @@ from numpy.typing import NDArray
 from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.indicators import select
-from stock_assets.features.labels import targets
+from stock_assets.features.labels import session_labels
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks
-from stock_assets.features.selection import redundant
-from stock_assets.features.splits import ONE_FOLD, sessions_read, split_dataset
-from stock_assets.features.windows import Split
+from stock_assets.features.selection import find_redundant_features
+from stock_assets.features.splits import ONE_FOLD, Split, sessions_read, split_dataset
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import AdjustmentFactors, adjustment_factors, rebase
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A panel with its labels and the factors its prices were brought to.
+    """A panel with its labels and adjustment factors.
 
     Attributes
     ----------
     panel : Panel
         T sessions, N tickers, F features.
     target : ndarray of float64, shape (T, N)
-        Row t is what the session after t does.
+        Row t is the label of the session after t.
     adjustment_factors : dict of str to AdjustmentFactors
         Per ticker, the adjustment factors at the as-of session.
     bars : DataFrame
         The bars it was built from, as traded.
-    represented : dict of str to str
-        Features that were left out, and the kept one that each correlates with most.
+    dropped_features : dict of str to str
+        Redundant features, and the kept feature that each is most correlated with.
     """
 
     panel: Panel
     target: NDArray[np.float64]
     adjustment_factors: dict[str, AdjustmentFactors]
     bars: pd.DataFrame
-    represented: dict[str, str]
+    dropped_features: dict[str, str]
 
 
 def build_feature_set(
@@ -57,29 +56,28 @@ def build_feature_set(
     as_of: date,
     folds: WalkForward = ONE_FOLD,
 ) -> FeatureSet:
-    """Build the panel and the labels that can be known at the as-of session.
+    """Build the panel and the labels that are known at the as-of session.
 
     Bars after `as_of` are dropped before anything is computed. Tickers without a bar by then are
-    not part of the dataset. Where there is a ``features.correlation_threshold``, features are left
-    out by the training sessions of all tickers (:func:`stock_assets.features.selection.redundant`).
+    not part of the dataset. With a ``features.correlation_threshold``, redundant features of the
+    train segment are dropped (:func:`stock_assets.features.selection.find_redundant_features`).
 
     Parameters
     ----------
     bars : DataFrame
         Bars as traded.
     features, dataset : Features, Dataset
-        What to compute, and over how much history.
     first : date
-        Where history starts, unless ``dataset.history_sessions`` starts it later.
+        First session, unless ``dataset.history_sessions`` starts history later.
     as_of : date
-        The newest session that may be seen.
+        The newest session to use.
     folds : WalkForward
-        How history is divided, which says what the training sessions are.
+        Walk-forward folds, which determine the train segment.
 
     Raises
     ------
     StockAssetsError
-        There is no bar in that span, or, to leave out features, too few sessions for training.
+        There is no bar in that span, or too little history for a train segment.
     """
     if dataset.history_sessions is not None:
         newest = calendar.sessions(first, as_of)[-dataset.history_sessions :]
@@ -89,27 +87,27 @@ def build_feature_set(
     if seen.empty:
         raise StockAssetsError(
             f"there is no stored bar from {first} to {as_of}",
-            f"Store some first: stock-assets backfill raw_prices --from {first} --to {as_of}",
+            f"Fetch them: stock-assets backfill raw_prices --from {first} --to {as_of}",
         )
     factors = adjustment_factors(seen, features.basis)
     based = rebase(seen, features.basis, factors)
     tickers = tuple(sorted(seen["ticker"].unique()))
     start = seen["session"].min().date()
     panel = build_panel(based, tickers, select(features.groups), start, as_of)
-    represented = {}
+    dropped: dict[str, str] = {}
     if features.correlation_threshold is not None:
         train = split_dataset(len(panel.sessions), dataset, folds).train
         read = sessions_read(train, dataset.window)
-        represented = redundant(
+        dropped = find_redundant_features(
             panel.values[read], panel.valid[read], panel.features, features.correlation_threshold
         )
-    if represented:
-        # Built again: without the warm-up of the features that are left out, more rows are valid,
-        # and serving, which computes the kept ones alone, sees the same.
-        kept = [name for name in panel.features if name not in represented]
+    if dropped:
+        # Rebuild: without the warm-up of the dropped features more rows are valid, as in serving,
+        # which computes the kept features only.
+        kept = [name for name in panel.features if name not in dropped]
         panel = build_panel(based, tickers, kept, start, as_of)
-    labels = targets(panel.close, dataset.target)
-    return FeatureSet(panel, labels, factors, seen, represented)
+    labels = session_labels(panel.close, dataset.target)
+    return FeatureSet(panel, labels, factors, seen, dropped)
 
 
 def scaled_digest(
@@ -119,15 +117,14 @@ def scaled_digest(
     scalers: tuple[Scaler, Scaler],
     split: Split,
 ) -> str:
-    """SHA-256 of all that a network can read of a panel, and of where its segments lie in it.
+    """Compute the SHA-256 of the network inputs: scaled features, validity, labels and segments.
 
-    These are scaled features, validity and scaled labels. Nothing is kept of the scaled numbers:
-    windows are scaled when they are cut.
+    Scaled values are not stored; windows are scaled when they are cut.
 
     Parameters
     ----------
     values, valid, target : (T, N, F), (T, N) and (T, N) arrays
-        As built.
+        Panel and labels, not scaled.
     scalers : (Scaler, Scaler)
         Of the features and of the target.
     split : Split

@@ -1,4 +1,4 @@
-"""What a feature is: a name, a formula, what it reads and how long it warms up."""
+"""The declaration of a feature: name, formula, inputs and warm-up."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class Feature:
     Attributes
     ----------
     name : str
-        Column name, as models and tables know it.
+        Column name in panels, models and tables.
     group : FeatureGroup
-        What ``features.groups`` of params.yaml selects by.
+        The value of ``features.groups`` in params.yaml that selects it.
     formula : callable
-        Takes the input columns, then the window if there is one; returns as many rows.
+        Takes the input columns, then the window if there is one; returns an array as long.
     inputs : tuple of str
-        Bar columns the formula reads.
+        Bar columns that the formula reads.
     window : int or None
-        The period of the definition, in sessions; None where the definition has none.
+        Period in sessions; None if the formula has none.
     warm_up : int
-        Leading rows without a value: exactly these are NaN, and no later one is for sound bars.
-    depends_on_start : bool
-        True for recursive averages, whose memory of the first rows fades but never ends. The others
-        are functions of the newest ``warm_up + 1`` rows alone, bit for bit.
+        Leading rows without a value. Exactly these are NaN for valid bars.
+    recursive : bool
+        True for recursive averages, which depend on the whole history with fading weights. The
+        others are functions of the newest ``warm_up + 1`` rows alone, bit for bit.
     scale_free : bool
-        True if multiplying all prices by one number, and all volumes by another, changes nothing:
-        such a feature is not moved by a later split or dividend, and compares between tickers.
+        True if multiplying all prices by one number, and all volumes by another, changes nothing.
+        Such a feature is unaffected by later splits and comparable between tickers.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Feature:
     inputs: tuple[str, ...]
     window: int | None = None
     warm_up: int = 0
-    depends_on_start: bool = False
+    recursive: bool = False
     scale_free: bool = False
 
     def compute(self, bars: Mapping[str, FloatArray]) -> FloatArray:
@@ -54,8 +54,7 @@ class Feature:
         Parameters
         ----------
         bars : mapping of str to (T,) float64
-            ``open high low close volume dividends stock_splits`` of consecutive bars in the chosen
-            basis, oldest first, all of one length.
+            `INPUT_COLUMNS` of consecutive bars in the chosen basis, oldest first.
 
         Returns
         -------

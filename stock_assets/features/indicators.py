@@ -1,9 +1,8 @@
-"""The declared features: what there is to choose from, by group, with warm-up and provenance.
+"""The declared features, by group.
 
-A feature is declared once and computed by the same code in training and in serving. Its formula is
-TA-Lib's (the C library, with its default "classic" start of exponential averages) where TA-Lib's is
-what is wanted, and one of :mod:`stock_assets.features.formulas` elsewhere. The group ``alpha158``
-has a module of its own, :mod:`stock_assets.features.alpha158`.
+Training and serving compute a feature with the same code. Its formula is TA-Lib's (the C library,
+with its "classic" start of exponential averages) or one of :mod:`stock_assets.features.formulas`.
+Group ``alpha158`` is declared in :mod:`stock_assets.features.alpha158`.
 """
 
 from __future__ import annotations
@@ -14,120 +13,71 @@ import talib
 
 from stock_assets.config import FeatureGroup
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.features import formulas
+from stock_assets.features import formulas as f
 from stock_assets.features.alpha158 import ALPHA158
 from stock_assets.features.feature import Feature
 
 _CLOSE = ("close",)
-_RANGE = ("high", "low")
-_PRICES = ("high", "low", "close")
-_TRADES = ("high", "low", "close", "volume")
+_CC = ("close", "close")
+_HL = ("high", "low")
+_HLC = ("high", "low", "close")
+_HLCV = ("high", "low", "close", "volume")
 
 _DECLARED = (
-    Feature("Open", "raw", formulas.unchanged, ("open",)),
-    Feature("High", "raw", formulas.unchanged, ("high",)),
-    Feature("Low", "raw", formulas.unchanged, ("low",)),
-    Feature("Close", "raw", formulas.unchanged, ("close",)),
-    Feature("Volume", "raw", formulas.unchanged, ("volume",)),
-    Feature("Dividends", "raw", formulas.unchanged, ("dividends",)),
-    Feature("Stock_Splits", "raw", formulas.unchanged, ("stock_splits",), scale_free=True),
-    Feature("EMA_50", "trend", talib.EMA, _CLOSE, 50, 49, depends_on_start=True),
-    Feature("EMA_200", "trend", talib.EMA, _CLOSE, 200, 199, depends_on_start=True),
-    Feature("SMA_50", "trend", formulas.window_mean, _CLOSE, 50, 49),
-    Feature("MACD", "trend", formulas.macd, _CLOSE, 26, 25, depends_on_start=True),
-    Feature("ADX", "trend", talib.ADX, _PRICES, 14, 27, depends_on_start=True, scale_free=True),
-    Feature(
-        "DI_Positive",
-        "trend",
-        talib.PLUS_DI,
-        _PRICES,
-        14,
-        14,
-        depends_on_start=True,
-        scale_free=True,
-    ),
-    Feature(
-        "DI_Negative",
-        "trend",
-        talib.MINUS_DI,
-        _PRICES,
-        14,
-        14,
-        depends_on_start=True,
-        scale_free=True,
-    ),
-    # TA-Lib's defaults are Wilder's: acceleration 0.02, at most 0.2.
-    Feature("PSAR", "trend", talib.SAR, _RANGE, None, 1, depends_on_start=True),
-    Feature("CCI", "trend", formulas.commodity_channel_index, _PRICES, 20, 19, scale_free=True),
-    Feature("RSI", "momentum", talib.RSI, _CLOSE, 14, 14, depends_on_start=True, scale_free=True),
-    Feature("Stochastic_K", "momentum", formulas.stochastic_k, _PRICES, 14, 13, scale_free=True),
-    Feature("Stochastic_D", "momentum", formulas.stochastic_d, _PRICES, 14, 15, scale_free=True),
-    Feature("Williams_R", "momentum", formulas.williams_r, _PRICES, 14, 13, scale_free=True),
+    Feature("Open", "raw", f.identity, ("open",)),
+    Feature("High", "raw", f.identity, ("high",)),
+    Feature("Low", "raw", f.identity, ("low",)),
+    Feature("Close", "raw", f.identity, ("close",)),
+    Feature("Volume", "raw", f.identity, ("volume",)),
+    Feature("Dividends", "raw", f.identity, ("dividends",)),
+    Feature("Stock_Splits", "raw", f.identity, ("stock_splits",), scale_free=True),
+    Feature("EMA_50", "trend", talib.EMA, _CLOSE, 50, 49, recursive=True),
+    Feature("EMA_200", "trend", talib.EMA, _CLOSE, 200, 199, recursive=True),
+    Feature("SMA_50", "trend", f.rolling_mean, _CLOSE, 50, 49),
+    Feature("MACD", "trend", f.macd, _CLOSE, 26, 25, recursive=True),
+    Feature("ADX", "trend", talib.ADX, _HLC, 14, 27, recursive=True, scale_free=True),
+    Feature("DI_Positive", "trend", talib.PLUS_DI, _HLC, 14, 14, recursive=True, scale_free=True),
+    Feature("DI_Negative", "trend", talib.MINUS_DI, _HLC, 14, 14, recursive=True, scale_free=True),
+    # TA-Lib's defaults are Wilder's: acceleration 0.02, maximum 0.2.
+    Feature("PSAR", "trend", talib.SAR, _HL, None, 1, recursive=True),
+    Feature("CCI", "trend", f.commodity_channel_index, _HLC, 20, 19, scale_free=True),
+    Feature("RSI", "momentum", talib.RSI, _CLOSE, 14, 14, recursive=True, scale_free=True),
+    Feature("Stochastic_K", "momentum", f.stochastic_k, _HLC, 14, 13, scale_free=True),
+    Feature("Stochastic_D", "momentum", f.stochastic_d, _HLC, 14, 15, scale_free=True),
+    Feature("Williams_R", "momentum", f.williams_r, _HLC, 14, 13, scale_free=True),
     Feature("Price_Rate_Of_Change", "momentum", talib.ROC, _CLOSE, 12, 12, scale_free=True),
-    Feature("BB_High", "volatility", formulas.bollinger_high, _CLOSE, 15, 14),
-    Feature("BB_Low", "volatility", formulas.bollinger_low, _CLOSE, 15, 14),
-    Feature("ATR", "volatility", talib.ATR, _PRICES, 14, 14, depends_on_start=True),
+    Feature("BB_High", "volatility", f.bollinger_high, _CLOSE, 15, 14),
+    Feature("BB_Low", "volatility", f.bollinger_low, _CLOSE, 15, 14),
+    Feature("ATR", "volatility", talib.ATR, _HLC, 14, 14, recursive=True),
     Feature("Donchian_High", "volatility", talib.MAX, ("high",), 20, 19),
     Feature("Donchian_Low", "volatility", talib.MIN, ("low",), 20, 19),
-    Feature("Keltner_High", "volatility", formulas.keltner_high, _PRICES, 20, 19),
-    Feature("Keltner_Low", "volatility", formulas.keltner_low, _PRICES, 20, 19),
-    Feature("OBV", "volume", formulas.on_balance_volume, ("close", "volume"), 200, 200),
-    Feature("MFI", "volume", formulas.money_flow_index, _TRADES, 14, 14, scale_free=True),
-    Feature("VWAP", "volume", formulas.volume_weighted_price, _TRADES, 14, 13),
-    Feature("Volume_SMA", "volume", formulas.window_mean, ("volume",), 20, 19),
+    Feature("Keltner_High", "volatility", f.keltner_high, _HLC, 20, 19),
+    Feature("Keltner_Low", "volatility", f.keltner_low, _HLC, 20, 19),
+    Feature("OBV", "volume", f.on_balance_volume, ("close", "volume"), 200, 200),
+    Feature("MFI", "volume", f.money_flow_index, _HLCV, 14, 14, scale_free=True),
+    Feature("VWAP", "volume", f.volume_weighted_price, _HLCV, 14, 13),
+    Feature("Volume_SMA", "volume", f.rolling_mean, ("volume",), 20, 19),
+    Feature("Chaikin_Money_Flow", "volume", f.chaikin_money_flow, _HLCV, 20, 19, scale_free=True),
+    Feature("Force_Index", "volume", f.force_index, ("close", "volume"), 13, 13, recursive=True),
+    Feature("Log_Return", "returns", f.log_ratio, _CC, 1, 1, scale_free=True),
+    Feature("Log_Return_5", "returns", f.log_ratio, _CC, 5, 5, scale_free=True),
+    Feature("Log_Return_20", "returns", f.log_ratio, _CC, 20, 20, scale_free=True),
+    Feature("Overnight_Return", "returns", f.log_ratio, ("open", "close"), 1, 1, scale_free=True),
+    Feature("Intraday_Return", "returns", f.log_ratio, ("close", "open"), 0, 0, scale_free=True),
+    Feature("High_Low_Range", "returns", f.log_ratio, _HL, 0, 0, scale_free=True),
+    Feature("Volatility_20", "returns", f.volatility, _CLOSE, 20, 20, scale_free=True),
     Feature(
-        "Chaikin_Money_Flow",
-        "volume",
-        formulas.chaikin_money_flow,
-        _TRADES,
-        20,
-        19,
-        scale_free=True,
-    ),
-    Feature(
-        "Force_Index",
-        "volume",
-        formulas.force_index,
-        ("close", "volume"),
-        13,
-        13,
-        depends_on_start=True,
-    ),
-    Feature(
-        "Log_Return", "returns", formulas.log_change, ("close", "close"), 1, 1, scale_free=True
-    ),
-    Feature(
-        "Log_Return_5", "returns", formulas.log_change, ("close", "close"), 5, 5, scale_free=True
-    ),
-    Feature(
-        "Log_Return_20", "returns", formulas.log_change, ("close", "close"), 20, 20, scale_free=True
-    ),
-    Feature(
-        "Overnight_Return", "returns", formulas.log_change, ("open", "close"), 1, 1, scale_free=True
-    ),
-    Feature(
-        "Intraday_Return", "returns", formulas.log_change, ("close", "open"), 0, 0, scale_free=True
-    ),
-    Feature("High_Low_Range", "returns", formulas.log_change, _RANGE, 0, 0, scale_free=True),
-    Feature("Volatility_20", "returns", formulas.volatility, _CLOSE, 20, 20, scale_free=True),
-    Feature(
-        "Relative_Volume_20",
-        "returns",
-        formulas.relative_volume,
-        ("volume",),
-        20,
-        19,
-        scale_free=True,
+        "Relative_Volume_20", "returns", f.relative_volume, ("volume",), 20, 19, scale_free=True
     ),
     *ALPHA158,
 )
 
 FEATURES: dict[str, Feature] = {feature.name: feature for feature in _DECLARED}
-"""Every declared feature by name, in the order of its column wherever several are selected."""
+"""All declared features by name. Selected columns follow this order."""
 
 
 def select(groups: Iterable[FeatureGroup]) -> tuple[str, ...]:
-    """Names of the features of some groups, in declared order whatever the order of the groups.
+    """Return the names of the features of `groups`, in declared order.
 
     Raises
     ------
@@ -139,7 +89,7 @@ def select(groups: Iterable[FeatureGroup]) -> tuple[str, ...]:
     unknown = sorted(wanted.difference(known))
     if unknown:
         raise StockAssetsError(
-            f"There is no feature group {', '.join(unknown)}",
+            f"there is no feature group {', '.join(unknown)}",
             f"Set features.groups in params.yaml to some of: {', '.join(known)}",
         )
     return tuple(feature.name for feature in _DECLARED if feature.group in wanted)

@@ -1,4 +1,4 @@
-"""What a window is to foretell, session by session: the close, or the return up to it."""
+"""Labels of the panel: the next session's close or log return, and forecasts further ahead."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from stock_assets.config import Target
 FloatArray = NDArray[np.float64]
 
 
-def targets(close: FloatArray, target: Target) -> FloatArray:
-    """Label every row with what the session after it does.
+def session_labels(close: FloatArray, target: Target) -> FloatArray:
+    """Label every row with the session after it.
 
     Parameters
     ----------
     close : (T, N) float64
-        Closes with all events taken out, NaN where there is none.
+        Closes adjusted for all corporate actions, NaN where missing.
     target : Target
         ``log_return``: logarithm of the next close over this one; ``close``: the next close.
 
     Returns
     -------
     (T, N) float64
-        Row t is the first label of the window that ends at t: the close of session ``t + 1``, or
-        the return from t to it. NaN where either close is missing, so also in the last row.
+        Row t is the first label of the window that ends at t. NaN where either close is missing,
+        and so in the last row.
     """
     later = np.full_like(close, np.nan)
     later[:-1] = close[1:]
@@ -33,25 +33,24 @@ def targets(close: FloatArray, target: Target) -> FloatArray:
     return np.where(np.isfinite(close), later, np.nan)
 
 
-def cumulated(steps: FloatArray, target: Target) -> FloatArray:
-    """Lead from forecasts of one session after the other to forecasts of 1 to H sessions ahead.
+def cumulate_steps(steps: FloatArray, target: Target) -> FloatArray:
+    """Turn one-session steps into labels or forecasts of 1 to H sessions ahead.
 
-    Returns add up, so the return over h sessions is the sum of the first h. A level is that of its
-    own session and stays as it is. Scaling about zero changes no sum: a scaler of returns may be
-    undone before or after.
+    The log return over h sessions is the sum of the first h returns. A close needs no sum. Scaling
+    about zero commutes with sums, so a scaler of returns may be inverted before or after.
 
     Parameters
     ----------
     steps : (B, H, N) float
-        Row h is what session h + 1 after a window does: labels as `targets` gives them, or
-        forecasts of them.
+        Row h is session h + 1 after a window: labels from :func:`session_labels`, or forecasts of
+        them.
     target : Target
-        What they are.
+        What the steps are.
 
     Returns
     -------
     (B, H, N) float
-        Row h reaches h + 1 sessions ahead: the log return from the window's end, or the close. A
-        sum is NaN where a step on the way is.
+        Row h is h + 1 sessions ahead: the log return since the window's end, or the close. NaN
+        where a step of the sum is NaN.
     """
     return steps.cumsum(axis=1) if target == "log_return" else steps

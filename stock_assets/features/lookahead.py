@@ -1,4 +1,4 @@
-"""Detectors of knowledge that a dataset must not have: each builds it again with less to see."""
+"""Detects look-ahead: each check recomputes part of a dataset without later sessions."""
 
 from __future__ import annotations
 
@@ -12,38 +12,35 @@ from stock_assets.config import Dataset, Features, Target, WalkForward
 from stock_assets.features.dataset import FeatureSet
 from stock_assets.features.indicators import select
 from stock_assets.features.panel import Panel, build_panel
-from stock_assets.features.scaling import Scaler, blocks
-from stock_assets.features.selection import redundant
-from stock_assets.features.splits import fit_scalers, sessions_read, split_dataset
-from stock_assets.features.windows import Segment
+from stock_assets.features.scaling import Scaler, blocks, fit_scalers
+from stock_assets.features.selection import find_redundant_features
+from stock_assets.features.splits import Segment, sessions_read, split_dataset
 from stock_assets.market.adjustment import rebase
 
 
 def find_lookahead(built: FeatureSet, features: Features, held_back: int) -> list[str]:
-    """Build the panel again with later sessions hidden and compare, bit for bit.
+    """Rebuild the panel without its later sessions and compare it bit for bit.
 
-    What was filled or masked by what came later shows where something is missing, so each ticker is
-    examined up to several sessions (`_last_seen`), each time with all that came after it hidden.
+    Values filled or masked with later data show up next to gaps, so each ticker is rebuilt up to
+    several sessions (see `_cutoffs`).
 
     Parameters
     ----------
     built : FeatureSet
-        The panel to examine.
+        The panel to check.
     features : Features
         The parameters it was built with.
     held_back : int
-        How many of the newest sessions to hide in one turn; all but the first if there are not so
-        many.
+        Number of newest sessions to hide; at most all but the first.
 
     Returns
     -------
     list of str
-        Features with a value that hidden sessions changed, and ``valid`` and ``close`` where they
-        changed these; empty where nothing looks ahead.
+        Features whose values depend on later sessions, and ``valid`` and ``close`` if these do.
     """
     panel = built.panel
     changed = np.zeros(len(panel.features) + 2, dtype=np.bool_)
-    for seen in _last_seen(built, held_back):
+    for seen in _cutoffs(built, held_back):
         some = np.flatnonzero(seen)
         if not some.size:
             continue
@@ -62,12 +59,12 @@ def find_lookahead(built: FeatureSet, features: Features, held_back: int) -> lis
     return [name for name, one in zip(names, changed, strict=True) if one]
 
 
-def _last_seen(built: FeatureSet, held_back: int) -> Iterator[NDArray[np.intp]]:
-    """Give, turn by turn, how many sessions of each ticker to examine, (N,); 0 is none of them.
+def _cutoffs(built: FeatureSet, held_back: int) -> Iterator[NDArray[np.intp]]:
+    """Yield numbers of leading sessions to rebuild per ticker, (N,); 0 skips the ticker.
 
-    These are all but the newest; those before its first bar; those up to its first valid row, where
-    a filled warm-up shows; those up to the end of its newest hole, where a filled hole shows; and
-    those up to its last bar, if it has gone since.
+    In turn: all but the newest sessions; up to the ticker's first bar; up to its first valid row,
+    which reveals a filled warm-up; up to the end of its newest gap, which reveals a filled gap; and
+    up to its last bar, if it is no longer traded.
     """
     panel, count = built.panel, len(built.panel.sessions)
     bars = np.zeros(panel.valid.shape, dtype=np.bool_)
@@ -86,7 +83,7 @@ def _last_seen(built: FeatureSet, held_back: int) -> Iterator[NDArray[np.intp]]:
 def _differs(
     panel: Panel, again: Panel, tickers: NDArray[np.intp], seen: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Which features, and whether validity and closes, differ in the rows seen of each ticker."""
+    """Flag features, then validity and closes, that differ in the leading rows of each ticker."""
     count = len(again.sessions)
     rows = np.arange(count)[:, np.newaxis] < seen
     before = panel.values[:count, tickers].view(np.uint32)
@@ -99,14 +96,14 @@ def _differs(
     )
 
 
-def wrong_labels(built: FeatureSet, target: Target) -> NDArray[np.bool_]:
-    """Turn labels back into closes and compare with the closes they stand for.
+def find_wrong_labels(built: FeatureSet, target: Target) -> NDArray[np.bool_]:
+    """Convert labels to closes and compare them with the next session's closes.
 
     Returns
     -------
-    ndarray of bool, shape (T, N)
-        Where a label is not that of the close one session later, or stands beside a close
-        that is missing or later than the last session.
+    (T, N) bool
+        True where a label disagrees with the close one session later, or exists although one of
+        the two closes is missing.
     """
     close = built.panel.close
     implied = close * np.exp(built.target) if target == "log_return" else built.target
@@ -116,7 +113,7 @@ def wrong_labels(built: FeatureSet, target: Target) -> NDArray[np.bool_]:
     return ~np.isclose(implied, later, rtol=1e-9, atol=0.0, equal_nan=True)
 
 
-def scalers_know_more_than_training(
+def has_scaler_leak(
     fitted: tuple[Scaler, Scaler],
     values: NDArray[np.float32],
     valid: NDArray[np.bool_],
@@ -124,16 +121,16 @@ def scalers_know_more_than_training(
     train: Segment,
     dataset: Dataset,
 ) -> bool:
-    """Fit the scalers again with no session after training, and compare every number."""
+    """Refit the scalers without sessions after the train segment and compare every number."""
     stop = train.last + 1
-    alone = fit_scalers(values[:stop], valid[:stop], target[:stop], train, dataset)
-    return [scaler.to_dict() for scaler in fitted] != [scaler.to_dict() for scaler in alone]
+    expected = fit_scalers(values[:stop], valid[:stop], target[:stop], train, dataset)
+    return [scaler.to_dict() for scaler in fitted] != [scaler.to_dict() for scaler in expected]
 
 
-def selection_knows_more_than_training(
+def has_selection_leak(
     built: FeatureSet, features: Features, dataset: Dataset, folds: WalkForward
 ) -> bool:
-    """Choose among the features again with no bar after training, and compare what is left out."""
+    """Repeat the feature selection without bars after the train segment and compare it."""
     if features.correlation_threshold is None:
         return False
     sessions = built.panel.sessions
@@ -142,6 +139,6 @@ def selection_knows_more_than_training(
     seen = built.bars[built.bars["session"] <= end].reset_index(drop=True)
     bars, names = rebase(seen, features.basis, built.adjustment_factors), select(features.groups)
     again = build_panel(bars, built.panel.tickers, names, sessions[0].date(), end.date())
-    return built.represented != redundant(
+    return built.dropped_features != find_redundant_features(
         again.values[read], again.valid[read], again.features, features.correlation_threshold
     )

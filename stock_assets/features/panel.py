@@ -1,4 +1,4 @@
-"""The panel: sessions by tickers by features, on the exchange's calendar, with its holes marked."""
+"""Builds the panel: sessions x tickers x features on the exchange calendar, gaps marked."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Panel:
     valid : (T, N) bool
         The ticker has a bar in this session and every feature a finite value.
     close : (T, N) float64
-        With all events taken out, whatever the basis of the features: what labels are made of, and
-        scores. NaN where there is no bar.
+        Adjusted for all corporate actions, whatever the basis of the features; labels and scores
+        derive from it. NaN without a bar.
     """
 
     sessions: pd.DatetimeIndex
@@ -55,26 +55,25 @@ def build_panel(
 ) -> Panel:
     """Compute features on each ticker's own bars and place them on the exchange's sessions.
 
-    No bar is invented: where a ticker did not trade its row is not valid, and its indicators go on
-    from its last bar to its next. A bar that lacks any of its numbers counts as no bar.
+    Gaps are not filled: a session without a bar is not valid, and indicators continue from the last
+    bar to the next. A bar with a missing number counts as no bar.
 
     Parameters
     ----------
     bars : DataFrame
-        Bars in the wanted basis, from :func:`stock_assets.market.adjustment.rebase`, sorted by
-        ticker and session. Tickers that are not asked for and
-        bars outside the span are left out before anything is computed.
+        In the chosen basis, from :func:`stock_assets.market.adjustment.rebase`, sorted by ticker
+        and session. Other tickers and sessions are dropped before anything is computed.
     tickers : sequence of str
-        The order of the second axis; a ticker without a bar is valid nowhere.
+        Second axis of the panel. A ticker without bars is never valid.
     features : sequence of str
-        Names from ``FEATURES``, the order of the third axis.
+        Names from ``FEATURES``, third axis of the panel.
     first, last : date
-        The span, both included.
+        First and last session.
 
     Raises
     ------
     StockAssetsError
-        A feature is not declared, or a bar is dated on a day without a session.
+        A feature is not declared, or a bar is not on a trading session.
     """
     declared = [_declared(name) for name in features]
     sessions = pd.DatetimeIndex(calendar.sessions(first, last), name="session")
@@ -103,13 +102,13 @@ def build_panel(
 
 
 def to_frame(panel: Panel, target: FloatArray) -> pd.DataFrame:
-    """Lay a panel out for reading: one row per session and ticker, also where nothing is valid.
+    """Convert a panel to a long frame: one row per session and ticker, valid or not.
 
     Parameters
     ----------
     panel : Panel
     target : (T, N) float64
-        Labels, see :func:`stock_assets.features.labels.targets`.
+        Labels from :func:`stock_assets.features.labels.session_labels`.
 
     Returns
     -------
@@ -134,7 +133,7 @@ def _declared(name: str) -> Feature:
         return FEATURES[name]
     except KeyError:
         raise StockAssetsError(
-            f"There is no feature {name}", f"Declared are: {', '.join(FEATURES)}"
+            f"there is no feature {name}", f"Declared features: {', '.join(FEATURES)}"
         ) from None
 
 
@@ -150,13 +149,13 @@ def _bars_in_span(
 
 
 def _session_rows(bars: pd.DataFrame, sessions: pd.DatetimeIndex) -> NDArray[np.intp]:
-    """Position of every bar's session among the sessions."""
+    """Return the position of every bar's session."""
     rows = sessions.get_indexer(pd.DatetimeIndex(bars["session"]))
     if (rows < 0).any():
         stray = bars[rows < 0].iloc[0]
         raise StockAssetsError(
             f"{stray['ticker']} has a bar on {stray['session']:%Y-%m-%d}, "
             f"which is not a trading session of {calendar.EXCHANGE}",
-            "Correct the date at the price source, or remove that bar",
+            "Correct the date at the price source, or remove the bar",
         )
     return rows

@@ -1,21 +1,24 @@
-"""Scaling per ticker and feature, fitted on training sessions only and kept as plain numbers."""
+"""Fits scalers and the drift reference to the sessions that training windows read, no others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stock_assets.config import Dataset
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.drift import BINS, Reference, count_rows, reference_edges, usual_level
+from stock_assets.features.splits import Segment, sessions_read
 
 Kind = Literal["standard", "minmax", "robust", "zero_mean"]
 FloatArray = NDArray[np.float64]
 
 BLOCK_NUMBERS = 8_000_000
-"""Numbers of a panel that are worked on at a time; their copies are what memory is needed for."""
+"""Panel values processed at a time, which bounds the memory for their copies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +29,15 @@ class Scaler:
     ----------
     kind : Kind
         ``standard`` (mean, standard deviation), ``minmax`` (middle of the range, range), ``robust``
-        (median, distance between the quartiles) or ``zero_mean`` (0, root mean square; for returns,
-        so that a scaled 0 still means "no change").
+        (median, interquartile range) or ``zero_mean`` (0, root mean square; for returns, so that a
+        scaled 0 still means "no change").
     centre, scale : (N, F) float64
-        In the units of the feature. Where the scale would be 0, to a 32-bit float, it is 1: a
-        feature that never varied, or for ``robust`` one that seldom did.
+        In the units of the feature. A scale of 0 in float32 is replaced by 1: the feature is
+        constant, or for ``robust`` nearly so.
     rows : (N,) int64
         Valid training rows of each ticker.
     pooled : (N,) bool
-        True for a ticker with too few rows of its own, which has the statistics of all tickers'.
+        True for a ticker with too few rows, which has the statistics of all tickers together.
     """
 
     kind: Kind
@@ -46,7 +49,7 @@ class Scaler:
     def transform(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Scale values of shape (..., N, F) in 32-bit arithmetic; NaN stays NaN.
 
-        Values outside the fitted range are scaled on, never clipped.
+        Values outside the fitted range are not clipped.
         """
         scaled: NDArray[np.float32]
         scaled = np.subtract(values, self.centre, dtype=np.float32, casting="same_kind")
@@ -54,13 +57,13 @@ class Scaler:
         return scaled
 
     def inverse(self, scaled: NDArray[np.floating[Any]]) -> FloatArray:
-        """Undo `transform`, up to the rounding of float32: (..., N, F) in the feature's units."""
+        """Invert `transform` up to float32 rounding: (..., N, F) in the feature's units."""
         values: FloatArray = np.multiply(scaled, self.scale)
         values += self.centre
         return values
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and lists only, for JSON; `from_dict` gives the same bits back."""
+        """Return plain values for JSON; `from_dict` restores the same bits."""
         return {
             "kind": self.kind,
             "centre": self.centre.tolist(),
@@ -71,7 +74,7 @@ class Scaler:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Scaler:
-        """Rebuild a scaler from `to_dict`, also after a trip through JSON."""
+        """Restore a scaler from `to_dict`."""
         return cls(
             kind=content["kind"],
             centre=np.array(content["centre"], dtype=np.float64),
@@ -87,18 +90,18 @@ def fit_scaler(
     kind: Kind,
     minimum_rows: int = 60,
 ) -> Scaler:
-    """Fit a scaler to training sessions; the caller passes no others.
+    """Fit a scaler to all given sessions.
 
     Parameters
     ----------
     values : (T, N, F) float
-        Features, anything where not valid.
+        Features, ignored where not valid.
     valid : (T, N) bool
-        Which rows count.
+        Rows to fit to.
     kind : Kind
         See `Scaler`.
     minimum_rows : int
-        A ticker with fewer valid rows, or none, takes the statistics of all valid rows together.
+        A ticker with fewer valid rows, or none, has the statistics of all valid rows together.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def fit_scaler(
     rows = valid.sum(axis=0)
     if not rows.any():
         raise StockAssetsError(
-            "There is no complete row of features in the training sessions to fit a scaler to",
+            "no training session has a complete row of features to fit a scaler to",
             "Fetch more history, or choose feature groups with a shorter warm-up",
         )
     pooled = rows < max(minimum_rows, 1)
@@ -128,7 +131,7 @@ def fit_scaler(
 
 
 def blocks(count: int, numbers: int) -> Iterator[slice]:
-    """Cut `count` things of so many numbers each into blocks of about `BLOCK_NUMBERS`."""
+    """Split `count` items of `numbers` values each into blocks of about `BLOCK_NUMBERS` values."""
     step = max(1, BLOCK_NUMBERS // max(numbers, 1))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
@@ -137,10 +140,10 @@ def blocks(count: int, numbers: int) -> Iterator[slice]:
 def _statistics(
     values: NDArray[np.floating[Any]], mask: NDArray[np.bool_], kind: Kind
 ) -> tuple[FloatArray, FloatArray]:
-    """Centre and scale over the first axis, of the rows where the mask holds.
+    """Compute centre and scale over the first axis, of the rows in the mask.
 
-    Networks read 0 where a bar is missing, so 0 lies in the middle of every kind. Deviations are
-    taken from the minimum, so that the scale of a constant is 0 exactly.
+    Networks read 0 where a bar is missing, so every kind is centred on 0. Values are taken relative
+    to the minimum, so that the scale of a constant is exactly 0.
     """
     if kind == "robust":
         known = np.where(mask, values, np.nan)
@@ -159,3 +162,57 @@ def _statistics(
         lowest + np.mean(exact, axis=0, where=mask),
         np.std(exact, axis=0, where=mask),
     )
+
+
+def fit_scalers(
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    target: NDArray[np.float64],
+    train: Segment,
+    dataset: Dataset,
+) -> tuple[Scaler, Scaler]:
+    """Fit the feature scaler and the target scaler to the sessions that training windows read.
+
+    Log returns are scaled about zero, so that a scaled forecast of 0 is persistence. Closes are
+    scaled like the features.
+    """
+    seen = sessions_read(train, dataset.window)
+    features = fit_scaler(values[seen], valid[seen], dataset.scaler)
+    labels, known = target[seen, :, None], np.isfinite(target[seen])
+    kind = "zero_mean" if dataset.target == "log_return" else dataset.scaler
+    return features, fit_scaler(labels, known & valid[seen], kind)
+
+
+def fit_reference(
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    scaler: Scaler,
+    train: Segment,
+    window: int,
+    sessions: int,
+) -> Reference:
+    """Compute the distribution of scaled features in the sessions that training windows read.
+
+    Parameters
+    ----------
+    values, valid : (T, N, F) and (T, N) arrays
+        Of the panel. The valid rows of all tickers are pooled.
+    scaler : Scaler
+        Fitted to the same sessions.
+    train : Segment
+    window : int
+        Sessions per window.
+    sessions : int
+        Number of sessions whose inputs are later compared with the reference.
+    """
+    seen = sessions_read(train, window)
+    values, valid = values[seen], valid[seen]
+    edges = np.empty((values.shape[2], BINS - 1))
+    counts = np.empty((len(values), values.shape[2], BINS), dtype=np.int64)
+    for columns in blocks(values.shape[2], valid.size):
+        own = replace(scaler, centre=scaler.centre[:, columns], scale=scaler.scale[:, columns])
+        rows = own.transform(values[:, :, columns])
+        edges[columns] = reference_edges(rows[valid])
+        rows[~valid] = np.nan
+        counts[:, columns] = count_rows(rows, edges[columns])
+    return Reference(edges, counts.sum(axis=0), sessions, usual_level(counts, sessions))

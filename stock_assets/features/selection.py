@@ -1,4 +1,4 @@
-"""Leaving out features that say what another one says already."""
+"""Drops features that are highly correlated with another one."""
 
 from __future__ import annotations
 
@@ -13,59 +13,57 @@ from stock_assets.features.scaling import blocks
 ALWAYS_KEPT = "Close"
 
 
-def redundant(
+def find_redundant_features(
     values: NDArray[np.floating[Any]],
     valid: NDArray[np.bool_],
     features: Sequence[str],
     threshold: float,
 ) -> dict[str, str]:
-    """Find the features that correlate with one that is kept; the caller passes training sessions.
+    """Find features that are correlated with a kept one; the caller passes training sessions.
 
-    Features are gone through in their order, ``Close`` before all others: one is left out if the
-    absolute value of its correlation with one kept so far is more than the threshold.
+    Features are examined in order, ``Close`` first. A feature is redundant if the absolute value
+    of its correlation with a feature kept so far exceeds the threshold.
 
     Parameters
     ----------
     values : (T, N, F) float
-        Anything where not valid.
+        Ignored where not valid.
     valid : (T, N) bool
-        Which rows count.
     features : sequence of str
         Names of the F features.
     threshold : float
-        Largest correlation, without its sign, of two kept features.
+        Largest absolute correlation of two kept features.
 
     Returns
     -------
     dict of str to str
-        For each feature that is left out, in the order of `features`, the kept one that it
-        correlates with most.
+        Each redundant feature, in the order of `features`, and the kept feature with the highest
+        absolute correlation.
     """
     strength = np.abs(correlations(values, valid))
     order = sorted(range(len(features)), key=lambda column: features[column] != ALWAYS_KEPT)
     kept: list[int] = []
-    represented: dict[int, int] = {}
+    redundant: dict[int, int] = {}
     for column in order:
         strongest = max(kept, key=lambda other: strength[column, other], default=column)
         if strongest != column and strength[column, strongest] > threshold:
-            represented[column] = strongest
+            redundant[column] = strongest
         else:
             kept.append(column)
-    return {features[column]: features[represented[column]] for column in sorted(represented)}
+    return {features[column]: features[redundant[column]] for column in sorted(redundant)}
 
 
 def correlations(
     values: NDArray[np.floating[Any]], valid: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Correlate the features of all tickers together, each in units of its own ticker.
+    """Correlate features over all tickers, each ticker standardised by its own mean and deviation.
 
-    A ticker's values count as distances from its own mean in its own standard deviations, so that
-    neither dear tickers nor a later split, which rescales one of them, decide.
+    Standardising keeps expensive tickers, and splits that rescale one, from dominating.
 
     Returns
     -------
     (F, F) float64
-        0 beside a feature that moves for no ticker.
+        0 for a feature that is constant for every ticker.
     """
     count = values.shape[2]
     products = np.zeros((count, count))

@@ -1,110 +1,163 @@
-"""How the sessions of a dataset are divided, and what is fitted to those of training alone."""
+"""Splits a dataset into train, validation and test segments, with a purge between them.
+
+A window is identified by the position of its last session. The window that ends at position t reads
+rows ``t - window + 1 ... t`` and is labelled with rows ``t + 1 ... t + horizon``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, WalkForward
-from stock_assets.evaluation.drift import BINS, Reference, count_rows, reference_edges, usual_level
-from stock_assets.features.scaling import Scaler, blocks, fit_scaler
-from stock_assets.features.windows import Segment, Split, walk_forward
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 
 ONE_FOLD = WalkForward()
-"""History divided once."""
+"""A single split of the whole history."""
 
 
-def split_dataset(sessions: int, dataset: Dataset, folds: WalkForward = ONE_FOLD) -> Split:
-    """Cut the sessions of a panel into training, validation and test segments.
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive window ends, `first` and `last` included, as positions in the sessions."""
 
-    With rolling folds training is as long as theirs, so that what is tuned is what is trained.
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def positions(self) -> NDArray[np.int64]:
+        """Return all window ends, oldest first."""
+        return np.arange(self.first, self.last + 1, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three consecutive segments; `purge` window ends are skipped between neighbours."""
+
+    train: Segment
+    validation: Segment
+    test: Segment
+    purge: int
+
+
+def split_sessions(sessions: int, dataset: Dataset) -> Split:
+    """Split the windows of a history into train, validation and test segments.
+
+    The last label of the test segment is the last session. Between two segments
+    ``window + horizon - 1 + embargo`` window ends are skipped, so that the last label of one
+    precedes the first input of the next (purge and embargo: López de Prado, Advances in Financial
+    Machine Learning, 2018, chapter 7).
+
+    Parameters
+    ----------
+    sessions : int
+        Length of the history.
+    dataset : Dataset
+        Window, horizon, embargo, and the lengths of the validation and test segments. The train
+        segment takes the rest.
+
+    Raises
+    ------
+    StockAssetsError
+        No window end is left for training.
     """
-    return fold_splits(sessions, dataset, folds)[-1]
-
-
-def fold_splits(sessions: int, dataset: Dataset, folds: WalkForward) -> list[Split]:
-    """Cut the sessions of a panel once per fold, oldest first; the last is the dataset's own."""
-    return walk_forward(
-        sessions,
-        folds=folds.folds,
-        training=folds.training,
-        window=dataset.window,
-        horizon=dataset.prediction_length,
-        validation=dataset.validation_sessions,
-        test=dataset.test_sessions,
-        embargo=dataset.embargo_sessions,
+    window, horizon = dataset.window, dataset.prediction_length
+    purge = window + horizon - 1 + dataset.embargo_sessions
+    test_last = sessions - 1 - horizon
+    test_first = test_last - dataset.test_sessions + 1
+    validation_last = test_first - purge - 1
+    validation_first = validation_last - dataset.validation_sessions + 1
+    train = Segment(window - 1, validation_first - purge - 1)
+    missing = train.first - train.last
+    if missing > 0:
+        raise StockAssetsError(
+            f"{sessions} sessions of history are too few: window, horizon and segments need "
+            f"{sessions + missing}",
+            "Fetch more history, or lower dataset.window, validation_sessions or test_sessions",
+        )
+    return Split(
+        train=train,
+        validation=Segment(validation_first, validation_last),
+        test=Segment(test_first, test_last),
+        purge=purge,
     )
 
 
+def fold_splits(sessions: int, dataset: Dataset, folds: WalkForward) -> list[Split]:
+    """Split a history once per walk-forward fold.
+
+    Each fold is :func:`split_sessions` of the sessions up to its end. The last fold ends with the
+    last session. Each earlier one ends one test segment earlier, so that the test segments are
+    adjacent and disjoint (rolling-origin evaluation: Tashman 2000, "Out-of-sample tests of
+    forecasting accuracy", Int. J. Forecasting 16).
+
+    Parameters
+    ----------
+    sessions : int
+        Length of the history.
+    dataset : Dataset
+        See :func:`split_sessions`.
+    folds : WalkForward
+        Number of folds. With ``expanding`` training a train segment starts with history; with
+        ``rolling`` it is as long as that of the first fold.
+
+    Returns
+    -------
+    list of Split
+        Oldest first. The last is the split of the dataset itself.
+
+    Raises
+    ------
+    StockAssetsError
+        No window end is left for training in the first fold.
+    """
+    ends = range(sessions - (folds.folds - 1) * dataset.test_sessions, sessions + 1)
+    try:
+        splits = [split_sessions(end, dataset) for end in ends[:: dataset.test_sessions]]
+    except StockAssetsError as error:
+        if folds.folds == 1:
+            raise
+        raise StockAssetsError(
+            f"the first of {folds.folds} folds has no session to train on: {error.problem}",
+            "Lower walk_forward.folds, or fetch more history",
+        ) from None
+    if folds.training == "expanding":
+        return splits
+    length = len(splits[0].train)
+    return [
+        replace(split, train=Segment(split.train.last - length + 1, split.train.last))
+        for split in splits
+    ]
+
+
+def split_dataset(sessions: int, dataset: Dataset, folds: WalkForward = ONE_FOLD) -> Split:
+    """Return the split of the dataset itself: the last of :func:`fold_splits`."""
+    return fold_splits(sessions, dataset, folds)[-1]
+
+
 def sessions_read(segment: Segment, window: int) -> slice:
-    """Sessions that the windows of a segment read."""
+    """Return the positions of all sessions that the windows of a segment read."""
     return slice(segment.first - window + 1, segment.last + 1)
 
 
 def segment_sessions(
     split: Split, first: date, as_of: date
 ) -> dict[str, tuple[Segment, date, date]]:
-    """Name the segments, with the sessions at which their first and last windows end."""
+    """Return each segment by name, with the sessions of its first and last window ends.
+
+    Parameters
+    ----------
+    split : Split
+    first, as_of : date
+        First and last session of the history.
+    """
     days = calendar.sessions(first, as_of)
     named = {"train": split.train, "validation": split.validation, "test": split.test}
     return {
         name: (segment, days[segment.first], days[segment.last]) for name, segment in named.items()
     }
-
-
-def fit_scalers(
-    values: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    target: NDArray[np.float64],
-    train: Segment,
-    dataset: Dataset,
-) -> tuple[Scaler, Scaler]:
-    """Fit the feature and the target scaler to the sessions that training windows read, no others.
-
-    Returns of the next session are scaled about zero, so that a scaled forecast of 0 is
-    persistence; price levels are scaled as the features are.
-    """
-    seen = sessions_read(train, dataset.window)
-    features = fit_scaler(values[seen], valid[seen], dataset.scaler)
-    labels, known = target[seen, :, None], np.isfinite(target[seen])
-    kind = "zero_mean" if dataset.target == "log_return" else dataset.scaler
-    return features, fit_scaler(labels, known & valid[seen], kind)
-
-
-def fit_reference(
-    values: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    scaler: Scaler,
-    train: Segment,
-    window: int,
-    sessions: int,
-) -> Reference:
-    """Say how scaled features are distributed in the sessions that training windows read.
-
-    Parameters
-    ----------
-    values, valid : (T, N, F) and (T, N) arrays
-        Of the panel; the valid rows of all tickers are pooled.
-    scaler : Scaler
-        Fitted to the same sessions.
-    train : Segment
-    window : int
-        Sessions that a window of the network reads.
-    sessions : int
-        Sessions whose inputs will be held against those of training.
-    """
-    seen = sessions_read(train, window)
-    values, valid = values[seen], valid[seen]
-    edges = np.empty((values.shape[2], BINS - 1))
-    counts = np.empty((len(values), values.shape[2], BINS), dtype=np.int64)
-    for columns in blocks(values.shape[2], valid.size):
-        own = replace(scaler, centre=scaler.centre[:, columns], scale=scaler.scale[:, columns])
-        rows = own.transform(values[:, :, columns])
-        edges[columns] = reference_edges(rows[valid])
-        rows[~valid] = np.nan
-        counts[:, columns] = count_rows(rows, edges[columns])
-    return Reference(edges, counts.sum(axis=0), sessions, usual_level(counts, sessions))

@@ -1,8 +1,4 @@
-"""Windows over the panel: which sessions belong to which segment, and cutting them when needed.
-
-A window is named by its end. The window that ends at position t reads rows
-``t - window + 1 ... t`` and is labelled with rows ``t + 1 ... t + horizon``.
-"""
+"""Cuts scaled windows out of a panel, on demand."""
 
 from __future__ import annotations
 
@@ -13,162 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stock_assets.config import FoldTraining
-from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.scaling import Scaler
 
-COVERAGE = 0.9
-"""Least share of valid sessions in a window that something is learned from or forecast by."""
+MINIMUM_VALID_SHARE = 0.9
+"""Smallest share of valid sessions in a window that is used for training or forecasting."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive window ends, `first` and `last` included, as positions in the sessions."""
-
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        return self.last - self.first + 1
-
-    def positions(self) -> NDArray[np.int64]:
-        """All window ends, oldest first."""
-        return np.arange(self.first, self.last + 1, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Three segments of time in order, with `purge` window ends left out between neighbours."""
-
-    train: Segment
-    validation: Segment
-    test: Segment
-    purge: int
-
-
-def split_sessions(
-    count: int, *, window: int, horizon: int, validation: int, test: int, embargo: int
-) -> Split:
-    """Divide the windows of `count` sessions into training, validation and test.
-
-    The test segment is the newest: its last label is the last session. Between two segments
-    ``window + horizon - 1 + embargo`` window ends are skipped, so that the last label of the one
-    lies before the first input of the next (purge and embargo: López de Prado, Advances in
-    Financial Machine Learning, 2018, chapter 7).
-
-    Parameters
-    ----------
-    count : int
-        Sessions there are.
-    window, horizon : int
-        Sessions a window reads, and sessions it is labelled with.
-    validation, test : int
-        Window ends in these segments; training has all that come before.
-    embargo : int
-        Sessions left out beside the purge.
-
-    Raises
-    ------
-    StockAssetsError
-        Nothing would be left for training.
-    """
-    purge = window + horizon - 1 + embargo
-    test_last = count - 1 - horizon
-    test_first = test_last - test + 1
-    validation_last = test_first - purge - 1
-    validation_first = validation_last - validation + 1
-    train_last = validation_first - purge - 1
-    train_first = window - 1
-    missing = train_first - train_last
-    if missing > 0:
-        raise StockAssetsError(
-            f"{count} sessions of history are too few: {count + missing} are needed for "
-            f"a window of {window}, {validation} validation and {test} test sessions",
-            "Fetch more history, or lower dataset.window, validation_sessions or test_sessions",
-        )
-    return Split(
-        train=Segment(train_first, train_last),
-        validation=Segment(validation_first, validation_last),
-        test=Segment(test_first, test_last),
-        purge=purge,
-    )
-
-
-def walk_forward(
-    count: int,
-    *,
-    folds: int,
-    training: FoldTraining,
-    window: int,
-    horizon: int,
-    validation: int,
-    test: int,
-    embargo: int,
-) -> list[Split]:
-    """Divide the windows of `count` sessions several times, each time as of a later session.
-
-    Every fold is what :func:`split_sessions` gives for the sessions up to its end. The last fold
-    ends with the last session; each one before ends as many sessions earlier as a test segment is
-    long, so that the test segments follow upon each other and no two overlap (walk-forward or
-    rolling-origin evaluation: Tashman 2000, "Out-of-sample tests of forecasting accuracy", Int. J.
-    Forecasting 16).
-
-    Parameters
-    ----------
-    count : int
-        Sessions there are.
-    folds : int
-        How often to divide.
-    training : {"expanding", "rolling"}
-        Whether a training segment starts with history, or is as long as that of the first fold.
-    window, horizon, validation, test, embargo : int
-        As for :func:`split_sessions`.
-
-    Returns
-    -------
-    list of Split
-        Oldest first.
-
-    Raises
-    ------
-    StockAssetsError
-        Nothing would be left for training in the first fold.
-    """
-    try:
-        splits = [
-            split_sessions(
-                count - later * test,
-                window=window,
-                horizon=horizon,
-                validation=validation,
-                test=test,
-                embargo=embargo,
-            )
-            for later in reversed(range(folds))
-        ]
-    except StockAssetsError as error:
-        if folds == 1:
-            raise
-        raise StockAssetsError(
-            f"the first of {folds} folds has no session to train on: {error.problem}",
-            "Lower walk_forward.folds, or fetch more history",
-        ) from None
-    if training == "expanding":
-        return splits
-    length = len(splits[0].train)
-    return [
-        replace(split, train=Segment(split.train.last - length + 1, split.train.last))
-        for split in splits
-    ]
-
-
-def usable(
+def usable_windows(
     valid: NDArray[np.bool_],
     ends: NDArray[np.int64],
     window: int,
-    coverage: float = COVERAGE,
+    minimum_share: float = MINIMUM_VALID_SHARE,
 ) -> NDArray[np.bool_]:
-    """Which tickers a window says enough about to learn from it, or to forecast.
+    """Find the (window, ticker) pairs with enough valid sessions to train on or to forecast.
 
     Parameters
     ----------
@@ -177,14 +30,14 @@ def usable(
     ends : (B,) int64
         Window ends, each at least ``window - 1``.
     window : int
-        Sessions a window reads.
-    coverage : float
-        Least share of valid rows in the window.
+        Sessions per window.
+    minimum_share : float
+        Smallest share of valid sessions.
 
     Returns
     -------
     (B, N) bool
-        The last row is valid, and enough of the window is.
+        The last session is valid, and so is `minimum_share` of the window.
 
     Raises
     ------
@@ -196,28 +49,27 @@ def usable(
     seen = np.zeros((len(valid) + 1, valid.shape[1]), dtype=np.int64)
     np.cumsum(valid, axis=0, out=seen[1:])
     share = (seen[ends + 1] - seen[ends + 1 - window]) / window
-    enough: NDArray[np.bool_] = valid[ends] & (share >= coverage)
-    return enough
+    usable: NDArray[np.bool_] = valid[ends] & (share >= minimum_share)
+    return usable
 
 
-def gather(values: Tensor, ends: Tensor, window: int) -> Tensor:
-    """Cut the windows that end at some rows, and no others.
+def cut_windows(values: Tensor, ends: Tensor, window: int) -> Tensor:
+    """Copy the windows with the given ends out of a panel.
 
     Parameters
     ----------
     values : (T, ...) tensor
-        Features (T, N, F) or validity (T, N), possibly memory-mapped: only the rows asked for are
-        read.
+        Features (T, N, F) or validity (T, N). Of a memory-mapped tensor only these rows are read.
     ends : (B,) int64 tensor
-        Window ends, on the device of `values`, in any order.
+        Window ends in any order, on the device of `values`.
     window : int
-        Sessions a window reads.
+        Sessions per window.
 
     Returns
     -------
     (B, window, ...) tensor
-        Oldest session first, in the dtype of `values`; a copy, which lies session by session in
-        memory, as recurrent networks read it.
+        Oldest session first, in the dtype of `values`. Contiguous by session, the layout that
+        recurrent networks read.
 
     Raises
     ------
@@ -232,20 +84,19 @@ def gather(values: Tensor, ends: Tensor, window: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Windows:
-    """The scaled windows of a panel, which are cut and scaled when they are asked for.
+    """The windows of a panel, cut and scaled on demand.
 
-    Training, tuning, calibration and serving all cut theirs here, so that the same rows are the
-    same numbers everywhere, to the bit.
+    Training, tuning, calibration and serving share this code, so that equal rows give equal bits.
 
     Attributes
     ----------
     values : (T, N, F) float32 tensor
-        Features in their own units, possibly memory-mapped: only rows that are asked for are read.
+        Unscaled features, possibly memory-mapped.
     valid : (T, N) bool tensor
     centre, scale : (N, F) float32 tensors
-        What is taken off the features, and what they are then divided by.
+        Subtracted from the features, and the divisor of the difference.
     length : int
-        Sessions a window reads, L.
+        Sessions per window, L.
     """
 
     values: Tensor
@@ -255,8 +106,8 @@ class Windows:
     length: int
 
     @classmethod
-    def over(cls, values: Tensor, valid: Tensor, scaler: Scaler, length: int) -> Windows:
-        """Join a panel with the scaler of its features."""
+    def from_panel(cls, values: Tensor, valid: Tensor, scaler: Scaler, length: int) -> Windows:
+        """Combine a panel with the scaler of its features."""
         centre, scale = (
             torch.from_numpy(numbers.astype(np.float32))
             for numbers in (scaler.centre, scaler.scale)
@@ -264,30 +115,30 @@ class Windows:
         return cls(values, valid, centre, scale, length)
 
     def to(self, device: torch.device) -> Windows:
-        """Give the same windows on another device; on the one they are on, nothing is copied."""
+        """Return the windows on a device; nothing is copied if they are there already."""
         values, valid, centre, scale = (
             tensor.to(device) for tensor in (self.values, self.valid, self.centre, self.scale)
         )
         return replace(self, values=values, valid=valid, centre=centre, scale=scale)
 
-    def cut(self, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut the windows that end at some rows.
+    def batch(self, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut and scale the windows with the given ends.
 
         Parameters
         ----------
         ends : (B,) int64 tensor
-            Window ends, on the device of the panel, in any order.
+            Window ends in any order, on the device of the panel.
 
         Returns
         -------
         (B, L, N, F) float32 and (B, L, N) bool
-            Scaled features, oldest session first and of no meaning where not valid, and validity.
+            Scaled features, oldest session first and undefined where not valid, and validity.
 
         Raises
         ------
         IndexError
             A window starts before the first row or ends after the last.
         """
-        features = gather(self.values, ends, self.length)
+        features = cut_windows(self.values, ends, self.length)
         features.sub_(self.centre).div_(self.scale)
-        return features, gather(self.valid, ends, self.length)
+        return features, cut_windows(self.valid, ends, self.length)

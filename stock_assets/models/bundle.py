@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from stock_assets.config import Basis, Rename, Target
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import BINS, Reference, count_rows, stability
-from stock_assets.features.labels import cumulated
+from stock_assets.features.labels import cumulate_steps
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks
-from stock_assets.features.windows import Windows, usable
+from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import AdjustmentFactors, adjustment_factors, rebase
 from stock_assets.models.networks import Network, NetworkSpec, build_network
@@ -263,11 +263,11 @@ class Bundle:
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
-        forecastable = usable(panel.valid, ends, recipe.network.window)
+        forecastable = usable_windows(panel.valid, ends, recipe.network.window)
         if recipe.target == "close":
             forecastable &= ~recipe.target_scaler.pooled
         rows, columns = np.nonzero(forecastable)
-        ahead = cumulated(self._scaled(panel, ends), recipe.target)
+        ahead = cumulate_steps(self._scaled(panel, ends), recipe.target)
         widths = np.array(recipe.interval_widths)[:, np.newaxis]
         middle, lower, upper = (
             self._ratio(ahead + shift, panel.close[ends])[rows, :, columns]
@@ -367,7 +367,7 @@ class Bundle:
         """
         recipe, window = self.recipe, self.recipe.network.window
         values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
-        windows = Windows.over(values, valid, recipe.feature_scaler, window)
+        windows = Windows.from_panel(values, valid, recipe.feature_scaler, window)
         outputs = np.empty((len(ends), recipe.network.horizon, len(panel.tickers)))
         for batch in np.unique(ends // _BATCH):
             places = np.arange(batch * _BATCH, (batch + 1) * _BATCH)

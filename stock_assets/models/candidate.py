@@ -8,8 +8,8 @@ import numpy as np
 
 from stock_assets.config import Target, Training
 from stock_assets.evaluation.intervals import conformal_width
-from stock_assets.features.labels import cumulated
-from stock_assets.features.windows import usable
+from stock_assets.features.labels import cumulate_steps
+from stock_assets.features.windows import usable_windows
 from stock_assets.models.checkpoint import Checkpoints
 from stock_assets.models.data import TrainingData
 from stock_assets.models.networks import Network, build_network, pick_device
@@ -85,7 +85,7 @@ def _interval_widths(
     ends, steps, windows = data.validation, np.arange(network.spec.horizon), data.windows
     forecast = forecast_scaled(network, windows, ends)
     actual = data.target.numpy()[ends[:, np.newaxis] + steps]
-    residuals = cumulated((actual - forecast).astype(np.float64), target)
-    enough = usable(windows.valid.numpy(), ends, windows.length)
+    residuals = cumulate_steps((actual - forecast).astype(np.float64), target)
+    enough = usable_windows(windows.valid.numpy(), ends, windows.length)
     counted = enough[:, np.newaxis] & np.isfinite(residuals)
     return tuple(conformal_width(residuals[:, step][counted[:, step]], coverage) for step in steps)

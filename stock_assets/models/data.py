@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stock_assets.config import Dataset
-from stock_assets.features.labels import targets
+from stock_assets.features.labels import session_labels
 from stock_assets.features.scaling import Scaler
-from stock_assets.features.windows import Segment, Windows
+from stock_assets.features.splits import Segment
+from stock_assets.features.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def load_training_data(
     """
     panel: dict[str, Tensor] = load_file(path)
     features, target = scalers
-    labels = targets(panel["close"].numpy(), dataset.target)[..., np.newaxis]
+    labels = session_labels(panel["close"].numpy(), dataset.target)[..., np.newaxis]
     return TrainingData(
-        windows=Windows.over(panel["values"], panel["valid"], features, dataset.window),
+        windows=Windows.from_panel(panel["values"], panel["valid"], features, dataset.window),
         target=torch.from_numpy(target.transform(labels)[..., 0]),
         horizon=dataset.prediction_length,
         train=train.positions(),

@@ -9,10 +9,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from stock_assets.config import Dataset, WalkForward
-from stock_assets.features.labels import targets
-from stock_assets.features.scaling import Scaler
-from stock_assets.features.splits import fit_scalers, fold_splits
-from stock_assets.features.windows import Split
+from stock_assets.features.labels import session_labels
+from stock_assets.features.scaling import Scaler, fit_scalers
+from stock_assets.features.splits import Split, fold_splits
 from stock_assets.models.data import TrainingData, load_training_data
 
 
@@ -49,7 +48,7 @@ def open_folds(path: Path, dataset: Dataset, folds: WalkForward) -> Iterator[Fol
     """
     panel = load_file(path)
     values, valid = panel["values"].numpy(), panel["valid"].numpy()
-    labels = targets(panel["close"].numpy(), dataset.target)
+    labels = session_labels(panel["close"].numpy(), dataset.target)
     for split in fold_splits(len(values), dataset, folds):
         scalers = fit_scalers(values, valid, labels, split.train, dataset)
         data = load_training_data(path, dataset, scalers, split.train, split.validation)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from stock_assets.config import Architecture, Device
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.features.windows import COVERAGE
+from stock_assets.features.windows import MINIMUM_VALID_SHARE
 
 ATTENTION_HEADS = 4
 
@@ -160,7 +160,7 @@ class CrossAttentiveLSTM(Network):
 
     A learned embedding tells the tickers apart. It starts at zero, so a ticker that training never
     saw is forecast as the typical one. A ticker that its window says too little about
-    (:func:`stock_assets.features.windows.usable`) is attended by nobody.
+    (:func:`stock_assets.features.windows.usable_windows`) is attended by nobody.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -177,7 +177,7 @@ class CrossAttentiveLSTM(Network):
         """Forecast the scaled target, see `Network`."""
         states, _ = self.recurrent(_by_session(x, valid).flatten(1, 2))
         tickers = states[-1].view(len(x), *self.ticker.shape) + self.ticker
-        enough = valid[:, -1] & (valid.double().mean(dim=1) >= COVERAGE)
+        enough = valid[:, -1] & (valid.double().mean(dim=1) >= MINIMUM_VALID_SHARE)
         ignored = _ignored(~enough)
         attended, _ = self.attention(
             tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False

@@ -16,7 +16,7 @@ from torch.nn import functional
 from stock_assets.config import Device, Loss
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar
-from stock_assets.features.windows import Windows, usable
+from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.models.checkpoint import Checkpoint, EpochScore, Progress
 from stock_assets.models.data import TrainingData
 from stock_assets.models.networks import Network, pick_device
@@ -239,7 +239,7 @@ def forecast_scaled(
     at_once = min(_FORECAST_BATCH, windows_at_once(network.spec))
     batches = torch.split(torch.as_tensor(ends, device=device), at_once)
     with _cpu_threads(1):
-        return torch.cat([network(*windows.cut(batch)) for batch in batches]).cpu().numpy()
+        return torch.cat([network(*windows.batch(batch)) for batch in batches]).cpu().numpy()
 
 
 def weights_digest(network: Network) -> str:
@@ -269,10 +269,13 @@ def _examples(
     segment: str,
 ) -> _Examples:
     """Choose the windows of a segment; `windows` are those of the data, on the device."""
-    good, device = usable(data.windows.valid.numpy(), ends, windows.length), windows.valid.device
+    usable, device = (
+        usable_windows(data.windows.valid.numpy(), ends, windows.length),
+        windows.valid.device,
+    )
     steps = np.arange(network.spec.horizon)
     labels = data.target[torch.as_tensor(ends[:, None] + steps)]
-    counted = torch.as_tensor(good).unsqueeze(1) & labels.isfinite()
+    counted = torch.as_tensor(usable).unsqueeze(1) & labels.isfinite()
     kept = counted.flatten(1).any(dim=1)
     if not kept.any():
         raise StockAssetsError(
@@ -293,7 +296,7 @@ def mask_untrained_tickers(network: Network, data: TrainingData) -> TrainingData
     Their few rows would teach the others to listen to them, and weigh what nobody was taught.
     """
     valid = data.windows.valid
-    known = usable(valid.numpy(), data.train, data.windows.length).any(axis=0)
+    known = usable_windows(valid.numpy(), data.train, data.windows.length).any(axis=0)
     strangers = torch.from_numpy(~known)
     network.zero_input_weights(strangers.to(next(network.parameters()).device))
     return replace(data, windows=replace(data.windows, valid=valid & ~strangers))
@@ -345,7 +348,7 @@ def _beginning(network: Network, settings: FitSettings) -> Progress:
 def _summed_loss(
     network: Network, examples: _Examples, rows: Tensor, loss: Callable[..., Tensor]
 ) -> Tensor:
-    forecast = network(*examples.windows.cut(examples.ends[rows]))
+    forecast = network(*examples.windows.batch(examples.ends[rows]))
     counted = examples.counted[rows]
     return loss(forecast[counted], examples.labels[rows][counted], reduction="sum")
 

@@ -1,4 +1,4 @@
-"""Bars that obey every rule a bar must obey, and little else."""
+"""Synthetic bars that satisfy all rules for bars."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from stock_assets.market.bars import tidy
 Columns = dict[str, NDArray[np.float64]]
 FIRST = date(2010, 1, 4)
 
-law = settings(max_examples=50, deadline=None)
+law = settings(max_examples=25, deadline=None)
 
 
 def walk(rows: int, seed: int, still: slice = slice(0)) -> Columns:
-    """A random walk; during `still` nothing trades and the price rests."""
+    """Return a random walk; during `still` nothing trades and the price is constant."""
     random = np.random.default_rng(seed)
     moves = random.normal(0.0, 0.02, rows)
     gaps = random.normal(0.0, 0.01, rows)
@@ -45,8 +45,8 @@ def walk(rows: int, seed: int, still: slice = slice(0)) -> Columns:
 
 
 @st.composite
-def sound_bars(draw: st.DrawFn, least: int = 0, most: int = 280) -> Columns:
-    """Bars of any length, with a segment in which trading is suspended."""
+def random_bars(draw: st.DrawFn, least: int = 0, most: int = 280) -> Columns:
+    """Draw bars of any length, with a trading suspension."""
     rows = draw(st.integers(least, most), label="rows")
     start = draw(st.integers(0, rows), label="suspended from")
     length = draw(st.sampled_from([0, 1, 3, 30, 120]), label="suspended for")
@@ -54,18 +54,18 @@ def sound_bars(draw: st.DrawFn, least: int = 0, most: int = 280) -> Columns:
 
 
 def columns_of(bars: pd.DataFrame, ticker: str) -> Columns:
-    """One ticker's arrays out of a bars frame."""
+    """Return the arrays of one ticker in a bars frame."""
     own = bars[bars["ticker"] == ticker]
     return {name: own[name].to_numpy(copy=True) for name in INPUT_COLUMNS}
 
 
 def part(bars: Mapping[str, NDArray[np.float64]], rows: slice) -> Columns:
-    """Some consecutive rows of every column."""
+    """Copy consecutive rows of every column."""
     return {name: column[rows].copy() for name, column in bars.items()}
 
 
 def as_frame(history: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> pd.DataFrame:
-    """A bars frame on consecutive sessions from `FIRST` on."""
+    """Return a bars frame on consecutive sessions from `FIRST` on."""
     parts = []
     for ticker, columns in history.items():
         sessions = session_dates(len(columns["close"]))
@@ -74,17 +74,17 @@ def as_frame(history: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> pd.Dat
 
 
 def as_traded(bars: pd.DataFrame) -> pd.DataFrame:
-    """The same bars as features on the basis "raw" are computed from."""
+    """Rebase bars to the basis "raw"."""
     return rebase(bars, "raw", {})
 
 
 def session_dates(count: int) -> pd.DatetimeIndex:
-    """The first sessions from `FIRST` on."""
+    """Return the first sessions from `FIRST` on."""
     return pd.DatetimeIndex(calendar.sessions(FIRST, date(2020, 1, 1))[:count])
 
 
 def same_bits(left: NDArray[np.floating], right: NDArray[np.floating]) -> bool:
-    """Equal to the last bit, so that NaN equals NaN and 0.0 does not equal -0.0."""
+    """Compare bit for bit: NaN equals NaN, and 0.0 differs from -0.0."""
     return (
         left.dtype == right.dtype
         and left.shape == right.shape

@@ -1,4 +1,4 @@
-"""A dataset: labels are the next session, nothing sees the future, scaling is training's alone."""
+"""Datasets: labels are the next session, and no value depends on later bars."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.dataset import FeatureSet, build_feature_set, scaled_digest
 from stock_assets.features.lookahead import find_lookahead
-from stock_assets.features.splits import (
-    fit_scalers,
-    split_dataset,
-)
-from stock_assets.features.windows import Split, gather
+from stock_assets.features.scaling import fit_scalers
+from stock_assets.features.splits import Split, split_dataset
+from stock_assets.features.windows import cut_windows
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
 from stock_assets_tests.features.examples import FIRST, as_frame, same_bits, session_dates, walk
@@ -33,7 +31,7 @@ BARS = as_frame({"AAA": walk(320, seed=1), "BBB": walk(320, seed=2), "CCC": walk
 
 
 def numbered(rows: int = 60) -> pd.DataFrame:
-    """Bars of two tickers whose closes are 1, 2, 3 ... and 1001, 1002, 1003 ..."""
+    """Return bars of two tickers with closes 1, 2, 3 ... and 1001, 1002, 1003 ..."""
     count = np.arange(1.0, rows + 1)
     return as_frame(
         {
@@ -70,12 +68,12 @@ def assert_same(left: FeatureSet, right: FeatureSet) -> None:
     assert np.array_equal(left.panel.valid, right.panel.valid)
 
 
-def test_closes_that_are_row_numbers_prove_the_label() -> None:
+def test_label_is_the_close_after_the_window() -> None:
     made = numbered_set("close")
     close = made.panel.features.index("Close")
     values = torch.from_numpy(made.panel.values)
     ends = torch.arange(9, 59)
-    windows = gather(values, ends, 10)
+    windows = cut_windows(values, ends, 10)
     for ticker, offset in ((0, 0), (1, 1000)):
         newest = windows[:, -1, ticker, close]
         np.testing.assert_array_equal(newest, offset + np.arange(10, 60))
@@ -84,30 +82,14 @@ def test_closes_that_are_row_numbers_prove_the_label() -> None:
         assert np.isnan(made.target[59, ticker])
 
 
-def test_a_return_is_from_the_windows_last_close_to_the_next() -> None:
+def test_label_is_the_return_after_the_window() -> None:
     made = numbered_set("log_return")
     count = np.arange(1.0, 60.0)
     np.testing.assert_allclose(made.target[:-1, 0], np.log((count + 1) / count), rtol=1e-12)
     assert np.isnan(made.target[-1]).all()
 
 
-def test_the_last_label_of_each_segment_lies_before_the_first_input_of_the_next() -> None:
-    made = numbered_set("close")
-    dataset = Dataset(window=5, validation_sessions=8, test_sessions=6)
-    split = split_dataset(60, dataset)
-    first_inputs = [part.first - dataset.window + 1 for part in (split.validation, split.test)]
-    for before, first_input in zip((split.train, split.validation), first_inputs, strict=True):
-        assert made.target[before.last, 0] < made.panel.close[first_input, 0]
-    assert made.target[split.test.last, 0] == 60
-
-
-def test_a_purge_is_never_nothing() -> None:
-    split = split_dataset(60, Dataset(window=1, validation_sessions=8, test_sessions=6))
-    assert split.purge >= 1
-    assert split.train.last < split.validation.first - 1
-
-
-def test_bars_after_the_as_of_session_are_not_seen() -> None:
+def test_dataset_ignores_bars_after_the_as_of_session() -> None:
     known = BARS[BARS["session"] <= pd.Timestamp(AS_OF)]
     assert_same(built(), built(known))
     made = built()
@@ -117,7 +99,7 @@ def test_bars_after_the_as_of_session_are_not_seen() -> None:
 
 @settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
-def test_whatever_comes_later_changes_no_bit(seed: int, split: bool, listing: bool) -> None:
+def test_dataset_does_not_depend_on_later_bars(seed: int, split: bool, listing: bool) -> None:
     other = as_frame({name: walk(320, seed + i) for i, name in enumerate(("AAA", "BBB", "CCC"))})
     later = BARS["session"] > pd.Timestamp(AS_OF)
     mixed = BARS.where(~later, other)
@@ -130,7 +112,7 @@ def test_whatever_comes_later_changes_no_bit(seed: int, split: bool, listing: bo
     assert_same(built(mixed), built())
 
 
-def test_the_features_of_a_session_do_not_know_the_as_of_session() -> None:
+def test_features_do_not_depend_on_the_as_of_session() -> None:
     scale_free = Features(groups=["returns"], basis="raw")
     earlier = session_dates(250)[-1].date()
     whole = built(features=scale_free)
@@ -139,7 +121,7 @@ def test_the_features_of_a_session_do_not_know_the_as_of_session() -> None:
     np.testing.assert_allclose(whole.target[:249], before.target[:249], rtol=1e-9)
 
 
-def test_history_starts_where_it_is_told() -> None:
+def test_history_starts_at_the_configured_session() -> None:
     made = built(history_sessions=120)
     assert len(made.panel.sessions) == 120
     assert made.panel.sessions[-1] == pd.Timestamp(AS_OF)
@@ -150,20 +132,20 @@ def test_history_starts_where_it_is_told() -> None:
     assert later.panel.sessions[0] == pd.Timestamp(start)
 
 
-def test_tickers_that_had_no_bar_yet_are_not_part_of_it() -> None:
+def test_dataset_leaves_out_tickers_without_bars() -> None:
     young = BARS[(BARS["ticker"] != "BBB") | (BARS["session"] > pd.Timestamp(AS_OF))]
     made = built(young.reset_index(drop=True))
     assert made.panel.tickers == ("AAA", "CCC")
     assert set(made.adjustment_factors) == {"AAA", "CCC"}
 
 
-def test_without_a_bar_the_remedy_is_a_command() -> None:
-    with pytest.raises(StockAssetsError, match=r"stock-assets backfill raw_prices --from") as told:
+def test_dataset_without_bars_is_an_error() -> None:
+    with pytest.raises(StockAssetsError, match="no stored bar from 2000-03-01") as caught:
         build_feature_set(BARS, EVERY_GROUP, DATASET, date(2000, 3, 1), date(2001, 3, 1))
-    assert "no stored bar from 2000-03-01 to 2001-03-01" in told.value.problem
+    assert "stock-assets backfill raw_prices --from" in caught.value.remedy
 
 
-def test_splits_and_dividends_leave_no_jump_in_adjusted_features() -> None:
+def test_adjusted_features_do_not_jump_at_corporate_actions() -> None:
     sample = load_sample()
     made = build_feature_set(
         sample, Features(groups=["returns"]), Dataset(), date(2004, 1, 2), date(2006, 1, 3)
@@ -177,8 +159,8 @@ def test_splits_and_dividends_leave_no_jump_in_adjusted_features() -> None:
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
 @pytest.mark.parametrize("basis", ["raw", "split_adjusted", "adjusted"])
-def test_what_is_learned_is_what_is_scored(basis: str, target: str) -> None:
-    """Forecasts that are the labels have no error, whatever is split or paid out meanwhile."""
+def test_labels_scored_as_forecasts_have_no_error(basis: str, target: str) -> None:
+    """Across splits and dividends, on every basis."""
     bars, first, as_of = load_sample(), date(2004, 6, 1), date(2005, 6, 1)
     bars = bars[bars["session"].between("2004-06-01", "2005-06-01")].reset_index(drop=True)
     assert (bars["stock_splits"] > 0).any()
@@ -189,13 +171,13 @@ def test_what_is_learned_is_what_is_scored(basis: str, target: str) -> None:
     ratio = np.exp(made.target) if target == "log_return" else made.target / close
     days, tickers = made.panel.sessions, made.panel.tickers
     wide = pd.DataFrame(ratio[:-1], days[:-1], tickers).rename_axis("as_of_session").reset_index()
-    told = wide.melt("as_of_session", var_name="ticker", value_name="ratio").dropna()
+    labels = wide.melt("as_of_session", var_name="ticker", value_name="ratio").dropna()
     traded = bars.set_index(["session", "ticker"])["close"]
-    last_close = traded.reindex(pd.MultiIndex.from_frame(told[["as_of_session", "ticker"]]))
-    price = last_close.to_numpy() * told["ratio"]
+    last_close = traded.reindex(pd.MultiIndex.from_frame(labels[["as_of_session", "ticker"]]))
+    price = last_close.to_numpy() * labels["ratio"]
     scored = score_due(
-        told.assign(
-            target_session=days[days.get_indexer(told["as_of_session"]) + 1],
+        labels.assign(
+            target_session=days[days.get_indexer(labels["as_of_session"]) + 1],
             horizon=1,
             last_close=last_close.to_numpy(),
             predicted_price=price,
@@ -209,7 +191,7 @@ def test_what_is_learned_is_what_is_scored(basis: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 20, 21])
-def test_a_short_panel_can_be_examined(rows: int) -> None:
+def test_find_lookahead_accepts_short_panels(rows: int) -> None:
     as_of = session_dates(rows)[-1].date()
     made = built(as_of=as_of)
     assert find_lookahead(made, EVERY_GROUP, 20) == []
@@ -224,7 +206,7 @@ def scalers_of(made: FeatureSet, dataset: Dataset = DATASET):
     return fit_scalers(**arrays(made), train=train, dataset=dataset)
 
 
-def test_the_scaled_digest_is_of_what_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scaled_digest_covers_exactly_the_network_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = built(features=Features(groups=["returns"]))
     scalers, split = scalers_of(made), split_dataset(300, DATASET)
 
@@ -239,9 +221,9 @@ def test_the_scaled_digest_is_of_what_can_be_read(monkeypatch: pytest.MonkeyPatc
     target[200, 1] += 1e-3
     valid[200, 1] = False
     assert len({before, digest(values=values), digest(target=target), digest(valid=valid)}) == 4
-    traded = DATASET.model_copy(update={"validation_sessions": 29, "test_sessions": 21})
-    other = split_dataset(300, traded)
+    swapped = DATASET.model_copy(update={"validation_sessions": 29, "test_sessions": 21})
+    other = split_dataset(300, swapped)
     assert other.train == split.train
-    assert digest(other) != before, "a study of one division is not gone on with for another"
+    assert digest(other) != before, "a study of another split is not resumed"
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 50)
-    assert digest() == before, "however many sessions are scaled at a time"
+    assert digest() == before, "the block size does not matter"

@@ -1,4 +1,4 @@
-"""The building blocks against their definitions, and what they say of a ticker at rest."""
+"""Formulas agree with their definitions and are neutral for a suspended ticker."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ windows = st.integers(1, 12)
 
 @law
 @given(numbers, windows)
-def test_window_statistics_are_those_of_each_window(values, window):
+def test_rolling_statistics_agree_with_numpy(values, window):
     for row in range(window - 1, len(values)):
         seen = values[row - window + 1 : row + 1]
-        assert formulas.window_sum(values, window)[row] == pytest.approx(seen.sum(), abs=1e-6)
-        assert formulas.window_mean(values, window)[row] == pytest.approx(seen.mean(), abs=1e-6)
-        assert formulas.window_deviation(values, window)[row] == pytest.approx(seen.std(), abs=1e-6)
+        assert formulas.rolling_sum(values, window)[row] == pytest.approx(seen.sum(), abs=1e-6)
+        assert formulas.rolling_mean(values, window)[row] == pytest.approx(seen.mean(), abs=1e-6)
+        assert formulas.rolling_std(values, window)[row] == pytest.approx(seen.std(), abs=1e-6)
 
 
 @law
 @given(numbers, windows)
-def test_there_is_no_statistic_before_the_first_whole_window(values, window):
-    for statistic in (formulas.window_sum, formulas.window_mean, formulas.window_deviation):
+def test_rolling_statistics_need_a_complete_window(values, window):
+    for statistic in (formulas.rolling_sum, formulas.rolling_mean, formulas.rolling_std):
         found = statistic(values, window)
         assert len(found) == len(values)
         assert np.isnan(found[: window - 1]).all()
@@ -40,16 +40,16 @@ def test_there_is_no_statistic_before_the_first_whole_window(values, window):
 
 @law
 @given(numbers, windows, st.data())
-def test_a_window_has_the_same_bits_wherever_history_starts(values, window, data):
+def test_rolling_statistics_do_not_depend_on_earlier_rows(values, window, data):
     start = data.draw(st.integers(0, len(values)))
-    tail = formulas.window_deviation(values[start:], window)[window - 1 :]
-    assert same_bits(formulas.window_deviation(values, window)[start + window - 1 :], tail)
+    tail = formulas.rolling_std(values[start:], window)[window - 1 :]
+    assert same_bits(formulas.rolling_std(values, window)[start + window - 1 :], tail)
 
 
 @law
 @given(numbers, st.integers(0, 50))
-def test_lagged_values_come_late(values, sessions):
-    late = formulas.lagged(values, sessions)
+def test_lag_shifts_values(values, sessions):
+    late = formulas.lag(values, sessions)
     assert len(late) == len(values)
     assert np.isnan(late[:sessions]).all()
     assert same_bits(late[sessions:], values[: max(len(values) - sessions, 0)])
@@ -70,12 +70,12 @@ def test_lagged_values_come_late(values, sessions):
         ("Relative_Volume_20", 0.0),
     ],
 )
-def test_a_suspended_ticker_reads_neutral(name, neutral):
+def test_suspended_ticker_has_neutral_values(name, neutral):
     suspended = walk(300, seed=1, still=slice(20, 300))
     assert FEATURES[name].compute(suspended)[-1] == neutral
 
 
-def test_without_volume_the_weighted_price_is_the_plain_mean():
+def test_vwap_without_volume_is_the_mean():
     bars = walk(60, seed=2)
     bars["volume"][30:] = 0.0
     typical = formulas.typical_price(bars["high"], bars["low"], bars["close"])
@@ -90,7 +90,7 @@ def test_on_balance_volume_is_the_change_of_the_running_total(sample_bars: pd.Da
     )
 
 
-def test_returns_are_measured_between_the_prices_they_name():
+def test_returns_use_the_named_prices():
     bars = walk(30, seed=3)
     expected = {
         "Log_Return": np.log(bars["close"][25] / bars["close"][24]),
@@ -107,7 +107,7 @@ def test_returns_are_measured_between_the_prices_they_name():
     )
 
 
-def test_volatility_and_relative_volume_look_over_twenty_sessions():
+def test_volatility_and_relative_volume_cover_twenty_sessions():
     bars = walk(30, seed=4)
     returns = np.diff(np.log(bars["close"]))
     assert FEATURES["Volatility_20"].compute(bars)[25] == pytest.approx(returns[5:25].std())

@@ -1,4 +1,4 @@
-"""Labels: the session after each row, and what steps add up to."""
+"""Labels: the session after each row, and sums of steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_assets.features.labels import cumulated, targets
+from stock_assets.features.labels import cumulate_steps, session_labels
 from stock_assets.features.scaling import fit_scaler
 from stock_assets_tests.features.examples import law, same_bits
 
@@ -15,37 +15,37 @@ def test_labels_are_the_next_session():
     close = np.array([[1.0, 10.0], [2.0, np.nan], [8.0, 30.0], [4.0, 60.0]])
     nan = np.nan
     np.testing.assert_array_equal(
-        targets(close, "close"), [[2.0, nan], [8.0, nan], [4.0, 60.0], [nan, nan]]
+        session_labels(close, "close"), [[2.0, nan], [8.0, nan], [4.0, 60.0], [nan, nan]]
     )
     np.testing.assert_allclose(
-        targets(close, "log_return"),
+        session_labels(close, "log_return"),
         np.log([[2.0, nan], [4.0, nan], [0.5, 2.0], [nan, nan]]),
     )
 
 
 @law
 @given(st.integers(1, 12), st.sampled_from(["close", "log_return"]))
-def test_the_last_row_has_no_label_and_the_others_have(rows, target):
+def test_only_the_last_row_has_no_label(rows, target):
     close = np.arange(1.0, rows + 1)[:, None]
-    labels = targets(close, target)
+    labels = session_labels(close, target)
     assert np.isfinite(labels[:, 0]).tolist() == [True] * (rows - 1) + [False]
 
 
 def steps_of(closes, horizon):
     """What each of the sessions after a window does, for every window that has them all."""
-    made = {target: targets(closes, target) for target in ("close", "log_return")}
+    made = {target: session_labels(closes, target) for target in ("close", "log_return")}
     ends = np.arange(len(closes) - horizon)
     return {target: made[target][ends[:, None] + np.arange(horizon)] for target in made}
 
 
 @law
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4))
-def test_steps_lead_to_the_close_of_each_horizon(seed, horizon, tickers):
+def test_cumulated_steps_reach_the_close_of_each_horizon(seed, horizon, tickers):
     closes = np.exp(np.random.default_rng(seed).normal(size=(12, tickers)))
     steps = steps_of(closes, horizon)
     later = np.stack([closes[ahead : 12 - horizon + ahead] for ahead in range(1, horizon + 1)], 1)
-    np.testing.assert_array_equal(cumulated(steps["close"], "close"), later)
-    returns = cumulated(steps["log_return"], "log_return")
+    np.testing.assert_array_equal(cumulate_steps(steps["close"], "close"), later)
+    returns = cumulate_steps(steps["log_return"], "log_return")
     np.testing.assert_allclose(closes[: 12 - horizon, None] * np.exp(returns), later)
 
 
@@ -61,17 +61,20 @@ def test_returns_may_be_scaled_before_or_after_they_are_added_up(seed, horizon):
         return scaler.inverse(values[..., None])[..., 0]
 
     np.testing.assert_allclose(
-        unscaled(cumulated(scaled, "log_return")), cumulated(unscaled(scaled), "log_return")
+        unscaled(cumulate_steps(scaled, "log_return")),
+        cumulate_steps(unscaled(scaled), "log_return"),
     )
 
 
 def test_one_step_is_its_own_horizon():
     steps = np.array([[[0.1, np.nan]]])
     for target in ("close", "log_return"):
-        assert same_bits(cumulated(steps, target), steps)
+        assert same_bits(cumulate_steps(steps, target), steps)
 
 
-def test_a_return_over_a_missing_session_is_not_known_and_a_level_is():
+def test_cumulated_return_over_a_gap_is_missing():
     steps = np.array([[[1.0], [np.nan], [3.0]]])
-    np.testing.assert_array_equal(cumulated(steps, "log_return")[0, :, 0], [1.0, np.nan, np.nan])
-    np.testing.assert_array_equal(cumulated(steps, "close"), steps)
+    np.testing.assert_array_equal(
+        cumulate_steps(steps, "log_return")[0, :, 0], [1.0, np.nan, np.nan]
+    )
+    np.testing.assert_array_equal(cumulate_steps(steps, "close"), steps)

@@ -1,4 +1,4 @@
-"""Leaks that are planted on purpose, each caught by what examines every dataset."""
+"""Planted leaks, each detected by the checks of every dataset."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import pytest
 
 from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.formulas import FloatArray, window_mean
+from stock_assets.features.formulas import FloatArray, rolling_mean
 from stock_assets.features.indicators import FEATURES
 from stock_assets.features.lookahead import (
     find_lookahead,
-    scalers_know_more_than_training,
-    selection_knows_more_than_training,
-    wrong_labels,
+    find_wrong_labels,
+    has_scaler_leak,
+    has_selection_leak,
 )
 from stock_assets.features.panel import Panel, build_panel
-from stock_assets.features.scaling import Scaler, blocks, fit_scaler
-from stock_assets.features.splits import ONE_FOLD, fit_scalers, split_dataset
-from stock_assets.features.windows import Segment
+from stock_assets.features.scaling import Scaler, blocks, fit_scaler, fit_scalers
+from stock_assets.features.splits import ONE_FOLD, Segment, split_dataset
 from stock_assets_tests.features.examples import FIRST, as_frame, session_dates, walk
 
 GROUPS = Features(groups=["raw", "trend", "momentum", "volatility", "volume", "returns"])
@@ -33,32 +32,32 @@ BARS = as_frame({name: walk(ROWS, seed) for seed, name in enumerate(("AAA", "BBB
 
 
 def centred_window(close: FloatArray, window: int) -> FloatArray:
-    """A moving average that is put at the middle of its window."""
-    return np.roll(window_mean(close, window), -(window // 2))
+    """Centre a moving average on its window."""
+    return np.roll(rolling_mean(close, window), -(window // 2))
 
 
 def shifted_the_wrong_way(close: FloatArray, window: int) -> FloatArray:
-    """The change to a later session instead of the change since an earlier one."""
+    """Return the change to a later session instead of since an earlier one."""
     return np.append(close, np.full(window, close[-1]))[window:] / close - 1.0
 
 
 def filled_backward(close: FloatArray, window: int) -> FloatArray:
-    """A moving average whose warm-up holds its first value."""
-    return pd.Series(window_mean(close, window)).bfill().to_numpy(copy=True)
+    """Fill the warm-up of a moving average with its first value."""
+    return pd.Series(rolling_mean(close, window)).bfill().to_numpy(copy=True)
 
 
 def scaled_by_all_of_history(close: FloatArray, window: int) -> FloatArray:
-    """A price in units of its mean over everything, later sessions too."""
+    """Divide by the mean of all sessions, later ones included."""
     return close / close.mean()
 
 
 def ranked_in_all_of_history(close: FloatArray, window: int) -> FloatArray:
-    """The share of all closes, later ones too, that lie below."""
+    """Rank among all sessions, later ones included."""
     return np.argsort(np.argsort(close)) / len(close)
 
 
-def pierced() -> pd.DataFrame:
-    """AAA is halted twice, BBB is listed late, CCC goes early."""
+def bars_with_gaps() -> pd.DataFrame:
+    """Return bars with gaps: AAA is halted twice, BBB is listed late, CCC is delisted early."""
     bars = as_frame({name: walk(ROWS, seed) for seed, name in enumerate(("AAA", "BBB", "CCC"))})
     days = session_dates(ROWS)
     gone = (bars["ticker"] == "AAA") & bars["session"].isin([*days[100:110], *days[250:253]])
@@ -67,7 +66,7 @@ def pierced() -> pd.DataFrame:
     return bars[~gone].reset_index(drop=True)
 
 
-PIERCED = pierced()
+GAPPY = bars_with_gaps()
 
 
 def built(
@@ -80,7 +79,7 @@ def built(
 
 
 def filled(panel: Panel, values: np.ndarray, close: np.ndarray) -> Panel:
-    """The panel with a row wherever there are values now."""
+    """Mark all rows with values as valid."""
     return replace(panel, values=values, close=close, valid=np.isfinite(values).all(axis=2))
 
 
@@ -89,7 +88,7 @@ def backward(values: np.ndarray, limit: int | None = None) -> np.ndarray:
     return wide.bfill(limit=limit).to_numpy(values.dtype).reshape(values.shape)
 
 
-def holes_filled_backward(panel: Panel) -> Panel:
+def gaps_filled_backward(panel: Panel) -> Panel:
     return filled(panel, backward(panel.values), backward(panel.close))
 
 
@@ -97,23 +96,23 @@ def closes_filled_backward(panel: Panel) -> Panel:
     return replace(panel, close=backward(panel.close))
 
 
-def the_session_before_a_bar_filled(panel: Panel) -> Panel:
+def session_before_a_bar_filled(panel: Panel) -> Panel:
     return filled(panel, backward(panel.values, 1), panel.close)
 
 
-def holes_filled_between(panel: Panel) -> Panel:
+def gaps_interpolated(panel: Panel) -> Panel:
     wide = pd.DataFrame(panel.values.reshape(len(panel.values), -1))
     between = wide.interpolate(limit_area="inside").to_numpy(np.float32)
     return filled(panel, between.reshape(panel.values.shape), panel.close)
 
 
-def survivors_alone(panel: Panel) -> Panel:
+def survivors_only(panel: Panel) -> Panel:
     survives = np.isfinite(panel.close[-1])
     values = np.where(survives[:, np.newaxis], panel.values, np.float32(np.nan))
     return replace(panel, values=values, valid=panel.valid & survives)
 
 
-def traded_in_the_next_session_too(panel: Panel) -> Panel:
+def valid_only_if_traded_next(panel: Panel) -> Panel:
     follows = np.append(np.isfinite(panel.close[1:]), np.zeros((1, panel.close.shape[1])), axis=0)
     return replace(panel, valid=panel.valid & follows.astype(bool))
 
@@ -121,24 +120,24 @@ def traded_in_the_next_session_too(panel: Panel) -> Panel:
 @pytest.mark.parametrize(
     "leak",
     [
-        holes_filled_backward,
+        gaps_filled_backward,
         closes_filled_backward,
-        the_session_before_a_bar_filled,
-        holes_filled_between,
-        survivors_alone,
-        traded_in_the_next_session_too,
+        session_before_a_bar_filled,
+        gaps_interpolated,
+        survivors_only,
+        valid_only_if_traded_next,
     ],
 )
-def test_what_is_filled_or_masked_by_the_future_is_caught(
+def test_find_lookahead_detects_filled_and_masked_values(
     leak: Callable[[Panel], Panel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("dataset", "lookahead"):
         monkeypatch.setattr(
             f"stock_assets.features.{module}.build_panel",
-            lambda *asked: leak(build_panel(*asked)),
+            lambda *arguments: leak(build_panel(*arguments)),
         )
     momentum = Features(groups=["momentum"])
-    assert find_lookahead(built(momentum, bars=PIERCED), momentum, 20)
+    assert find_lookahead(built(momentum, bars=GAPPY), momentum, 20)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ def test_what_is_filled_or_masked_by_the_future_is_caught(
         ranked_in_all_of_history,
     ],
 )
-def test_a_feature_that_looks_ahead_is_caught(
+def test_find_lookahead_detects_a_feature_that_looks_ahead(
     leak: Callable[..., FloatArray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted = replace(FEATURES["RSI"], formula=leak, window=60, warm_up=0)
@@ -161,13 +160,13 @@ def test_a_feature_that_looks_ahead_is_caught(
     assert "RSI" in find_lookahead(made, momentum, 20)
 
 
-def test_nothing_that_is_declared_is_caught() -> None:
+def test_find_lookahead_accepts_all_declared_features() -> None:
     every = Features(groups=[*GROUPS.groups, "alpha158"])
     assert find_lookahead(built(every), every, 20) == []
-    assert find_lookahead(built(every, bars=PIERCED), every, 20) == []
+    assert find_lookahead(built(every, bars=GAPPY), every, 20) == []
 
 
-def test_it_makes_no_difference_how_much_is_compared_at_a_time(
+def test_find_lookahead_does_not_depend_on_block_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = built()
@@ -178,23 +177,23 @@ def test_it_makes_no_difference_how_much_is_compared_at_a_time(
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
-def test_labels_of_the_next_close_are_right(target: str) -> None:
+def test_find_wrong_labels_accepts_next_closes(target: str) -> None:
     made = built(dataset=DATASET.model_copy(update={"target": target}))
-    assert not wrong_labels(made, target).any()
+    assert not find_wrong_labels(made, target).any()
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
 @pytest.mark.parametrize("sessions", [-1, 1])
-def test_labels_shifted_either_way_are_caught(target: str, sessions: int) -> None:
+def test_find_wrong_labels_detects_shifts(target: str, sessions: int) -> None:
     made = built(dataset=DATASET.model_copy(update={"target": target}))
     shifted = replace(made, target=np.roll(made.target, sessions, axis=0))
-    assert wrong_labels(shifted, target).mean() > 0.9
+    assert find_wrong_labels(shifted, target).mean() > 0.9
 
 
-def test_a_label_that_nobody_can_know_yet_is_caught() -> None:
+def test_find_wrong_labels_detects_a_label_of_the_last_session() -> None:
     made = built()
     made.target[-1, 0] = 0.0
-    assert np.argwhere(wrong_labels(made, "log_return")).tolist() == [[ROWS - 1, 0]]
+    assert np.argwhere(find_wrong_labels(made, "log_return")).tolist() == [[ROWS - 1, 0]]
 
 
 def training(made: FeatureSet) -> Segment:
@@ -203,13 +202,11 @@ def training(made: FeatureSet) -> Segment:
 
 def leak_of(fitted: tuple[Scaler, Scaler], made: FeatureSet, dataset: Dataset) -> bool:
     panel = made.panel
-    return scalers_know_more_than_training(
-        fitted, panel.values, panel.valid, made.target, training(made), dataset
-    )
+    return has_scaler_leak(fitted, panel.values, panel.valid, made.target, training(made), dataset)
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
-def test_scalers_fitted_on_training_alone_pass_and_on_one_session_more_do_not(kind: str) -> None:
+def test_scaler_leak_of_a_single_session_is_detected(kind: str) -> None:
     made, dataset = built(), DATASET.model_copy(update={"scaler": kind})
     train, panel = training(made), made.panel
     for later, leaks in ((0, False), (1, True)):
@@ -219,7 +216,7 @@ def test_scalers_fitted_on_training_alone_pass_and_on_one_session_more_do_not(ki
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
-def test_scalers_fitted_on_everything_are_caught(kind: str) -> None:
+def test_scaler_leak_of_all_sessions_is_detected(kind: str) -> None:
     made, dataset = built(), DATASET.model_copy(update={"scaler": kind})
     own = fit_scalers(made.panel.values, made.panel.valid, made.target, training(made), dataset)
     everything = fit_scaler(made.panel.values, made.panel.valid, kind)
@@ -233,15 +230,15 @@ ROLLING = WalkForward(folds=4, training="rolling")
 
 
 @pytest.mark.parametrize("folds", [ONE_FOLD, ROLLING], ids=["one", "rolling"])
-def test_features_chosen_by_training_alone_pass(folds: WalkForward) -> None:
+def test_selection_on_the_train_segment_is_no_leak(folds: WalkForward) -> None:
     made = built(CORRELATED, folds=folds)
-    assert made.represented
-    assert not selection_knows_more_than_training(made, CORRELATED, DATASET, folds)
-    assert not selection_knows_more_than_training(built(), Features(), DATASET, folds)
+    assert made.dropped_features
+    assert not has_selection_leak(made, CORRELATED, DATASET, folds)
+    assert not has_selection_leak(built(), Features(), DATASET, folds)
 
 
 @pytest.mark.parametrize("later", [1, 50])
-def test_features_chosen_by_later_sessions_are_caught(
+def test_selection_on_later_sessions_is_detected(
     monkeypatch: pytest.MonkeyPatch, later: int
 ) -> None:
     def beyond(sessions, dataset, folds):
@@ -250,8 +247,8 @@ def test_features_chosen_by_later_sessions_are_caught(
 
     found = []
     monkeypatch.setattr("stock_assets.features.dataset.split_dataset", beyond)
-    for threshold in np.arange(0.5, 1, 0.01):
+    for threshold in np.arange(0.5, 1, 0.02):
         close = CORRELATED.model_copy(update={"correlation_threshold": threshold})
         made = built(close)
-        found.append(selection_knows_more_than_training(made, close, DATASET, ONE_FOLD))
-    assert any(found), "a choice that no session decides would prove nothing"
+        found.append(has_selection_leak(made, close, DATASET, ONE_FOLD))
+    assert any(found), "no threshold was decided by later sessions"

@@ -1,4 +1,4 @@
-"""The panel: the right number in its place, holes that stay holes, nothing from the future."""
+"""Panel: every value at its session and ticker, gaps preserved, nothing from later sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.indicators import FEATURES, select
-from stock_assets.features.labels import targets
+from stock_assets.features.labels import session_labels
 from stock_assets.features.panel import Panel, build_panel, to_frame
 from stock_assets_tests.features.examples import (
     FIRST,
@@ -43,7 +43,7 @@ def assert_same(left: Panel, right: Panel) -> None:
     assert np.array_equal(left.valid, right.valid)
 
 
-def test_real_features_stand_at_their_session_and_ticker(sample_bars: pd.DataFrame):
+def test_panel_holds_features_at_their_session_and_ticker(sample_bars: pd.DataFrame):
     names = tuple(FEATURES)
     based = as_traded(sample_bars)
     panel = build_panel(based, ["MSFT", "FB"], names, date(2012, 1, 3), date(2013, 3, 1))
@@ -59,7 +59,7 @@ def test_real_features_stand_at_their_session_and_ticker(sample_bars: pd.DataFra
     assert panel.valid[:, 0].tolist() == [row >= 200 for row in range(len(panel.sessions))]
 
 
-def test_a_late_listing_is_missing_before_it_and_warms_up_after(sample_bars: pd.DataFrame):
+def test_late_listing_is_missing_before_it_and_warms_up_after(sample_bars: pd.DataFrame):
     panel = build_panel(as_traded(sample_bars), ["FB"], ["RSI"], date(2012, 1, 3), date(2013, 3, 1))
     listed = panel.sessions.get_loc(pd.Timestamp("2012-05-18"))
     assert np.isnan(panel.close[:listed, 0]).all()
@@ -67,18 +67,18 @@ def test_a_late_listing_is_missing_before_it_and_warms_up_after(sample_bars: pd.
     assert np.flatnonzero(panel.valid[:, 0])[0] == listed + FEATURES["RSI"].warm_up
 
 
-def test_a_ticker_without_bars_is_valid_nowhere():
+def test_ticker_without_bars_is_never_valid():
     panel = panel_of(two_tickers())
     assert panel.valid.any(axis=0).tolist() == [True, True, False]
     assert np.isnan(panel.close[:, 2]).all()
     assert np.isnan(panel.values[:, 2]).all()
 
 
-def test_there_may_be_no_bars_at_all():
+def test_panel_without_bars_has_no_valid_row():
     assert not panel_of(two_tickers().iloc[:0]).valid.any()
 
 
-def test_a_missing_session_is_a_hole_and_the_indicator_goes_on_over_it():
+def test_missing_session_is_a_gap_and_indicators_continue():
     bars = two_tickers()
     gone = bars[(bars["ticker"] != "AAA") | (bars["session"] != session_dates(31)[-1])]
     panel = panel_of(gone)
@@ -92,21 +92,21 @@ def test_a_missing_session_is_a_hole_and_the_indicator_goes_on_over_it():
 
 
 @pytest.mark.parametrize("column", ["open", "close", "volume"])
-def test_a_bar_that_lacks_a_number_counts_as_no_bar(column):
+def test_incomplete_bar_counts_as_no_bar(column):
     bars = two_tickers()
     incomplete = bars.copy()
     incomplete.loc[30, column] = np.nan
     assert_same(panel_of(incomplete), panel_of(bars.drop(index=30)))
 
 
-def test_a_row_is_valid_only_if_every_feature_is():
+def test_row_is_valid_only_if_every_feature_is():
     panel = panel_of(two_tickers(), features=("Close", "RSI", "SMA_50"))
     assert panel.valid[:, 0].tolist() == [row >= 49 for row in range(60)]
     assert np.isnan(panel.values[~panel.valid]).all()
     assert np.isfinite(panel.values[panel.valid]).all()
 
 
-def test_axes_follow_the_order_asked_for():
+def test_axes_follow_the_requested_order():
     bars, last = two_tickers(), session_dates(60)[-1].date()
     one = build_panel(as_traded(bars), ["AAA", "BBB"], ["Close", "RSI"], FIRST, last)
     other = build_panel(as_traded(bars), ["BBB", "AAA"], ["RSI", "Close"], FIRST, last)
@@ -116,7 +116,7 @@ def test_axes_follow_the_order_asked_for():
 
 @law
 @given(st.integers(1, 260), st.integers(0, 2**32 - 1))
-def test_the_panel_up_to_a_session_does_not_know_what_comes_after(rows, seed):
+def test_panel_does_not_depend_on_later_bars(rows, seed):
     features = tuple(name for name in FEATURES if FEATURES[name].group != "alpha158")
     bars = as_frame({"AAA": walk(260, seed=1), "BBB": walk(260, seed=2)})
     other = as_frame({"AAA": walk(260, seed), "BBB": walk(260, seed + 1)})
@@ -130,7 +130,7 @@ def test_the_panel_up_to_a_session_does_not_know_what_comes_after(rows, seed):
     assert np.array_equal(whole.valid[:rows], known.valid)
 
 
-def test_bars_before_the_span_are_not_seen():
+def test_panel_ignores_bars_before_its_span():
     bars, sessions = two_tickers(), session_dates(60)
     start, end = sessions[20].date(), sessions[-1].date()
     inside = bars[bars["session"] >= sessions[20]]
@@ -140,21 +140,21 @@ def test_bars_before_the_span_are_not_seen():
     )
 
 
-def test_a_bar_on_a_holiday_is_an_error():
+def test_bar_on_a_holiday_is_an_error():
     bars = two_tickers()
     bars.loc[10, "session"] = pd.Timestamp("2010-01-18")
     with pytest.raises(StockAssetsError, match="AAA has a bar on 2010-01-18, which is not a"):
         panel_of(bars)
 
 
-def test_an_undeclared_feature_is_an_error():
+def test_undeclared_feature_is_an_error():
     with pytest.raises(StockAssetsError, match="no feature Moon_Phase"):
         panel_of(two_tickers(), features=("Close", "Moon_Phase"))
 
 
-def test_the_long_form_says_the_same_as_the_panel():
+def test_long_frame_agrees_with_the_panel():
     panel = panel_of(two_tickers(), features=select(["returns"]))
-    labels = targets(panel.close, "log_return")
+    labels = session_labels(panel.close, "log_return")
     frame = to_frame(panel, labels)
     assert list(frame.columns) == ["session", "ticker", *panel.features, "target", "valid"]
     assert len(frame) == 60 * 3

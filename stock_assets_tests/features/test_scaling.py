@@ -1,4 +1,4 @@
-"""Scalers: what each kind means, that nothing is lost, and what happens with little data."""
+"""Scalers: the definition of each kind, exact round trips, and tickers with few rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ kinds = st.sampled_from(KINDS)
 
 @st.composite
 def panels(draw: st.DrawFn):
-    """Values with very different sizes per feature, valid here and there, and one valid row."""
+    """Draw values of very different scales per feature, with at least one valid row."""
     shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=7))
     unit = draw(hnp.arrays(np.float64, shape[2:], elements=st.floats(1e-4, 1e6)))
     values = draw(hnp.arrays(np.float32, shape, elements=st.floats(-8, 8, width=32))) * unit
@@ -33,11 +33,11 @@ def panels(draw: st.DrawFn):
 
 @law
 @given(panels(), kinds, st.integers(0, 4))
-def test_transform_and_inverse_give_the_values_back(panel, kind, minimum_rows):
+def test_inverse_undoes_transform(panel, kind, minimum_rows):
     values, valid = panel
     scaler = fit_scaler(values, valid, kind, minimum_rows)
     back = scaler.inverse(scaler.transform(values))
-    # Half a unit in the last place of each of centre, difference, scale and quotient.
+    # Half a unit in the last place of centre, difference, scale and quotient each.
     rounding = np.finfo(np.float32).eps / 2
     allowed = 4 * rounding * (np.abs(values - scaler.centre) + np.abs(scaler.centre)) + 1e-37
     assert (np.abs(back - values) <= allowed)[valid].all()
@@ -46,7 +46,7 @@ def test_transform_and_inverse_give_the_values_back(panel, kind, minimum_rows):
 
 @law
 @given(panels(), kinds)
-def test_json_keeps_every_bit(panel, kind):
+def test_scaler_survives_json(panel, kind):
     scaler = fit_scaler(*panel, kind, minimum_rows=2)
     again = Scaler.from_dict(json.loads(json.dumps(scaler.to_dict())))
     assert again.kind == scaler.kind
@@ -56,7 +56,7 @@ def test_json_keeps_every_bit(panel, kind):
 
 @law
 @given(panels(), kinds, st.integers(0, 4), st.floats(-1e9, 1e9, width=32))
-def test_what_is_not_valid_does_not_count(panel, kind, minimum_rows, filler):
+def test_invalid_values_are_ignored(panel, kind, minimum_rows, filler):
     values, valid = panel
     filled = np.where(valid[..., None], values, np.float32(filler))
     one, other = (fit_scaler(v, valid, kind, minimum_rows) for v in (values, filled))
@@ -66,7 +66,7 @@ def test_what_is_not_valid_does_not_count(panel, kind, minimum_rows, filler):
 
 @law
 @given(panels(), st.floats(-1e6, 1e6, width=32), st.sampled_from(["standard", "minmax", "robust"]))
-def test_a_feature_that_never_varies_scales_to_zero(panel, constant, kind):
+def test_constant_feature_scales_to_zero(panel, constant, kind):
     values, valid = panel
     values[..., 0] = constant
     scaler = fit_scaler(values, valid, kind, minimum_rows=1)
@@ -80,7 +80,7 @@ def noise(rows: int = 400, tickers: int = 3, features: int = 4):
     return values.astype(np.float32), random.random((rows, tickers)) < 0.9
 
 
-def test_standard_scaling_gives_mean_zero_and_deviation_one():
+def test_standard_scaling():
     values, valid = noise()
     scaled = fit_scaler(values, valid, "standard").transform(values)
     for ticker in range(3):
@@ -89,7 +89,7 @@ def test_standard_scaling_gives_mean_zero_and_deviation_one():
         np.testing.assert_allclose(own.std(axis=0), 1.0, rtol=1e-5)
 
 
-def test_minmax_scaling_fills_one_around_zero_and_does_not_clip():
+def test_minmax_scaling_is_centred_and_does_not_clip():
     values, valid = noise()
     scaler = fit_scaler(values, valid, "minmax")
     scaled = scaler.transform(values)
@@ -101,7 +101,7 @@ def test_minmax_scaling_fills_one_around_zero_and_does_not_clip():
     np.testing.assert_allclose(scaler.transform(above), 2.0, rtol=1e-6)
 
 
-def test_robust_scaling_is_median_and_quartiles_and_an_outlier_moves_neither():
+def test_robust_scaling_ignores_outliers():
     values, valid = noise()
     scaler = fit_scaler(values, valid, "robust")
     for ticker in range(3):
@@ -118,7 +118,7 @@ def test_robust_scaling_is_median_and_quartiles_and_an_outlier_moves_neither():
 
 @law
 @given(panels(), kinds, st.integers(0, 4), st.integers(1, 60))
-def test_it_makes_no_difference_how_much_is_fitted_at_a_time(panel, kind, minimum_rows, numbers):
+def test_fit_does_not_depend_on_block_size(panel, kind, minimum_rows, numbers):
     whole = fit_scaler(*panel, kind, minimum_rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling, "BLOCK_NUMBERS", numbers)
@@ -127,7 +127,7 @@ def test_it_makes_no_difference_how_much_is_fitted_at_a_time(panel, kind, minimu
     np.testing.assert_allclose(parts.scale, whole.scale, rtol=1e-12, atol=1e-30)
 
 
-def test_zero_mean_scaling_keeps_zero_and_gives_size_one():
+def test_zero_mean_scaling_keeps_zero():
     values, valid = noise()
     scaler = fit_scaler(values, valid, "zero_mean")
     scaled = scaler.transform(values)
@@ -139,7 +139,7 @@ def test_zero_mean_scaling_keeps_zero_and_gives_size_one():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_ticker_with_little_history_takes_the_statistics_of_all(kind):
+def test_ticker_with_few_rows_has_pooled_statistics(kind):
     values, valid = noise()
     valid[:, 1] = np.arange(400) < 59
     valid[:, 2] = np.arange(400) < 60
@@ -154,7 +154,7 @@ def test_a_ticker_with_little_history_takes_the_statistics_of_all(kind):
 
 @law
 @given(kinds, st.integers(1, 200))
-def test_a_ticker_with_enough_history_is_not_moved_by_the_others(kind, minimum_rows):
+def test_ticker_with_enough_rows_is_fitted_alone(kind, minimum_rows):
     values, valid = noise()
     together = fit_scaler(values, valid, kind, minimum_rows)
     alone = fit_scaler(values[:, :1], valid[:, :1], kind, minimum_rows)
@@ -162,7 +162,7 @@ def test_a_ticker_with_enough_history_is_not_moved_by_the_others(kind, minimum_r
     np.testing.assert_allclose(together.scale[:1], alone.scale, rtol=1e-12)
 
 
-def test_nothing_to_fit_to_is_an_error_with_a_remedy():
+def test_fit_without_valid_rows_is_an_error():
     values, valid = noise()
-    with pytest.raises(StockAssetsError, match=r"no complete row.*shorter warm-up"):
+    with pytest.raises(StockAssetsError, match="complete row"):
         fit_scaler(values, np.zeros_like(valid), "standard")

@@ -1,4 +1,4 @@
-"""Leaving features out: who represents whom, by the training sessions of all tickers alone."""
+"""Feature selection: redundant features are found in the train segment of all tickers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from stock_assets.config import Dataset, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
+from stock_assets.features.indicators import select
 from stock_assets.features.panel import build_panel
-from stock_assets.features.selection import correlations, redundant
+from stock_assets.features.selection import correlations, find_redundant_features
 from stock_assets.features.splits import split_dataset
 from stock_assets.market.adjustment import rebase
 from stock_assets_tests.features.examples import (
@@ -36,7 +37,7 @@ AS_OF = session_dates(400)[-1].date()
 
 
 def panel(rows: int = 300, tickers: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """An open that is nearly the close, noise, and the noise upside down."""
+    """Return an open close to the close, noise, and negated noise."""
     random = np.random.default_rng(7)
     close = random.normal(size=(rows, tickers)).cumsum(axis=0) + 50.0
     noise = random.normal(size=(rows, tickers))
@@ -54,20 +55,23 @@ def unfiltered() -> FeatureSet:
     return built(correlation_threshold=None)
 
 
-def test_close_is_always_kept_and_otherwise_the_first_declared() -> None:
+def test_close_then_the_first_feature_is_kept() -> None:
     values, valid = panel()
-    assert redundant(values, valid, NAMES, 0.9) == {"Open": "Close", "Mirror": "Noise"}
-    assert redundant(values[..., :1], valid, NAMES[:1], 0.9) == {}
+    assert find_redundant_features(values, valid, NAMES, 0.9) == {
+        "Open": "Close",
+        "Mirror": "Noise",
+    }
+    assert find_redundant_features(values[..., :1], valid, NAMES[:1], 0.9) == {}
 
 
-def test_more_than_the_threshold_leaves_out_and_less_does_not() -> None:
+def test_threshold_separates_redundant_features() -> None:
     values, valid = panel()
     between = np.abs(correlations(values, valid))[0, 1]
-    assert "Open" in redundant(values, valid, NAMES, between - 1e-6)
-    assert "Open" not in redundant(values, valid, NAMES, between + 1e-6)
+    assert "Open" in find_redundant_features(values, valid, NAMES, between - 1e-6)
+    assert "Open" not in find_redundant_features(values, valid, NAMES, between + 1e-6)
 
 
-def test_the_strongest_represents() -> None:
+def test_redundant_feature_names_its_strongest_correlation() -> None:
     random = np.random.default_rng(3)
     base = random.normal(size=(500, 1, 1))
     near, far = (base + size * random.normal(size=base.shape) for size in (0.3, 0.6))
@@ -76,16 +80,16 @@ def test_the_strongest_represents() -> None:
     valid = np.ones(values.shape[:2], bool)
     strength = correlations(values, valid)
     assert strength[1, 2] > strength[0, 2] > strength[0, 1]
-    assert redundant(values, valid, names, strength[0, 2] - 1e-6) == {"Base": "Near"}
+    assert find_redundant_features(values, valid, names, strength[0, 2] - 1e-6) == {"Base": "Near"}
 
 
-def test_one_ticker_alone_is_what_numpy_says() -> None:
+def test_correlations_of_one_ticker_agree_with_numpy() -> None:
     values, valid = panel(tickers=1)
     expected = np.corrcoef(values[valid[:, 0], 0].astype(np.float64).T)
     np.testing.assert_allclose(correlations(values, valid), expected, atol=1e-12)
 
 
-def test_every_ticker_counts_in_units_of_its_own() -> None:
+def test_correlations_ignore_the_scale_of_each_ticker() -> None:
     values, valid = panel()
     own = values.astype(np.float64)
     rescaled = own * np.array([1.0, 1000.0, 1e-3])[:, None] + np.array([0.0, 1e4, 7.0])[:, None]
@@ -95,39 +99,39 @@ def test_every_ticker_counts_in_units_of_its_own() -> None:
     np.testing.assert_allclose(correlations(own, valid), weighted, atol=1e-12)
 
 
-def test_a_feature_that_never_moves_correlates_with_nothing() -> None:
+def test_constant_feature_has_no_correlation() -> None:
     values, valid = panel()
     values[..., 2] = 3.3
     strength = correlations(values, valid)
     assert not strength[2].any()
-    assert redundant(values, valid, NAMES, 0.9) == {"Open": "Close"}
+    assert find_redundant_features(values, valid, NAMES, 0.9) == {"Open": "Close"}
 
 
 @law
 @given(st.floats(-1e9, 1e9, width=32), st.booleans())
-def test_what_is_not_valid_does_not_count(filler: float, missing: bool) -> None:
+def test_invalid_values_are_ignored(filler: float, missing: bool) -> None:
     values, valid = panel(rows=40)
     filled = np.where(valid[..., None], values, np.float32(np.nan if missing else filler))
     assert same_bits(correlations(filled, valid), correlations(values, valid))
 
 
-def test_without_a_threshold_nothing_is_left_out() -> None:
+def test_without_a_threshold_no_feature_is_dropped() -> None:
     made = unfiltered()
-    assert made.represented == {}
-    assert len(made.panel.features) == 42
+    assert made.dropped_features == {}
+    assert made.panel.features == select(FEATURES.groups)
 
 
-def test_a_dataset_keeps_what_is_not_represented() -> None:
+def test_dataset_drops_redundant_features() -> None:
     made, whole = built(), unfiltered()
-    assert {"Open", "High", "SMA_50", "Williams_R"} <= set(made.represented)
-    assert made.represented["Williams_R"] == "Stochastic_K"
+    assert {"Open", "High", "SMA_50", "Williams_R"} <= set(made.dropped_features)
+    assert made.dropped_features["Williams_R"] == "Stochastic_K"
     assert "Close" in made.panel.features
-    kept = [name for name in whole.panel.features if name not in made.represented]
+    kept = [name for name in whole.panel.features if name not in made.dropped_features]
     assert list(made.panel.features) == kept
-    assert set(made.represented.values()) <= set(kept)
+    assert set(made.dropped_features.values()) <= set(kept)
 
 
-def test_the_panel_is_the_one_that_serving_builds_from_the_kept_features() -> None:
+def test_panel_equals_the_one_that_serving_builds() -> None:
     made = built()
     served = build_panel(
         rebase(made.bars, FEATURES.basis, made.adjustment_factors),
@@ -141,8 +145,7 @@ def test_the_panel_is_the_one_that_serving_builds_from_the_kept_features() -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_bars_after_training_change_no_choice(seed: int) -> None:
-    """Through the building of a dataset: other prices, volumes and dividends, and splits."""
+def test_selection_does_not_depend_on_bars_after_training(seed: int) -> None:
     made = built()
     stop = split_dataset(len(made.panel.sessions), DATASET).train.last + 1
     end = made.panel.sessions[stop - 1]
@@ -153,6 +156,6 @@ def test_bars_after_training_change_no_choice(seed: int) -> None:
     mixed = BARS.where(~later, other)
     mixed.loc[mixed.index[later][40], "stock_splits"] = 7.0
     again = built(mixed)
-    assert again.represented == made.represented
+    assert again.dropped_features == made.dropped_features
     assert again.panel.features == made.panel.features
     assert columns_of(mixed, "AAA")["close"][-1] != columns_of(BARS, "AAA")["close"][-1]

@@ -1,23 +1,28 @@
-"""The division of a dataset: its segments, and what training sessions alone decide."""
+"""Splits: segments and folds share no label and no input; scalers fit the train segment only."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_assets.config import Features, WalkForward
+from stock_assets.config import Dataset, Features, WalkForward
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.dataset import build_feature_set
+from stock_assets.features.scaling import fit_reference, fit_scalers
 from stock_assets.features.splits import (
-    fit_reference,
-    fit_scalers,
+    Segment,
+    Split,
     fold_splits,
     segment_sessions,
     split_dataset,
+    split_sessions,
 )
 from stock_assets.market import calendar
-from stock_assets_tests.features.examples import FIRST
+from stock_assets_tests.features.examples import FIRST, law
 from stock_assets_tests.features.test_dataset import (
     AS_OF,
     BARS,
@@ -27,10 +32,107 @@ from stock_assets_tests.features.test_dataset import (
     scalers_of,
 )
 
+datasets = st.builds(
+    Dataset,
+    window=st.integers(1, 40),
+    prediction_length=st.integers(1, 5),
+    validation_sessions=st.integers(1, 30),
+    test_sessions=st.integers(1, 30),
+    embargo_sessions=st.integers(0, 10),
+)
+walk_forwards = st.builds(
+    WalkForward, folds=st.integers(1, 5), training=st.sampled_from(["expanding", "rolling"])
+)
+spare_sessions = st.integers(0, 100)
+
+
+def purge_of(dataset: Dataset) -> int:
+    return dataset.window + dataset.prediction_length - 1 + dataset.embargo_sessions
+
+
+def sessions_needed(dataset: Dataset, folds: int = 1) -> int:
+    """Length of the shortest history with one training window."""
+    segments = dataset.validation_sessions + folds * dataset.test_sessions
+    return dataset.window + segments + dataset.prediction_length + 2 * purge_of(dataset)
+
+
+def inputs_of(segment: Segment, dataset: Dataset) -> set[int]:
+    return set(range(segment.first - dataset.window + 1, segment.last + 1))
+
+
+def labels_of(segment: Segment, dataset: Dataset) -> set[int]:
+    return set(range(segment.first + 1, segment.last + dataset.prediction_length + 1))
+
+
+def test_split_of_an_ordinary_history() -> None:
+    split = split_sessions(1000, Dataset())
+    assert split == Split(Segment(29, 749), Segment(780, 905), Segment(936, 998), purge=30)
+
+
+@law
+@given(datasets, spare_sessions)
+def test_split_shares_no_label_and_no_input_between_segments(dataset, spare) -> None:
+    split = split_sessions(sessions_needed(dataset) + spare, dataset)
+    for earlier, later in ((split.train, split.validation), (split.validation, split.test)):
+        assert max(labels_of(earlier, dataset)) < min(inputs_of(later, dataset))
+        assert later.first - earlier.last - 1 == split.purge == purge_of(dataset) >= 1
+
+
+@law
+@given(datasets, spare_sessions)
+def test_split_uses_all_sessions(dataset, spare) -> None:
+    count = sessions_needed(dataset) + spare
+    split = split_sessions(count, dataset)
+    lengths = [len(segment) for segment in (split.train, split.validation, split.test)]
+    assert lengths == [1 + spare, dataset.validation_sessions, dataset.test_sessions]
+    assert min(inputs_of(split.train, dataset)) == 0
+    assert max(labels_of(split.test, dataset)) == count - 1
+
+
+@law
+@given(datasets, st.integers(1, 200))
+def test_split_error_states_the_needed_history(dataset, missing) -> None:
+    needed = sessions_needed(dataset)
+    with pytest.raises(StockAssetsError) as caught:
+        split_sessions(needed - missing, dataset)
+    assert {str(needed - missing), str(needed)} <= set(caught.value.problem.split())
+
+
+@law
+@given(datasets, walk_forwards, spare_sessions)
+def test_folds_are_splits_of_shorter_histories(dataset, folds, spare) -> None:
+    count = sessions_needed(dataset, folds.folds) + spare
+    splits = fold_splits(count, dataset, folds)
+    assert len(splits) == folds.folds
+    assert splits[0].train.first == dataset.window - 1
+    for later, split in enumerate(reversed(splits)):
+        alone = split_sessions(count - later * dataset.test_sessions, dataset)
+        assert replace(split, train=alone.train) == alone
+        assert split.train.last == alone.train.last
+        expected = alone.train if folds.training == "expanding" else splits[0].train
+        assert len(split.train) == len(expected)
+
+
+@law
+@given(datasets, walk_forwards, spare_sessions)
+def test_folds_have_adjacent_test_segments(dataset, folds, spare) -> None:
+    count = sessions_needed(dataset, folds.folds) + spare
+    splits = fold_splits(count, dataset, folds)
+    ends = np.concatenate([split.test.positions() for split in splits])
+    np.testing.assert_array_equal(np.diff(ends), 1)
+    assert ends[-1] + dataset.prediction_length == count - 1
+
+
+def test_folds_beyond_history_are_an_error() -> None:
+    dataset = Dataset(window=10, validation_sessions=30, test_sessions=40)
+    with pytest.raises(StockAssetsError, match="first of 9 folds") as caught:
+        fold_splits(300, dataset, WalkForward(folds=9))
+    assert "walk_forward.folds" in caught.value.remedy
+
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
-def test_scalers_know_nothing_after_the_training_labels(seed: int) -> None:
+def test_scalers_ignore_sessions_after_the_train_segment(seed: int) -> None:
     made = built(features=Features(groups=["returns"]))
     split = split_dataset(len(made.panel.sessions), DATASET)
     known = split.train.last + 1
@@ -46,7 +148,7 @@ def test_scalers_know_nothing_after_the_training_labels(seed: int) -> None:
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
-def test_the_reference_of_drift_knows_nothing_after_the_training_sessions(seed: int) -> None:
+def test_drift_reference_ignores_sessions_after_the_train_segment(seed: int) -> None:
     made = built(features=Features(groups=["returns"]))
     split, random = split_dataset(len(made.panel.sessions), DATASET), np.random.default_rng(seed)
     known, scaler = split.train.last + 1, scalers_of(made)[0]
@@ -59,17 +161,17 @@ def test_the_reference_of_drift_knows_nothing_after_the_training_sessions(seed: 
     assert after.to_dict() == before.to_dict()
 
 
-def test_the_reference_is_the_same_in_blocks_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_reference_does_not_depend_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     made = built(features=Features(groups=["returns"]))
     panel, split = made.panel, split_dataset(len(made.panel.sessions), DATASET)
-    asked = panel.values, panel.valid, scalers_of(made)[0], split.train, DATASET.window, 20
-    whole = fit_reference(*asked)
+    arguments = panel.values, panel.valid, scalers_of(made)[0], split.train, DATASET.window, 20
+    whole = fit_reference(*arguments)
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 1)
-    parts = fit_reference(*asked)
+    parts = fit_reference(*arguments)
     assert parts.to_dict() == whole.to_dict()
 
 
-def test_scalers_know_the_training_sessions_to_the_last() -> None:
+def test_scalers_use_the_last_training_session() -> None:
     made = built(features=Features(groups=["returns"]))
     split = split_dataset(len(made.panel.sessions), DATASET)
     made.panel.values[split.train.last, 0, 0] += 1
@@ -88,7 +190,7 @@ def test_scalers_know_the_training_sessions_to_the_last() -> None:
         ("close", "robust", "robust"),
     ],
 )
-def test_a_scaled_return_of_nothing_is_persistence(target: str, scaler: str, kind: str) -> None:
+def test_target_scaler_maps_persistence_to_zero(target: str, scaler: str, kind: str) -> None:
     dataset = DATASET.model_copy(update={"target": target, "scaler": scaler})
     made = build_feature_set(BARS, Features(groups=["returns"]), dataset, FIRST, AS_OF)
     features, labels = scalers_of(made, dataset)
@@ -99,7 +201,7 @@ def test_a_scaled_return_of_nothing_is_persistence(target: str, scaler: str, kin
         assert (labels.inverse(np.zeros((1, 3, 1))) == 0).all()
 
 
-def test_a_rolling_fold_is_scaled_by_its_own_training_sessions_alone() -> None:
+def test_scalers_of_a_rolling_fold_ignore_earlier_sessions() -> None:
     made = built(features=Features(groups=["returns"]))
     folds = WalkForward(folds=2, training="rolling")
     split = fold_splits(len(made.panel.sessions), DATASET, folds)[-1]
@@ -116,7 +218,7 @@ def test_a_rolling_fold_is_scaled_by_its_own_training_sessions_alone() -> None:
         assert left.to_dict() == right.to_dict()
 
 
-def test_segments_are_named_by_the_sessions_their_windows_end_at() -> None:
+def test_segment_sessions_are_those_of_the_window_ends() -> None:
     split = split_dataset(300, DATASET)
     spans = segment_sessions(split, FIRST, AS_OF)
     assert list(spans) == ["train", "validation", "test"]

@@ -11,7 +11,8 @@ import torch
 
 from stock_assets.config import Dataset, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.splits import fit_reference, fit_scalers, split_dataset
+from stock_assets.features.scaling import fit_reference, fit_scalers
+from stock_assets.features.splits import split_dataset
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.models.bundle import Bundle, Recipe
 from stock_assets.models.networks import NetworkSpec, build_network

@@ -287,7 +287,7 @@ def test_forecasts_are_what_the_network_says_about_the_panel(architecture: str) 
     made = example(architecture)
     recipe, panel = made.recipe, trained().panel
     values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
-    windows = Windows.over(values, valid, recipe.feature_scaler, 10)
+    windows = Windows.from_panel(values, valid, recipe.feature_scaler, 10)
     ends = np.arange(len(panel.sessions) - 20, len(panel.sessions))
     scaled = forecast_scaled(made.network, windows, ends)[:, 0]
     expected = recipe.target_scaler.inverse(scaled[..., None])[..., 0]

@@ -10,7 +10,7 @@ import pytest
 
 from stock_assets.config import Target, Training
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.features.windows import usable
+from stock_assets.features.windows import usable_windows
 from stock_assets.models.candidate import Candidate, train_candidate
 from stock_assets.models.checkpoint import Checkpoints
 from stock_assets.models.data import TrainingData
@@ -36,7 +36,7 @@ def residuals(candidate: Candidate, data: TrainingData) -> np.ndarray:
     ends = data.validation
     forecast = forecast_scaled(candidate.network, data.windows, ends)[:, 0]
     labels = data.target.numpy()[ends]
-    counted = usable(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
+    counted = usable_windows(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
     return np.abs(labels - forecast)[counted]
 
 
@@ -55,7 +55,7 @@ def test_each_horizon_has_an_interval_that_holds_its_share(target: Target) -> No
     candidate = train_candidate(data, BEST, TRAINING, target, 0.8)
     ends, labels = data.validation, data.target.numpy()
     steps = forecast_scaled(candidate.network, data.windows, ends)
-    enough = usable(data.windows.valid.numpy(), ends, WINDOW)
+    enough = usable_windows(data.windows.valid.numpy(), ends, WINDOW)
     assert len(candidate.interval_widths) == 3
     for ahead, width in enumerate(candidate.interval_widths, start=1):
         first = 0 if target == "log_return" else ahead - 1

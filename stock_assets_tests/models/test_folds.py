@@ -12,7 +12,8 @@ import pytest
 
 from stock_assets.config import Tuning, WalkForward
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.features.splits import fit_scalers, split_dataset
+from stock_assets.features.scaling import fit_scalers
+from stock_assets.features.splits import split_dataset
 from stock_assets.models.folds import fold_data, open_folds
 from stock_assets.models.networks import build_network
 from stock_assets.models.training import fit

@@ -16,8 +16,8 @@ from stock_assets.config import Dataset, Features, Target
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.dataset import build_feature_set
-from stock_assets.features.scaling import Scaler
-from stock_assets.features.splits import fit_scalers, split_dataset
+from stock_assets.features.scaling import Scaler, fit_scalers
+from stock_assets.features.splits import split_dataset
 from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.data import TrainingData, load_training_data

@@ -251,7 +251,7 @@ def test_windows_reach_the_recurrent_layers_as_they_were_cut(architecture: str) 
     network.get_submodule("recurrent").register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0].is_contiguous())
     )
-    network(*data.windows.cut(torch.as_tensor(data.train[:4])))
+    network(*data.windows.batch(torch.as_tensor(data.train[:4])))
     assert seen == [True]
 
 

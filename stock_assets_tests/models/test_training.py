@@ -45,7 +45,7 @@ def fitted(
 def squared_errors(network: Network, data: TrainingData, ends: np.ndarray) -> np.ndarray:
     forecast = forecast_scaled(network, data.windows, ends)[:, 0]
     labels = data.target.numpy()[ends]
-    good = training.usable(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
+    good = training.usable_windows(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
     return np.square(forecast - labels)[good]
 
 
@@ -147,14 +147,14 @@ def test_an_epoch_is_that_of_pytorch_over_the_pairs_that_count() -> None:
     optimiser = torch.optim.AdamW(
         bare.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    good = training.usable(data.windows.valid.numpy(), data.train, WINDOW)
+    good = training.usable_windows(data.windows.valid.numpy(), data.train, WINDOW)
     counted = torch.from_numpy(good) & data.target[data.train].isfinite()
     kept = counted.any(dim=1)
     ends, counted = torch.from_numpy(data.train)[kept], counted[kept]
     torch.manual_seed(settings.seed)
     sizes = []
     for rows in torch.split(torch.randperm(len(ends)), settings.batch_size):
-        forecast = bare(*data.windows.cut(ends[rows]))[:, 0]
+        forecast = bare(*data.windows.batch(ends[rows]))[:, 0]
         error = (forecast - data.target[ends[rows]])[counted[rows]]
         optimiser.zero_grad()
         error.square().mean().backward()

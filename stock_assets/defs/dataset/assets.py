@@ -90,7 +90,7 @@ def processed_features(
                 dict(zip(panel.tickers, panel.valid.sum(axis=0).tolist(), strict=True))
             ),
             "feature_names": dg.MetadataValue.md(", ".join(f"`{n}`" for n in panel.features)),
-            "features_represented_by": dg.MetadataValue.json(built.represented),
+            "features_represented_by": dg.MetadataValue.json(built.dropped_features),
             "plots": plots([validity_figure(panel.valid, panel.sessions)]),
         },
         check_results=recorded(context, store, checks),
@@ -120,12 +120,12 @@ def _completeness(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     import numpy as np
 
     from stock_assets.features.splits import split_dataset
-    from stock_assets.features.windows import usable
+    from stock_assets.features.windows import usable_windows
 
     panel = built.panel
     finite = bool(np.isfinite(panel.values[panel.valid]).all())
     train = split_dataset(len(panel.sessions), params.dataset, params.walk_forward).train
-    windows = usable(panel.valid, train.positions(), params.dataset.window).sum(axis=0)
+    windows = usable_windows(panel.valid, train.positions(), params.dataset.window).sum(axis=0)
     counts = dict(zip(panel.tickers, windows.tolist(), strict=True))
     young = [ticker for ticker, count in counts.items() if count == 0]
     told = ["values are finite" if finite else "a valid value is not finite"]
@@ -142,13 +142,13 @@ def _completeness(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
 def _causality(built: "FeatureSet", params: Params) -> dg.AssetCheckResult:
     from stock_assets.features.lookahead import (
         find_lookahead,
-        selection_knows_more_than_training,
-        wrong_labels,
+        find_wrong_labels,
+        has_selection_leak,
     )
 
     leaking = find_lookahead(built, params.features, HELD_BACK_SESSIONS)
-    labels = int(wrong_labels(built, params.dataset.target).sum())
-    selection_leaks = selection_knows_more_than_training(
+    labels = int(find_wrong_labels(built, params.dataset.target).sum())
+    selection_leaks = has_selection_leak(
         built, params.features, params.dataset, params.walk_forward
     )
     told = [
@@ -228,15 +228,15 @@ def _fitted_on_training(
     record: "PanelRecord", store: Store, fitted: "Fitted"
 ) -> dg.AssetCheckResult:
     from stock_assets.datasets.build import recorded_params
-    from stock_assets.features.labels import targets
-    from stock_assets.features.lookahead import scalers_know_more_than_training
+    from stock_assets.features.labels import session_labels
+    from stock_assets.features.lookahead import has_scaler_leak
 
     dataset, panel = recorded_params(record).dataset, store.arrays.read_tensors(record.location)
-    leaks = scalers_know_more_than_training(
+    leaks = has_scaler_leak(
         (fitted.features, fitted.target),
         panel["values"],
         panel["valid"],
-        targets(panel["close"], dataset.target),
+        session_labels(panel["close"], dataset.target),
         fitted.split.train,
         dataset,
     )

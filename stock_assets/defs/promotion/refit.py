@@ -52,7 +52,7 @@ def _whole_data(store: Store, candidate: ModelVersion, bundle: "Bundle") -> "Tra
     These are the windows from the first of training to the last of test, which is labelled with the
     as-of session, and those that were purged between the segments.
     """
-    from stock_assets.features.windows import Segment
+    from stock_assets.features.splits import Segment
     from stock_assets.storage.datasets import load_panel, load_segments
 
     record = load_panel(store.engine, candidate.dataset_run_id)

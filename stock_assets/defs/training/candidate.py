@@ -129,8 +129,8 @@ def _recipe(
 ) -> "Recipe":
     """Gather all that the bundle needs besides the weights."""
     from stock_assets.datasets.build import recorded_params
-    from stock_assets.features.splits import fit_reference
-    from stock_assets.features.windows import Segment
+    from stock_assets.features.scaling import fit_reference
+    from stock_assets.features.splits import Segment
     from stock_assets.market.adjustment import AdjustmentFactors
     from stock_assets.models.bundle import Recipe
 

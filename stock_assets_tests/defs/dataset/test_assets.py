@@ -20,10 +20,9 @@ from stock_assets.defs.dataset.assets import processed_features, scaled_features
 from stock_assets.defs.resources import Store
 from stock_assets.features.dataset import scaled_digest
 from stock_assets.features.indicators import FEATURES, select
-from stock_assets.features.labels import targets
-from stock_assets.features.scaling import Scaler, fit_scaler
-from stock_assets.features.splits import fit_scalers, split_dataset
-from stock_assets.features.windows import Segment
+from stock_assets.features.labels import session_labels
+from stock_assets.features.scaling import Scaler, fit_scaler, fit_scalers
+from stock_assets.features.splits import Segment, split_dataset
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
@@ -124,7 +123,7 @@ def test_scalers_follow_from_the_training_sessions(loop: Loop) -> None:
     assert again.to_dict() == stored[0].to_dict()
     assert stored[1].kind == "zero_mean"
     assert stored[0].pooled.tolist() == [False, True, False, False, False]  # FB is young
-    labels = targets(tensors["close"], "log_return")
+    labels = session_labels(tensors["close"], "log_return")
     split = split_dataset(len(labels), recorded_params(record).dataset)
     digest = scaled_digest(tensors["values"], tensors["valid"], labels, (again, stored[1]), split)
     assert {segment.digest for segment in segments.values()} == {digest}
@@ -292,9 +291,9 @@ def test_a_dataset_that_fails_its_check_leaves_the_one_before(
     before = stored(own_store, KEY)
 
     def one_late(close: np.ndarray, target: str) -> np.ndarray:
-        return np.roll(targets(close, target), -1, axis=0)
+        return np.roll(session_labels(close, target), -1, axis=0)
 
-    monkeypatch.setattr("stock_assets.features.dataset.targets", one_late)
+    monkeypatch.setattr("stock_assets.features.dataset.session_labels", one_late)
     changed = recent()
     changed.loc[changed["session"] == pd.Timestamp("2012-10-26"), "close"] *= 1.0001
     result = made(own_store, changed)
@@ -311,7 +310,7 @@ def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
     def to_the_end(values, valid, names, threshold):
         return dict.fromkeys(names[1:3], names[0])
 
-    monkeypatch.setattr("stock_assets.features.dataset.redundant", to_the_end)
+    monkeypatch.setattr("stock_assets.features.dataset.find_redundant_features", to_the_end)
     groups = {"groups": ["raw", "momentum"], "correlation_threshold": 0.9}
     result = made(own_store, recent(), features=groups)
     assert not result.success
@@ -343,7 +342,7 @@ def test_rolling_folds_shorten_what_scalers_and_segments_are_made_of(own_store: 
     train = segments["train"]
     assert (train.first_position, train.last_position) == (split.train.first, split.train.last)
     assert train.first_position >= 2 * SMALL["test_sessions"]
-    labels = targets(panel["close"], "log_return")
+    labels = session_labels(panel["close"], "log_return")
     expected = fit_scalers(panel["values"], panel["valid"], labels, split.train, dataset)
     stored_scalers = load_scalers(own_store.engine, KEY)
     assert [one.to_dict() for one in expected] == list(stored_scalers)

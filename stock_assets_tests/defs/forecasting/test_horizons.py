@@ -22,7 +22,7 @@ from stock_assets.defs.automation.jobs import retraining_assets
 from stock_assets.defs.forecasting.forecasts import predictions
 from stock_assets.defs.forecasting.performance import performance_log
 from stock_assets.defs.resources import Store
-from stock_assets.features.labels import cumulated
+from stock_assets.features.labels import cumulate_steps
 from stock_assets.features.scaling import Scaler
 from stock_assets.market import calendar
 from stock_assets.models import training
@@ -163,7 +163,7 @@ def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
     asked: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def seen(network: Network, examples: Any, rows: torch.Tensor, loss: Any) -> torch.Tensor:
-        inputs, _ = examples.windows.cut(examples.ends[rows])
+        inputs, _ = examples.windows.batch(examples.ends[rows])
         asked.append((inputs[:, -1], examples.labels[rows]))
         return summed_loss(network, examples, rows, loss)
 
@@ -175,7 +175,7 @@ def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
     features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, DATASET))
     last, steps = (torch.cat(parts).double().numpy() for parts in zip(*asked, strict=True))
     close = features.inverse(last)[:, np.newaxis, :, record.features.index("Close")]
-    told = cumulated(labels.inverse(steps[..., np.newaxis])[..., 0], target)
+    told = cumulate_steps(labels.inverse(steps[..., np.newaxis])[..., 0], target)
     reached = close * np.exp(told) if target == "log_return" else told
     number = np.arange(1, HORIZON + 1)[:, np.newaxis]
     assert len(reached) > 1000

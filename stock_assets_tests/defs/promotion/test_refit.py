@@ -24,7 +24,7 @@ from stock_assets.defs.training.tuning import tuned_params
 from stock_assets.evaluation.champion import ModelVersion, champion_as_of, model_for
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.scoring import score_due
-from stock_assets.features.windows import Segment
+from stock_assets.features.splits import Segment
 from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle

@@ -19,7 +19,7 @@ from stock_assets.defs.training.candidate import candidate_model
 from stock_assets.defs.training.tuning import plain_records, tuned_params
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.features.scaling import Scaler
-from stock_assets.features.windows import Segment
+from stock_assets.features.splits import Segment
 from stock_assets.models.candidate import train_candidate
 from stock_assets.models.data import load_training_data
 from stock_assets.models.training import weights_digest
