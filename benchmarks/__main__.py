@@ -96,7 +96,7 @@ def _replay(engine: Any) -> dict[str, float]:
 def _prices(engine: Any, runs: int) -> dict[str, float]:
     from sqlalchemy import text
 
-    from stock_assets.market.sources.base import complete
+    from stock_assets.market.sources.base import fetch_from_bars
     from stock_assets.market.sources.sample import load_sample
     from stock_assets.storage.prices import read_bars, store_prices
 
@@ -107,7 +107,7 @@ def _prices(engine: Any, runs: int) -> dict[str, float]:
             connection.execute(text("TRUNCATE raw_stock_data, corporate_actions"))
 
     def store_all() -> None:
-        store_prices(engine, complete(bars), dict.fromkeys(bars["ticker"], first), "sample")
+        store_prices(engine, fetch_from_bars(bars), dict.fromkeys(bars["ticker"], first), "sample")
 
     store = []
     for _ in range(runs):

@@ -24,7 +24,7 @@ from stock_assets.features.indicators import FEATURES, select
 from stock_assets.features.lookahead import find_lookahead
 from stock_assets.features.scaling import Scaler, fit_scalers
 from stock_assets.features.splits import split_dataset
-from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.prices import read_bars, store_prices
 
@@ -41,7 +41,7 @@ def main() -> None:
         print(json.dumps(PARTS[sys.argv[1]]()))
         return
     starts = dict.fromkeys(TICKERS, SESSIONS[0])
-    store_prices(open_platform().engine, complete(market(SESSIONS)), starts, "yahoo")
+    store_prices(open_platform().engine, fetch_from_bars(market(SESSIONS)), starts, "yahoo")
     print(json.dumps({name: _alone(name) for name in PARTS}))
 
 

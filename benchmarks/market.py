@@ -23,7 +23,7 @@ from stock_assets.config import Prices
 from stock_assets.ingestion import ingest
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
-from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets.storage.prices import read_bars, store_prices
 from stock_assets_tests.market import yahoo_loopback
@@ -78,10 +78,10 @@ def main() -> None:
     newest = bars["session"].isin(pd.to_datetime(SESSIONS[-6:])) & bars["ticker"].isin(APPENDED)
     found: dict[str, Any] = {"tickers": len(TICKERS), "bars": len(bars)}
     found["store_seconds"] = seconds_of(
-        lambda: store_prices(engine, complete(earlier), starts, "yahoo")
+        lambda: store_prices(engine, fetch_from_bars(earlier), starts, "yahoo")
     )
     found["append_470_tickers_seconds"] = seconds_of(
-        lambda: store_prices(engine, complete(bars[newest]), starts, "yahoo")
+        lambda: store_prices(engine, fetch_from_bars(bars[newest]), starts, "yahoo")
     )
     found["read_seconds"] = seconds_of(lambda: read_bars(engine, SESSIONS[0], LAST))
     found["yahoo_daily_update"] = _update(engine)

@@ -25,7 +25,7 @@ from stock_assets.cli.platform import open_platform
 from stock_assets.config import Params
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market.calendar import next_session
-from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.datasets import PanelRecord, save_panel
 from stock_assets.storage.forecasts import (
     PromotionRecord,
@@ -72,8 +72,10 @@ def main() -> None:
 
 def fill(engine: Engine) -> None:
     """Store prices, one model, a year of its forecasts and what became of them."""
-    bars = complete(market(SESSIONS)).bars
-    store_prices(engine, complete(market(SESSIONS)), dict.fromkeys(TICKERS, SESSIONS[0]), "yahoo")
+    bars = fetch_from_bars(market(SESSIONS)).bars
+    store_prices(
+        engine, fetch_from_bars(market(SESSIONS)), dict.fromkeys(TICKERS, SESSIONS[0]), "yahoo"
+    )
     save_panel(engine, _panel())
     save_promotion(engine, _promotion())
     chance = np.random.default_rng(1)

@@ -18,16 +18,16 @@ from stock_assets.market.actions import no_actions
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.reconciliation import (
     StoredHistory,
+    drop_tickers,
+    fetch_starts,
     healing_window,
     histories_to_refetch,
     key_isin,
     listed_since,
     missing_bars,
-    rebased,
-    replaced,
-    starts,
+    rebased_histories,
+    replace_tickers,
     unrelated_histories,
-    without,
 )
 from stock_assets.market.sources.base import Fetch, PriceSource
 from stock_assets.storage.prices import StoredPrices, read_bars, store_prices, stored_histories
@@ -102,7 +102,7 @@ def ingest(
     held = stored_histories(engine)
     asked = _plan(engine, prices, sessions, held)
     answer = _ask(engine, source, prices, held, asked, sessions[-1])
-    broken = checks.violations(answer.fetch.bars)
+    broken = checks.bar_findings(answer.fetch.bars)
     known = _told_before(broken, read_quarantine(engine), sessions)
     sound = replace(answer.fetch, bars=_except(answer.fetch.bars, broken))
     quarantined = quarantine(engine, answer.fetch.bars, broken, source.name, dagster_run_id)
@@ -111,19 +111,19 @@ def ingest(
     new = _except(sound.bars, answer.stored)
     wanted = sound.bars["session"].dt.date.isin(sessions)
     told = wanted | ~key_isin(sound.bars, _unchanged(sound.bars, answer.stored))
-    odd = checks.suspicions(sound.bars, prices.checks)
+    odd = checks.series_findings(sound.bars, prices.checks)
     now_held = stored_histories(engine)
     bars = read_bars(engine, sessions[0], sessions[-1], prices.tickers)
     found = [
         answer.findings,
         broken[~known],
         odd[key_isin(odd, sound.bars[told])],
-        checks.gaps(bars, prices.tickers, sessions, listed_since(now_held)),
+        checks.gap_findings(bars, prices.tickers, sessions, listed_since(now_held)),
     ]
     findings = pd.concat(found, ignore_index=True)
     return Ingestion(
         bars=bars,
-        findings=checks.judged(findings, prices.checks, sound.provisional),
+        findings=checks.with_severities(findings, prices.checks, sound.provisional),
         stored=stored,
         healed=_counts(new[~new["session"].dt.date.isin(sessions)]),
         failures=sound.failures,
@@ -198,7 +198,7 @@ def _plan(
 ) -> dict[str, date]:
     window = healing_window(sessions[-1], prices)
     recent = read_bars(engine, window[0], sessions[-1], prices.tickers)
-    return starts(sessions, held, recent, prices)
+    return fetch_starts(sessions, held, recent, prices)
 
 
 def _stored(engine: Engine, asked: Mapping[str, date], last: date) -> pd.DataFrame:
@@ -213,7 +213,7 @@ def _stored(engine: Engine, asked: Mapping[str, date], last: date) -> pd.DataFra
 def _told_before(
     broken: pd.DataFrame, quarantined: pd.DataFrame, sessions: Sequence[date]
 ) -> pd.Series:
-    """Tell which findings are of bars that earlier runs have judged for good.
+    """Tell which findings are of bars that earlier runs have reported.
 
     Such a bar is asked for again as long as it is missing. One of the session before those wanted
     was provisional when it was first seen.
@@ -263,7 +263,7 @@ def _ask(
         for ticker, now in fetch.currencies.items()
         if ticker in held and held[ticker].currency != now
     }
-    fetch = without(fetch, changed)
+    fetch = drop_tickers(fetch, changed)
     found = [_told("currency changed", changed, last)]
     unsettled = histories_to_refetch(fetch, _same_company(stored, prices.renames), held)
     again = dict.fromkeys(unsettled, prices.first_session)
@@ -271,7 +271,7 @@ def _ask(
         histories = _stored(engine, again, last)
         whole = _fetch_again(source, again, last)
         settled, told = _settled(whole, _same_company(histories, prices.renames), last)
-        fetch = replaced(fetch, settled, unsettled)
+        fetch = replace_tickers(fetch, settled, unsettled)
         settled_before = stored[~stored["ticker"].isin(unsettled)]
         stored = pd.concat([settled_before, histories], ignore_index=True)
         found.append(told)
@@ -290,7 +290,7 @@ def _fetch_again(source: PriceSource, starts: Mapping[str, date], last: date) ->
 
 def _settled(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.DataFrame]:
     """Refuse whole histories that are not those of the stored bars."""
-    shifted = rebased(whole, stored)
+    shifted = rebased_histories(whole, stored)
     factored = {
         ticker: f"some of its closes up to {by.last} are {by.factor:.6g} times those stored, which "
         "a split that its source forgot, or has not applied yet, would explain. Nothing of it was "
@@ -302,7 +302,7 @@ def _settled(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.
         f"symbol now. Nothing of it was taken; if it is right: stock-assets refetch {ticker}"
         for ticker in unrelated_histories(whole, stored)
     }
-    accepted = without(whole, factored | others)
+    accepted = drop_tickers(whole, factored | others)
     gone = missing_bars(accepted, stored)
     shrunken = {
         str(ticker): f"{len(days)} stored bars are gone, from {days.min():%Y-%m-%d} on; they stay"

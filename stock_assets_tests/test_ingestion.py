@@ -24,11 +24,12 @@ from stock_assets.market.adjustment import adjust
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets.storage.database import engine_for
-from stock_assets.storage.prices import forget_what_was_asked, read_actions, read_bars
+from stock_assets.storage.prices import read_bars, reset_fetch_start
 from stock_assets.storage.quarantine import read_quarantine
 from stock_assets.storage.tables import metadata
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market import yahoo_loopback
+from stock_assets_tests.storage.examples import stored_actions
 
 TICKERS = ["AAPL", "IBM", "MSFT"]
 FIRST, LAST = date(2004, 10, 1), date(2005, 4, 29)
@@ -124,7 +125,7 @@ def test_new_tickers_get_their_whole_history_in_one_request_each(
 ) -> None:
     done = bring(engine, yahoo, LAST)
     assert_frame_equal(stored(engine), traded(), check_exact=True)
-    assert_frame_equal(read_actions(engine), actions_of(traded()), check_exact=True)
+    assert_frame_equal(stored_actions(engine), actions_of(traded()), check_exact=True)
     assert sorted(yahoo.charts) == TICKERS
     assert (done.complete, done.late, done.failures) == (TICKERS, [], {})
     assert sorted(done.healed) == calendar.sessions(FIRST, calendar.previous_session(LAST))
@@ -352,7 +353,7 @@ def test_a_history_that_is_right_after_all_is_taken_when_a_person_says_so(
     )
     yahoo.list_anew(doubled)
     assert list(bring(engine, yahoo, LAST).failures) == ["IBM"]
-    assert forget_what_was_asked(engine, ["IBM", "NEW"]) == ["IBM"]
+    assert reset_fetch_start(engine, ["IBM", "NEW"]) == ["IBM"]
     done = bring(engine, yahoo, LAST)
     assert done.failures == {}
     assert done.stored.revisions == 4 * len(doubled.query("ticker == 'IBM'"))
@@ -485,7 +486,7 @@ def test_whatever_the_order_overlap_and_interruption_the_tables_end_the_same(
         yahoo.recover()
     seen(engine, yahoo, LAST)
     assert_frame_equal(stored(engine), traded(), check_exact=True)
-    assert_frame_equal(read_actions(engine), actions_of(traded()), check_exact=True)
+    assert_frame_equal(stored_actions(engine), actions_of(traded()), check_exact=True)
     assert rows(engine, "price_revisions") == []
 
 
@@ -522,5 +523,5 @@ def test_killed_fifty_times_nothing_is_lost_doubled_or_half(
     assert finished > 0
     seen(engine, yahoo, LAST)
     assert_frame_equal(stored(engine), truth, check_exact=True)
-    assert_frame_equal(read_actions(engine), actions_of(truth), check_exact=True)
+    assert_frame_equal(stored_actions(engine), actions_of(truth), check_exact=True)
     assert rows(engine, "price_revisions") == []

@@ -17,7 +17,7 @@ from stock_assets.defs.automation.jobs import daily_assets
 from stock_assets.defs.partitions import dataset_as_of, datasets, new_dataset_id
 from stock_assets.market import calendar
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
-from stock_assets.storage.prices import forget_what_was_asked, price_coverage
+from stock_assets.storage.prices import price_coverage, reset_fetch_start
 
 DAILY_ASSETS = tuple(asset.key.to_user_string() for asset in daily_assets)
 
@@ -131,7 +131,7 @@ def refetch_tickers(platform: Platform, console: Console, tickers: Sequence[str]
             "Correct the name, or add the ticker to params.yaml",
         )
     session = last_stored_session(platform)
-    forget_what_was_asked(platform.engine, names)
+    reset_fetch_start(platform.engine, names)
     console.print(f"[bold]Refetching[/bold] {', '.join(names)} up to {session}")
     run_session(platform, console, ["raw_prices"], session)
 

@@ -47,7 +47,7 @@ _UNEXPLAINED = "nothing that is recorded: rows were changed past the store, or t
 
 @dataclass(frozen=True)
 class Fitted:
-    """Scalers of a dataset as :func:`make_scalers` gives them, and the split they belong to."""
+    """Scalers of a dataset as :func:`build_scalers` gives them, and the split they belong to."""
 
     features: Scaler
     target: Scaler
@@ -83,7 +83,7 @@ class Verification:
         return all(part.equal for part in self.parts)
 
 
-def make_panel(
+def build_panel(
     dataset_id: str, as_of: date, built: FeatureSet, params: Params, arrays: ArrayStore
 ) -> PanelRecord:
     """Write the arrays of a panel and describe them, with what they were made with."""
@@ -111,7 +111,7 @@ def make_panel(
     )
 
 
-def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
+def build_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
     """Fit the scalers of a panel to its training sessions."""
     params, panel = recorded_params(record), arrays.read_tensors(record.location)
     dataset = params.dataset
@@ -121,7 +121,7 @@ def make_scalers(record: PanelRecord, arrays: ArrayStore) -> Fitted:
     return Fitted(*scalers, split)
 
 
-def make_segments(
+def build_segments(
     record: PanelRecord, features: Scaler, target: Scaler, arrays: ArrayStore
 ) -> list[SegmentRecord]:
     """Lay down the segments of a panel, with the digest of them and of what is read in them."""
@@ -214,9 +214,9 @@ def _made_again(engine: Engine, record: PanelRecord, params: Params) -> _Again:
     )
     with tempfile.TemporaryDirectory() as folder:
         arrays = ArrayStore(folder)
-        panel = make_panel(record.dataset_run_id, as_of, built, params, arrays)
-        fitted = make_scalers(panel, arrays)
-        segments = make_segments(panel, fitted.features, fitted.target, arrays)
+        panel = build_panel(record.dataset_run_id, as_of, built, params, arrays)
+        fitted = build_scalers(panel, arrays)
+        segments = build_segments(panel, fitted.features, fitted.target, arrays)
     return _Again(panel, fitted, segments)
 
 

@@ -43,7 +43,7 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A new bars frame with the same rows. Their content is not judged: see
+        A new bars frame with the same rows. Their content is not checked: see
         :mod:`stock_assets.market.checks`.
 
     Raises

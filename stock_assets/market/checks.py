@@ -74,7 +74,7 @@ def rules_of(check: str) -> list[RuleName]:
     return [rule.name for rule in RULES_OF_CHECK[check]]
 
 
-def violations(bars: pd.DataFrame) -> pd.DataFrame:
+def bar_findings(bars: pd.DataFrame) -> pd.DataFrame:
     """List every rule of ``rules.BAR_RULES`` that a bar breaks.
 
     Parameters
@@ -160,7 +160,7 @@ def _bar_schema() -> DataFrameSchema:
     return DataFrameSchema(columns)
 
 
-def suspicions(bars: pd.DataFrame, settings: Checks) -> pd.DataFrame:
+def series_findings(bars: pd.DataFrame, settings: Checks) -> pd.DataFrame:
     """List the bars that look odd beside the others of their ticker.
 
     Parameters
@@ -228,7 +228,7 @@ def _repeats(bars: pd.DataFrame) -> NDArray[np.int64]:
     return position - np.maximum.accumulate(np.where(differs, position, 0))
 
 
-def gaps(
+def gap_findings(
     bars: pd.DataFrame,
     tickers: Sequence[str],
     sessions: Sequence[date],
@@ -260,7 +260,9 @@ def gaps(
     return _found(NO_BAR, absent[absent["session"] >= since], ("listed_since",))
 
 
-def judged(findings: pd.DataFrame, settings: Checks, provisional: date | None) -> pd.DataFrame:
+def with_severities(
+    findings: pd.DataFrame, settings: Checks, provisional: date | None
+) -> pd.DataFrame:
     """Give findings the severities that count.
 
     Parameters

@@ -16,8 +16,8 @@ import pandas as pd
 
 from stock_assets.config import Prices
 from stock_assets.market import calendar
-from stock_assets.market.checks import gaps
-from stock_assets.market.sources.base import Fetch, joined
+from stock_assets.market.checks import gap_findings
+from stock_assets.market.sources.base import Fetch, concat_fetches
 
 CLOSE_TOLERANCE = 2e-4
 """Relative difference of two closes beyond which they are not the same price."""
@@ -33,7 +33,7 @@ class StoredHistory:
     ----------
     first_session, last_session : date or None
         Of its bars; None while it has none.
-    asked_from : date
+    fetched_from : date
         The earliest day that a source was asked for.
     currency : str
         What its prices are in, an ISO 4217 code.
@@ -41,11 +41,11 @@ class StoredHistory:
 
     first_session: date | None
     last_session: date | None
-    asked_from: date
+    fetched_from: date
     currency: str
 
 
-def starts(
+def fetch_starts(
     sessions: Sequence[date],
     held: Mapping[str, StoredHistory],
     recent: pd.DataFrame,
@@ -73,10 +73,10 @@ def starts(
         first recent session without a bar, whichever is earliest, less the overlap.
     """
     window = healing_window(sessions[-1], prices)
-    lacking = _first_days(gaps(recent, prices.tickers, window, listed_since(held)))
+    lacking = _first_days(gap_findings(recent, prices.tickers, window, listed_since(held)))
     return {
         ticker: _start(sessions[0], held[ticker], lacking.get(ticker), prices)
-        if ticker in held and held[ticker].asked_from <= prices.first_session
+        if ticker in held and held[ticker].fetched_from <= prices.first_session
         else prices.first_session
         for ticker in prices.tickers
     }
@@ -128,7 +128,7 @@ def histories_to_refetch(
 
 
 @dataclass(frozen=True)
-class Rebased:
+class Rebasing:
     """How an answer disagrees with stored bars by a factor.
 
     Attributes
@@ -143,7 +143,7 @@ class Rebased:
     last: date
 
 
-def rebased(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebased]:
+def rebased_histories(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebasing]:
     """Find histories of which bars in a row differ from the stored ones by one factor.
 
     What traded does not change when a split is found, forgotten or corrected. A constant factor
@@ -160,7 +160,7 @@ def rebased(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebased]:
 
     Returns
     -------
-    dict of str to Rebased
+    dict of str to Rebasing
         Tickers of which two stored bars in a row, or more, disagree by the same factor.
     """
     both = stored.merge(whole.bars, on=["ticker", "session"], suffixes=("", "_now"))
@@ -174,11 +174,11 @@ def rebased(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebased]:
     }
 
 
-def _newest_factor(rows: pd.DataFrame) -> Rebased:
+def _newest_factor(rows: pd.DataFrame) -> Rebasing:
     """Summarise one ticker's bars that disagree; they may do so by several factors."""
     newest = rows.iloc[-1]
     alike = (rows["factor"] / newest["factor"] - 1.0).abs() <= _FACTOR_TOLERANCE
-    return Rebased(rows.loc[alike, "factor"].median(), newest["session"].date())
+    return Rebasing(rows.loc[alike, "factor"].median(), newest["session"].date())
 
 
 def unrelated_histories(whole: Fetch, stored: pd.DataFrame) -> list[str]:
@@ -212,7 +212,7 @@ def _first_days(rows: pd.DataFrame) -> dict[str, date]:
     return days
 
 
-def without(fetch: Fetch, reasons: Mapping[str, str]) -> Fetch:
+def drop_tickers(fetch: Fetch, reasons: Mapping[str, str]) -> Fetch:
     """Take tickers out of an answer; their reasons become failures."""
     named = list(reasons)
     return replace(
@@ -224,7 +224,7 @@ def without(fetch: Fetch, reasons: Mapping[str, str]) -> Fetch:
     )
 
 
-def replaced(fetch: Fetch, again: Fetch, tickers: Sequence[str]) -> Fetch:
+def replace_tickers(fetch: Fetch, again: Fetch, tickers: Sequence[str]) -> Fetch:
     """Put a second answer for some tickers in the place of the first one."""
-    kept = without(fetch, dict.fromkeys(tickers, "asked again"))
-    return joined([kept, again], fetch.failures | again.failures)
+    kept = drop_tickers(fetch, dict.fromkeys(tickers, "asked again"))
+    return concat_fetches([kept, again], fetch.failures | again.failures)

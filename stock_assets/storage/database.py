@@ -74,7 +74,7 @@ def _migrations() -> Any:
 
 
 @contextmanager
-def exclusively(engine: Engine, name: str) -> Iterator[None]:
+def advisory_lock(engine: Engine, name: str) -> Iterator[None]:
     """Hold a named lock: whoever asks for it elsewhere waits until this block ends.
 
     The lock belongs to a connection and not to a transaction: none is open while the block runs.

@@ -185,7 +185,7 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
     return best
 
 
-def tuned_before(engine: Engine, as_of: date) -> dict[str, Any] | None:
+def previous_best_params(engine: Engine, as_of: date) -> dict[str, Any] | None:
     """Give the best hyperparameters of the tuned dataset with the newest as-of session before this.
 
     None where there is none.

@@ -1,4 +1,4 @@
-"""Stored bars and corporate actions: as traded, in bulk, every later change a revision."""
+"""Stored bars and corporate actions: as traded, in bulk, with a revision for every later change."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, delete, func, select, text
+from sqlalchemy import (
+    Connection,
+    Date,
+    Engine,
+    Text,
+    and_,
+    cast,
+    column,
+    delete,
+    func,
+    select,
+    text,
+    tuple_,
+    values,
+)
 
-from stock_assets.market.actions import ACTION_COLUMNS, tidy_actions
+from stock_assets.market.actions import ACTION_COLUMNS, KIND_OF, attach, tidy_actions
 from stock_assets.market.bars import BAR_COLUMNS, tidy
 from stock_assets.market.reconciliation import StoredHistory
 from stock_assets.market.sources.base import Fetch
 from stock_assets.storage.database import (
     Merge,
+    copy_in,
     copy_out,
     merge,
     merge_staged,
     stage,
-    staged_name,
 )
 from stock_assets.storage.quarantine import release
 from stock_assets.storage.tables import (
@@ -34,7 +48,7 @@ _TRADED = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True)
 class StoredPrices:
-    """What storing a fetch did: rows of bars, rows of actions, and the number of revised values."""
+    """What storing a fetch changed: rows of bars, rows of actions, and the revised values."""
 
     bars: Merge = field(default_factory=Merge)
     actions: Merge = field(default_factory=Merge)
@@ -50,20 +64,19 @@ def store_prices(
 ) -> StoredPrices:
     """Store bars and actions as traded, in one transaction.
 
-    New bars are inserted, equal ones left alone, and changed ones updated. Actions are replaced
-    between a ticker's first and last bar in the fetch, for a source that no longer shows an action
-    has withdrawn it; then all actions take effect in all bars that they reach. Every value of a bar
-    that was there before and is another now is kept in ``price_revisions``. Storing the same fetch
-    again changes nothing, and what is stored in the end does not depend on the order of fetches.
+    New bars are inserted and changed ones updated. Actions are replaced between a ticker's first
+    and last bar in the fetch: one that the source no longer reports was withdrawn. Every changed
+    value of a stored bar is kept in ``price_revisions``. Storing the same fetch again changes
+    nothing, and the stored rows do not depend on the order of fetches.
 
     Parameters
     ----------
     engine : Engine
         The ``stock_assets`` database.
     fetch : Fetch
-        What a source gave; its bars keep the rules of :mod:`stock_assets.market.checks`.
+        A source's answer; its bars keep the rules of :mod:`stock_assets.market.checks`.
     starts : mapping of str to date
-        Since when each ticker was asked for.
+        The first day of each ticker's request.
     source : str
         Name of the price source.
     dagster_run_id : str, optional
@@ -71,34 +84,26 @@ def store_prices(
     """
     origin = {"source": source, "dagster_run_id": dagster_run_id}
     bars = fetch.bars.assign(session=fetch.bars["session"].dt.date)
-    actions = fetch.actions.assign(ex_date=fetch.actions["ex_date"].dt.date)
     with engine.begin() as connection:
-        connection.execute(text("LOCK TABLE raw_stock_data IN SHARE ROW EXCLUSIVE MODE"))
+        lock_prices(connection)
         traded = bars[["ticker", "session", *_TRADED]].assign(**origin)
         staged = stage(connection, raw_stock_data, traded)
-        _note_reach(connection, staged)
         revised = _record_changed_bars(connection, staged, dagster_run_id)
         rows = merge_staged(connection, raw_stock_data, staged, list(traded.columns))
         release(connection, staged)
-        merged_actions = _replace_actions(connection, actions.assign(**origin))
-        revised += take_effect(connection, dagster_run_id)
-        _note_instruments(connection, fetch.currencies, starts, origin)
-    return StoredPrices(rows, merged_actions, revised)
+        actions = _replace_actions(connection, fetch, origin)
+        revised += apply_actions(connection, _first_days(fetch), dagster_run_id)
+        _merge_instruments(connection, fetch.currencies, starts, origin)
+    return StoredPrices(rows, actions, revised)
 
 
-def _note_reach(connection: Connection, staged: str) -> None:
-    """Keep, until the transaction ends, each ticker's first and last bar among those staged."""
-    connection.execute(
-        text(
-            "CREATE TEMPORARY TABLE reach ON COMMIT DROP AS "
-            "SELECT ticker, min(session) AS first, max(session) AS last "
-            f"FROM {staged} GROUP BY ticker"
-        )
-    )
+def lock_prices(connection: Connection) -> None:
+    """Let one transaction at a time write prices; readers do not wait."""
+    connection.execute(text("LOCK TABLE raw_stock_data IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _record_changed_bars(connection: Connection, staged: str, run_id: str | None) -> int:
-    """Note every stored price and volume that is about to change."""
+    """Record every stored price and volume that is about to change."""
     fields = ", ".join(f"('{name}', t.{name}, s.{name})" for name in _TRADED)
     return connection.execute(
         text(
@@ -113,98 +118,130 @@ def _record_changed_bars(connection: Connection, staged: str, run_id: str | None
     ).rowcount
 
 
-def _replace_actions(connection: Connection, actions: pd.DataFrame) -> Merge:
-    """Make the actions within the reach of the bars equal to those given, and add those beyond."""
-    merged = merge(connection, corporate_actions, actions)
-    withdrawn = connection.execute(
-        text(
-            "DELETE FROM corporate_actions a USING reach r WHERE a.ticker = r.ticker "
-            "AND a.ex_date BETWEEN r.first AND r.last AND NOT EXISTS ("
-            f"SELECT 1 FROM {staged_name(corporate_actions)} s WHERE s.ticker = a.ticker "
-            "AND s.ex_date = a.ex_date AND s.kind = a.kind)"
-        )
-    ).rowcount
-    connection.execute(
-        text(
-            "INSERT INTO reach SELECT ticker, min(ex_date), max(ex_date) "
-            f"FROM {staged_name(corporate_actions)} GROUP BY ticker"
-        )
+def _replace_actions(
+    connection: Connection, fetch: Fetch, origin: Mapping[str, str | None]
+) -> Merge:
+    """Store the actions of a fetch; delete others between each ticker's first and last bar."""
+    key = ["ticker", "ex_date", "kind"]
+    span = fetch.bars.groupby("ticker")["session"].agg(["min", "max"])
+    known = read_actions(connection, span.index.tolist())
+    covered = known["ex_date"].between(
+        known["ticker"].map(span["min"]), known["ticker"].map(span["max"])
     )
-    return Merge(merged.inserted, merged.updated, withdrawn)
+    given = pd.MultiIndex.from_frame(fetch.actions[key])
+    withdrawn = known.loc[covered & ~pd.MultiIndex.from_frame(known[key]).isin(given), key]
+    if not withdrawn.empty:
+        columns = tuple_(*(corporate_actions.c[name] for name in key))
+        rows = withdrawn.itertuples(index=False, name=None)
+        connection.execute(delete(corporate_actions).where(columns.in_(list(rows))))
+    actions = fetch.actions.assign(ex_date=fetch.actions["ex_date"].dt.date, **origin)
+    merged = merge(connection, corporate_actions, actions)
+    return Merge(merged.inserted, merged.updated, len(withdrawn))
 
 
-_EFFECTS = """
-CREATE TEMPORARY TABLE effects ON COMMIT DROP AS
-WITH touched AS (SELECT ticker, min(first) AS first FROM reach GROUP BY ticker),
-in_force AS (
-  SELECT a.ticker, b.session,
-    sum(a.value) FILTER (WHERE a.kind = 'dividend') AS dividends,
-    product(a.value) FILTER (WHERE a.kind = 'split') AS stock_splits
-  FROM touched JOIN corporate_actions a USING (ticker)
-  CROSS JOIN LATERAL (
-    SELECT session FROM raw_stock_data
-    WHERE ticker = a.ticker AND session >= a.ex_date ORDER BY session LIMIT 1) b
-  WHERE b.session >= touched.first AND EXISTS (
-    SELECT FROM raw_stock_data f WHERE f.ticker = a.ticker AND f.session <= a.ex_date)
-  GROUP BY a.ticker, b.session)
-SELECT b.ticker, b.session, b.fetched_at = now() AS is_new,
-  b.dividends AS old_dividends, coalesce(e.dividends, 0) AS dividends,
-  b.stock_splits AS old_stock_splits, coalesce(e.stock_splits, 0) AS stock_splits
-FROM touched JOIN raw_stock_data b ON b.ticker = touched.ticker AND b.session >= touched.first
-LEFT JOIN in_force e ON e.ticker = b.ticker AND e.session = b.session
-WHERE (b.dividends, b.stock_splits)
-  IS DISTINCT FROM (coalesce(e.dividends, 0), coalesce(e.stock_splits, 0))
-"""
-_APPLY_EFFECTS = """
-UPDATE raw_stock_data b SET dividends = e.dividends, stock_splits = e.stock_splits
-FROM effects e WHERE b.ticker = e.ticker AND b.session = e.session
-"""
-_RECORD_EFFECTS = """
-INSERT INTO price_revisions (ticker, session, field, old_value, new_value, dagster_run_id)
-SELECT ticker, session, field, old_value, new_value, :run_id FROM effects
-CROSS JOIN LATERAL (VALUES
-  ('dividends', old_dividends, dividends), ('stock_splits', old_stock_splits, stock_splits)
-) AS v(field, old_value, new_value)
-WHERE NOT is_new AND old_value <> new_value
-"""
+def _first_days(fetch: Fetch) -> dict[str, date]:
+    """Return the first day of each ticker in a fetch, of its bars and its actions."""
+    days = pd.concat(
+        [
+            fetch.bars[["ticker", "session"]],
+            fetch.actions[["ticker", "ex_date"]].set_axis(["ticker", "session"], axis="columns"),
+        ]
+    )
+    first: dict[str, date] = days.groupby("ticker")["session"].min().dt.date.to_dict()
+    return first
 
 
-def take_effect(connection: Connection, run_id: str | None) -> int:
-    """Let actions take effect with the first bar from their ex-date on.
+def apply_actions(
+    connection: Connection, first_days: Mapping[str, date], run_id: str | None
+) -> int:
+    """Update the dividends and splits of stored bars to the actions in effect on them.
+
+    When an action takes effect is decided by :func:`stock_assets.market.actions.attach`.
 
     Parameters
     ----------
     connection : Connection
-        In the transaction that changed bars or actions, with a temporary table ``reach``: rows of a
-        ``ticker`` and the ``first`` session from which on something may have changed for it.
+        In the transaction that changed bars or actions.
+    first_days : mapping of str to date
+        Per ticker, the first day with a changed bar or action.
     run_id : str or None
-        The run that this belongs to.
+        The run that changed them.
 
     Returns
     -------
     int
-        Values of bars that are others than before, each of them recorded as a revision.
+        Changed values of bars stored by earlier transactions; each is recorded as a revision.
     """
-    connection.execute(text("ANALYZE reach"))
-    connection.execute(text(_EFFECTS))
-    connection.execute(text(_APPLY_EFFECTS))
-    return connection.execute(text(_RECORD_EFFECTS), {"run_id": run_id}).rowcount
+    if not first_days:
+        return 0
+    stored = _read_effects(connection, first_days)
+    effective = attach(stored, read_actions(connection, list(first_days)))
+    first = stored["ticker"].map(dict(first_days)).astype("datetime64[ns]")
+    differs = (effective[list(KIND_OF)] != stored[list(KIND_OF)]).any(axis="columns")
+    changed = (stored["session"] >= first) & differs
+    if not changed.any():
+        return 0
+    key = ["ticker", "session"]
+    columns = [*key, *KIND_OF]
+    after = effective.loc[changed, columns].assign(session=stored["session"].dt.date)
+    staged = stage(connection, raw_stock_data, after)
+    assigned = ", ".join(f"{name} = s.{name}" for name in KIND_OF)
+    connection.execute(
+        text(
+            f"UPDATE {raw_stock_data.name} b SET {assigned} FROM {staged} s "
+            "WHERE b.ticker = s.ticker AND b.session = s.session"
+        )
+    )
+    before = stored.loc[changed & ~stored["is_new"], columns]
+    revised = before.melt(key, var_name="field", value_name="old_value").assign(
+        new_value=after.loc[before.index].melt(key)["value"], dagster_run_id=run_id
+    )
+    revised = revised[revised["old_value"] != revised["new_value"]]
+    copy_in(connection, price_revisions.name, revised.assign(session=revised["session"].dt.date))
+    return len(revised)
 
 
-def _note_instruments(
+def _read_effects(connection: Connection, first_days: Mapping[str, date]) -> pd.DataFrame:
+    """Read dividends and splits of each ticker's bars from a day on, and of the bar before it.
+
+    The column ``is_new`` is true for bars inserted by this transaction.
+    """
+    bars, earlier = raw_stock_data.c, raw_stock_data.alias().c
+    rows = [(ticker, day.isoformat()) for ticker, day in first_days.items()]
+    given = values(column("ticker", Text), column("day", Text), name="given", literal_binds=True)
+    given = given.data(rows)
+    first = cast(given.c.day, Date)
+    before = (
+        select(func.max(earlier.session))
+        .where(earlier.ticker == given.c.ticker, earlier.session < first)
+        .scalar_subquery()
+    )
+    # Materialized: the subquery runs once per ticker, and not once per bar.
+    spans = select(given.c.ticker, func.coalesce(before, first).label("first")).cte("spans")
+    spans = spans.prefix_with("MATERIALIZED")
+    query = select(
+        bars.ticker,
+        bars.session,
+        *(bars[name] for name in KIND_OF),
+        (bars.fetched_at == func.now()).label("is_new"),
+    ).join(spans, and_(bars.ticker == spans.c.ticker, bars.session >= spans.c.first))
+    return copy_out(connection, query, dates=["session"])
+
+
+def _merge_instruments(
     connection: Connection,
     currencies: Mapping[str, str],
     starts: Mapping[str, date],
     origin: Mapping[str, str | None],
 ) -> None:
-    """Keep each ticker's currency and the earliest day that it was asked for."""
-    query = select(instruments.c.ticker, instruments.c.asked_from)
-    known = {row.ticker: row.asked_from for row in connection.execute(query)}
+    """Store each ticker's currency and the earliest first day of its requests."""
+    query = select(instruments.c.ticker, instruments.c.fetched_from)
+    known = {row.ticker: row.fetched_from for row in connection.execute(query)}
     rows = [
         {
             "ticker": ticker,
             "currency": currency,
-            "asked_from": min(starts[ticker], known.get(ticker, starts[ticker])),
+            "fetched_from": min(starts[ticker], known.get(ticker, starts[ticker])),
             **origin,
         }
         for ticker, currency in currencies.items()
@@ -219,7 +256,7 @@ def read_bars(
     last: date,
     tickers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Bars of the sessions `first` to `last`, as traded, of `tickers` or of everyone."""
+    """Read the bars of the sessions `first` to `last`, as traded, of `tickers` or of all."""
     columns = (raw_stock_data.c[name] for name in BAR_COLUMNS)
     query = select(*columns).where(raw_stock_data.c.session.between(first, last))
     if tickers is not None:
@@ -229,7 +266,7 @@ def read_bars(
 
 
 def stored_histories(engine: Engine) -> dict[str, StoredHistory]:
-    """Tell what is stored of every ticker that a source ever gave."""
+    """Describe the stored history of every ticker that a source has returned."""
     spans = (
         select(
             raw_stock_data.c.ticker,
@@ -243,34 +280,34 @@ def stored_histories(engine: Engine) -> dict[str, StoredHistory]:
         instruments.c.ticker,
         spans.c.first,
         spans.c.last,
-        instruments.c.asked_from,
+        instruments.c.fetched_from,
         instruments.c.currency,
     ).outerjoin(spans, spans.c.ticker == instruments.c.ticker)
     with engine.connect() as connection:
         return {row[0]: StoredHistory(*row[1:]) for row in connection.execute(query)}
 
 
-def forget_what_was_asked(engine: Engine, tickers: Sequence[str]) -> list[str]:
-    """Let tickers be as new to the next ingestion, which then takes their whole history as it is.
+def reset_fetch_start(engine: Engine, tickers: Sequence[str]) -> list[str]:
+    """Make the next ingestion fetch tickers as if they were new, and accept their whole history.
 
-    Stored bars stay; what the source says otherwise now becomes a revision.
+    Stored bars stay; values that differ then become revisions.
 
     Returns
     -------
     list of str
-        Those of the tickers that had been asked for.
+        Those of the tickers that had been fetched, sorted.
     """
-    forgotten = (
+    known = (
         delete(instruments)
         .where(instruments.c.ticker.in_(list(tickers)))
         .returning(instruments.c.ticker)
     )
     with engine.begin() as connection:
-        return sorted(connection.scalars(forgotten))
+        return sorted(connection.scalars(known))
 
 
 def read_revisions(engine: Engine, dagster_run_id: str) -> pd.DataFrame:
-    """List the values of bars that a run revised, with the old and the new one, in their order."""
+    """Read the values of bars that a run revised, old and new, in the order of writing."""
     names = ("ticker", "session", "field", "old_value", "new_value", "revised_at")
     query = (
         select(*(price_revisions.c[name] for name in names))
@@ -281,13 +318,12 @@ def read_revisions(engine: Engine, dagster_run_id: str) -> pd.DataFrame:
         return copy_out(connection, query, dates=["session"])
 
 
-def read_actions(engine: Engine, tickers: Sequence[str] | None = None) -> pd.DataFrame:
-    """Corporate actions as traded, of `tickers` or of everyone, in force or not yet."""
+def read_actions(connection: Connection, tickers: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read the corporate actions of `tickers` or of all, as traded, in effect or not yet."""
     query = select(*(corporate_actions.c[name] for name in ACTION_COLUMNS))
     if tickers is not None:
         query = query.where(corporate_actions.c.ticker.in_(list(tickers)))
-    with engine.connect() as connection:
-        return tidy_actions(copy_out(connection, query, dates=["ex_date"]))
+    return tidy_actions(copy_out(connection, query, dates=["ex_date"]))
 
 
 @dataclass(frozen=True)
@@ -301,7 +337,7 @@ class PriceCoverage:
 
 
 def price_coverage(engine: Engine) -> PriceCoverage:
-    """Count what is stored."""
+    """Count the stored bars and tickers."""
     table = raw_stock_data.c
     query = select(
         func.count(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 
 from sqlalchemy import (
     Column,
@@ -15,13 +16,12 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
 from stock_assets.config import Rename
-from stock_assets.storage.prices import take_effect
+from stock_assets.storage.prices import apply_actions, lock_prices
 from stock_assets.storage.tables import (
     corporate_actions,
     instruments,
@@ -70,12 +70,12 @@ def apply_renames(
     if not _something_to_move(engine, renames):
         return {}
     with engine.begin() as connection:
-        connection.execute(text("LOCK TABLE raw_stock_data IN SHARE ROW EXCLUSIVE MODE"))
+        lock_prices(connection)
         ordered = sorted(renames, key=lambda rename: rename.first_session)
         rows = {rename: _apply(connection, rename) for rename in ordered}
         moved = {rename: count for rename, count in rows.items() if count}
         if moved:
-            _restore_effects(connection, moved, dagster_run_id)
+            _apply_actions(connection, moved, dagster_run_id)
             _record(connection, moved, dagster_run_id)
     return moved
 
@@ -116,25 +116,24 @@ def _move_instrument(connection: Connection, rename: Rename) -> None:
     names = instruments.c
     as_new = select(*(literal(rename.new) if name is names.ticker else name for name in names))
     joined = insert(instruments).from_select(names.keys(), as_new.where(names.ticker == rename.old))
-    earlier = func.least(names.asked_from, joined.excluded.asked_from)
+    earlier = func.least(names.fetched_from, joined.excluded.fetched_from)
     connection.execute(
-        joined.on_conflict_do_update(index_elements=["ticker"], set_={"asked_from": earlier})
+        joined.on_conflict_do_update(index_elements=["ticker"], set_={"fetched_from": earlier})
     )
     own = exists().where(raw_stock_data.c.ticker == rename.old)
     connection.execute(delete(instruments).where(names.ticker == rename.old, ~own))
 
 
-def _restore_effects(connection: Connection, renames: Iterable[Rename], run_id: str | None) -> None:
-    """Let actions of one name take effect in bars of the other."""
-    touched = [name for rename in renames for name in (rename.old, rename.new)]
-    connection.execute(
-        text(
-            "CREATE TEMPORARY TABLE reach ON COMMIT DROP AS SELECT ticker, min(session) AS first "
-            "FROM raw_stock_data WHERE ticker = ANY(:touched) GROUP BY ticker"
-        ),
-        {"touched": touched},
+def _apply_actions(connection: Connection, renames: Iterable[Rename], run_id: str | None) -> None:
+    """Put the actions stored under one name into effect on the bars stored under the other."""
+    touched = {name for rename in renames for name in (rename.old, rename.new)}
+    first = (
+        select(raw_stock_data.c.ticker, func.min(raw_stock_data.c.session))
+        .where(raw_stock_data.c.ticker.in_(touched))
+        .group_by(raw_stock_data.c.ticker)
     )
-    take_effect(connection, run_id)
+    first_days: dict[str, date] = dict(connection.execute(first).all())
+    apply_actions(connection, first_days, run_id)
 
 
 def _record(connection: Connection, moved: Mapping[Rename, int], run_id: str | None) -> None:

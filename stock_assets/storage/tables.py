@@ -43,7 +43,7 @@ raw_stock_data = Table(
     Column("dagster_run_id", Text),
     _written("fetched_at"),
     Index("raw_stock_data_session", "session"),
-    comment="One bar per ticker and session, as traded, with what corporate_actions do to it",
+    comment="One bar per ticker and session, as traded, with the corporate actions in effect on it",
 )
 
 corporate_actions = Table(
@@ -56,8 +56,8 @@ corporate_actions = Table(
     Column("source", Text, nullable=False),
     Column("dagster_run_id", Text),
     _written("recorded_at"),
-    comment="Dividends per share, as traded, and split ratios; in force with the first bar from "
-    "the ex-date on",
+    comment="Dividends per share, as traded, and split ratios; in effect from the first bar on or "
+    "after the ex-date",
 )
 
 instruments = Table(
@@ -65,11 +65,11 @@ instruments = Table(
     metadata,
     Column("ticker", Text, primary_key=True),
     Column("currency", Text, nullable=False),
-    Column("asked_from", Date, nullable=False),
+    Column("fetched_from", Date, nullable=False),
     Column("source", Text, nullable=False),
     Column("dagster_run_id", Text),
     _written("first_fetched_at"),
-    comment="What prices are in, and since when they were asked for",
+    comment="The currency of each ticker, and the day that its prices were fetched from",
 )
 
 ticker_renames = Table(
@@ -81,7 +81,7 @@ ticker_renames = Table(
     Column("rows", Integer, nullable=False),
     Column("dagster_run_id", Text),
     _written("applied_at"),
-    comment="Renames that were applied: from its first session on, the history has the new name",
+    comment="Renames that were applied: the ticker has its new name from first_session on",
 )
 
 quarantined_bars = Table(
@@ -99,7 +99,7 @@ quarantined_bars = Table(
     Column("dagster_run_id", Text),
     _written("quarantined_at"),
     Column("released_at", DateTime(timezone=True)),
-    comment="Bars that broke a rule and were not stored; released when a sound one was",
+    comment="Bars that broke a rule and were not stored; released once a valid bar is stored",
 )
 
 price_revisions = Table(
@@ -114,7 +114,7 @@ price_revisions = Table(
     Column("dagster_run_id", Text),
     _written("revised_at"),
     Index("price_revisions_ticker_session", "ticker", "session"),
-    comment="Every change that a source made to a stored bar",
+    comment="Every change of a value in a stored bar",
 )
 
 processed_feature_data = Table(
@@ -183,7 +183,7 @@ optimization_results = Table(
     Column("best_value", Double, nullable=False),
     Column("trials", JSONB, nullable=False),
     _written("created_at"),
-    comment="The best hyperparameters and the whole study",
+    comment="The best hyperparameters and every trial of the study",
 )
 
 model_promotions = Table(
@@ -260,7 +260,7 @@ model_performance_log = Table(
     Column("dagster_run_id", Text),
     _written("evaluated_at"),
     Index("model_performance_log_of_version", "model_version", "session"),
-    comment="Forecasts that came due against what happened, on the scored session's basis",
+    comment="Forecasts scored against the actual prices, on the scored session's basis",
 )
 
 retraining_decisions = Table(
@@ -273,7 +273,7 @@ retraining_decisions = Table(
     Column("metrics", JSONB),
     Column("dataset_run_id", Text),
     _written("decided_at"),
-    comment="What the scores up to a session called for; at most one per session",
+    comment="Whether the scores up to a session call for retraining; at most one row per session",
 )
 
 check_results = Table(
@@ -289,7 +289,7 @@ check_results = Table(
     Column("message", Text, nullable=False),
     _written("checked_at"),
     Index("check_results_of_check", "asset", "check_name", "checked_at"),
-    comment="What the checks of each run found, of which partitions",
+    comment="The result of each check in each run, and the partitions that it covers",
 )
 
 feature_drift = Table(
@@ -303,5 +303,5 @@ feature_drift = Table(
     Column("baseline_p95", Double, nullable=False),
     Column("dagster_run_id", Text),
     _written("measured_at"),
-    comment="How far the newest inputs of a model version are distributed from its training's",
+    comment="How far the newest inputs of a model version are from its training inputs (PSI)",
 )

@@ -17,9 +17,9 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import build_environment
 from stock_assets.datasets.build import (
     Verification,
-    make_panel,
-    make_scalers,
-    make_segments,
+    build_panel,
+    build_scalers,
+    build_segments,
     recorded_params,
     verify,
 )
@@ -218,9 +218,9 @@ def digests(bars: pd.DataFrame, folder: Path) -> tuple[object, ...]:
     arrays, chosen, as_of = ArrayStore(str(folder)), small(), dataset_as_of(KEY)
     first = chosen.prices.first_session
     built = build_feature_set(bars, chosen.features, chosen.dataset, first, as_of)
-    panel = make_panel(KEY, as_of, built, chosen, arrays)
-    fitted = make_scalers(panel, arrays)
-    segments = make_segments(panel, fitted.features, fitted.target, arrays)
+    panel = build_panel(KEY, as_of, built, chosen, arrays)
+    fitted = build_scalers(panel, arrays)
+    segments = build_segments(panel, fitted.features, fitted.target, arrays)
     return asdict(panel), fitted.digest, segments
 
 

@@ -19,14 +19,14 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.bars import BAR_COLUMNS, PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.checks import (
-    gaps,
+    bar_findings,
+    gap_findings,
     history_findings,
-    judged,
     no_findings,
     rules_of,
-    suspicions,
+    series_findings,
     unexplained_jumps,
-    violations,
+    with_severities,
 )
 from stock_assets.market.rules import BAR_RULES
 from stock_assets.market.sources.sample import load_sample
@@ -64,24 +64,24 @@ def jumps(bars, jump_max=0.4):
 
 
 def test_real_bars_break_no_rule():
-    assert violations(load_sample()).empty
-    assert violations(empty_bars()).empty
+    assert bar_findings(load_sample()).empty
+    assert bar_findings(empty_bars()).empty
 
 
 def test_all_findings_have_the_same_columns_and_dtypes():
     bars = few_bars().assign(volume=0.0)
     kinds = [
         no_findings(),
-        violations(bars),
-        violations(bars.assign(volume=-1.0)),
-        suspicions(bars, Checks()),
-        suspicions(empty_bars(), Checks()),
-        gaps(empty_bars(), ["IBM"], SESSIONS, {"IBM": SESSIONS[0]}),
-        gaps(empty_bars(), [], [], {}),
+        bar_findings(bars),
+        bar_findings(bars.assign(volume=-1.0)),
+        series_findings(bars, Checks()),
+        series_findings(empty_bars(), Checks()),
+        gap_findings(empty_bars(), ["IBM"], SESSIONS, {"IBM": SESSIONS[0]}),
+        gap_findings(empty_bars(), [], [], {}),
         history_findings("history shrank", {}),
         history_findings("history shrank", {"IBM": (SESSIONS[3], "3 bars are gone")}),
         history_findings("currency changed", {"IBM": (None, "EUR, was USD")}),
-        judged(no_findings(), Checks(), None),
+        with_severities(no_findings(), Checks(), None),
     ]
     for findings in [*kinds, pd.concat(kinds, ignore_index=True)]:
         assert {name: str(dtype) for name, dtype in findings.dtypes.items()} == {
@@ -117,7 +117,7 @@ def test_all_findings_have_the_same_columns_and_dtypes():
 def test_each_rule_catches_its_bar_and_no_other(change, rule):
     bars = few_bars()
     bars.loc[3, list(change)] = list(change.values())
-    found = violations(bars)
+    found = bar_findings(bars)
     assert found["rule"].tolist() == [rule]
     assert found["severity"].tolist() == ["error"]
     assert found["ticker"].tolist() == [bars.loc[3, "ticker"]]
@@ -128,14 +128,14 @@ def test_each_rule_catches_its_bar_and_no_other(change, rule):
 
 def test_both_bars_of_one_session_are_named():
     bars = pd.concat([few_bars(), few_bars().iloc[[2]]])
-    found = violations(bars)
+    found = bar_findings(bars)
     assert found["rule"].tolist() == ["ticker has two bars of one session"] * 2
 
 
 def test_a_bar_may_break_several_rules():
     bars = few_bars()
     bars.loc[[0, 4], list(PRICE_COLUMNS)] = [-1.0, -3.0, 2.0, -1.0]
-    found = violations(bars)
+    found = bar_findings(bars)
     broken = ["price is not positive", "low is above open or close", "high is below open or close"]
     assert found["rule"].tolist() == [rule for rule in broken for _ in range(2)]
     assert found["session"].tolist() == bars.loc[[0, 4], "session"].tolist() * 3
@@ -170,7 +170,7 @@ def test_the_rules_hold_for_any_numbers(rows):
         for rule, broken in plainly_broken(bar).items()
         if broken
     }
-    found = names(violations(bars))
+    found = names(bar_findings(bars))
     assert set(found) == expected
     assert len(found) == len(expected)
 
@@ -185,11 +185,11 @@ def test_the_order_of_rows_does_not_matter_and_findings_name_rows_that_exist(ord
     for row, column in spoilt:
         bars.loc[row, column] = -1.0
     mixed = bars.iloc[list(order)]
-    before, found = mixed.copy(), violations(mixed)
+    before, found = mixed.copy(), bar_findings(mixed)
     by = ["ticker", "session", "rule", "detail"]
     assert_frame_equal(
         found.sort_values(by, ignore_index=True),
-        violations(bars).sort_values(by, ignore_index=True),
+        bar_findings(bars).sort_values(by, ignore_index=True),
     )
     rows = set(zip(bars["ticker"], bars["session"], strict=True))
     assert set(zip(found["ticker"], found["session"], strict=True)) <= rows
@@ -198,27 +198,27 @@ def test_the_order_of_rows_does_not_matter_and_findings_name_rows_that_exist(ord
 
 def test_a_frame_that_is_none_of_bars_is_an_error():
     with pytest.raises(SchemaErrors, match="volume"):
-        violations(few_bars().astype({"volume": "int64"}))
+        bar_findings(few_bars().astype({"volume": "int64"}))
     with pytest.raises(KeyError, match="open"):
-        violations(few_bars().drop(columns="open"))
+        bar_findings(few_bars().drop(columns="open"))
 
 
 def test_bars_are_checked_although_the_environment_switches_pandera_off():
     with config_context(validation_enabled=False):
-        assert len(violations(few_bars().assign(volume=-1.0))) == 6
+        assert len(bar_findings(few_bars().assign(volume=-1.0))) == 6
 
 
 # A series of bars
 
 
 def test_the_one_odd_bar_of_the_sample_is_apple_after_its_warning():
-    assert names(suspicions(load_sample(), Checks())) == [
+    assert names(series_findings(load_sample(), Checks())) == [
         ("AAPL", "2000-09-29", "jump without a corporate action")
     ]
 
 
 def test_a_jump_shows_both_closes_and_the_actions():
-    found = suspicions(series([100, 40, 41], dividends=[0, 2.5, 0]), Checks())
+    found = series_findings(series([100, 40, 41], dividends=[0, 2.5, 0]), Checks())
     assert names(found) == [("IBM", "2000-03-02", "jump without a corporate action")]
     assert found["severity"].tolist() == ["warning"]
     assert found["detail"].tolist() == [
@@ -247,7 +247,7 @@ def test_a_dividend_explains_its_fall_and_a_wrong_one_does_not():
 def test_the_first_bar_of_a_ticker_has_none_before_it():
     bars = pd.concat([series([1, 1.1], "A"), series([500, 510], "B")], ignore_index=True)
     assert jumps(bars) == [False] * 4
-    assert suspicions(bars.set_index(bars.index + 7), Checks()).empty
+    assert series_findings(bars.set_index(bars.index + 7), Checks()).empty
 
 
 @settings(max_examples=100)
@@ -277,7 +277,7 @@ def repeating(*, ticker="IBM", repeats=4):
 
 
 def test_repeats_are_stale_from_the_third_on():
-    found = suspicions(repeating(), Checks())
+    found = series_findings(repeating(), Checks())
     assert names(found) == [
         ("IBM", "2000-03-06", "stale repeat"),
         ("IBM", "2000-03-07", "stale repeat"),
@@ -287,7 +287,7 @@ def test_repeats_are_stale_from_the_third_on():
 
 
 def test_how_many_repeats_are_stale_is_a_setting():
-    counts = [len(suspicions(repeating(), Checks(stale_sessions=n))) for n in (1, 2, 3, 4, 5)]
+    counts = [len(series_findings(repeating(), Checks(stale_sessions=n))) for n in (1, 2, 3, 4, 5)]
     assert counts == [4, 3, 2, 1, 0]
 
 
@@ -295,16 +295,16 @@ def test_how_many_repeats_are_stale_is_a_setting():
 def test_a_bar_that_differs_in_one_number_is_no_repeat(column):
     bars = repeating()
     bars.loc[2, column] += 0.01
-    assert suspicions(bars, Checks()).empty
+    assert series_findings(bars, Checks()).empty
 
 
 def test_repeats_do_not_run_from_one_ticker_into_the_next():
     alike = [repeating(ticker="A", repeats=2).head(3), repeating(ticker="B", repeats=2)]
-    assert suspicions(pd.concat(alike, ignore_index=True), Checks()).empty
+    assert series_findings(pd.concat(alike, ignore_index=True), Checks()).empty
 
 
 def test_a_session_without_volume_is_odd():
-    found = suspicions(series([10, 11, 12], volume=[1.0, 0.0, 2.0]), Checks())
+    found = series_findings(series([10, 11, 12], volume=[1.0, 0.0, 2.0]), Checks())
     assert names(found) == [("IBM", "2000-03-02", "zero volume")]
     assert found["severity"].tolist() == ["warning"]
 
@@ -327,8 +327,8 @@ def test_a_ticker_is_judged_by_its_own_bars_alone(rows):
         series([close for close, _ in bars], ticker, volume=[volume for _, volume in bars])
         for ticker, bars in sorted(rows.items())
     ]
-    found = suspicions(pd.concat(alone, ignore_index=True), settings)
-    apart = pd.concat([suspicions(bars, settings) for bars in alone], ignore_index=True)
+    found = series_findings(pd.concat(alone, ignore_index=True), settings)
+    apart = pd.concat([series_findings(bars, settings) for bars in alone], ignore_index=True)
     by = ["ticker", "session", "rule"]
     assert_frame_equal(
         found.sort_values(by, ignore_index=True), apart.sort_values(by, ignore_index=True)
@@ -348,18 +348,18 @@ def test_a_bar_is_missing_only_after_the_first_one_of_its_ticker():
     lost = bars["ticker"].isin(["IBM", "FB"]) & bars["session"].ge("2012-05-23")
     tickers = ["AAPL", "FB", "IBM", "NEVER"]
     since = {ticker: date(2000, 3, 1) for ticker in ("AAPL", "IBM")} | {"FB": date(2012, 5, 18)}
-    assert gaps(bars, tickers, sessions, since).empty
-    assert counted(gaps(bars[~lost], tickers, sessions, since)) == {"FB": 3, "IBM": 3}
+    assert gap_findings(bars, tickers, sessions, since).empty
+    assert counted(gap_findings(bars[~lost], tickers, sessions, since)) == {"FB": 3, "IBM": 3}
     everything = {"AAPL": 10, "FB": 6, "IBM": 10}
-    assert counted(gaps(empty_bars(), tickers, sessions, since)) == everything
-    assert gaps(bars[~lost], ["AAPL"], sessions, since).empty
+    assert counted(gap_findings(empty_bars(), tickers, sessions, since)) == everything
+    assert gap_findings(bars[~lost], ["AAPL"], sessions, since).empty
 
 
 def test_a_gap_is_named_by_ticker_and_session():
     bars = few_bars().drop(index=3)
     gone = few_bars().loc[3]
     since = {"FB": date(2012, 5, 18)}
-    found = gaps(bars, ["NEVER", "FB"], [gone["session"].date()], since)
+    found = gap_findings(bars, ["NEVER", "FB"], [gone["session"].date()], since)
     assert names(found) == [("FB", "2012-05-21", "no bar")]
     assert found["severity"].tolist() == ["warning"]
     assert found["detail"].tolist() == ["listed_since 2012-05-18"]
@@ -381,7 +381,7 @@ def test_gaps_are_what_was_expected_less_what_arrived(arrived, tickers, sessions
     rows = random.sample(sorted(arrived), len(arrived))
     bars = pd.DataFrame(rows, columns=["ticker", "session"]).astype({"session": "datetime64[ns]"})
     expected = {(t, day) for t in tickers for day in sessions if t in since and day >= since[t]}
-    assert names(gaps(bars, tickers, sessions, since)) == [
+    assert names(gap_findings(bars, tickers, sessions, since)) == [
         (ticker, day.isoformat(), "no bar") for ticker, day in sorted(expected - arrived)
     ]
 
@@ -401,10 +401,10 @@ def test_a_history_that_does_not_fit_is_an_error():
 
 
 def test_parameters_say_how_serious_a_rule_is():
-    found = suspicions(series([10, 20, 20.5], volume=[1.0, 0.0, 2.0]), Checks())
+    found = series_findings(series([10, 20, 20.5], volume=[1.0, 0.0, 2.0]), Checks())
     assert found["severity"].tolist() == ["warning", "warning"]
     stricter = Checks(severities={"jump without a corporate action": "error"})
-    changed = judged(found, stricter, None)
+    changed = with_severities(found, stricter, None)
     assert changed["severity"].tolist() == ["error", "warning"]
     assert_frame_equal(changed.drop(columns="severity"), found.drop(columns="severity"))
     assert found["severity"].tolist() == ["warning", "warning"]
@@ -415,18 +415,22 @@ def test_a_bar_of_this_evening_may_close_outside_its_range():
     bars.loc[1:, "high"] = [10.5, 11.5]
     bars.loc[2, "low"] = 12.5
     bars.loc[2, "volume"] = -1.0
-    found = violations(bars)
+    found = bar_findings(bars)
     newest = SESSIONS[2]
-    told = dict(zip(names(found), judged(found, Checks(), newest)["severity"], strict=True))
+    told = dict(
+        zip(names(found), with_severities(found, Checks(), newest)["severity"], strict=True)
+    )
     assert told == {
         ("IBM", "2000-03-02", "high is below open or close"): "error",
         ("IBM", "2000-03-03", "high is below open or close"): "warning",
         ("IBM", "2000-03-03", "low is above open or close"): "warning",
         ("IBM", "2000-03-03", "volume is negative or not finite"): "error",
     }
-    assert set(judged(found, Checks(), None)["severity"]) == {"error"}
+    assert set(with_severities(found, Checks(), None)["severity"]) == {"error"}
     severe = Checks(severities={"high is below open or close": "error"})
-    assert_frame_equal(judged(found, severe, newest), judged(found, Checks(), newest))
+    assert_frame_equal(
+        with_severities(found, severe, newest), with_severities(found, Checks(), newest)
+    )
 
 
 def test_a_severity_of_an_unknown_rule_is_told_the_rules(tmp_path):

@@ -12,18 +12,18 @@ from stock_assets.config import Prices
 from stock_assets.market import calendar
 from stock_assets.market.bars import empty_bars, tidy
 from stock_assets.market.reconciliation import (
-    Rebased,
+    Rebasing,
     StoredHistory,
+    drop_tickers,
+    fetch_starts,
     healing_window,
     histories_to_refetch,
     missing_bars,
-    rebased,
-    replaced,
-    starts,
+    rebased_histories,
+    replace_tickers,
     unrelated_histories,
-    without,
 )
-from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.market.sources.sample import load_sample
 
 FIRST = date(2004, 1, 2)
@@ -46,8 +46,8 @@ def universe(*tickers):
     return PRICES.model_copy(update={"tickers": list(tickers)})
 
 
-def held(last=NEWEST, asked_from=FIRST):
-    return {name: StoredHistory(FIRST, last, asked_from, "USD") for name in ("AAPL", "IBM")}
+def held(last=NEWEST, fetched_from=FIRST):
+    return {name: StoredHistory(FIRST, last, fetched_from, "USD") for name in ("AAPL", "IBM")}
 
 
 def recent(last=NEWEST):
@@ -63,52 +63,52 @@ def before(day, count):
 
 
 def test_a_new_ticker_is_asked_for_its_whole_history():
-    asked = starts([NEWEST], held(), recent(), universe("AAPL", "NEW"))
+    asked = fetch_starts([NEWEST], held(), recent(), universe("AAPL", "NEW"))
     assert asked == {"AAPL": before(NEWEST, 5), "NEW": FIRST}
 
 
 def test_a_history_that_was_asked_for_later_than_it_begins_now_is_asked_for_whole():
-    later = held(asked_from=date(2004, 6, 1))
-    assert starts([NEWEST], later, recent(), universe("IBM")) == {"IBM": FIRST}
+    later = held(fetched_from=date(2004, 6, 1))
+    assert fetch_starts([NEWEST], later, recent(), universe("IBM")) == {"IBM": FIRST}
 
 
 @pytest.mark.parametrize("missed", [1, 2, 10])
 def test_sessions_missed_are_asked_for_from_the_last_one_stored(missed):
     stored = before(NEWEST, missed)
-    asked = starts([NEWEST], held(last=stored), recent(stored), universe("IBM"))
+    asked = fetch_starts([NEWEST], held(last=stored), recent(stored), universe("IBM"))
     assert asked == {"IBM": before(stored, 5)}
 
 
 def test_an_earlier_session_is_asked_for_with_its_overlap():
     earlier = before(NEWEST, 100)
-    assert starts([earlier], held(), recent(earlier), universe("IBM")) == {
+    assert fetch_starts([earlier], held(), recent(earlier), universe("IBM")) == {
         "IBM": before(earlier, 5)
     }
 
 
 def test_a_range_is_asked_for_from_its_first_session():
     sessions = calendar.sessions(before(NEWEST, 30), NEWEST)
-    asked = starts(sessions, held(), recent(), universe("IBM"))
+    asked = fetch_starts(sessions, held(), recent(), universe("IBM"))
     assert asked == {"IBM": before(sessions[0], 5)}
 
 
 def test_a_recent_gap_is_asked_for_again_and_an_old_one_is_not():
     gap = before(NEWEST, 15)
     holed = recent()[~on(recent(), "IBM", gap)]
-    asked = starts([NEWEST], held(), holed, universe("AAPL", "IBM"))
+    asked = fetch_starts([NEWEST], held(), holed, universe("AAPL", "IBM"))
     assert asked == {"AAPL": before(NEWEST, 5), "IBM": before(gap, 5)}
     assert before(NEWEST, 21) < healing_window(NEWEST, PRICES)[0]
 
 
 def test_nothing_is_asked_for_before_histories_begin():
     day = calendar.next_session(FIRST, 2)
-    assert starts([day], held(last=day), recent(day), universe("IBM")) == {"IBM": FIRST}
+    assert fetch_starts([day], held(last=day), recent(day), universe("IBM")) == {"IBM": FIRST}
 
 
 def test_what_agrees_is_not_doubted():
     stored = sample(before(NEWEST, 10))
-    assert histories_to_refetch(complete(stored), stored, held()) == []
-    assert histories_to_refetch(complete(stored), empty_bars(), {}) == []
+    assert histories_to_refetch(fetch_from_bars(stored), stored, held()) == []
+    assert histories_to_refetch(fetch_from_bars(stored), empty_bars(), {}) == []
 
 
 def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
@@ -116,21 +116,21 @@ def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
     settled, newest = stored.copy(), stored.copy()
     settled.loc[on(stored, "IBM", before(NEWEST, 1)), "close"] *= 1.001
     newest.loc[on(stored, "IBM", NEWEST), "close"] *= 1.001
-    assert histories_to_refetch(complete(settled), stored, held()) == ["IBM"]
-    assert histories_to_refetch(complete(newest), stored, held()) == []
+    assert histories_to_refetch(fetch_from_bars(settled), stored, held()) == ["IBM"]
+    assert histories_to_refetch(fetch_from_bars(newest), stored, held()) == []
 
 
 def test_a_settled_bar_that_is_gone_is_doubted_unless_its_ticker_failed():
     stored = sample(before(NEWEST, 10))
-    answer = complete(stored[~on(stored, "AAPL", before(NEWEST, 3))])
+    answer = fetch_from_bars(stored[~on(stored, "AAPL", before(NEWEST, 3))])
     assert histories_to_refetch(answer, stored, held()) == ["AAPL"]
-    assert histories_to_refetch(without(answer, {"AAPL": "no answer"}), stored, held()) == []
+    assert histories_to_refetch(drop_tickers(answer, {"AAPL": "no answer"}), stored, held()) == []
 
 
 def test_a_late_dividend_or_volume_is_a_correction_and_no_doubt():
     stored = sample(before(NEWEST, 10))
     corrected = stored.assign(volume=stored["volume"] + 100, dividends=0.1)
-    assert histories_to_refetch(complete(corrected), stored, held()) == []
+    assert histories_to_refetch(fetch_from_bars(corrected), stored, held()) == []
 
 
 def traded_before(bars, ticker, day, factor):
@@ -143,39 +143,47 @@ def traded_before(bars, ticker, day, factor):
 def test_a_split_that_the_source_forgot_re_bases_its_history():
     # Yahoo's prices stay divided, and nothing says that they have to be undone.
     forgotten = traded_before(sample(), "AAPL", SPLIT, 0.5)
-    found = rebased(complete(forgotten.assign(stock_splits=0.0)), sample())
-    assert found == {"AAPL": Rebased(0.5, before(SPLIT, 1))}
+    found = rebased_histories(fetch_from_bars(forgotten.assign(stock_splits=0.0)), sample())
+    assert found == {"AAPL": Rebasing(0.5, before(SPLIT, 1))}
 
 
 def test_a_split_that_is_shown_but_not_applied_re_bases_its_history():
     day = before(NEWEST, 2)
     early = traded_before(sample(), "IBM", day, 10.0)
     early.loc[on(early, "IBM", day), "stock_splits"] = 10.0
-    assert rebased(complete(early), sample()) == {"IBM": Rebased(10.0, before(day, 1))}
+    assert rebased_histories(fetch_from_bars(early), sample()) == {
+        "IBM": Rebasing(10.0, before(day, 1))
+    }
 
 
 def test_another_unit_re_bases_its_history():
     pence = traded_before(sample(), "IBM", date.max, 100.0)
-    found = rebased(complete(pence), sample())
-    assert found == {"IBM": Rebased(pytest.approx(100.0), NEWEST)}
+    found = rebased_histories(fetch_from_bars(pence), sample())
+    assert found == {"IBM": Rebasing(pytest.approx(100.0), NEWEST)}
 
 
 def test_several_splits_that_the_source_forgot_re_base_a_history():
     earlier, stored = date(2004, 6, 1), sample()
     forgotten = traded_before(traded_before(stored, "AAPL", SPLIT, 0.5), "AAPL", earlier, 0.25)
-    assert rebased(complete(forgotten), stored) == {"AAPL": Rebased(0.5, before(SPLIT, 1))}
+    assert rebased_histories(fetch_from_bars(forgotten), stored) == {
+        "AAPL": Rebasing(0.5, before(SPLIT, 1))
+    }
 
 
 def test_a_split_that_is_applied_to_some_bars_alone_re_bases_a_history():
     block = traded_before(traded_before(sample(), "IBM", SPLIT, 4.0), "IBM", before(SPLIT, 5), 0.25)
-    assert rebased(complete(block), sample()) == {"IBM": Rebased(4.0, before(SPLIT, 1))}
+    assert rebased_histories(fetch_from_bars(block), sample()) == {
+        "IBM": Rebasing(4.0, before(SPLIT, 1))
+    }
 
 
 def test_a_corrected_bar_does_not_hide_a_forgotten_split():
     forgotten = traded_before(sample(), "AAPL", SPLIT, 0.5)
     for day in (before(SPLIT, 30), before(NEWEST, 2)):
         forgotten.loc[on(forgotten, "AAPL", day), "close"] *= 1.1
-    assert rebased(complete(forgotten), sample()) == {"AAPL": Rebased(0.5, before(SPLIT, 1))}
+    assert rebased_histories(fetch_from_bars(forgotten), sample()) == {
+        "AAPL": Rebasing(0.5, before(SPLIT, 1))
+    }
 
 
 def test_corrected_bars_are_not_re_based():
@@ -184,31 +192,34 @@ def test_corrected_bars_are_not_re_based():
     noisy = traded_before(sample(), "AAPL", before(NEWEST, 20), 1.0)
     some = noisy["ticker"].eq("AAPL") & (noisy["session"] < pd.Timestamp(before(NEWEST, 20)))
     noisy.loc[some, "close"] *= 1.0 + 0.1 * (noisy.index[some] % 7)
-    assert rebased(complete(late), sample()) == {}
-    assert rebased(complete(noisy), sample()) == {}
-    assert rebased(complete(sample()), sample()) == {}
+    assert rebased_histories(fetch_from_bars(late), sample()) == {}
+    assert rebased_histories(fetch_from_bars(noisy), sample()) == {}
+    assert rebased_histories(fetch_from_bars(sample()), sample()) == {}
 
 
 def test_bars_that_a_whole_history_lost_are_named():
     stored = sample()
     day = before(NEWEST, 50)
-    answer = complete(stored[~on(stored, "IBM", day)])
+    answer = fetch_from_bars(stored[~on(stored, "IBM", day)])
     (row,) = missing_bars(answer, stored).itertuples()
     assert (row.ticker, row.session.date()) == ("IBM", day)
-    assert missing_bars(without(answer, {"IBM": "refused"}), stored).empty
+    assert missing_bars(drop_tickers(answer, {"IBM": "refused"}), stored).empty
 
 
 def test_an_answer_without_a_stored_session_is_of_a_stranger():
     stored = sample(last=before(NEWEST, 10))
-    assert unrelated_histories(complete(sample(before(NEWEST, 9))), stored) == ["AAPL", "IBM"]
-    assert unrelated_histories(complete(sample(before(NEWEST, 10))), stored) == []
-    assert unrelated_histories(complete(sample(before(NEWEST, 9))), empty_bars()) == []
+    assert unrelated_histories(fetch_from_bars(sample(before(NEWEST, 9))), stored) == [
+        "AAPL",
+        "IBM",
+    ]
+    assert unrelated_histories(fetch_from_bars(sample(before(NEWEST, 10))), stored) == []
+    assert unrelated_histories(fetch_from_bars(sample(before(NEWEST, 9))), empty_bars()) == []
 
 
 def test_a_second_answer_takes_the_place_of_the_first():
-    first = complete(sample(before(NEWEST, 10)))
-    whole = complete(sample(tickers=("IBM",)))
-    both = replaced(first, whole, ["IBM"])
+    first = fetch_from_bars(sample(before(NEWEST, 10)))
+    whole = fetch_from_bars(sample(tickers=("IBM",)))
+    both = replace_tickers(first, whole, ["IBM"])
     ibm = both.bars["ticker"].eq("IBM")
     assert_frame_equal(both.bars[ibm].reset_index(drop=True), whole.bars)
     expected = sample(before(NEWEST, 10), tickers=("AAPL",))
@@ -218,15 +229,15 @@ def test_a_second_answer_takes_the_place_of_the_first():
 
 
 def test_a_second_answer_that_failed_leaves_nothing_of_the_first():
-    first = complete(sample(before(NEWEST, 10)))
-    failed = without(complete(sample(tickers=("IBM",))), {"IBM": "no answer"})
-    both = replaced(first, failed, ["IBM"])
+    first = fetch_from_bars(sample(before(NEWEST, 10)))
+    failed = drop_tickers(fetch_from_bars(sample(tickers=("IBM",))), {"IBM": "no answer"})
+    both = replace_tickers(first, failed, ["IBM"])
     assert set(both.bars["ticker"]) == {"AAPL"}
     assert both.failures == {"IBM": "no answer"}
 
 
 def test_taking_tickers_out_keeps_a_frame_tidy():
-    answer = without(complete(sample()), {"AAPL": "refused"})
+    answer = drop_tickers(fetch_from_bars(sample()), {"AAPL": "refused"})
     assert_frame_equal(answer.bars, tidy(answer.bars))
     assert set(answer.actions["ticker"]) == {"IBM"}
     assert answer.currencies == {"IBM": "USD"}

@@ -30,7 +30,7 @@ def installation() -> Iterator[Installation]:
             for ticker in ("IBM", "MSFT"):
                 connection.execute(
                     text(
-                        "INSERT INTO instruments (ticker, currency, asked_from, source) "
+                        "INSERT INTO instruments (ticker, currency, fetched_from, source) "
                         "VALUES (:ticker, 'USD', '2013-01-02', 'csv')"
                     ),
                     {"ticker": ticker},

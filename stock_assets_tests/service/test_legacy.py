@@ -102,7 +102,7 @@ def test_closes_are_in_the_same_shares_across_a_split(engine: Engine, tmp_path: 
     with engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO instruments (ticker, currency, asked_from, source) "
+                "INSERT INTO instruments (ticker, currency, fetched_from, source) "
                 "VALUES ('HALF', 'USD', '2013-01-02', 'csv'), ('NEW', 'USD', '2013-01-02', 'csv')"
             )
         )

@@ -63,7 +63,7 @@ def test_a_path_with_a_question_mark_is_no_query(answers: ResponseCache):
 
 
 SOMETHING = text(
-    "INSERT INTO instruments (ticker, currency, asked_from, source) "
+    "INSERT INTO instruments (ticker, currency, fetched_from, source) "
     "VALUES (gen_random_uuid()::text, 'USD', '2000-01-03', 'sample')"
 )
 

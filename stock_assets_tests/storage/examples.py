@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
-from stock_assets.market.sources.base import complete
+from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.datasets import PanelRecord
 from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
-from stock_assets.storage.prices import StoredPrices, store_prices
+from stock_assets.storage.prices import StoredPrices, read_actions, store_prices
 
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
 DATASET = "20121231_120000"
@@ -153,4 +153,10 @@ def store_bars(
 ) -> StoredPrices:
     """Store bars with the actions that they carry."""
     starts = bars.groupby("ticker")["session"].min().dt.date.to_dict()
-    return store_prices(engine, complete(bars), starts, source, run_id)
+    return store_prices(engine, fetch_from_bars(bars), starts, source, run_id)
+
+
+def stored_actions(engine: Engine) -> pd.DataFrame:
+    """Read the corporate actions of every ticker."""
+    with engine.connect() as connection:
+        return read_actions(connection)

@@ -35,10 +35,10 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.database import (
     STORE_URL_VARIABLE,
     Merge,
+    advisory_lock,
     copy_in,
     copy_out,
     engine_for,
-    exclusively,
     merge,
     replace,
     store_engine,
@@ -367,7 +367,7 @@ def test_a_named_lock_is_held_outside_any_transaction(engine: Engine) -> None:
         "WHERE locktype = 'advisory' AND pg_stat_activity.datname = current_database()"
     )
     with engine.connect() as connection:
-        with exclusively(engine, "name"):
+        with advisory_lock(engine, "name"):
             assert connection.scalars(held).all() == ["idle"]
             other = text("SELECT pg_try_advisory_lock(hashtext('name'))")
             assert connection.scalar(other) is False

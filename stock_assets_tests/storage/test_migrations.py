@@ -18,15 +18,22 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Prices
 from stock_assets.market.bars import empty_bars
-from stock_assets.market.reconciliation import starts
+from stock_assets.market.reconciliation import fetch_starts
 from stock_assets.storage import database
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import promotions, record_refit, save_promotion
-from stock_assets.storage.prices import read_actions, stored_histories
+from stock_assets.storage.prices import stored_histories
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database
-from stock_assets_tests.storage.examples import DATASET, DAYS, PROMOTION, bars, panel
+from stock_assets_tests.storage.examples import (
+    DATASET,
+    DAYS,
+    PROMOTION,
+    bars,
+    panel,
+    stored_actions,
+)
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
 CATALOGUE = """
@@ -85,7 +92,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     connection.rollback()
     upgrade(bare_url)
     assert connection.execute(text(CATALOGUE)).all() == before
-    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0009"]
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0010"]
 
 
 def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
@@ -116,7 +123,7 @@ def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
     with engine.begin() as connection:
         copy_in(connection, "raw_stock_data", stored)
     upgrade(bare_url)
-    assert read_actions(engine).to_dict("list") == {
+    assert stored_actions(engine).to_dict("list") == {
         "ticker": ["A"],
         "ex_date": [pd.Timestamp(DAYS[8])],
         "kind": ["split"],
@@ -124,7 +131,7 @@ def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
     }
     (held,) = stored_histories(engine).values()
     prices = Prices(tickers=["A"], first_session=DAYS[0])
-    assert starts([DAYS[-1]], {"A": held}, empty_bars(), prices) == {"A": DAYS[0]}
+    assert fetch_starts([DAYS[-1]], {"A": held}, empty_bars(), prices) == {"A": DAYS[0]}
     engine.dispose()
 
 

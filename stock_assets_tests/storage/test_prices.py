@@ -20,16 +20,15 @@ from stock_assets.storage.database import Merge
 from stock_assets.storage.prices import (
     PriceCoverage,
     StoredPrices,
-    forget_what_was_asked,
     price_coverage,
-    read_actions,
     read_bars,
     read_revisions,
+    reset_fetch_start,
     store_prices,
     stored_histories,
 )
 from stock_assets.storage.tables import price_revisions, raw_stock_data
-from stock_assets_tests.storage.examples import DAYS, bars, store_bars
+from stock_assets_tests.storage.examples import DAYS, bars, store_bars, stored_actions
 
 FIRST, LAST = DAYS[0], DAYS[-1]
 REVISION = ("ticker", "session", "field", "old_value", "new_value", "dagster_run_id")
@@ -212,7 +211,7 @@ def test_an_action_that_the_source_withdraws_is_gone_and_on_record(engine: Engin
     store(engine, fetched(bars("A"), action(DAYS[3], "dividend", 0.5)))
     done = store(engine, fetched(only(DAYS[2:])))
     assert done == StoredPrices(Merge(), Merge(deleted=1), 1)
-    assert read_actions(engine).empty
+    assert stored_actions(engine).empty
     assert in_force(engine) == []
     assert revisions(engine) == [("A", DAYS[3], "dividends", 0.5, 0.0, "run 1")]
 
@@ -230,7 +229,7 @@ def test_actions_outside_what_was_fetched_stay(engine: Engine) -> None:
     store(engine, fetched(only(DAYS[3:6])))
     store(engine, fetched(bars("B")))
     assert in_force(engine) == [(DAYS[1], 0.5, 0.0), (DAYS[8], 0.0, 3.0)]
-    pd.testing.assert_frame_equal(read_actions(engine, ["A"]), tidy_actions(pd.concat(known)))
+    pd.testing.assert_frame_equal(stored_actions(engine), tidy_actions(pd.concat(known)))
 
 
 def test_actions_of_one_bar_are_added_and_multiplied(engine: Engine) -> None:
@@ -273,7 +272,7 @@ def test_what_is_in_force_is_what_the_frame_says(
     pd.testing.assert_frame_equal(
         read_bars(engine, FIRST, LAST), attach(whole, tidy_actions(actions)), check_exact=True
     )
-    pd.testing.assert_frame_equal(read_actions(engine), tidy_actions(actions))
+    pd.testing.assert_frame_equal(stored_actions(engine), tidy_actions(actions))
 
 
 def test_a_run_can_show_what_it_revised(engine: Engine) -> None:
@@ -299,6 +298,6 @@ def test_what_is_held_of_each_ticker(engine: Engine) -> None:
 
 def test_a_ticker_can_be_forgotten_without_its_bars(engine: Engine) -> None:
     store(engine, fetched(bars("AB")))
-    assert forget_what_was_asked(engine, ["B", "C"]) == ["B"]
+    assert reset_fetch_start(engine, ["B", "C"]) == ["B"]
     assert list(stored_histories(engine)) == ["A"]
     assert len(read_bars(engine, FIRST, LAST)) == 2 * len(DAYS)

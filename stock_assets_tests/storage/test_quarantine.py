@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
-from stock_assets.market.checks import violations
+from stock_assets.market.checks import bar_findings
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars
@@ -21,7 +21,7 @@ def broken() -> pd.DataFrame:
 
 
 def keep_apart(engine: Engine, frame: pd.DataFrame) -> int:
-    return quarantine(engine, frame, violations(frame), "csv", "run 1")
+    return quarantine(engine, frame, bar_findings(frame), "csv", "run 1")
 
 
 def test_a_bar_is_kept_with_its_values_once_per_broken_rule(

@@ -19,11 +19,18 @@ from stock_assets.market.actions import ACTION_COLUMNS, attach, no_actions, tidy
 from stock_assets.market.bars import empty_bars, tidy
 from stock_assets.market.sources.base import Fetch
 from stock_assets.storage.forecasts import predictions_as_of, save_performance, save_predictions
-from stock_assets.storage.prices import read_actions, read_bars, store_prices, stored_histories
+from stock_assets.storage.prices import read_bars, store_prices, stored_histories
 from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import metadata
-from stock_assets_tests.storage.examples import DATASET, DAYS, bars, forecasts, store_bars
+from stock_assets_tests.storage.examples import (
+    DATASET,
+    DAYS,
+    bars,
+    forecasts,
+    store_bars,
+    stored_actions,
+)
 
 OLD, NEW, SINCE = "FB", "META", DAYS[10]
 RENAME = Rename(old=OLD, new=NEW, first_session=SINCE)
@@ -115,7 +122,7 @@ def test_the_history_goes_on_under_the_new_name(engine: Engine) -> None:
     assert list(closes(engine, NEW)) == DAYS
     held = stored_histories(engine)
     assert list(held) == [NEW]
-    assert (held[NEW].first_session, held[NEW].asked_from) == (DAYS[0], DAYS[0])
+    assert (held[NEW].first_session, held[NEW].fetched_from) == (DAYS[0], DAYS[0])
     with engine.connect() as connection:
         (applied,) = connection.execute(text("SELECT * FROM ticker_renames")).mappings()
     assert dict(applied) | {"applied_at": None} == {
@@ -267,7 +274,7 @@ def test_an_action_takes_effect_in_the_first_bar_under_the_new_name(engine: Engi
     store_prices(engine, Fetch(known, split, {}, {OLD: "USD"}), {OLD: DAYS[0]}, "sample")
     store_bars(engine, named(bars("A", DAYS[10:]), NEW))
     apply_renames(engine, [RENAME])
-    assert read_actions(engine)["ticker"].tolist() == [NEW]
+    assert stored_actions(engine)["ticker"].tolist() == [NEW]
     found = read_bars(engine, DAYS[0], DAYS[-1]).query("stock_splits > 0")
     assert found[["session", "stock_splits"]].values.tolist() == [[pd.Timestamp(DAYS[10]), 4.0]]
 

@@ -58,7 +58,7 @@ def processed_features(
     store: dg.ResourceParam[Store],
 ) -> dg.MaterializeResult:
     """Build, examine and store the panel of a dataset."""
-    from stock_assets.datasets.build import make_panel
+    from stock_assets.datasets.build import build_panel
     from stock_assets.features.dataset import build_feature_set
     from stock_assets.reporting.figures import validity_figure
     from stock_assets.storage.datasets import save_panel
@@ -77,7 +77,7 @@ def processed_features(
         params.walk_forward,
     )
     checks = [_completeness(built, params), _causality(built, params)]
-    record = make_panel(context.partition_key, as_of, built, params, store.arrays)
+    record = build_panel(context.partition_key, as_of, built, params, store.arrays)
     panel = built.panel
     if all(check.passed for check in checks):
         save_panel(store.engine, record)
@@ -194,11 +194,11 @@ def scalers(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """Fit and store the scalers of a dataset."""
-    from stock_assets.datasets.build import make_scalers, recorded_params
+    from stock_assets.datasets.build import build_scalers, recorded_params
     from stock_assets.storage.datasets import load_panel, save_scalers
 
     record = load_panel(store.engine, context.partition_key)
-    fitted, window = make_scalers(record, store.arrays), recorded_params(record).dataset.window
+    fitted, window = build_scalers(record, store.arrays), recorded_params(record).dataset.window
     features, target, digest = fitted.features, fitted.target, fitted.digest
     check = _fitted_on_training(record, store, fitted)
     if check.passed:
@@ -262,13 +262,13 @@ def scaled_features(
     context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
 ) -> dg.MaterializeResult:
     """Lay down the segments and take the digest of what can be read in them."""
-    from stock_assets.datasets.build import make_segments
+    from stock_assets.datasets.build import build_segments
     from stock_assets.features.scaling import Scaler
     from stock_assets.storage.datasets import load_panel, load_scalers, save_segments
 
     record = load_panel(store.engine, context.partition_key)
     features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
-    segments = make_segments(record, features, target, store.arrays)
+    segments = build_segments(record, features, target, store.arrays)
     save_segments(store.engine, context.partition_key, segments)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(segments[0].digest),

@@ -57,13 +57,13 @@ def raw_prices(
     from stock_assets.ingestion import ingest, require_arrival
     from stock_assets.market.bars import content_digest
     from stock_assets.market.sources.catalogue import open_source
-    from stock_assets.storage.database import exclusively
+    from stock_assets.storage.database import advisory_lock
     from stock_assets.storage.prices import read_revisions
 
     sessions = sessions_of(context)
     source = open_source(params.prices, find_locations().project)
     # A run that fetched earlier must not store later: it would bring old values back.
-    with exclusively(store.engine, "ingestion"):
+    with advisory_lock(store.engine, "ingestion"):
         done = ingest(store.engine, source, params.prices, sessions, context.run.run_id)
     if not done.findings.empty:
         context.log.warning("What the checks found:\n%s", done.findings.to_string(max_rows=20))

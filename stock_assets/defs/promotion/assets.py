@@ -62,11 +62,11 @@ def promotion(
 
     One promotion at a time: of two retrainings that end together, the second meets the first.
     """
-    from stock_assets.storage.database import exclusively
+    from stock_assets.storage.database import advisory_lock
     from stock_assets.storage.forecasts import promotion_of, record_refit, save_promotion
 
     candidate = registry.candidate(context.partition_key)
-    with exclusively(store.engine, "promotion"):
+    with advisory_lock(store.engine, "promotion"):
         decided = promotion_of(store.engine, context.partition_key, candidate.version)
         details: dict[str, Any] = {}
         if decided is None:

@@ -49,13 +49,16 @@ def tuned_params(
     from stock_assets.storage.datasets import (
         load_panel,
         load_segments,
+        previous_best_params,
         save_tuning,
-        tuned_before,
     )
 
     record = load_panel(store.engine, context.partition_key)
     segments = load_segments(store.engine, context.partition_key)
-    recorded, start = recorded_params(record), tuned_before(store.engine, record.as_of_session)
+    recorded, start = (
+        recorded_params(record),
+        previous_best_params(store.engine, record.as_of_session),
+    )
     folds = recorded.walk_forward
     study = _study_name(context.partition_key, params, folds, segments["train"].digest)
     path = store.arrays.local_path(record.location)

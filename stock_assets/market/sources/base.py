@@ -68,20 +68,20 @@ class PriceSource(Protocol):
         """
 
 
-def complete(bars: pd.DataFrame) -> Fetch:
+def fetch_from_bars(bars: pd.DataFrame) -> Fetch:
     """Make the answer of a source whose bars, in US dollars, carry all their actions."""
     return Fetch(bars, actions_of(bars), currencies=dict.fromkeys(bars["ticker"].unique(), "USD"))
 
 
-def within(bars: pd.DataFrame, starts: Mapping[str, date], last: date) -> Fetch:
+def clip_to_request(bars: pd.DataFrame, starts: Mapping[str, date], last: date) -> Fetch:
     """Cut bars in US dollars that carry all their actions to what was asked for."""
     start = pd.to_datetime(bars["ticker"].map(dict(starts)))
     wanted = bars["session"].between(start, pd.Timestamp(last))
-    cut = complete(bars[wanted].reset_index(drop=True))
+    cut = fetch_from_bars(bars[wanted].reset_index(drop=True))
     return replace(cut, currencies=dict.fromkeys(starts, "USD"))
 
 
-def joined(fetches: Iterable[Fetch], failures: Mapping[str, str]) -> Fetch:
+def concat_fetches(fetches: Iterable[Fetch], failures: Mapping[str, str]) -> Fetch:
     """Put answers for different tickers into one."""
     parts = list(fetches)
     return Fetch(

@@ -13,7 +13,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.actions import actions_of
 from stock_assets.market.bars import tidy
-from stock_assets.market.sources.base import Fetch, joined, within
+from stock_assets.market.sources.base import Fetch, clip_to_request, concat_fetches
 from stock_assets.market.sources.history import COLUMNS, as_traded
 
 _NUMBERS = [name for name in COLUMNS if name != "Date"]
@@ -75,8 +75,10 @@ class CsvFolderSource:
                 f"Save {_file_name(missing[0])} there, with {_export_command(missing[0])}, "
                 "or correct prices.tickers in params.yaml",
             )
-        whole = joined((read_history(self._file(ticker)) for ticker in starts), failures={})
-        return within(whole.bars, starts, min(last, calendar.last_closed_session(self._now())))
+        whole = concat_fetches((read_history(self._file(ticker)) for ticker in starts), failures={})
+        return clip_to_request(
+            whole.bars, starts, min(last, calendar.last_closed_session(self._now()))
+        )
 
     def _file(self, ticker: str) -> Path:
         return self._folder / _file_name(ticker)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.market.bars import tidy
-from stock_assets.market.sources.base import Fetch, within
+from stock_assets.market.sources.base import Fetch, clip_to_request
 
 
 class SampleSource:
@@ -46,7 +46,7 @@ class SampleSource:
                 f"the price source sample has no {', '.join(unknown)}; it has {', '.join(offered)}",
                 "Correct prices.tickers in params.yaml, or choose another prices.source",
             )
-        return within(bars, starts, last)
+        return clip_to_request(bars, starts, last)
 
 
 @cache

@@ -17,7 +17,7 @@ from stock_assets import config
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar
 from stock_assets.market import calendar
-from stock_assets.market.sources.base import Fetch, joined
+from stock_assets.market.sources.base import Fetch, concat_fetches
 from stock_assets.market.sources.history import as_traded
 from stock_assets.market.sources.rate_limits import ConsecutiveFailures, RateLimiter
 from stock_assets.market.sources.yahoo_chart import (
@@ -95,7 +95,7 @@ class YahooSource:
                     errors[ticker] = error
         _refuse_silence(errors, len(asked))
         failures = {ticker: str(errors[ticker]) for ticker in sorted(errors)}
-        return joined((found[ticker] for ticker in sorted(found)), failures)
+        return concat_fetches((found[ticker] for ticker in sorted(found)), failures)
 
 
 def _traded(chart: Chart, start: date, end: date, today: date) -> Fetch:

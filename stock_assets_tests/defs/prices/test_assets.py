@@ -16,7 +16,7 @@ from stock_assets.config import Params
 from stock_assets.defs.prices.assets import raw_prices
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
-from stock_assets.market.reconciliation import without
+from stock_assets.market.reconciliation import drop_tickers
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import COLUMNS
 from stock_assets.market.sources.sample import SampleSource, load_sample
@@ -266,7 +266,7 @@ def test_a_ticker_that_failed_is_a_warning_too(
     fetch = SampleSource.fetch
 
     def without_ibm(self: SampleSource, starts: dict[str, date], last: date) -> Fetch:
-        return without(fetch(self, starts, last), {"IBM": "no answer at all"})
+        return drop_tickers(fetch(self, starts, last), {"IBM": "no answer at all"})
 
     monkeypatch.setattr(SampleSource, "fetch", without_ibm)
     result = materialize([raw_prices], KEY, own_store, params())

@@ -38,7 +38,7 @@ def test_every_bar_of_the_file_is_there_as_it_traded(packaged):
 
 
 def test_no_bar_breaks_a_rule():
-    assert checks.violations(load_sample()).empty
+    assert checks.bar_findings(load_sample()).empty
 
 
 def test_the_three_splits_are_found():

@@ -11,7 +11,7 @@ from pandas.testing import assert_frame_equal
 
 from stock_assets.config import Yahoo as YahooSettings
 from stock_assets.market.actions import actions_of
-from stock_assets.market.sources.base import within
+from stock_assets.market.sources.base import clip_to_request
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market.sources.conftest import SAMPLE
@@ -20,7 +20,7 @@ from stock_assets_tests.market.yahoo_loopback import NEW_YORK
 
 def traded(starts, last):
     """What the source is to find of the sample."""
-    return within(SAMPLE, starts, last)
+    return clip_to_request(SAMPLE, starts, last)
 
 
 def assert_same(fetch, expected):

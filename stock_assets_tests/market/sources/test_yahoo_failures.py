@@ -11,13 +11,13 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.market.sources.base import within
+from stock_assets.market.sources.base import clip_to_request
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market.sources.conftest import SAMPLE
 from stock_assets_tests.market.yahoo_loopback import EVERYONE
 
 ASKED = (dict.fromkeys(["GOOG", "IBM", "MSFT"], date(2013, 2, 1)), date(2013, 3, 1))
-WELL = within(SAMPLE, *ASKED)
+WELL = clip_to_request(SAMPLE, *ASKED)
 
 PASSING = {
     "limited": (faults.limited, r"Yahoo limits the rate of requests \(HTTP 429\); run this again"),
@@ -74,7 +74,7 @@ def assert_only_ibm_failed(fetch, reason):
     assert list(fetch.failures) == ["IBM"]
     assert re.search(reason, fetch.failures["IBM"])
     assert "\n" not in fetch.failures["IBM"]
-    others = within(SAMPLE, dict.fromkeys(["GOOG", "MSFT"], date(2013, 2, 1)), ASKED[1])
+    others = clip_to_request(SAMPLE, dict.fromkeys(["GOOG", "MSFT"], date(2013, 2, 1)), ASKED[1])
     assert_frame_equal(fetch.bars, others.bars, check_exact=True)
     assert_frame_equal(fetch.actions, others.actions, check_exact=True)
     assert fetch.currencies == others.currencies
