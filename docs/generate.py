@@ -1,7 +1,7 @@
 """Write the generated tables of ``docs/``: ``python docs/generate.py``.
 
-A page keeps its hand-written text. What lies between ``<!-- generated: NAME -->`` and
-``<!-- end -->`` is replaced by the table of that name.
+Text between ``<!-- generated: NAME -->`` and ``<!-- end -->`` is replaced by the table NAME; all
+other text of a page stays.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ ROOT = DOCS.parent
 
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-_SEARCHED = {
+_HYPERPARAMETERS = {
     "architecture": "networks to choose from",
     "hidden_size": "units of the recurrent state; multiples of 4, the number of attention heads",
-    "layers": "recurrent layers, one on top of the other",
-    "dropout": "share of units dropped while training",
-    "learning_rate": "of AdamW, at the first epoch",
-    "batch_size": "windows per step of the optimiser",
+    "layers": "stacked recurrent layers",
+    "dropout": "share of units dropped in training",
+    "learning_rate": "of AdamW in the first epoch",
+    "batch_size": "windows per optimiser step",
 }
-"""Meanings of the hyperparameters, which carry no description in the model."""
+"""Descriptions of the hyperparameters; their fields have none."""
 
-_SCALE_NOTES = {
+_INLINE_TYPES = {
     "IntegerRange": "integers `{low, high, step}`, both ends included",
     "FloatRange": "numbers `{low, high, step, log}`, both ends included",
     "Rename": "`{old, new, first_session}`",
@@ -43,7 +43,7 @@ _SCALE_NOTES = {
 
 
 def parameters() -> str:
-    """Give one table per section of ``params.yaml``, nested sections after their parent."""
+    """Return one table per section of ``params.yaml``, nested sections after their parent."""
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     schema = Params.model_json_schema()
     return "\n".join(_section(schema, schema, "", shipped))
@@ -52,16 +52,16 @@ def parameters() -> str:
 def _section(
     schema: dict[str, Any], section: dict[str, Any], path: str, shipped: Any
 ) -> Iterator[str]:
-    """Yield the lines of a section's table, then those of the sections within."""
+    """Yield the table of a section, then those of its nested sections."""
     nested: list[tuple[str, dict[str, Any]]] = []
     rows: list[str] = []
     for name, field in section["properties"].items():
         key = f"{path}.{name}" if path else name
         target = _target(schema, field)
-        if target is not None and target["title"] not in _SCALE_NOTES:
+        if target is not None and target["title"] not in _INLINE_TYPES:
             nested.append((key, target))
             continue
-        meaning = field.get("description") or _SEARCHED[name]
+        meaning = field.get("description") or _HYPERPARAMETERS[name]
         default = _plain(field.get("default"))
         value = _plain(shipped[name]) if isinstance(shipped, dict) and name in shipped else "–"
         rows.append(f"| `{key}` | {_kind(schema, field)} | {default} | {value} | {meaning} |")
@@ -81,7 +81,7 @@ def _section(
 
 
 def _target(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the model that a field refers to, if it does."""
+    """Return the schema of the model that a field refers to, or None."""
     reference = field.get("$ref")
     if reference is None:
         return None
@@ -90,13 +90,13 @@ def _target(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | N
 
 
 def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
-    """Say what a field may hold."""
+    """Describe the type and bounds of a field."""
     target = _target(schema, field)
     if target is not None:
-        return _SCALE_NOTES[target["title"]]
+        return _INLINE_TYPES[target["title"]]
     if "anyOf" in field:
-        given = [option for option in field["anyOf"] if option["type"] != "null"]
-        return " or ".join(_kind(schema, option) for option in given) + ", or empty"
+        options = [option for option in field["anyOf"] if option["type"] != "null"]
+        return " or ".join(_kind(schema, option) for option in options) + ", or empty"
     if "enum" in field:
         return " · ".join(f"`{choice}`" for choice in field["enum"])
     if field["type"] == "array":
@@ -120,14 +120,14 @@ def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Write a value as ``params.yaml`` holds it, in one line."""
+    """Format a value as in ``params.yaml``, on one line."""
     if value is None:
         return "empty"
     if isinstance(value, list):
         return f"`[{', '.join(map(str, value))}]`"
     if isinstance(value, dict):
-        said = {name: inner for name, inner in value.items() if inner not in (None, False)}
-        return f"`{{{', '.join(f'{n}: {_number(v)}' for n, v in said.items())}}}`"
+        items = {name: inner for name, inner in value.items() if inner not in (None, False)}
+        return f"`{{{', '.join(f'{n}: {_number(v)}' for n, v in items.items())}}}`"
     return f"`{_number(value)}`"
 
 
@@ -138,7 +138,7 @@ def _number(value: Any) -> str:
 
 
 def features() -> str:
-    """Give one table per group of declared features."""
+    """Return one table per group of declared features."""
     lines: list[str] = []
     for group in dict.fromkeys(feature.group for feature in FEATURES.values()):
         members = [feature for feature in FEATURES.values() if feature.group == group]
@@ -159,11 +159,11 @@ def features() -> str:
 def _feature_row(feature: Feature) -> str:
     window = "–" if feature.window is None else str(feature.window)
     formula = feature.formula.__name__
-    provenance = f"`{feature.formula.__module__.rpartition('.')[2]}.{formula}`"
+    source = f"`{feature.formula.__module__.rpartition('.')[2]}.{formula}`"
     if feature.formula.__module__.startswith("talib"):
-        provenance = f"TA-Lib `{formula}`"
+        source = f"TA-Lib `{formula}`"
     if feature.group == "alpha158":
-        provenance = "Qlib `Alpha158`"
+        source = "Qlib `Alpha158`"
     cells = (
         f"`{feature.name}`",
         ", ".join(dict.fromkeys(feature.inputs)),
@@ -171,23 +171,23 @@ def _feature_row(feature: Feature) -> str:
         str(feature.warm_up),
         "yes" if feature.scale_free else "no",
         "yes" if feature.recursive else "no",
-        provenance,
+        source,
     )
     return f"| {' | '.join(cells)} |"
 
 
 def rules() -> str:
-    """Give one table per asset check of the rules that it reports."""
+    """Return one table of rules per asset check."""
     lines: list[str] = []
     for check, members in RULES_OF_CHECK.items():
-        lines += [f"### `{check}`", "", "| rule | severity | what holds |", "|---|---|---|"]
+        lines += [f"### `{check}`", "", "| rule | severity | requirement |", "|---|---|---|"]
         lines += [f"| {rule.name} | {rule.severity} | {rule.meaning} |" for rule in members]
         lines.append("")
     return "\n".join(lines)
 
 
 def service() -> str:
-    """Give the variables of the service, with their defaults."""
+    """Return the environment variables of the service with their defaults."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, variable in VARIABLES.items():
         field = ServiceSettings.model_fields[name]
@@ -197,7 +197,7 @@ def service() -> str:
 
 
 def endpoints() -> str:
-    """Give one table per tag of what the service answers, as its OpenAPI document has it."""
+    """Return one table of endpoints per tag of the OpenAPI document."""
     from sqlalchemy import create_engine
 
     from stock_assets.service.app import create_app
@@ -209,9 +209,9 @@ def endpoints() -> str:
     rows: dict[str, list[str]] = {}
     for path, item in app.openapi()["paths"].items():
         operation = item["get"]
-        asked = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
+        query = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
         meaning = operation["description"].partition("\n")[0].rstrip(".")
-        cells = (f"`{path}`", meaning, ", ".join(f"`{name}`" for name in asked) or "none")
+        cells = (f"`{path}`", meaning, ", ".join(f"`{name}`" for name in query) or "none")
         rows.setdefault(operation["tags"][0], []).append(f"| {' | '.join(cells)} |")
     lines: list[str] = []
     for tag, cells_of_tag in rows.items():
@@ -232,23 +232,22 @@ TABLES: dict[str, Callable[[], str]] = {
     "service": service,
     "endpoints": endpoints,
 }
-"""Every generated table, by the name that a page asks for it."""
+"""The generated tables by name."""
 
 
 def render(page: str) -> str:
-    """Give the text of a page with its generated tables as they should be."""
+    """Return the text of a page with up-to-date generated tables."""
     return _BLOCK.sub(
         lambda block: f"{block[1]}\n{TABLES[block[2]]().rstrip()}\n\n{block[3]}", page
     )
 
 
 def main() -> None:
-    """Bring every page up to date and name those that changed."""
+    """Update every page and print the changed ones."""
     for path in sorted(DOCS.glob("*.md")):
-        before = path.read_text(encoding="utf-8")
-        after = render(before)
-        if after != before:
-            path.write_text(after, encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        if (updated := render(text)) != text:
+            path.write_text(updated, encoding="utf-8")
             sys.stdout.write(f"{path.relative_to(ROOT)} written\n")
 
 

@@ -1,8 +1,7 @@
-"""Pictures of every page of the dashboard, light and dark, for ``docs/dashboard.md``.
+"""Take screenshots of every dashboard page for ``docs/dashboard.md``: ``make screenshots``.
 
-They are taken with Chromium from an installation of their own in a temporary folder: the sample
-prices, a model as of the end of 2011 and one as of the end of 2012, and all forecasts since. Run
-``make screenshots``; it takes a few minutes, nearly all of them for the two trainings.
+The script builds a temporary installation from the sample prices with two models, as of the end of
+2011 and of 2012, and all forecasts since then. It takes a few minutes and needs Chromium.
 """
 
 from __future__ import annotations
@@ -43,17 +42,17 @@ HISTORY = (
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 COLOURS = 256
-"""A picture with a palette is half its size and looks the same."""
+"""Colours of the palette; it halves the file size without a visible difference."""
 
 
 def main() -> None:
-    """Run the loop, serve what came out and take the pictures."""
+    """Run the loop, start the service and take the screenshots."""
     with tempfile.TemporaryDirectory(prefix="screenshots_") as name:
         environment = _installation(Path(name))
         try:
             for words in HISTORY:
                 subprocess.run([COMMAND, *words.split()], env=environment, check=True)
-            _serve_and_take(environment)
+            _serve_and_capture(environment)
         finally:
             subprocess.run([COMMAND, "db", "stop"], env=environment, check=False)
 
@@ -63,15 +62,16 @@ def _installation(folder: Path) -> dict[str, str]:
     project.mkdir()
     for name in ("params.yaml", "dagster.yaml", "workspace.yaml"):
         shutil.copy(ROOT / name, project)
-    ours = {"STOCK_ASSETS_PROJECT": str(project), "STOCK_ASSETS_HOME": str(folder / "home")}
-    uis = {
+    return {
+        **os.environ,
+        "STOCK_ASSETS_PROJECT": str(project),
+        "STOCK_ASSETS_HOME": str(folder / "home"),
         "STOCK_ASSETS_DAGSTER_UI": "http://127.0.0.1:3000",
         "STOCK_ASSETS_MLFLOW_UI": "http://127.0.0.1:5000",
     }
-    return {**os.environ, **ours, **uis}
 
 
-def _serve_and_take(environment: dict[str, str]) -> None:
+def _serve_and_capture(environment: dict[str, str]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -97,7 +97,7 @@ def _wait_for(url: str) -> None:
 
 
 def take(address: str) -> None:
-    """Take every page of a running service, both themes, and each on a phone."""
+    """Take screenshots of a running service: light, dark and phone."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -114,12 +114,12 @@ def _take(browser: Browser, address: str, theme: str, size: dict[str, int], endi
         page.goto(path, wait_until="networkidle")
         target = FOLDER / f"{name}{ending}.png"
         page.screenshot(path=target, full_page=size is WIDE)
-        with Image.open(target) as taken:
-            taken.convert("RGB").quantize(COLOURS).save(target, optimize=True)
+        with Image.open(target) as image:
+            image.convert("RGB").quantize(COLOURS).save(target, optimize=True)
         sys.stdout.write(f"{target.relative_to(ROOT)} {target.stat().st_size // 1024} kB\n")
     context.close()
 
 
 if __name__ == "__main__":
-    # With an address, of a service that runs already.
+    # An argument is the address of a service that is already running.
     take(sys.argv[1]) if len(sys.argv) > 1 else main()
