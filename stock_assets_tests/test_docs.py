@@ -1,10 +1,9 @@
-"""The pages of ``docs/`` say what the code does: tables, names, commands and queries."""
+"""README and the pages of ``docs/`` agree with the code."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +15,9 @@ from stock_assets.config import Params
 from stock_assets_tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+FILE = re.compile(r"(?:[\w.]+/)*\w+\.(?:py|md|yaml|yml)|(?:[\w.]+/)+")
 
 
 def load_generator() -> ModuleType:
@@ -29,63 +29,50 @@ def load_generator() -> ModuleType:
     return module
 
 
-def blocks(language: str) -> list[str]:
+def code_blocks(language: str) -> list[str]:
     """Code blocks of a language on all pages."""
     fence = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
     return [block for text in TEXTS.values() for block in fence.findall(text)]
 
 
-def spans(text: str) -> list[str]:
-    """Words in backticks outside code blocks."""
-    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M))
+def spans(text: str) -> set[str]:
+    """Texts in backticks outside code blocks."""
+    return set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M)))
 
 
-def fields(section: Any, path: str = "") -> set[str]:
-    """Every key of the parameters, sections included, with dots."""
-    found = set()
+def parameter_keys(section: Any, path: str = "") -> set[str]:
+    """Dotted keys of all parameters, sections included."""
+    keys = set()
     for name, field in section.model_fields.items():
-        key = f"{path}{name}"
-        found.add(key)
+        keys.add(f"{path}{name}")
         if hasattr(field.annotation, "model_fields"):
-            found |= fields(field.annotation, f"{key}.")
-    return found
+            keys |= parameter_keys(field.annotation, f"{path}{name}.")
+    return keys
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_generated_tables_are_what_the_generator_gives(page: Path) -> None:
-    assert TEXTS[page.name] == load_generator().render(TEXTS[page.name]), "python docs/generate.py"
+def test_generated_tables_are_up_to_date(page: Path) -> None:
+    assert TEXTS[page.name] == load_generator().render(TEXTS[page.name]), "run make docs"
 
 
-def test_every_generated_table_stands_on_some_page() -> None:
-    asked = re.findall(r"<!-- generated: (\w+) -->", "".join(TEXTS.values()))
-    assert sorted(asked) == sorted(load_generator().TABLES)
+def test_every_generated_table_is_on_a_page() -> None:
+    placed = re.findall(r"<!-- generated: (\w+) -->", "".join(TEXTS.values()))
+    assert sorted(placed) == sorted(load_generator().TABLES)
 
 
-def test_every_parameter_has_its_row() -> None:
-    rows = set(re.findall(r"^\| `([a-z_.]+)` \|", TEXTS["configuration.md"], re.MULTILINE))
-    leaves = {
-        key for key in fields(Params) if not any(k.startswith(f"{key}.") for k in fields(Params))
-    }
-    ends = {"low", "high", "step", "log"}
-    assert {key for key in leaves if key.rpartition(".")[2] not in ends} <= rows
-
-
-def test_every_parameter_that_a_page_names_exists() -> None:
-    known = fields(Params)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_parameters_exist(page: Path) -> None:
     sections = "|".join(Params.model_fields)
-    earlier = re.findall(
-        r"^\| (.*?) \|", TEXTS["configuration.md"].rpartition("## What became")[2], re.M
-    )
-    for name, text in TEXTS.items():
-        for row in earlier:
-            text = text.replace(f"| {row} |", "|", 1)
-        named = {s for s in spans(text) if re.fullmatch(rf"(?:{sections})(?:\.[a-z_]+)+", s)}
-        files = {s for s in named if s.endswith((".py", ".md"))}
-        paths = {"performance.model", "performance.persistence", "performance.last_session"}
-        assert named - files - paths - {"prices.last_session"} <= known, name
+    without_earlier_keys = TEXTS[page.name].partition("## Parameters of the earlier pipeline")[0]
+    named = {
+        span
+        for span in spans(without_earlier_keys)
+        if re.fullmatch(rf"(?:{sections})(?:\.[a-z_]+)+", span)
+    }
+    assert {name for name in named if not FILE.fullmatch(name)} <= parameter_keys(Params)
 
 
-def test_every_environment_variable_is_described() -> None:
+def test_the_environment_variables_are_those_that_the_code_reads() -> None:
     pattern = re.compile(r"\b(?:STOCK_ASSETS_[A-Z_]+|MLFLOW_TRACKING_URI|DAGSTER_HOME)\b")
     sources = [*(ROOT / "stock_assets").rglob("*.py"), ROOT / "dagster.yaml"]
     used = {name for path in sources for name in pattern.findall(path.read_text(encoding="utf-8"))}
@@ -93,106 +80,105 @@ def test_every_environment_variable_is_described() -> None:
     assert described == used
 
 
-def test_the_diagram_has_the_edges_of_the_graph() -> None:
+def asset_graph() -> Any:
     from stock_assets.definitions import defs
 
-    graph = defs.get_repository_def().asset_graph
+    return defs.get_repository_def().asset_graph
+
+
+def test_the_diagram_has_the_edges_and_partitions_of_the_graph() -> None:
+    from stock_assets.defs.partitions import datasets, trading_days
+
+    nodes = {node.key.to_user_string(): node for node in asset_graph().asset_nodes}
     edges = {
-        (parent.to_user_string(), node.key.to_user_string())
-        for node in graph.asset_nodes
-        for parent in node.parent_keys
+        (parent.to_user_string(), name) for name in nodes for parent in nodes[name].parent_keys
     }
-    (diagram,) = blocks("mermaid")
+    (diagram,) = (block for block in code_blocks("mermaid") if block.startswith("flowchart TD"))
     assert set(re.findall(r"(\w+) -->(?:\|[^|]*\|)? (\w+)", diagram)) == edges
-    for kind, heading in (("trading_days", "day"), ("datasets", "dataset"), (None, "one")):
+    for heading, partitions in (("day", trading_days), ("dataset", datasets), ("one", None)):
         inside = re.search(rf"subgraph {heading}\[.*?\n(.*?)\bend\b", diagram, re.DOTALL)
         assert inside is not None
         assert set(inside[1].split()) == {
-            node.key.to_user_string() for node in graph.asset_nodes if partition_of(node) == kind
+            name for name, node in nodes.items() if node.partitions_def == partitions
         }
 
 
-def partition_of(node: Any) -> str | None:
-    from stock_assets.defs.partitions import datasets, trading_days
-
-    named = {"trading_days": trading_days, "datasets": datasets}
-    return next((name for name, d in named.items() if node.partitions_def == d), None)
-
-
-def test_jobs_schedules_sensors_and_checks_are_named() -> None:
+def test_jobs_schedules_sensors_and_checks_are_described() -> None:
     from stock_assets.definitions import defs
 
     repository = defs.get_repository_def()
-    things = [
+    names = {
         *("daily", "retraining"),
         *(schedule.name for schedule in repository.schedule_defs),
         *(sensor.name for sensor in repository.sensor_defs),
         *(check.name for check in repository.asset_graph.asset_check_keys),
-    ]
-    named = set(spans(TEXTS["architecture.md"]))
-    assert set(things) <= named | {"default_automation_condition_sensor"}
+    }
+    assert names - {"default_automation_condition_sensor"} <= spans(TEXTS["architecture.md"])
 
 
-def test_the_folders_are_those_of_the_import_rule() -> None:
-    rule = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    floors = rule["tool"]["importlinter"]["contracts"][0]["layers"]
-    listed = re.findall(r"^  (\w+)(?:/|\.py) ", TEXTS["architecture.md"], re.MULTILINE)
-    assert [f"stock_assets.{name}" for name in listed] == floors
+def test_the_layout_lists_the_folders_of_the_package() -> None:
+    package = ROOT / "stock_assets"
+    children = {
+        path.name
+        for path in package.iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    }
+    (tree,) = (block for block in code_blocks("text") if block.startswith("stock_assets/\n"))
+    assert set(re.findall(r"^  ([\w.]+)", tree, re.MULTILINE)) == children
 
 
-def test_every_table_of_the_database_is_described() -> None:
+def test_every_database_table_is_described() -> None:
     from stock_assets.storage.tables import metadata
 
-    assert set(metadata.tables) <= set(spans(TEXTS["architecture.md"]))
-
-
-def test_every_test_that_a_page_names_exists() -> None:
-    named = {
-        span
-        for text in TEXTS.values()
-        for span in spans(text)
-        if re.fullmatch(r"\S+\.py::\w+", span)
-    }
-    assert len(named) > 15
-    for span in named:
-        file, _, test = span.removeprefix("stock_assets_tests/").partition("::")
-        assert f"def {test}(" in (ROOT / "stock_assets_tests" / file).read_text(encoding="utf-8"), (
-            span
-        )
+    assert set(metadata.tables) <= spans(TEXTS["architecture.md"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_paths_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXTS[page.name]):
-        assert (DOCS / target).exists(), target
-    for span in spans(TEXTS[page.name]):
-        if re.fullmatch(r"(?:stock_assets|stock_assets_tests|docs|deploy)/[\w/.]+", span):
-            assert (ROOT / span.rstrip("/")).exists() or span.endswith("/.env"), span
+def test_links_resolve(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", TEXTS[page.name]):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert anchor in slugs, f"{target}#{anchor}"
 
 
-def commands() -> set[tuple[str, ...]]:
-    """Every ``stock-assets`` command line on the pages, without what stands in for arguments."""
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
+# Files of an installation or of another project.
+OUTSIDE = {".env", "deploy/.env", "index.html", "arrays/", "checkpoints/", "historical/"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    roots = (ROOT, DOCS, ROOT / "stock_assets", ROOT / "stock_assets_tests")
+    named = {span for span in spans(TEXTS[page.name]) if FILE.fullmatch(span)} - OUTSIDE
+    missing = {name for name in named if not any((root / name).exists() for root in roots)}
+    assert not missing
+
+
+def named_commands() -> set[tuple[str, ...]]:
+    """Words of every ``stock-assets`` command line on the pages, without placeholders."""
+    lines = [line for block in code_blocks("(?:bash|console)") for line in block.splitlines()]
     lines += [span for text in TEXTS.values() for span in spans(text)]
-    found = set()
+    commands = set()
     for line in lines:
         for call in re.findall(r"(?<![\w./=])stock-assets( [^|)#\"]*|$)", line):
-            found.add(tuple(call.replace("…", "").split()))
-    return found - {()}
+            commands.add(tuple(re.sub(r"[…\[\]\\]", "", call).split()))
+    return commands - {()}
 
 
-def test_every_command_exists_with_its_options() -> None:
+def test_named_commands_and_options_exist() -> None:
     from stock_assets.cli.main import app
 
-    assert len(commands()) > 10
-    for words in commands():
-        group: Any = typer.main.get_command(app)
-        known = option_names(group)
+    assert named_commands()
+    for words in named_commands():
+        command: Any = typer.main.get_command(app)
+        known = option_names(command) | {"--help"}
         for word in words:
-            if word in getattr(group, "commands", {}):
-                group = group.commands[word]
-                known |= option_names(group)
-        assert not hasattr(group, "commands") or set(words) <= known, words
+            if word in getattr(command, "commands", {}):
+                command = command.commands[word]
+                known |= option_names(command)
+        assert not hasattr(command, "commands") or set(words) <= known, words
         assert {word for word in words if word.startswith("--")} <= known, words
 
 
@@ -200,35 +186,25 @@ def option_names(command: Any) -> set[str]:
     return {name for parameter in command.params for name in parameter.opts}
 
 
+def test_named_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for text in TEXTS.values() for name in re.findall(r"`make ([\w-]+)`", text)}
+    assert named <= targets
+
+
 def test_every_query_runs(platform: Any) -> None:
     from sqlalchemy import text
 
-    queries = [block for block in blocks("sql") if not block.startswith("CREATE DATABASE")]
-    assert len(queries) >= 5
+    queries = [block for block in code_blocks("sql") if not block.startswith("CREATE DATABASE")]
     with platform.engine.connect() as connection:
         for query in queries:
             connection.execute(text(query.rstrip().rstrip(";"))).all()
 
 
-def test_the_databases_to_create_are_those_there_are() -> None:
+def test_the_databases_to_create_are_those_of_the_server() -> None:
     from stock_assets.storage.server import DATABASES
 
     created = re.findall(r"^CREATE DATABASE (\w+);", TEXTS["operations.md"], re.MULTILINE)
-    looped = re.findall(r"^for database in (.*); do$", TEXTS["operations.md"], re.MULTILINE)
+    dumped = re.findall(r"^for database in (.*); do$", TEXTS["operations.md"], re.MULTILINE)
     assert tuple(created) == DATABASES
-    assert {tuple(line.split()) for line in looped} == {DATABASES}
-
-
-FOREIGN = ("params.yaml: ", "Dagster", "dg ", "dagster ", "pg_dump")
-
-
-def test_every_error_message_is_one_that_the_code_gives() -> None:
-    sources = " ".join(p.read_text(encoding="utf-8") for p in (ROOT / "stock_assets").rglob("*.py"))
-    given = re.sub(r'"\s*\n\s*f?"', "", sources)
-    table = TEXTS["operations.md"].rpartition("## Troubleshooting")[2]
-    messages = [span for row in re.findall(r"^\| (.*?) \|", table, re.M) for span in spans(row)]
-    own = [message for message in messages if not message.startswith(FOREIGN)]
-    assert len(own) > 15
-    for message in own:
-        for piece in message.split("…"):
-            assert piece.strip() in given, message
+    assert {tuple(line.split()) for line in dumped} == {DATABASES}
