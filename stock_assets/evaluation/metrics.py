@@ -7,11 +7,12 @@ series that is close to a random walk, so every score here is told beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 
 from stock_assets.core.errors import StockAssetsError
 
@@ -24,13 +25,6 @@ CONSTANT = 1e-12
 """Returns that differ by less than this are equal: the difference is rounding."""
 
 _DECIMALS = 12
-_AVERAGED = [
-    "absolute_error",
-    "squared_error",
-    "absolute_percentage_error",
-    "direction_hit",
-    "covered",
-]
 
 
 @dataclass(frozen=True)
@@ -149,7 +143,7 @@ def summarise(rows: pd.DataFrame) -> Metrics:
             "there is no scored forecast to summarise",
             "Choose sessions for which forecasts were made and prices are known",
         )
-    (figures,) = _grouped(rows, one_group(rows)).to_dict("records")
+    (figures,) = _metrics(rows, one_group(rows)).to_dict("records")
     return Metrics(**{str(name): figure for name, figure in figures.items()})
 
 
@@ -189,7 +183,7 @@ def by_ticker(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         ``ticker`` and the fields of `Metrics`, one row per ticker in alphabetical order.
     """
-    return _grouped(rows, rows["ticker"]).reset_index()
+    return _metrics(rows, rows["ticker"]).reset_index()
 
 
 def correlations(
@@ -216,39 +210,103 @@ def correlations(
     return correlation.where(spread.min(axis=1) >= CONSTANT).clip(-1.0, 1.0)
 
 
-def _grouped(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
-    """Give the fields of `Metrics` as columns, one row per group, in order of the groups."""
-    actual, persistence = rows["actual"], rows["persistence"]
-    rises = (actual > persistence).astype(float).where(rows["direction_hit"].notna())
-    means = (
-        rows[_AVERAGED]
-        .assign(
-            rise=rises,
-            scaled=rows["absolute_error"] / persistence,
-            persistence_scaled=rows["persistence_absolute_error"] / persistence,
-        )
-        .groupby(by)
-        .mean()
-    )
-    moved = relative_returns(rows)
-    sessions = rows["session"].groupby(by)
+def sum_terms(rows: pd.DataFrame, by: pd.Series[Any] | list[pd.Series[Any]]) -> pd.DataFrame:
+    """Add up, per group, the terms of every pooled score.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        From `score_rows`; their order does not matter.
+    by : Series, or list of Series
+        The group of each row.
+
+    Returns
+    -------
+    DataFrame of float64
+        Indexed by group: ``forecasts``, ``sessions`` (distinct ones) and the columns that
+        `pooled_scores` reads. All but ``sessions`` of groups with a session in common add up.
+    """
+    actual, persistence, hit = rows["actual"], rows["persistence"], rows["direction_hit"]
+    terms = pd.DataFrame(
+        {
+            "forecasts": 1.0,
+            "absolute_error": rows["absolute_error"],
+            "squared_error": rows["squared_error"],
+            "percentage_error": rows["absolute_percentage_error"],
+            "persistence_error": rows["persistence_absolute_error"],
+            "persistence_percentage_error": rows["persistence_absolute_error"] / actual,
+            "loss": rows["absolute_error"] / persistence,
+            "persistence_loss": rows["persistence_absolute_error"] / persistence,
+            "hits": hit,
+            "directions": hit.notna().astype(float),
+            "rises": ((actual > persistence) & hit.notna()).astype(float),
+            "covered": rows["covered"],
+            "intervals": rows["covered"].notna().astype(float),
+        }
+    ).groupby(by)
+    return terms.sum().assign(sessions=rows["session"].groupby(by).nunique())
+
+
+def roll_terms(terms: pd.DataFrame, window: int, newest: int) -> pd.DataFrame:
+    """Add terms of single sessions up over the window that ends at each of the newest sessions.
+
+    Parameters
+    ----------
+    terms : DataFrame
+        From `sum_terms`, one row per session of one model version, oldest first.
+    window : int
+        Sessions in a window; fewer at the beginning.
+    newest : int
+        Rows to return, the last ones.
+    """
+    window = min(window, len(terms))
+    padded = np.concatenate([np.zeros((window - 1, terms.shape[1])), terms.to_numpy(np.float64)])
+    windows = sliding_window_view(padded, window, axis=0)[-newest:]
+    return pd.DataFrame(windows.sum(axis=-1), terms.index[-newest:], terms.columns)
+
+
+def pooled_scores(terms: pd.DataFrame) -> pd.DataFrame:
+    """Compute the scores of each group from its summed terms; see `Metrics`.
+
+    Parameters
+    ----------
+    terms : DataFrame
+        From `sum_terms`, or summed by the database.
+
+    Returns
+    -------
+    DataFrame
+        ``forecasts``, ``sessions``, the fields of `Metrics` but the correlations,
+        ``persistence_mae``, ``persistence_mape``, and ``loss_difference``, by how much the mean
+        error as a fraction of the last close exceeds persistence's.
+    """
+    count = terms["forecasts"]
+    loss, persistence_loss = terms["loss"] / count, terms["persistence_loss"] / count
     return pd.DataFrame(
         {
-            "forecasts": sessions.size(),
-            "sessions": sessions.nunique(),
-            "mae": means["absolute_error"],
-            "rmse": means["squared_error"] ** 0.5,
-            "mape": means["absolute_percentage_error"],
-            "relative_mae": (means["scaled"] / means["persistence_scaled"]).where(
-                means["persistence_scaled"] > 0
-            ),
-            "direction_accuracy": means["direction_hit"],
-            "base_rate_up": means["rise"],
-            "ic": correlations(moved, by),
-            "rank_ic": correlations(moved.groupby(by).rank(), by),
-            "coverage": means["covered"],
+            "forecasts": count.astype(int),
+            "sessions": terms["sessions"].astype(int),
+            "mae": terms["absolute_error"] / count,
+            "persistence_mae": terms["persistence_error"] / count,
+            "rmse": (terms["squared_error"] / count) ** 0.5,
+            "mape": terms["percentage_error"] / count,
+            "persistence_mape": terms["persistence_percentage_error"] / count,
+            "relative_mae": (loss / persistence_loss).where(persistence_loss > 0),
+            "loss_difference": loss - persistence_loss,
+            "direction_accuracy": terms["hits"] / terms["directions"],
+            "base_rate_up": terms["rises"] / terms["directions"],
+            "coverage": terms["covered"] / terms["intervals"],
         }
     )
+
+
+def _metrics(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
+    """Return the fields of `Metrics` as columns, one row per group, in order of the groups."""
+    moves = relative_returns(rows)
+    scores = pooled_scores(sum_terms(rows, by)).assign(
+        ic=correlations(moves, by), rank_ic=correlations(moves.groupby(by).rank(), by)
+    )
+    return scores[[field.name for field in fields(Metrics)]]
 
 
 def _require_prices(forecasts: pd.DataFrame) -> None:

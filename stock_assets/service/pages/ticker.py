@@ -9,7 +9,7 @@ import pandas as pd
 from fastapi import APIRouter, Query, Request, Response
 
 from stock_assets.config.prices import TICKER
-from stock_assets.evaluation.metrics import CONSTANT
+from stock_assets.evaluation.metrics import pooled_scores, roll_terms, sum_terms
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
 from stock_assets.service import charts
@@ -21,6 +21,7 @@ from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.lineage import find_forecast
 from stock_assets.storage.serving.pages import newest_forecast_of, scored_forecasts
+from stock_assets.storage.serving.paging import records
 
 RANGES = {"1M": 21, "3M": 63, "1Y": 252, "All": None}
 """Sessions that each choice of the range selector shows."""
@@ -131,38 +132,26 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
     Parameters
     ----------
     scored : DataFrame
-        Its scored forecasts, oldest first; columns of ``model_performance_log``.
+        Its scored forecasts, one per session; columns of ``model_performance_log``.
     window : int
         Scored sessions of a version that make one figure; fewer at its beginning.
 
     Returns
     -------
     list of dict
-        ``session``, ``model_version``, ``sessions`` and, as `Metrics` defines them, ``mape``,
-        ``persistence_mape``, ``relative_mae`` and ``coverage``.
+        ``session``, ``model_version`` and the columns of
+        :func:`stock_assets.evaluation.metrics.pooled_scores`.
     """
-    terms = pd.DataFrame(
-        {
-            "sessions": 1.0,
-            "mape": scored["absolute_percentage_error"],
-            "persistence_mape": scored["persistence_absolute_error"] / scored["actual"],
-            "scaled": scored["absolute_error"] / scored["persistence"],
-            "persistence_scaled": scored["persistence_absolute_error"] / scored["persistence"],
-            "coverage": scored["covered"],
-        }
-    )
-    versions = terms.groupby(scored["model_version"], sort=False)
-    sums = versions.rolling(window, min_periods=1).sum().droplevel(0).sort_index()
-    moved = sums["persistence_scaled"].where(sums["persistence_scaled"] > CONSTANT)
-    figures = sums[["mape", "persistence_mape", "coverage"]].div(sums["sessions"], axis=0)
-    told = figures.assign(
-        session=scored["session"].dt.date,
-        model_version=scored["model_version"],
-        sessions=sums["sessions"].astype(int),
-        relative_mae=sums["scaled"] / moved,
-    )
-    rows: list[dict[str, Any]] = told.iloc[::-1].to_dict("records")  # type: ignore[assignment]
-    return rows
+    if scored.empty:
+        return []
+    scores = [
+        pooled_scores(roll_terms(sum_terms(rows, rows["session"]), window, len(rows))).assign(
+            model_version=version
+        )
+        for version, rows in scored.groupby("model_version")
+    ]
+    newest_first = pd.concat(scores).sort_index(ascending=False).reset_index()
+    return records(newest_first.assign(session=newest_first["session"].dt.date))
 
 
 def on_newest_basis(

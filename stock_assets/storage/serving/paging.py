@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import ColumnElement, Engine, Select, UnaryExpression, and_, or_
 
 Row = dict[str, Any]
@@ -53,6 +54,20 @@ def read_rows(engine: Engine, query: Any, parameters: Any = None) -> list[Row]:
     """Read all rows of a query."""
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(query, parameters).mappings()]
+
+
+def read_frame(engine: Engine, query: Any, parameters: Any = None) -> pd.DataFrame:
+    """Read all rows of a query into a frame; dates stay Python's own."""
+    with engine.connect() as connection:
+        found = connection.execute(query, parameters)
+        return pd.DataFrame(found.fetchall(), columns=list(found.keys()))
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame as dicts, with None for what is missing."""
+    known = frame.astype(object).where(frame.notna(), None)
+    rows: list[Row] = known.to_dict("records")  # type: ignore[assignment]
+    return rows
 
 
 def _beyond(order: Order, position: Position) -> ColumnElement[bool]:

@@ -1,19 +1,23 @@
-"""Rolling scores, computed where the scored forecasts are.
+"""Scores over the newest sessions of a model version, of all tickers together or of each.
 
-The figures are those of :func:`stock_assets.evaluation.metrics.summarise`, over the newest scored
-sessions of one model version up to each session; forecasts of several versions never mix.
+The database sums; :func:`stock_assets.evaluation.metrics.pooled_scores` makes scores of the sums.
+Forecasts of two versions are never pooled.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from sqlalchemy import Engine, text
 
-from stock_assets.storage.serving.paging import Row, read_rows
+from stock_assets.evaluation.metrics import pooled_scores, roll_terms
+from stock_assets.storage.serving.paging import Row, read_frame, records
 
 _WANTED = """
     (CAST(:tickers AS text[]) IS NULL OR ticker = ANY(CAST(:tickers AS text[])))
@@ -21,64 +25,30 @@ _WANTED = """
     AND (CAST(:model_version AS int) IS NULL OR model_version = :model_version)
 """
 
-# What is added up over the forecasts of a window.
-SUMS = """
-    count(*) AS forecasts,
-    sum(absolute_error) AS error,
-    sum(squared_error) AS squared,
-    sum(absolute_percentage_error) AS share,
+TERMS = """
+    CAST(count(*) AS double precision) AS forecasts,
+    sum(absolute_error) AS absolute_error,
+    sum(squared_error) AS squared_error,
+    sum(absolute_percentage_error) AS percentage_error,
     sum(persistence_absolute_error) AS persistence_error,
-    sum(persistence_absolute_error / actual) AS persistence_share,
-    sum(absolute_error / persistence) AS scaled,
-    sum(persistence_absolute_error / persistence) AS persistence_scaled,
-    sum(direction_hit) AS hits,
-    count(direction_hit) AS directions,
-    count(direction_hit) FILTER (WHERE actual > persistence) AS rises,
+    sum(persistence_absolute_error / actual) AS persistence_percentage_error,
+    sum(absolute_error / persistence) AS loss,
+    sum(persistence_absolute_error / persistence) AS persistence_loss,
+    coalesce(sum(direction_hit), 0) AS hits,
+    CAST(count(direction_hit) AS double precision) AS directions,
+    CAST(count(direction_hit) FILTER (WHERE actual > persistence) AS double precision) AS rises,
     sum(covered) AS covered,
-    count(covered) AS intervals
+    CAST(count(covered) AS double precision) AS intervals
 """
+"""The sums of :func:`stock_assets.evaluation.metrics.sum_terms`, as the database adds them up."""
 
-_ADDED = """
-    count(*) OVER window_sessions AS sessions,
-    min(session) OVER window_sessions AS first_session,
-    sum(forecasts) OVER window_sessions AS forecasts,
-    sum(error) OVER window_sessions AS error,
-    sum(squared) OVER window_sessions AS squared,
-    sum(share) OVER window_sessions AS share,
-    sum(persistence_error) OVER window_sessions AS persistence_error,
-    sum(persistence_share) OVER window_sessions AS persistence_share,
-    sum(scaled) OVER window_sessions AS scaled,
-    sum(persistence_scaled) OVER window_sessions AS persistence_scaled,
-    sum(hits) OVER window_sessions AS hits,
-    sum(directions) OVER window_sessions AS directions,
-    sum(rises) OVER window_sessions AS rises,
-    sum(covered) OVER window_sessions AS covered,
-    sum(intervals) OVER window_sessions AS intervals
-"""
-
-FIGURES = """
-    first_session,
-    CAST(sessions AS int) AS sessions,
-    CAST(forecasts AS int) AS forecasts,
-    error / forecasts AS mae,
-    persistence_error / forecasts AS persistence_mae,
-    sqrt(squared / forecasts) AS rmse,
-    share / forecasts AS mape,
-    persistence_share / forecasts AS persistence_mape,
-    scaled / nullif(persistence_scaled, 0) AS relative_mae,
-    hits / nullif(directions, 0) AS direction_accuracy,
-    CAST(rises AS double precision) / nullif(directions, 0) AS base_rate_up,
-    covered / nullif(intervals, 0) AS coverage
-"""
-
-_NUMBERED = f"""
-    SELECT model_version, session,
-      row_number() OVER (PARTITION BY model_version ORDER BY session) AS nth
-    FROM (SELECT DISTINCT model_version, session FROM model_performance_log WHERE {_WANTED}) d
-"""
+TERM_COLUMNS = re.findall(r"AS (\w+),?$", TERMS, re.MULTILINE)
 
 _ROLLING = text(f"""
-WITH numbered AS ({_NUMBERED}),
+WITH numbered AS (
+  SELECT model_version, session,
+    row_number() OVER (PARTITION BY model_version ORDER BY session) AS nth
+  FROM (SELECT DISTINCT model_version, session FROM model_performance_log WHERE {_WANTED}) d),
 page AS (
   SELECT * FROM numbered
   WHERE (CAST(:first AS date) IS NULL OR session >= :first)
@@ -87,20 +57,13 @@ page AS (
          OR (session, model_version) < (:after_session, :after_version))
   ORDER BY session DESC, model_version DESC LIMIT :size),
 reach AS (
-  SELECT model_version, min(nth) - :window AS before, max(nth) AS newest
-  FROM page GROUP BY model_version),
-daily AS (
-  SELECT model_version, session, {SUMS}
-  FROM numbered JOIN reach USING (model_version)
-  JOIN model_performance_log USING (model_version, session)
-  WHERE nth > before AND nth <= newest AND {_WANTED}
-  GROUP BY model_version, session),
-rolled AS (
-  SELECT model_version, session, {_ADDED} FROM daily
-  WINDOW window_sessions AS (
-    PARTITION BY model_version ORDER BY session ROWS BETWEEN :window - 1 PRECEDING AND CURRENT ROW))
-SELECT session, model_version, {FIGURES} FROM rolled JOIN page USING (model_version, session)
-ORDER BY session DESC, model_version DESC
+  SELECT model_version, min(nth) AS first, max(nth) AS last, count(*) AS shown
+  FROM page GROUP BY model_version)
+SELECT model_version, session, max(shown) AS shown, 1 AS sessions, {TERMS}
+FROM numbered JOIN reach USING (model_version)
+JOIN model_performance_log USING (model_version, session)
+WHERE nth > first - :window AND nth <= last AND {_WANTED}
+GROUP BY model_version, session
 """)
 
 _TICKERS = text(f"""
@@ -108,18 +71,15 @@ WITH numbered AS (
   SELECT model_version, session,
     row_number() OVER (PARTITION BY model_version ORDER BY session DESC) AS nth
   FROM (SELECT DISTINCT model_version, session FROM model_performance_log
-        WHERE session <= :session AND {_WANTED}) d),
-scored AS (
-  SELECT ticker, model_version, min(session) AS first_session, max(session) AS session,
-    count(DISTINCT session) AS sessions, {SUMS}
-  FROM numbered JOIN model_performance_log USING (model_version, session)
-  WHERE nth <= :window AND {_WANTED}
-    AND model_version IN (SELECT model_version FROM numbered WHERE session = :session)
-  GROUP BY ticker, model_version)
-SELECT ticker, model_version, session, {FIGURES} FROM scored
-WHERE CAST(:after_ticker AS text) IS NULL
-  OR (ticker, model_version) > (:after_ticker, :after_version)
-ORDER BY ticker, model_version LIMIT :size
+        WHERE session <= :session AND {_WANTED}) d)
+SELECT ticker, model_version, min(session) AS first_session, max(session) AS session,
+  count(DISTINCT session) AS sessions, {TERMS}
+FROM numbered JOIN model_performance_log USING (model_version, session)
+WHERE nth <= :window AND {_WANTED}
+  AND model_version IN (SELECT model_version FROM numbered WHERE session = :session)
+  AND (CAST(:after_ticker AS text) IS NULL
+       OR (ticker, model_version) > (:after_ticker, :after_version))
+GROUP BY ticker, model_version ORDER BY ticker, model_version LIMIT :size
 """)
 
 _NEWEST = text(f"SELECT max(session) FROM model_performance_log WHERE {_WANTED}")
@@ -171,13 +131,26 @@ def rolling_scores(
         and the scores, None where one is undefined.
     """
     after_session, after_version = after or (None, None)
-    return read_rows(
-        engine,
-        _ROLLING,
-        wanted.parameters()
-        | {"window": window, "first": first, "last": last, "size": size}
-        | {"after_session": after_session, "after_version": after_version},
-    )
+    bound = wanted.parameters() | {"window": window, "first": first, "last": last, "size": size}
+    bound |= {"after_session": after_session, "after_version": after_version}
+    daily = read_frame(engine, _ROLLING, bound).sort_values("session")
+    scores = [
+        _roll(rows, window, int(rows["shown"].iloc[0]))
+        for _, rows in daily.groupby("model_version")
+    ]
+    if not scores:
+        return []
+    order = ["session", "model_version"]
+    return records(pd.concat(scores).sort_values(order, ascending=False))
+
+
+def _roll(daily: pd.DataFrame, window: int, shown: int) -> pd.DataFrame:
+    """Score the windows that end at the newest sessions of one version."""
+    rolled = roll_terms(daily[["sessions", *TERM_COLUMNS]], window, shown)
+    begins = np.maximum(np.arange(len(daily)) - window + 1, 0)[-shown:]
+    named = daily[["session", "model_version"]].loc[rolled.index]
+    named["first_session"] = daily["session"].to_numpy()[begins]
+    return named.join(pooled_scores(rolled))
 
 
 def ticker_scores(
@@ -194,13 +167,14 @@ def ticker_scores(
     was scored on.
     """
     after_ticker, after_version = after or (None, None)
-    return read_rows(
-        engine,
-        _TICKERS,
-        wanted.parameters()
-        | {"window": window, "session": session, "size": size}
-        | {"after_ticker": after_ticker, "after_version": after_version},
-    )
+    bound = wanted.parameters() | {"window": window, "session": session, "size": size}
+    bound |= {"after_ticker": after_ticker, "after_version": after_version}
+    return records(score_terms(read_frame(engine, _TICKERS, bound)))
+
+
+def score_terms(found: pd.DataFrame) -> pd.DataFrame:
+    """Replace the terms of each row by its scores."""
+    return found.drop(columns=["sessions", *TERM_COLUMNS]).join(pooled_scores(found))
 
 
 def newest_scored_session(engine: Engine, wanted: WantedScores) -> date | None:

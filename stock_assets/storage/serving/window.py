@@ -1,4 +1,4 @@
-"""The newest scored sessions of the model whose forecasts stand, in one look."""
+"""Scores over the newest sessions of the model that was scored last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 
 from stock_assets.market.calendar import HORIZON, sessions
-from stock_assets.storage.serving.performance import FIGURES, SUMS
+from stock_assets.storage.serving.paging import read_frame, records
+from stock_assets.storage.serving.performance import TERMS, score_terms
 
 # Sessions that are looked through for scores, in windows.
 _REACH = 10
@@ -33,17 +34,14 @@ WITH counted AS (
   WHERE EXISTS (
     SELECT FROM model_performance_log l
     WHERE l.model_version = :model_version AND l.session = s.session AND l.horizon = :horizon)
-  ORDER BY s.session DESC LIMIT :window),
-scored AS (
-  SELECT ticker, session AS day, min(session) AS first_session, max(session) AS session,
-    count(DISTINCT session) AS sessions, {SUMS}
-  FROM model_performance_log
-  WHERE model_version = :model_version AND horizon = :horizon
-    AND session = ANY(ARRAY(SELECT session FROM counted))
-  GROUP BY GROUPING SETS ((), (ticker), (session)))
-SELECT ticker, day, session, CAST(:model_version AS int) AS model_version, {FIGURES},
-  (scaled - persistence_scaled) / forecasts AS loss_difference
-FROM scored ORDER BY ticker, day
+  ORDER BY s.session DESC LIMIT :window)
+SELECT ticker, session AS day, CAST(:model_version AS int) AS model_version,
+  min(session) AS first_session, max(session) AS session,
+  count(DISTINCT session) AS sessions, {TERMS}
+FROM model_performance_log
+WHERE model_version = :model_version AND horizon = :horizon
+  AND session = ANY(ARRAY(SELECT session FROM counted))
+GROUP BY GROUPING SETS ((), (ticker), (session)) ORDER BY ticker, day
 """)
 
 
@@ -95,11 +93,11 @@ def newest_window(engine: Engine, window: int, horizon: int = 1) -> ScoredWindow
         session, version = newest
         bound: dict[str, Any] = {"model_version": version, "window": window, "horizon": horizon}
         bound["sessions"] = _sessions_before(session, _REACH * window)
-        rows = [dict(row) for row in connection.execute(_SCORED, bound).mappings()]
-    tickers = [row for row in rows if row["ticker"] is not None]
-    daily = [row["loss_difference"] for row in rows if row["day"] is not None]
-    pooled = next(row for row in rows if row["ticker"] is None and row["day"] is None)
-    return ScoredWindow(pooled, tickers, np.array(daily, dtype=float))
+    scores = score_terms(read_frame(engine, _SCORED, bound))
+    by_ticker, by_session = scores["ticker"].notna(), scores["day"].notna()
+    (pooled,) = records(scores[~by_ticker & ~by_session])
+    differences = scores.loc[by_session, "loss_difference"].to_numpy(np.float64)
+    return ScoredWindow(pooled, records(scores[by_ticker]), differences)
 
 
 def _sessions_before(last: date, count: int) -> list[date]:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, sum_terms, summarise
 from stock_assets.storage.forecasts import save_performance
+from stock_assets.storage.serving.paging import read_frame
 from stock_assets.storage.serving.performance import (
+    TERM_COLUMNS,
+    TERMS,
     WantedScores,
     newest_scored_session,
     rolling_scores,
@@ -72,6 +75,21 @@ def scored(engine: Engine, rows: pd.DataFrame) -> Engine:
     """A database with these scores."""
     save_performance(engine, rows, DAYS, "run")
     return engine
+
+
+def test_the_database_adds_up_the_terms_of_the_evaluation(
+    scored: Engine, rows: pd.DataFrame
+) -> None:
+    """The one proof that both definitions of the terms are the same."""
+    query = f"""
+        SELECT model_version, ticker, count(DISTINCT session) AS sessions, {TERMS}
+        FROM model_performance_log GROUP BY model_version, ticker ORDER BY 1, 2"""
+    found = read_frame(scored, text(query)).set_index(["model_version", "ticker"])
+    expected = sum_terms(rows, [rows["model_version"], rows["ticker"]])
+    assert set(TERM_COLUMNS) == set(expected.columns) - {"sessions"}
+    pd.testing.assert_frame_equal(
+        found[expected.columns], expected, check_dtype=False, rtol=1e-13, atol=0
+    )
 
 
 def matching(rows: pd.DataFrame, wanted: WantedScores) -> pd.DataFrame:
