@@ -1,4 +1,4 @@
-"""``stock-assets dataset``: what a dataset was made from and with, and whether it still is that."""
+"""``stock-assets dataset``: list, show and verify datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from stock_assets.cli.platform import Platform
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import build_environment, differences, plain_digest
 from stock_assets.core.text import truncate
-from stock_assets.defs.partitions import dataset_as_of
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
@@ -26,14 +25,14 @@ from stock_assets.storage.datasets import (
 )
 from stock_assets.storage.forecasts import promotion_of
 
-_SHOWN = (
+_PANEL_FIELDS = (
     *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),
     *("tickers", "features", "basis", "target"),
 )
 
 
 def show_datasets(found: Sequence[dict[str, Any]], console: Console) -> None:
-    """Lay the datasets out for a person."""
+    """Print the datasets as a table."""
     if not found:
         console.print("no dataset yet: stock-assets retrain")
         return
@@ -50,58 +49,57 @@ def show_datasets(found: Sequence[dict[str, Any]], console: Console) -> None:
             f"{row['bars']:,}",
             str(row["tickers"]),
             str(row["features"]),
-            _decided(row),
+            _decision(row),
         )
     console.print(table)
 
 
-def _decided(row: dict[str, Any]) -> str:
+def _decision(row: dict[str, Any]) -> str:
     if row["candidate_version"] is None:
         return "undecided"
     return f"v{row['candidate_version']} {'' if row['promoted'] else 'not '}promoted"
 
 
 def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
-    """Collect, as plain values, what is known of a dataset.
+    """Return the stored facts of a dataset, as plain values.
 
     Raises
     ------
     StockAssetsError
         There is no such dataset.
     """
-    dataset_as_of(dataset_id)
     engine, arrays = platform.engine, ArrayStore(platform.locations.arrays_url)
     record, segments = load_panel(engine, dataset_id), segments_of(engine, dataset_id)
     scalers = scaler_summary(engine, dataset_id)
-    decided = promotion_of(engine, dataset_id)
+    promotion = promotion_of(engine, dataset_id)
     versions = Registry(platform.params.tracking).versions_of(dataset_id)
-    made = record.build_environment
+    built = record.build_environment
     digests = {
         "rows": record.bars_digest,
         "panel": record.digest,
         "scalers": scalers["digest"] if scalers else None,
         "segments": segments[0].digest if segments else None,
-        "code": plain_digest(made["code"]) if made else None,
+        "code": plain_digest(built["code"]) if built else None,
     }
     return {
-        **{name: getattr(record, name) for name in _SHOWN},
+        **{name: getattr(record, name) for name in _PANEL_FIELDS},
         "created_at": created_at(engine, dataset_id),
         "scaler": scalers["kind"] if scalers else None,
         "target_scaler": scalers["target_kind"] if scalers else None,
         "segments": [asdict(segment) for segment in segments],
         "digests": digests,
-        "build_environment": made,
-        "differs_now": differences(made, build_environment()) if made else None,
+        "build_environment": built,
+        "differs_now": differences(built, build_environment()) if built else None,
         "file": _file(arrays, record.location),
         "candidate_versions": [model.version for model in versions if model.refit_of is None],
         "refits": {model.version: model.refit_of for model in versions if model.refit_of},
-        "promotion": asdict(decided) if decided else None,
+        "promotion": asdict(promotion) if promotion else None,
         "params": record.params,
     }
 
 
 def _file(arrays: ArrayStore, location: str) -> dict[str, Any]:
-    """Where a file of a dataset is and how large; no path and no size where it is missing."""
+    """Return the path and size of a dataset's file; both None if it is missing."""
     try:
         path = arrays.local_path(location)
     except StockAssetsError:
@@ -110,12 +108,12 @@ def _file(arrays: ArrayStore, location: str) -> dict[str, Any]:
 
 
 def show_dataset(found: dict[str, Any], console: Console) -> None:
-    """Lay a dataset out for a person."""
+    """Print a dataset as a table."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for heading, told in (
-        ("dataset", f"{found['dataset_run_id']}, made {found['created_at']:%Y-%m-%d %H:%M %Z}"),
+    for heading, content in (
+        ("dataset", f"{found['dataset_run_id']}, built {found['created_at']:%Y-%m-%d %H:%M %Z}"),
         ("as of", str(found["as_of_session"])),
         ("span", f"{found['first_session']} to {found['last_session']}, {found['bars']:,} bars"),
         ("tickers", _listed(found["tickers"])),
@@ -124,13 +122,13 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
         *_segment_rows(found),
         ("scalers", _scalers(found)),
         *((f"digest: {name}", digest) for name, digest in found["digests"].items() if digest),
-        ("made with", _makers(found)),
+        ("built with", _build_environment(found)),
         *(("differs now", escape(line)) for line in found["differs_now"] or ()),
-        ("array file", _file_told(found["file"])),
+        ("array file", _describe_file(found["file"])),
         ("candidate", _candidate(found)),
         ("decision", escape(found["promotion"]["reason"]) if found["promotion"] else "none yet"),
     ):
-        table.add_row(heading, told)
+        table.add_row(heading, content)
     console.print(table)
 
 
@@ -140,7 +138,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _segment_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     if not found["segments"]:
-        return [("segments", "not made yet")]
+        return [("segments", "not built yet")]
     rows = [
         (
             segment["set_name"],
@@ -155,20 +153,20 @@ def _segment_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _scalers(found: dict[str, Any]) -> str:
     if found["scaler"] is None:
-        return "not made yet"
+        return "not built yet"
     return f"{found['scaler']}, of the target {found['target_scaler']}"
 
 
-def _makers(found: dict[str, Any]) -> str:
-    made = found["build_environment"]
-    if made is None:
+def _build_environment(found: dict[str, Any]) -> str:
+    built = found["build_environment"]
+    if built is None:
         return "not recorded"
-    libraries = ", ".join(f"{name} {version}" for name, version in made["libraries"].items())
+    libraries = ", ".join(f"{name} {version}" for name, version in built["libraries"].items())
     same = "" if found["differs_now"] else ", as installed now"
-    return f"stock-assets {made['package']}, {libraries}{same}"
+    return f"stock-assets {built['package']}, {libraries}{same}"
 
 
-def _file_told(file: dict[str, Any]) -> str:
+def _describe_file(file: dict[str, Any]) -> str:
     if file["path"] is None:
         return f"{file['location']} is missing"
     return f"{escape(str(Path(file['path'])))}, {file['bytes'] / 1e6:.1f} MB"
@@ -183,67 +181,30 @@ def _candidate(found: dict[str, Any]) -> str:
 
 
 def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
-    """Make a dataset again and tell, as plain values, which parts are what was recorded.
+    """Rebuild a dataset; return each part's comparison and the changes since, as plain values.
 
     Raises
     ------
     StockAssetsError
         There is no such dataset.
     """
-    from stock_assets.datasets.build import verify
+    from stock_assets.datasets.verify import verify
 
-    dataset_as_of(dataset_id)
     found = verify(platform.engine, ArrayStore(platform.locations.arrays_url), dataset_id)
     return asdict(found) | {"equal": found.equal}
 
 
-def export_dataset(platform: Platform, dataset_id: str, file: Path) -> int:
-    """Write the panel of a dataset as Parquet; gives its rows.
-
-    One row per session and ticker: the features in their own units, the label, and whether the row
-    is valid. The file appears whole or not at all.
-
-    Raises
-    ------
-    StockAssetsError
-        There is no such dataset, or no folder to write to.
-    """
-    import pandas as pd
-
-    from stock_assets.datasets.build import recorded_params
-    from stock_assets.features.labels import session_labels
-    from stock_assets.features.panel import Panel, to_frame
-    from stock_assets.market.calendar import sessions
-
-    dataset_as_of(dataset_id)
-    if not file.absolute().parent.is_dir():
-        raise StockAssetsError(f"there is no folder {file.parent}", "Make it, or choose another")
-    record = load_panel(platform.engine, dataset_id)
-    arrays = ArrayStore(platform.locations.arrays_url).read_tensors(record.location)
-    panel = Panel(
-        sessions=pd.DatetimeIndex(sessions(record.first_session, record.last_session)),
-        tickers=tuple(record.tickers),
-        features=tuple(record.features),
-        **{name: arrays[name] for name in ("values", "valid", "close")},
-    )
-    frame = to_frame(panel, session_labels(panel.close, recorded_params(record).dataset.target))
-    partial = file.with_name(f"{file.name}.partial")
-    frame.to_parquet(partial, index=False)
-    partial.replace(file)
-    return len(frame)
-
-
 def show_verification(found: dict[str, Any], console: Console) -> None:
-    """Lay a verification out for a person, part by part."""
+    """Print a verification, one line per part."""
     console.print(f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}")
     for part in found["parts"]:
         mark = "[green]✓[/green]" if part["equal"] else "[red]✗[/red]"
         console.print(f"  {mark} {part['name']:<10} {escape(part['message'])}", soft_wrap=True)
     if found["equal"]:
-        console.print("Equal: made again from the stored rows, it has the digests it had.")
+        console.print("Equal: rebuilt from the stored rows, it has the recorded digests.")
     else:
-        console.print("Not equal: it is not what it was recorded as.")
+        console.print("Not equal: the rebuilt dataset differs from the recorded one.")
     if found["changes"]:
-        console.print("Changed since it was made:")
+        console.print("Changed since it was built:")
     for change in found["changes"]:
         console.print(f"  {escape(change)}", soft_wrap=True)

@@ -227,9 +227,12 @@ def export_dataset(
     dataset: DatasetId, file: Annotated[Path, typer.Argument(help="The Parquet file to write.")]
 ) -> None:
     """Write the features and labels of a dataset to a Parquet file."""
-    from stock_assets.cli import datasets
+    from stock_assets.datasets.export import export_panel
+    from stock_assets.storage.arrays import ArrayStore
 
-    rows = datasets.export_dataset(open_platform(), dataset, file)
+    platform = open_platform()
+    arrays = ArrayStore(platform.locations.arrays_url)
+    rows = export_panel(platform.engine, arrays, dataset, file)
     console.print(f"{rows:,} rows: {file}", soft_wrap=True)
 
 

@@ -1,1 +1,1 @@
-"""What every floor uses: errors, locations, progress, fingerprints."""
+"""Shared by all floors: errors, locations, progress, fingerprints."""

@@ -1,10 +1,10 @@
-"""The one error that a person is meant to read."""
+"""The error whose message is written for the user."""
 
 from __future__ import annotations
 
 
 class StockAssetsError(Exception):
-    """Something a person can mend.
+    """A problem that the user can fix.
 
     Parameters
     ----------
@@ -14,7 +14,7 @@ class StockAssetsError(Exception):
         What to do about it, in one line: a command wherever there is one.
 
     The command line prints ``problem. remedy.`` and exits with status 1; a traceback is shown only
-    when it is asked for. A problem that ends in a question keeps its mark.
+    on request. A problem that ends in a question mark keeps it.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -24,5 +24,5 @@ class StockAssetsError(Exception):
         super().__init__(f"{self.problem}{end} {self.remedy}.")
 
     def __reduce__(self) -> tuple[type[StockAssetsError], tuple[str, str]]:
-        """Survive the way back from another process, which an exception of two parts does not."""
+        """Support pickling: an exception with two arguments fails to unpickle by default."""
         return type(self), (self.problem, self.remedy)

@@ -1,4 +1,4 @@
-"""Where an installation keeps its things, from the environment."""
+"""Folders of an installation, from the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Locations(BaseModel):
-    """Where this installation keeps its things.
+    """Folders of this installation.
 
     ``project`` holds params.yaml, dagster.yaml and workspace.yaml; ``home`` holds all data.
     """
@@ -36,7 +36,7 @@ class Locations(BaseModel):
         return self.home / "mlflow"
 
     def checkpoints_folder(self, dataset_id: str) -> Path:
-        """Give what killed trainings go on from; it is gone once their model is registered."""
+        """Return the folder of training checkpoints, deleted once the model is registered."""
         return self.home / "checkpoints" / dataset_id
 
     @property

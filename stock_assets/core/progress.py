@@ -1,4 +1,4 @@
-"""Progress bars for long work, silent where nobody watches."""
+"""Progress bars for long work, silent off a terminal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _terminal: TextIO | None = None
 
 
 def keep_terminal() -> None:
-    """Let bars go to this process's standard error as it is now.
+    """Show bars on this process's present standard error.
 
-    Dagster captures the output of a step while it runs; without this the bars of a step that runs
-    in a command's own process would end in the captured log.
+    Dagster captures the output of a running step; without this the bars of a step that runs in the
+    command's own process would go to the captured log.
     """
     global _terminal
     if _terminal is None:
@@ -24,16 +24,16 @@ def keep_terminal() -> None:
 
 
 def bar(items: Iterable[Any] | None, name: str, total: int | None = None) -> Any:
-    """Give a tqdm bar over `items`, or one to be moved by hand; off a terminal it shows nothing.
+    """Return a tqdm bar over `items`, or one moved by ``update``; off a terminal it is silent.
 
     Parameters
     ----------
     items : iterable or None
-        What to iterate over; None for a bar that is moved by ``update``.
+        The items to iterate over; None for a bar moved by ``update``.
     name : str
-        What stands before the bar.
+        The label before the bar.
     total : int, optional
-        Number of items, where it cannot be told from them.
+        Number of items, if they have no length.
     """
     return tqdm(
         items, name, total, leave=False, file=_terminal or sys.stderr, disable=None, mininterval=0.2

@@ -1,11 +1,11 @@
-"""How much of a long list a person is told."""
+"""Text for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def truncate(told: Sequence[str], most: int) -> list[str]:
-    """Give the first ``most`` of what there is to tell, and how many more there are."""
-    more = len(told) - most
-    return [*told[:most], f"and {more} more"] if more > 0 else list(told)
+def truncate(lines: Sequence[str], most: int) -> list[str]:
+    """Return the first ``most`` lines, and one that counts the rest."""
+    more = len(lines) - most
+    return [*lines[:most], f"and {more} more"] if more > 0 else list(lines)

@@ -1,4 +1,4 @@
-"""A file of the project in YAML."""
+"""YAML files of the project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stock_assets.core.errors import StockAssetsError
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a file of the project.
+    """Read a YAML file of the project.
 
     Raises
     ------
@@ -32,4 +32,4 @@ def read_yaml(path: Path) -> Any:
         ) from None
     except yaml.YAMLError as error:
         where = " ".join(str(error).split())
-        raise StockAssetsError(f"{path} is not valid YAML: {where}", "Mend that line") from None
+        raise StockAssetsError(f"{path} is not valid YAML: {where}", "Fix that line") from None

@@ -11,7 +11,7 @@ from stock_assets.defs.prices.assets import raw_prices
 from stock_assets.defs.resources import Store
 
 if TYPE_CHECKING:
-    from stock_assets.datasets.build import Fitted
+    from stock_assets.datasets.build import FittedScalers
     from stock_assets.features.dataset import FeatureSet
     from stock_assets.storage.datasets import PanelRecord
 
@@ -225,7 +225,7 @@ def scalers(
 
 
 def _fitted_on_training(
-    record: "PanelRecord", store: Store, fitted: "Fitted"
+    record: "PanelRecord", store: Store, fitted: "FittedScalers"
 ) -> dg.AssetCheckResult:
     from stock_assets.datasets.build import recorded_params
     from stock_assets.features.labels import session_labels

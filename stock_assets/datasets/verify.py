@@ -1,0 +1,212 @@
+"""Rebuild a dataset from the rows stored now and compare it with its record, part by part."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Any
+
+from sqlalchemy import Engine
+
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.fingerprints import build_environment, differences
+from stock_assets.core.text import truncate
+from stock_assets.datasets.build import (
+    FittedScalers,
+    build_panel,
+    build_scalers,
+    build_segments,
+    recorded_params,
+)
+from stock_assets.features.dataset import build_feature_set
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.datasets import (
+    PanelRecord,
+    SegmentRecord,
+    bars_stored_since,
+    load_panel,
+    renamed_since,
+    revised_since,
+    scaler_summary,
+    segments_of,
+)
+from stock_assets.storage.prices import read_bars
+
+_LISTED_CHANGES = 10
+_NOT_RECORDED = "no recorded change: rows were edited outside the store, or this machine differs"
+_NOT_COMPARED = {
+    "dataset_run_id",
+    *("bars", "bars_digest"),  # the part "rows"
+    *("digest", "location"),
+    *("params", "build_environment"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Whether one part of a rebuilt dataset equals its record, with a message for people."""
+
+    name: str
+    equal: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparison of a dataset with its record, and recorded changes since it was built."""
+
+    dataset_run_id: str
+    as_of_session: date
+    parts: list[Part]
+    changes: list[str]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every part equals its record."""
+        return all(part.equal for part in self.parts)
+
+
+def verify(engine: Engine, arrays: ArrayStore, dataset_id: str) -> Verification:
+    """Rebuild a dataset from the rows stored now and compare every digest; nothing is written.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    arrays : ArrayStore
+        The store of the dataset's file, whose content is checked too.
+    dataset_id : str
+        A dataset with a panel. Parts that are not built yet count as equal.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such dataset, or another version of this package stored it.
+    """
+    record = load_panel(engine, dataset_id)
+    recorded_params(record)
+    first = record.first_session
+    try:
+        rebuilt = _rebuild(engine, record)
+    except StockAssetsError as error:
+        parts = [Part("rows", False, error.problem)]
+    else:
+        first = min(first, rebuilt.panel.first_session)
+        parts = [
+            _compare_rows(record, rebuilt.panel),
+            _compare_panels(record, rebuilt.panel),
+            _compare_scalers(scaler_summary(engine, dataset_id), rebuilt.scalers),
+            _compare_segments(segments_of(engine, dataset_id), rebuilt.segments),
+        ]
+    changes = _changes(engine, record, first)
+    if not changes and not all(part.equal for part in parts):
+        changes = [_NOT_RECORDED]
+    parts.append(_check_file(arrays, record.location))
+    return Verification(dataset_id, record.as_of_session, parts, changes)
+
+
+@dataclass(frozen=True)
+class _Rebuilt:
+    panel: PanelRecord
+    scalers: FittedScalers
+    segments: list[SegmentRecord]
+
+
+def _rebuild(engine: Engine, record: PanelRecord) -> _Rebuilt:
+    params, as_of = recorded_params(record), record.as_of_session
+    first = params.prices.first_session
+    bars = read_bars(engine, first, as_of, params.prices.tickers)
+    built = build_feature_set(
+        bars, params.features, params.dataset, first, as_of, params.walk_forward
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = ArrayStore(folder)
+        panel = build_panel(record.dataset_run_id, as_of, built, params, arrays)
+        scalers = build_scalers(panel, arrays)
+        segments = build_segments(panel, scalers.features, scalers.target, arrays)
+    return _Rebuilt(panel, scalers, segments)
+
+
+def _compare_rows(record: PanelRecord, rebuilt: PanelRecord) -> Part:
+    counts = f"{record.bars:,} bars"
+    if record.bars != rebuilt.bars:
+        counts += f" then, {rebuilt.bars:,} now"
+    return _compare("rows", record.bars_digest, rebuilt.bars_digest, counts)
+
+
+def _compare_panels(record: PanelRecord, rebuilt: PanelRecord) -> Part:
+    names = [field.name for field in fields(PanelRecord) if field.name not in _NOT_COMPARED]
+    differing = [name for name in names if getattr(record, name) != getattr(rebuilt, name)]
+    if differing:
+        return Part("panel", False, f"other {', '.join(differing).replace('_', ' ')}")
+    shape = f"{len(record.tickers)} tickers, {len(record.features)} features"
+    return _compare("panel", record.digest, rebuilt.digest, shape)
+
+
+def _compare_scalers(stored: Mapping[str, str] | None, rebuilt: FittedScalers) -> Part:
+    if stored is None:
+        return Part("scalers", True, "not built yet")
+    return _compare("scalers", stored["digest"], rebuilt.digest, stored["kind"])
+
+
+def _compare_segments(stored: Sequence[SegmentRecord], rebuilt: Sequence[SegmentRecord]) -> Part:
+    if not stored:
+        return Part("segments", True, "not built yet")
+    then, now = ({segment.set_name: _span(segment) for segment in s} for s in (stored, rebuilt))
+    differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if differing:
+        return Part("segments", False, f"other sessions in {', '.join(differing)}")
+    return _compare("segments", stored[0].digest, rebuilt[0].digest, ", ".join(then))
+
+
+def _span(segment: SegmentRecord) -> dict[str, Any]:
+    """Return every field but the digest, which all segments share."""
+    return asdict(segment) | {"digest": ""}
+
+
+def _compare(name: str, then: str, now: str, content: str) -> Part:
+    if then == now:
+        return Part(name, True, f"{content}, digest {then[:12]}…")
+    return Part(name, False, f"{content}: digest {then[:12]}… then, {now[:12]}… now")
+
+
+def _check_file(arrays: ArrayStore, location: str) -> Part:
+    """Compare a file's content with the digest in its name."""
+    try:
+        digest = arrays.digest(location)
+    except StockAssetsError as error:
+        return Part("file", False, error.problem)
+    if digest != PurePosixPath(location).stem:
+        return Part("file", False, f"{location} is damaged: its digest is not that of its name")
+    return Part("file", True, location)
+
+
+def _changes(engine: Engine, record: PanelRecord, first: date) -> list[str]:
+    """Describe the recorded changes since a dataset was built, the likeliest cause first."""
+    revised = [
+        "{ticker} {session}: {field} revised from {old_value:g} to {new_value:g} "
+        "on {revised_at:%Y-%m-%d}".format(**row)
+        for row in revised_since(engine, record)
+    ]
+    added = [
+        "{ticker} {session}: bar stored on {fetched_at:%Y-%m-%d}".format(**row)
+        for row in bars_stored_since(engine, record, first)
+    ]
+    renamed = [
+        "{old_ticker} renamed to {new_ticker} on {applied_at:%Y-%m-%d}".format(**row)
+        for row in renamed_since(engine, record)
+    ]
+    built = record.build_environment
+    return [
+        *renamed,
+        *truncate(revised, _LISTED_CHANGES),
+        *truncate(added, _LISTED_CHANGES),
+        *(
+            ["the build environment was not recorded"]
+            if built is None
+            else differences(built, build_environment())
+        ),
+    ]
