@@ -2,7 +2,10 @@
 
 import dagster as dg
 
+from stock_assets.config import Params
 from stock_assets.defs.partitions import trading_days
+
+DAYS = trading_days(Params())
 
 
 def empty_asset(name: str, upstream: list[str], check: str | None) -> dg.AssetsDefinition:
@@ -10,7 +13,7 @@ def empty_asset(name: str, upstream: list[str], check: str | None) -> dg.AssetsD
 
     @dg.asset(
         name=name,
-        partitions_def=trading_days,
+        partitions_def=DAYS,
         deps=upstream,
         check_specs=[dg.AssetCheckSpec(check, asset=name, blocking=True)] if check else None,
     )
@@ -25,11 +28,14 @@ empty_job = dg.define_asset_job(
     "empty", selection=dg.AssetSelection.all(), executor_def=dg.in_process_executor
 )
 
-defs = dg.Definitions(
-    assets=[
-        empty_asset("prices", [], "sound"),
-        empty_asset("forecasts", ["prices"], "sound"),
-        empty_asset("scores", ["prices", "forecasts"], None),
-    ],
-    jobs=[empty_job],
-)
+
+def graph() -> dg.Definitions:
+    """Build the empty graph."""
+    return dg.Definitions(
+        assets=[
+            empty_asset("prices", [], "sound"),
+            empty_asset("forecasts", ["prices"], "sound"),
+            empty_asset("scores", ["prices", "forecasts"], None),
+        ],
+        jobs=[empty_job],
+    )

@@ -188,7 +188,7 @@ def _workers(folder: Path) -> dict[str, Any]:
     """Compare equal trials, so that none is pruned, made by one worker and by two."""
     # Imported here, so that the processes whose memory is measured do without.
     from stock_assets.cli.platform import open_platform
-    from stock_assets.defs.training.tuning import OPTUNA_VARIABLE
+    from stock_assets.training import OPTUNA_VARIABLE
 
     open_platform()
     store = ArrayStore(str(folder / "tuning"))

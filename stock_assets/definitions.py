@@ -1,28 +1,48 @@
-"""The whole graph joined: what Dagster loads."""
+"""The whole graph, joined: what Dagster loads.
 
-from __future__ import annotations
+``dg.load_from_defs_folder`` would call a ``@dg.definitions`` function in each folder of ``defs/``,
+and each would have to read params.yaml. Here it is read once and handed to the folders.
+"""
 
 import dagster as dg
 
-from stock_assets.config import load_params
+from stock_assets.config import Params, load_params
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.automation.jobs import (
-    daily_assets,
+from stock_assets.defs.automation import (
     daily_job,
-    retraining_assets,
+    daily_schedule,
+    retrain_on_breach,
     retraining_job,
+    score_when_forecasting_failed,
 )
-from stock_assets.defs.automation.schedules import daily_schedule
-from stock_assets.defs.automation.sensors import retrain_on_breach, score_when_forecasting_failed
-from stock_assets.defs.promotion.assets import production_model
+from stock_assets.defs.dataset.assets import dataset_assets
+from stock_assets.defs.forecasting.assets import forecasting_assets
+from stock_assets.defs.partitions import forecasts_reaching, trading_days
+from stock_assets.defs.prices.assets import price_assets
+from stock_assets.defs.promotion.assets import promotion_assets
 from stock_assets.defs.resources import resources
+from stock_assets.defs.training.assets import training_assets
 
-_params = load_params(find_locations().params_file)
 
-defs = dg.Definitions(
-    assets=[*daily_assets, *retraining_assets, production_model],
-    jobs=[daily_job, retraining_job],
-    schedules=[daily_schedule(_params)],
-    sensors=[retrain_on_breach, score_when_forecasting_failed],
-    resources=resources(_params),
-)
+def build_definitions(params: Params) -> dg.Definitions:
+    """Build the graph of some parameters."""
+    days = trading_days(params)
+    return dg.Definitions(
+        assets=[
+            *price_assets(days),
+            *dataset_assets(),
+            *training_assets(),
+            *promotion_assets(),
+            *forecasting_assets(days, forecasts_reaching(params)),
+        ],
+        jobs=[daily_job, retraining_job],
+        schedules=[daily_schedule(params)],
+        sensors=[retrain_on_breach, score_when_forecasting_failed],
+        resources=resources(params),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the graph of this installation's params.yaml."""
+    return build_definitions(load_params(find_locations().params_file))

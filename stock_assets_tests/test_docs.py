@@ -83,10 +83,11 @@ def test_the_environment_variables_are_those_that_the_code_reads() -> None:
 def asset_graph() -> Any:
     from stock_assets.definitions import defs
 
-    return defs.get_repository_def().asset_graph
+    return defs().get_repository_def().asset_graph
 
 
 def test_the_diagram_has_the_edges_and_partitions_of_the_graph() -> None:
+    from stock_assets.config import Params
     from stock_assets.defs.partitions import datasets, trading_days
 
     nodes = {node.key.to_user_string(): node for node in asset_graph().asset_nodes}
@@ -95,7 +96,11 @@ def test_the_diagram_has_the_edges_and_partitions_of_the_graph() -> None:
     }
     (diagram,) = (block for block in code_blocks("mermaid") if block.startswith("flowchart TD"))
     assert set(re.findall(r"(\w+) -->(?:\|[^|]*\|)? (\w+)", diagram)) == edges
-    for heading, partitions in (("day", trading_days), ("dataset", datasets), ("one", None)):
+    for heading, partitions in (
+        ("day", trading_days(Params())),
+        ("dataset", datasets),
+        ("one", None),
+    ):
         inside = re.search(rf"subgraph {heading}\[.*?\n(.*?)\bend\b", diagram, re.DOTALL)
         assert inside is not None
         assert set(inside[1].split()) == {
@@ -106,7 +111,7 @@ def test_the_diagram_has_the_edges_and_partitions_of_the_graph() -> None:
 def test_jobs_schedules_sensors_and_checks_are_described() -> None:
     from stock_assets.definitions import defs
 
-    repository = defs.get_repository_def()
+    repository = defs().get_repository_def()
     names = {
         *("daily", "retraining"),
         *(schedule.name for schedule in repository.schedule_defs),

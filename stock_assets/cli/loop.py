@@ -13,13 +13,12 @@ from rich.table import Table
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.runs import run_dataset, run_session, run_sessions
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.defs.automation.jobs import daily_assets
-from stock_assets.defs.partitions import dataset_as_of, datasets, new_dataset_id
+from stock_assets.datasets.ids import dataset_as_of, new_dataset_id
+from stock_assets.defs.automation import DAILY_ASSETS
+from stock_assets.defs.partitions import datasets
 from stock_assets.market import calendar
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
 from stock_assets.storage.prices import price_coverage, reset_fetch_start
-
-DAILY_ASSETS = tuple(asset.key.to_user_string() for asset in daily_assets)
 
 
 def last_stored_session(platform: Platform) -> date:

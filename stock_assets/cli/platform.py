@@ -62,6 +62,13 @@ class Platform:
         )
         return instance
 
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """The graph of the parameters."""
+        from stock_assets.definitions import build_definitions
+
+        return build_definitions(self.params)
+
 
 def open_platform(*, keep: bool = False) -> Platform:
     """Check the parameters, start the database if necessary, and set the environment.

@@ -16,7 +16,7 @@ from stock_assets.cli.orphaned_runs import end_abandoned_runs, process_tag
 from stock_assets.cli.platform import Platform
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar, keep_terminal
-from stock_assets.defs.partitions import session_key
+from stock_assets.defs.partitions import datasets, session_key
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -44,8 +44,6 @@ def run_session(
 
 def run_dataset(platform: Platform, console: Console, dataset_id: str) -> None:
     """Run the retraining job for a dataset, which is added to the partitions if need be."""
-    from stock_assets.defs.partitions import datasets
-
     platform.instance.add_dynamic_partitions(str(datasets.name), [dataset_id])
     _run(platform, console, "retraining", None, 1, partition_key=dataset_id)
 
@@ -60,11 +58,9 @@ def _run(
     partition_key: str | None = None,
     tags: dict[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    from stock_assets.definitions import defs
-
     end_abandoned_runs(platform)
     keep_terminal()
-    job = defs.resolve_job_def(job_name)
+    job = platform.definitions.resolve_job_def(job_name)
     run_id = str(uuid.uuid4())
     with _Progress(console, partitions) as progress:
         platform.instance.add_event_listener(run_id, progress)

@@ -1,81 +1,106 @@
-"""What assets are handed: parameters, stores, the registry, and the MLflow run of a retraining."""
+"""Resources of the assets: parameters, stores, the registry, and a retraining's MLflow run."""
 
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
+from pydantic import Field
+from sqlalchemy import Engine
 
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.registry import TRACKING_VARIABLE, Registry
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.database import engine_for, store_engine
 
 
-class Store:
-    """The ``stock_assets`` database and the array files, opened when first used."""
+class ParamsResource(dg.ConfigurableResource[Params]):
+    """The parameters of ``params.yaml``, as they were when the definitions were built."""
 
-    @cached_property
-    def engine(self) -> "Engine":
-        """Engine on the database that the environment names."""
-        from stock_assets.storage.database import store_engine
+    values: dict[str, Any] = Field(description="Sections of params.yaml, defaults included")
 
-        return store_engine()
-
-    @cached_property
-    def arrays(self) -> "ArrayStore":
-        """Array files of this installation."""
-        from stock_assets.storage.arrays import ArrayStore
-
-        return ArrayStore(find_locations().arrays_url)
+    def create_resource(self, context: dg.InitResourceContext) -> Params:  # noqa: ARG002
+        """Check the values and return them as typed parameters."""
+        return Params.model_validate(self.values)
 
 
-@dg.resource(
-    config_schema={
-        "experiment_name": dg.StringSource,
-        "mlflow_tracking_uri": dg.StringSource,
-    },
-    required_resource_keys={"registry"},
-    description="The MLflow run of this retraining: one per Dagster run, shared by its steps",
-)
-def retraining_run(context: dg.InitResourceContext) -> Iterator[Any]:
-    """Open the run with dagster-mlflow, and end it with the status of the Dagster run.
+class Store(dg.ConfigurableResource["Store"]):
+    """The ``stock_assets`` database and the array files."""
 
-    dagster-mlflow is imported here, when a retraining begins, because it imports all of MLflow; and
-    it leaves the MLflow runs of failed Dagster runs FINISHED, which is set right here.
-    """
-    import mlflow
+    database_url: str | None = Field(
+        default=None, description="Database; named by STOCK_ASSETS_STORE_URL when empty"
+    )
+    arrays_url: str | None = Field(
+        default=None,
+        description="Folder or fsspec address of array files; those of the installation when empty",
+    )
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # it announces itself at import
-        from dagster_mlflow.resources import MlFlow
+    @property
+    def engine(self) -> Engine:
+        """Engine on the database: one per address and process."""
+        return engine_for(self.database_url) if self.database_url else store_engine()
 
-    run, instance = context.run, context.instance
-    if run is None or instance is None:
-        raise dg.DagsterInvariantViolationError("an MLflow run belongs to a Dagster run")
-    context.resources.registry.ensure_experiment()
-    warnings.filterwarnings("ignore", "Class `MlFlow`", dg.BetaWarning)
-    yield MlFlow(context)  # type: ignore[no-untyped-call]
-    steps = instance.get_run_step_stats(run.run_id)
-    failed = any(step.status is not None and step.status.value == "FAILURE" for step in steps)
-    mlflow.end_run("FAILED" if failed else "FINISHED")
+    @property
+    def arrays(self) -> ArrayStore:
+        """Array files."""
+        return ArrayStore(self.arrays_url or find_locations().arrays_url)
+
+
+class RegistryResource(dg.ConfigurableResource[Registry]):
+    """The registered model in MLflow, under the names that the parameters give."""
+
+    params: dg.ResourceDependency[Params]
+
+    def create_resource(self, context: dg.InitResourceContext) -> Registry:  # noqa: ARG002
+        """Return the registry of this installation."""
+        return Registry(self.params.tracking, self.params.prices.renames)
+
+
+class RetrainingRun(dg.ConfigurableResource[Any]):
+    """The MLflow run of a retraining: one per Dagster run, shared by its steps."""
+
+    registry: dg.ResourceDependency[Registry]
+    experiment: str = Field(description="MLflow experiment that retrainings are logged to")
+    tracking_uri: str = Field(description="MLflow tracking store")
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Any]:
+        """Open the run with dagster-mlflow, and end it with the status of the Dagster run.
+
+        dagster-mlflow leaves the MLflow runs of failed Dagster runs FINISHED, so the status is set
+        here. It imports all of MLflow, so it is imported when a retraining begins.
+        """
+        import mlflow
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)  # raised by the import
+            from dagster_mlflow.resources import MlFlow
+
+        run, instance = context.run, context.instance
+        if run is None or instance is None:
+            raise dg.DagsterInvariantViolationError("an MLflow run belongs to a Dagster run")
+        self.registry.ensure_experiment()
+        warnings.filterwarnings("ignore", "Class `MlFlow`", dg.BetaWarning)
+        settings = {"experiment_name": self.experiment, "mlflow_tracking_uri": self.tracking_uri}
+        yield MlFlow(context.replace_config(settings))  # type: ignore[no-untyped-call]
+        steps = instance.get_run_step_stats(run.run_id)
+        failed = any(step.status is not None and step.status.value == "FAILURE" for step in steps)
+        mlflow.end_run("FAILED" if failed else "FINISHED")
 
 
 def resources(params: Params) -> dict[str, Any]:
-    """Every resource of the graph, by the name assets ask for it."""
+    """Return every resource of the graph, under the name that assets use."""
+    parameters = ParamsResource(values=params.model_dump(mode="json"))
+    registry = RegistryResource(params=parameters)
     return {
-        "params": params,
+        "params": parameters,
         "store": Store(),
-        "registry": Registry(params.tracking, params.prices.renames),
-        "mlflow_run": retraining_run.configured(
-            {
-                "experiment_name": params.tracking.experiment,
-                "mlflow_tracking_uri": {"env": TRACKING_VARIABLE},
-            }
+        "registry": registry,
+        "mlflow_run": RetrainingRun(
+            registry=registry,
+            experiment=params.tracking.experiment,
+            tracking_uri=dg.EnvVar(TRACKING_VARIABLE),
         ),
     }

@@ -11,6 +11,7 @@ import dagster as dg
 
 from stock_assets.config import Params, load_params
 from stock_assets.core.locations import find_locations
+from stock_assets.definitions import build_definitions
 from stock_assets.defs.partitions import datasets
 from stock_assets.defs.resources import Store, resources
 from stock_assets.registry import Registry
@@ -26,20 +27,21 @@ def params(**sections: dict[str, object]) -> Params:
 
 
 def materialize(
-    assets: Sequence[Any],
+    assets: Sequence[str | dg.AssetsDefinition],
     key: str,
     store: Store,
     params: Params,
     registry: Registry | None = None,
     instance: dg.DagsterInstance | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Run assets for one partition; a failure is in the result, not raised."""
+    """Run assets, named or given, for one partition; a failure is in the result, not raised."""
+    graph = {asset.key.to_user_string(): asset for asset in build_definitions(params).assets}
     own = instance or dg.DagsterInstance.ephemeral()
     if "_" in key:
         own.add_dynamic_partitions(str(datasets.name), [key])
     given = resources(params) | {"store": store}
     return dg.materialize(
-        assets,
+        [graph[asset] if isinstance(asset, str) else asset for asset in assets],
         partition_key=key,
         instance=own,
         resources=given if registry is None else given | {"registry": registry},

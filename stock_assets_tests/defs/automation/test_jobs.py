@@ -6,16 +6,18 @@ import dagster as dg
 import yaml
 
 from stock_assets.cli.platform import Platform
-from stock_assets.definitions import defs
-from stock_assets.defs.automation.jobs import RETRAINING_TAG
+from stock_assets.definitions import build_definitions
+from stock_assets.defs.automation import RETRAINING_TAG
 from stock_assets.defs.partitions import datasets, trading_days
 from stock_assets_tests.conftest import DATASET, ROOT, Loop
+from stock_assets_tests.defs.running import params
 
-DAILY, RETRAINING = (defs.resolve_job_def(name) for name in ("daily", "retraining"))
+GRAPH = build_definitions(params())
+DAILY, RETRAINING = (GRAPH.resolve_job_def(name) for name in ("daily", "retraining"))
 
 
 def test_each_job_is_divided_like_its_assets() -> None:
-    assert DAILY.partitions_def == trading_days
+    assert DAILY.partitions_def == trading_days(params())
     assert RETRAINING.partitions_def == datasets
 
 

@@ -13,20 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.config import Params
-from stock_assets.definitions import defs
-from stock_assets.defs.automation.schedules import daily_cron, daily_schedule
-from stock_assets.defs.partitions import NEW_YORK, trading_days
+from stock_assets.definitions import build_definitions
+from stock_assets.defs.automation import daily_cron, daily_schedule
+from stock_assets.defs.partitions import trading_days
 from stock_assets.market import calendar
 from stock_assets_tests.defs.running import params
 
 LIVE = params(prices={"source": "yahoo"})
+REPOSITORY = build_definitions(LIVE).get_repository_def()
 
 
 def tick(moment: datetime, chosen: Params = LIVE) -> dg.RunRequest | dg.SkipReason:
     """What the schedule answers at a moment."""
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_schedule_context(
-            instance, scheduled_execution_time=moment, repository_def=defs.get_repository_def()
+            instance, scheduled_execution_time=moment, repository_def=REPOSITORY
         )
         data = daily_schedule(chosen).evaluate_tick(context)
     if data.run_requests:
@@ -36,7 +37,7 @@ def tick(moment: datetime, chosen: Params = LIVE) -> dg.RunRequest | dg.SkipReas
 
 
 def evening(year: int, month: int, day: int) -> datetime:
-    return datetime(year, month, day, 18, 30, tzinfo=ZoneInfo(NEW_YORK))
+    return datetime(year, month, day, 18, 30, tzinfo=ZoneInfo(calendar.TIMEZONE))
 
 
 def ticks(start: datetime, count: int, chosen: Params = LIVE) -> list[datetime]:
@@ -77,7 +78,7 @@ def test_a_session_is_run_once_under_its_own_key(day: tuple[int, int, int]) -> N
     request = tick(evening(*day))
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == request.run_key == date(*day).isoformat()
-    assert trading_days.has_partition_key(request.partition_key)
+    assert trading_days(LIVE).has_partition_key(request.partition_key)
     assert request.tags["dagster/partition"] == request.partition_key
 
 
@@ -98,7 +99,7 @@ def test_a_day_without_a_session_is_skipped(day: tuple[int, int, int]) -> None:
 
 
 def test_a_late_evening_is_still_that_session() -> None:
-    request = tick(datetime(2013, 1, 4, 23, 59, tzinfo=ZoneInfo(NEW_YORK)))
+    request = tick(datetime(2013, 1, 4, 23, 59, tzinfo=ZoneInfo(calendar.TIMEZONE)))
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2013-01-04"
 

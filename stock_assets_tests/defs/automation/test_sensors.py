@@ -13,9 +13,9 @@ from rich.console import Console
 from stock_assets.cli.runs import RunFailedError, run_session, run_sessions
 from stock_assets.config import Params, Tracking
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.definitions import defs
-from stock_assets.defs.automation.sensors import retrain_on_breach, score_when_forecasting_failed
-from stock_assets.defs.partitions import dataset_as_of
+from stock_assets.datasets.ids import dataset_as_of
+from stock_assets.definitions import build_definitions
+from stock_assets.defs.automation import retrain_on_breach, score_when_forecasting_failed
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import score_rows
 from stock_assets.market import calendar
@@ -29,7 +29,7 @@ from stock_assets.storage.forecasts import (
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.running import params
 
-REPOSITORY = defs.get_repository_def()
+REPOSITORY = build_definitions(params()).get_repository_def()
 EASY = {"mape_max": 999.0, "relative_mae_max": 999.0, "direction_accuracy_min": 0.0}
 
 

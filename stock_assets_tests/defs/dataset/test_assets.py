@@ -16,7 +16,6 @@ from sqlalchemy import text
 from stock_assets.config import Params, WalkForward
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.build import recorded_params
-from stock_assets.defs.dataset.assets import processed_features, scaled_features, scalers
 from stock_assets.defs.resources import Store
 from stock_assets.features.dataset import scaled_digest
 from stock_assets.features.indicators import FEATURES, select
@@ -42,7 +41,7 @@ from stock_assets_tests.defs.running import (
 )
 from stock_assets_tests.storage.examples import store_bars
 
-STAGE = [processed_features, scalers, scaled_features]
+STAGE = ["processed_features", "scalers", "scaled_features"]
 SMALL = {"window": 10, "validation_sessions": 30, "test_sessions": 20, "history_sessions": 250}
 KEY = "20121026_120000"
 

@@ -14,9 +14,6 @@ from sqlalchemy import text
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Rename, Tracking
-from stock_assets.defs.forecasting.forecasts import predictions
-from stock_assets.defs.forecasting.performance import performance_log
-from stock_assets.defs.prices.assets import raw_prices
 from stock_assets.defs.resources import Store
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.history import COLUMNS
@@ -78,8 +75,8 @@ def truth(ticker: str, last: date = NEXT) -> pd.DataFrame:
 def test_a_ticker_that_is_added_has_its_whole_history_at_once(
     own_store: Store, folder: Path
 ) -> None:
-    run([raw_prices], DAY, own_store, universe(folder, ["AAPL", "IBM"]))
-    told = run([raw_prices], NEXT, own_store, universe(folder, ["AAPL", "IBM", "MSFT"]))
+    run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL", "IBM"]))
+    told = run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL", "IBM", "MSFT"]))
     assert told["inserted"] == len(truth("MSFT")) + 2
     for ticker in ("AAPL", "IBM", "MSFT"):
         pd.testing.assert_frame_equal(history(own_store, ticker), truth(ticker))
@@ -88,17 +85,17 @@ def test_a_ticker_that_is_added_has_its_whole_history_at_once(
 def test_a_ticker_that_is_removed_is_asked_for_no_more_and_its_rows_stay(
     own_store: Store, folder: Path
 ) -> None:
-    run([raw_prices], DAY, own_store, universe(folder, ["AAPL", "IBM"]))
+    run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL", "IBM"]))
     (folder / "IBM.csv").unlink()
-    told = run([raw_prices], NEXT, own_store, universe(folder, ["AAPL"]))
+    told = run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL"]))
     assert (told["tickers"], told["inserted"], told["updated"]) == ("AAPL", 1, 0)
     pd.testing.assert_frame_equal(history(own_store, "IBM"), truth("IBM", DAY))
 
 
 def test_a_ticker_that_comes_back_fills_what_it_missed(own_store: Store, folder: Path) -> None:
-    run([raw_prices], date(2013, 1, 2), own_store, universe(folder, ["AAPL", "IBM"]))
-    run([raw_prices], DAY, own_store, universe(folder, ["AAPL"]))
-    run([raw_prices], NEXT, own_store, universe(folder, ["AAPL", "IBM"]))
+    run(["raw_prices"], date(2013, 1, 2), own_store, universe(folder, ["AAPL", "IBM"]))
+    run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL"]))
+    run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL", "IBM"]))
     pd.testing.assert_frame_equal(history(own_store, "IBM"), truth("IBM"))
 
 
@@ -112,13 +109,13 @@ def test_a_ticker_that_is_renamed_goes_on_without_a_break(
     with mlflow.start_run():
         registry.promote(registry.register(bundle(), tmp_path / "model", sample_bars()).version)
     old, new = ["AAPL", "FB", "GOOG", "IBM", "MSFT"], ["AAPL", "GOOG", "IBM", "META", "MSFT"]
-    run([raw_prices, predictions], DAY, own_store, universe(folder, old))
+    run(["raw_prices", "predictions"], DAY, own_store, universe(folder, old))
     said = predictions_as_of(own_store.engine, [DAY]).set_index("ticker")["predicted_price"]
 
     write(folder, "META", sample_bars().query("ticker == 'FB'"))
     (folder / "FB.csv").unlink()
     edited = universe(folder, new, RENAME)
-    told = run([raw_prices, predictions, performance_log], NEXT, own_store, edited)
+    told = run(["raw_prices", "predictions", "performance_log"], NEXT, own_store, edited)
     assert (told["inserted"], told["updated"], told["revisions"]) == (5, 0, 0)
     pd.testing.assert_frame_equal(history(own_store, "META"), truth("FB"))
     assert history(own_store, "FB").empty
@@ -135,15 +132,15 @@ def test_a_ticker_that_is_renamed_goes_on_without_a_break(
         applied = connection.execute(text("SELECT old_ticker, new_ticker FROM ticker_renames"))
         assert [tuple(row) for row in applied] == [("FB", "META")]
 
-    again = run([raw_prices, predictions, performance_log], NEXT, own_store, edited)
+    again = run(["raw_prices", "predictions", "performance_log"], NEXT, own_store, edited)
     assert (again["inserted"], again["updated"], again["revisions"]) == (0, 0, 0)
 
 
 def test_two_companies_may_have_had_one_symbol(own_store: Store, folder: Path) -> None:
-    run([raw_prices], DAY, own_store, universe(folder, ["AAPL", "FB"]))
+    run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL", "FB"]))
     write(folder, "META", sample_bars().query("ticker == 'FB'"))
     write(folder, "FB", sample_bars().query("ticker == 'IBM' and session >= @NEXT"))
-    run([raw_prices], NEXT, own_store, universe(folder, ["AAPL", "FB", "META"], RENAME))
+    run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL", "FB", "META"], RENAME))
     pd.testing.assert_frame_equal(history(own_store, "META"), truth("FB"))
     own = truth("IBM").query("session >= @NEXT").reset_index(drop=True)
     pd.testing.assert_frame_equal(history(own_store, "FB"), own)

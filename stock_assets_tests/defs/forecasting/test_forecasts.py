@@ -18,7 +18,6 @@ from sqlalchemy import text
 from stock_assets.cli.runs import RunFailedError, run_session
 from stock_assets.config import Features, Rename, Tracking
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.forecasting.forecasts import predictions
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
 from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle
@@ -158,7 +157,7 @@ def test_a_session_before_any_model_is_refused_with_the_command(loop: Loop) -> N
 def test_without_a_model_the_remedy_is_to_train_one(loop: Loop, own_store: Store) -> None:
     nobody = Registry(Tracking(model_name="Nobody"))
     store_bars(own_store.engine, sample_bars(), "sample")
-    result = materialize([predictions], "2013-01-04", own_store, params(), nobody)
+    result = materialize(["predictions"], "2013-01-04", own_store, params(), nobody)
     assert not result.success
     assert "there is no production model to forecast 2013-01-04 with" in failure(result)
     assert "stock-assets retrain --as-of 2013-01-04" in failure(result)
@@ -169,7 +168,7 @@ def test_a_session_whose_prices_are_not_stored_is_told(
 ) -> None:
     known = sample_bars().query("session <= '2013-02-28'")
     store_bars(own_store.engine, known, "sample")
-    result = materialize([predictions], "2013-03-01", own_store, params(), registry)
+    result = materialize(["predictions"], "2013-03-01", own_store, params(), registry)
     assert not result.success
     assert "no bar is stored for 2013-03-01" in failure(result)
     command = "stock-assets backfill raw_prices --from 2013-03-01 --to 2013-03-01"
@@ -193,7 +192,7 @@ def test_unsound_forecasts_are_neither_stored_nor_written(
     sound = bundle()
     store_bars(own_store.engine, sample_bars(), "sample")
     good = registered(sound, "Sound", tmp_path)
-    first = materialize([predictions], "2013-01-04", own_store, params(), good)
+    first = materialize(["predictions"], "2013-01-04", own_store, params(), good)
     assert first.success, failure(first)
     files = sorted(find_locations().forecasts_folder.rglob("*.json"))
     contents = [path.read_text() for path in files]
@@ -202,7 +201,7 @@ def test_unsound_forecasts_are_neither_stored_nor_written(
     weights["head.1.bias"] = weights["head.1.bias"] * np.nan
     sound.network.load_state_dict(weights)
     broken = registered(sound, "Unsound", tmp_path)
-    result = materialize([predictions], "2013-01-07", own_store, params(), broken)
+    result = materialize(["predictions"], "2013-01-07", own_store, params(), broken)
     assert not result.success
     assert checks(result) == {"forecasts_are_sound": False}
     (found,) = result.get_asset_check_evaluations()
@@ -223,7 +222,7 @@ def test_a_ticker_without_a_bar_or_without_a_window_is_reported_and_the_others_g
     late = bars["ticker"].eq("MSFT") & (bars["session"] < pd.Timestamp("2013-01-25"))
     store_bars(own_store.engine, bars[~suspended & ~late], "sample")
     asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT", "TSLA"]})
-    result = materialize([predictions], "2013-02-04", own_store, asked, registry)
+    result = materialize(["predictions"], "2013-02-04", own_store, asked, registry)
     assert result.success
     told = metadata(result, "predictions")
     # The model has never heard of TSLA; nobody asks for IBM any more.
@@ -257,7 +256,7 @@ def test_whatever_is_stored_later_changes_no_bit_of_a_forecast(
         with own_store.engine.begin() as connection:
             connection.execute(text(f"TRUNCATE {', '.join(tables.tables)} RESTART IDENTITY"))
         store_bars(own_store.engine, bars, "sample")
-        result = materialize([predictions], day.isoformat(), own_store, params(), registry)
+        result = materialize(["predictions"], day.isoformat(), own_store, params(), registry)
         assert result.success, failure(result)
         found.append(stored_forecasts(own_store, day))
     assert len(found[0]) >= 4
@@ -273,7 +272,7 @@ def test_a_forecast_reads_the_history_of_its_model_whatever_is_fetched_now(
     averages = bundle(features=Features(groups=["trend"], basis="adjusted"))
     registry = registered(averages, f"History since {first}", tmp_path)
     asked = params(prices={"first_session": first})
-    result = materialize([predictions], "2013-01-04", own_store, asked, registry)
+    result = materialize(["predictions"], "2013-01-04", own_store, asked, registry)
     assert result.success, failure(result)
     expected = averages.forecast(sample_bars(), [date(2013, 1, 4)])
     assert same_frame(stored_forecasts(own_store, date(2013, 1, 4)), expected)
@@ -286,7 +285,7 @@ def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(
     store_bars(own_store.engine, sample_bars(), "sample")
     asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT"]})
     registry = registered(bundle(), "Removed", tmp_path)
-    result = materialize([predictions], "2013-01-04", own_store, asked, registry)
+    result = materialize(["predictions"], "2013-01-04", own_store, asked, registry)
     assert result.success, failure(result)
     assert metadata(result, "predictions")["not_forecast"] == {}
     # The network still sees IBM's bars, so that the others are forecast as before.
@@ -301,7 +300,7 @@ def test_a_universe_that_the_model_does_not_know_is_told(
     store_bars(own_store.engine, sample_bars(), "sample")
     registry = registered(bundle(), "Elsewhere", tmp_path)
     asked = params(prices={"tickers": ["TSLA"]})
-    result = materialize([predictions], "2013-01-04", own_store, asked, registry)
+    result = materialize(["predictions"], "2013-01-04", own_store, asked, registry)
     assert "no ticker of prices.tickers that the model knows" in failure(result)
     assert "for other tickers, stock-assets retrain" in failure(result)
 
@@ -318,7 +317,7 @@ def test_a_model_that_knows_the_old_name_forecasts_the_new_one(
         prices={"tickers": ["AAPL", "GOOG", "IBM", "META", "MSFT"], "renames": [rename]},
         tracking={"experiment": "forecast", "model_name": "Renamed"},
     )
-    result = materialize([predictions], "2013-01-04", own_store, edited)
+    result = materialize(["predictions"], "2013-01-04", own_store, edited)
     assert result.success, failure(result)
     assert metadata(result, "predictions")["not_forecast"] == {}
     before = bundle().forecast(sample_bars(), [day])

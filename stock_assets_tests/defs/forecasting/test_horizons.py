@@ -18,9 +18,7 @@ from sqlalchemy import text
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Target, Tracking
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.automation.jobs import retraining_assets
-from stock_assets.defs.forecasting.forecasts import predictions
-from stock_assets.defs.forecasting.performance import performance_log
+from stock_assets.defs.automation import RETRAINING_ASSETS
 from stock_assets.defs.resources import Store
 from stock_assets.features.labels import cumulate_steps
 from stock_assets.features.scaling import Scaler
@@ -70,18 +68,18 @@ def test_the_loop_runs_three_sessions_ahead(
     own_store: Store, ahead: Params, registry: Registry
 ) -> None:
     store_bars(own_store.engine, sample_bars(), "sample")
-    retrained = made(retraining_assets, DATASET, own_store, ahead, registry)
+    retrained = made(RETRAINING_ASSETS, DATASET, own_store, ahead, registry)
     assert_trained(own_store, registry)
     assert_decided(own_store, registry, by_partition(retrained, "promotion")[DATASET])
     for day in DAYS:
         key = day.isoformat()
-        told = metadata(made([predictions], key, own_store, ahead, registry), "predictions")
+        told = metadata(made(["predictions"], key, own_store, ahead, registry), "predictions")
         assert told["dagster/row_count"] == told["forecasts"] == HORIZON * len(TICKERS)
         assert told["not_forecast"] == {}
     assert_forecast(own_store)
     for number, day in enumerate(DAYS[1:], start=1):
         key = day.isoformat()
-        result = made([performance_log], key, own_store, ahead, registry)
+        result = made(["performance_log"], key, own_store, ahead, registry)
         told = metadata(result, "performance_log")
         assert told["forecasts_due"] == told["forecasts_scored"] == number * len(TICKERS)
         assert_scored(own_store, day, number)
@@ -170,7 +168,7 @@ def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
     summed_loss = training._summed_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_summed_loss", seen)
-        made(retraining_assets, DATASET, own_store, counting, registry)
+        made(RETRAINING_ASSETS, DATASET, own_store, counting, registry)
     record = load_panel(own_store.engine, DATASET)
     features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, DATASET))
     last, steps = (torch.cat(parts).double().numpy() for parts in zip(*asked, strict=True))

@@ -10,7 +10,6 @@ from rich.console import Console
 from sqlalchemy import delete, text
 
 from stock_assets.cli.runs import run_session, run_sessions
-from stock_assets.defs.forecasting.performance import performance_log
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.scoring import score_due
@@ -105,11 +104,11 @@ def test_a_session_without_any_bar_is_refused_and_its_scores_stay(
     save_predictions(own_store.engine, made, [as_of], int(made["model_version"].iloc[0]))
     store_bars(own_store.engine, bars, "sample")
     key = day.isoformat()
-    assert materialize([performance_log], key, own_store, params()).success
+    assert materialize(["performance_log"], key, own_store, params()).success
     before = read_performance(own_store.engine, day, day)
     with own_store.engine.begin() as connection:
         connection.execute(delete(raw_stock_data).where(raw_stock_data.c.session == day))
-    result = materialize([performance_log], key, own_store, params())
+    result = materialize(["performance_log"], key, own_store, params())
     assert not result.success
     assert f"no bar is stored for {day}" in failure(result)
     assert f"stock-assets backfill raw_prices --from {day} --to {day}" in failure(result)
@@ -128,7 +127,7 @@ def test_models_that_forecast_the_same_session_are_scored_apart(
         prices = ["predicted_price", "lower_price", "upper_price"]
         again[prices] *= change
         save_predictions(own_store.engine, again, [as_of], version)
-    result = materialize([performance_log], day.isoformat(), own_store, params())
+    result = materialize(["performance_log"], day.isoformat(), own_store, params())
     told, scored = metadata(result, "performance_log"), read_performance(own_store.engine, day, day)
     assert told["forecasts_scored"] == len(scored) == 10
     newest = summarise(scored[scored["model_version"] == 8])
@@ -149,11 +148,11 @@ def test_a_session_without_its_close_is_told_and_scored_later(loop: Loop, own_st
     late = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp(day))
     store_bars(own_store.engine, bars[~late], "sample")
     key = day.isoformat()
-    first = materialize([performance_log], key, own_store, params())
+    first = materialize(["performance_log"], key, own_store, params())
     told = metadata(first, "performance_log")
     assert (told["forecasts_scored"], told["forecasts_without_a_close"]) == (4, 1)
     store_bars(own_store.engine, bars[late], "sample")
-    second = materialize([performance_log], key, own_store, params())
+    second = materialize(["performance_log"], key, own_store, params())
     assert metadata(second, "performance_log")["forecasts_scored"] == 5
     assert data_version(first, "performance_log") != data_version(second, "performance_log")
     assert len(read_performance(own_store.engine, day, day)) == 5
@@ -168,7 +167,7 @@ def test_a_forecast_is_scored_across_a_split_and_a_dividend(
     made = predictions_as_of(loop.platform.engine, [as_of]).drop(columns="predicted_at")
     save_predictions(own_store.engine, made, [as_of], int(made["model_version"].iloc[0]))
     store_bars(own_store.engine, bars, "sample")
-    materialize([performance_log], day.isoformat(), own_store, params())
+    materialize(["performance_log"], day.isoformat(), own_store, params())
     before = read_performance(own_store.engine, day, day).set_index("ticker")
 
     at_ex_date = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp(day))
@@ -180,7 +179,7 @@ def test_a_forecast_is_scored_across_a_split_and_a_dividend(
     bars.loc[paid, prices] *= 1.0 - 2.0 / worth
     bars.loc[paid, "dividends"] = 2.0
     store_bars(own_store.engine, bars, "sample")
-    materialize([performance_log], day.isoformat(), own_store, params())
+    materialize(["performance_log"], day.isoformat(), own_store, params())
     after = read_performance(own_store.engine, day, day).set_index("ticker")
 
     relative = ["absolute_percentage_error", "direction_hit", "covered"]

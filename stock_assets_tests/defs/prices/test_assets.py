@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from stock_assets.cli.runs import RunFailedError, run_sessions
 from stock_assets.config import Params
-from stock_assets.defs.prices.assets import raw_prices
+from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
 from stock_assets.market.reconciliation import drop_tickers
@@ -104,7 +104,7 @@ def test_what_is_stored_is_what_the_source_gave(loop: Loop) -> None:
 
 
 def test_a_first_run_brings_the_whole_history_and_tells_its_sessions(own_store: Store) -> None:
-    result = materialize([raw_prices], KEY, own_store, params())
+    result = materialize(["raw_prices"], KEY, own_store, params())
     history = load_sample().query("session <= @DAY")
     pd.testing.assert_frame_equal(
         read_bars(own_store.engine, date(2000, 3, 1), LAST_INGESTED),
@@ -118,8 +118,8 @@ def test_a_first_run_brings_the_whole_history_and_tells_its_sessions(own_store: 
 
 
 def test_a_session_again_changes_nothing(own_store: Store) -> None:
-    materialize([raw_prices], KEY, own_store, params())
-    results = [materialize([raw_prices], KEY, own_store, params()) for _ in range(2)]
+    materialize(["raw_prices"], KEY, own_store, params())
+    results = [materialize(["raw_prices"], KEY, own_store, params()) for _ in range(2)]
     told = [metadata(result, "raw_prices") for result in results]
     assert [(t["inserted"], t["updated"], t["revisions"]) for t in told] == [(0, 0, 0)] * 2
     assert data_version(results[0], "raw_prices") == data_version(results[1], "raw_prices")
@@ -129,9 +129,9 @@ def test_a_session_again_changes_nothing(own_store: Store) -> None:
 
 
 def test_sessions_missed_while_the_system_was_off_are_filled(own_store: Store) -> None:
-    materialize([raw_prices], KEY, own_store, params())
+    materialize(["raw_prices"], KEY, own_store, params())
     later = calendar.next_session(DAY, 4)
-    result = materialize([raw_prices], later.isoformat(), own_store, params())
+    result = materialize(["raw_prices"], later.isoformat(), own_store, params())
     missed = calendar.sessions(calendar.next_session(DAY), later)
     told = by_partition(result, "raw_prices")
     assert sorted(told) == [day.isoformat() for day in missed]
@@ -140,10 +140,10 @@ def test_sessions_missed_while_the_system_was_off_are_filled(own_store: Store) -
 
 
 def test_a_bar_that_changes_later_is_a_revision(own_store: Store, csv_params: Params) -> None:
-    materialize([raw_prices], KEY, own_store, csv_params)
+    materialize(["raw_prices"], KEY, own_store, csv_params)
     before = stored(own_store)
     edit(csv_params, "IBM", DAY, Volume=1.0)
-    changed = materialize([raw_prices], KEY, own_store, csv_params)
+    changed = materialize(["raw_prices"], KEY, own_store, csv_params)
     told = metadata(changed, "raw_prices")
     assert (told["inserted"], told["updated"], told["revisions"]) == (0, 1, 1)
     with own_store.engine.connect() as connection:
@@ -161,11 +161,11 @@ def test_an_unsound_bar_fails_the_check_and_is_not_stored(
 ) -> None:
     edit(csv_params, "IBM", DAY, **change)
 
-    @dg.asset(deps=[raw_prices], partitions_def=raw_prices.partitions_def)
+    @dg.asset(deps=["raw_prices"], partitions_def=trading_days(csv_params))
     def follows() -> None:
         """What would be made of the prices."""
 
-    result = materialize([raw_prices, follows], KEY, own_store, lenient(csv_params))
+    result = materialize(["raw_prices", follows], KEY, own_store, lenient(csv_params))
     assert not result.success
     assert not checks(result)["bars_are_sound"]
     assert not result.asset_materializations_for_node("follows")
@@ -179,14 +179,14 @@ def test_an_unsound_bar_fails_the_check_and_is_not_stored(
 def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) -> None:
     sound = load_sample().query("ticker == 'IBM' and session == @DAY")["close"].item()
     edit(csv_params, "IBM", DAY, Close=-3.0, Low=-4.0)
-    materialize([raw_prices], KEY, own_store, csv_params)
+    materialize(["raw_prices"], KEY, own_store, csv_params)
     edit(csv_params, "IBM", DAY, Close=sound, Low=sound / 2)
-    assert materialize([raw_prices], KEY, own_store, csv_params).success
+    assert materialize(["raw_prices"], KEY, own_store, csv_params).success
     assert stored(own_store)["close"].tolist()[1] == sound
 
 
 def test_an_empty_answer_is_a_failure_and_says_what_to_do(own_store: Store) -> None:
-    result = materialize([raw_prices], "2013-03-04", own_store, params())
+    result = materialize(["raw_prices"], "2013-03-04", own_store, params())
     assert not result.success
     assert "source sample gave no bar for 2013-03-04" in failure(result)
     assert "Its newest session is 2013-03-01" in failure(result)
@@ -215,7 +215,7 @@ def test_a_session_without_any_bar_inside_a_range_is_a_failure(
 ) -> None:
     lose(csv_params, "AAPL", DAY)
     lose(csv_params, "IBM", DAY)
-    result = materialize([raw_prices], KEY, own_store, csv_params)
+    result = materialize(["raw_prices"], KEY, own_store, csv_params)
     assert not result.success
     assert f"source csv gave no bar for {DAY}" in failure(result)
     assert not result.asset_materializations_for_node("raw_prices")
@@ -225,7 +225,7 @@ def test_a_ticker_without_its_bar_is_late_and_the_others_are_stored(
     own_store: Store, csv_params: Params
 ) -> None:
     lose(csv_params, "IBM", DAY)
-    result = materialize([raw_prices], KEY, own_store, lenient(csv_params))
+    result = materialize(["raw_prices"], KEY, own_store, lenient(csv_params))
     assert result.success
     assert stored(own_store)["ticker"].tolist() == ["AAPL"]
     assert by_partition(result, "raw_prices")[KEY]["late_tickers"] == ["IBM"]
@@ -241,10 +241,10 @@ def test_a_late_bar_is_filled_by_the_next_session(own_store: Store, csv_params: 
     file = csv_params.prices.csv_folder / "IBM.csv"
     whole = file.read_text()
     lose(csv_params, "IBM", DAY)
-    materialize([raw_prices], KEY, own_store, lenient(csv_params))
+    materialize(["raw_prices"], KEY, own_store, lenient(csv_params))
     file.write_text(whole)
     tomorrow = calendar.next_session(DAY).isoformat()
-    result = materialize([raw_prices], tomorrow, own_store, csv_params)
+    result = materialize(["raw_prices"], tomorrow, own_store, csv_params)
     assert by_partition(result, "raw_prices")[KEY] == {"bars_filled": 1, "source": "csv"}
     assert stored(own_store)["ticker"].tolist() == ["AAPL", "IBM"]
 
@@ -253,7 +253,7 @@ def test_too_few_tickers_fail_the_run_and_what_arrived_is_stored(
     own_store: Store, csv_params: Params
 ) -> None:
     lose(csv_params, "IBM", DAY)
-    result = materialize([raw_prices], KEY, own_store, csv_params)
+    result = materialize(["raw_prices"], KEY, own_store, csv_params)
     assert not result.success
     assert f"gave a bar of {DAY} for 1 of 2 tickers, fewer than" in failure(result)
     assert "prices.minimum_share (80%): IBM: no bar of 2013-01-04 yet" in failure(result)
@@ -269,7 +269,7 @@ def test_a_ticker_that_failed_is_a_warning_too(
         return drop_tickers(fetch(self, starts, last), {"IBM": "no answer at all"})
 
     monkeypatch.setattr(SampleSource, "fetch", without_ibm)
-    result = materialize([raw_prices], KEY, own_store, params())
+    result = materialize(["raw_prices"], KEY, own_store, params())
     assert result.success
     assert by_partition(result, "raw_prices")[KEY]["failed_tickers"] == {"IBM": "no answer at all"}
     found = evaluation(result, "no_bar_is_missing")

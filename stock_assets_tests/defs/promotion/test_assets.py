@@ -18,7 +18,6 @@ from sqlalchemy import delete, select
 
 from stock_assets.cli.runs import run_dataset
 from stock_assets.config import Rename, Tracking
-from stock_assets.defs.promotion.assets import promotion
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.market import calendar
@@ -173,7 +172,7 @@ def met(
         registry.promote(old.version)
         registry.register(candidate, folder / "new", sample_bars())
     edited = params(tracking=tracking.model_dump(), **sections)
-    result = materialize([promotion], SECOND_DATASET, store, edited, instance=instance)
+    result = materialize(["promotion"], SECOND_DATASET, store, edited, instance=instance)
     assert result.success, failure(result)
     record = promotion_of(store.engine, SECOND_DATASET)
     assert record is not None
@@ -273,7 +272,7 @@ def test_the_ridge_learns_from_training_and_is_chosen_on_validation(
         given.append(asked)
         return ridge(returns, *asked)
 
-    monkeypatch.setattr("stock_assets.models.baselines.ridge", listened_to)
+    monkeypatch.setattr("stock_assets.promotion.ridge", listened_to)
     store_bars(own_store.engine, sample_bars())
     candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
     met(own_store, tmp_path, candidate, date(2012, 8, 31))
@@ -383,7 +382,9 @@ def test_what_went_into_production_without_a_refit_is_not_refitted_later(
     edited = loop.platform.params.model_copy(
         update={"promotion": loop.platform.params.promotion.model_copy(update={"refit": True})}
     )
-    result = materialize([promotion], DATASET, loop.store, edited, registry, loop.platform.instance)
+    result = materialize(
+        ["promotion"], DATASET, loop.store, edited, registry, loop.platform.instance
+    )
     assert result.success, failure(result)
     assert snapshot(loop, registry) == before
 
@@ -404,7 +405,9 @@ def test_a_rollback_is_not_undone_by_running_the_partition_again(
         for version in (record.candidate_version, record.production_version):
             registry.promote(version)
             edited = params(tracking=tracking.model_dump())
-            result = materialize([promotion], SECOND_DATASET, own_store, edited, registry, instance)
+            result = materialize(
+                ["promotion"], SECOND_DATASET, own_store, edited, registry, instance
+            )
             assert result.success, failure(result)
             standing = registry.production()
             assert standing is not None

@@ -15,12 +15,7 @@ from mlflow.entities import Run
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Tracking
-from stock_assets.defs.dataset.assets import processed_features, scaled_features, scalers
-from stock_assets.defs.forecasting.forecasts import predictions
-from stock_assets.defs.promotion.assets import promoted_models, promotion
 from stock_assets.defs.resources import Store
-from stock_assets.defs.training.candidate import candidate_model
-from stock_assets.defs.training.tuning import tuned_params
 from stock_assets.evaluation.champion import ModelVersion, champion_as_of, model_for
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.scoring import score_due
@@ -29,8 +24,8 @@ from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
+from stock_assets.promotion import promoted_models
 from stock_assets.registry import Registry
-from stock_assets.storage import forecasts
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
 from stock_assets.storage.forecasts import PromotionRecord, predictions_as_of, promotion_of
@@ -41,7 +36,13 @@ from stock_assets_tests.storage.examples import store_bars
 
 TRACKING = Tracking(experiment="refit", model_name="Refitted")
 NEXT_AS_OF, NEXT_DATASET = date(2013, 1, 31), "20130131_120000"
-BEFORE_PROMOTION = [processed_features, scalers, scaled_features, tuned_params, candidate_model]
+BEFORE_PROMOTION = [
+    "processed_features",
+    "scalers",
+    "scaled_features",
+    "tuned_params",
+    "candidate_model",
+]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Installation:
         return materialize(assets, key, self.store, self.params, self.registry, self.instance)
 
     def promote(self, dataset: str) -> Snapshot:
-        result = self.run([promotion], dataset)
+        result = self.run(["promotion"], dataset)
         history = self.instance.fetch_materializations(dg.AssetKey("production_model"), limit=9)
         return Snapshot(
             None if result.success else failure(result),
@@ -106,7 +107,7 @@ def installation(platform: Platform) -> Iterator[Installation]:
             promotion={"refit": True},
             tracking=TRACKING.model_dump(),
         )
-        store = Store()
+        store = Store(database_url=url, arrays_url=str(Path(home) / "arrays"))
         store_bars(store.engine, sample_bars())
         yield Installation(store, chosen, Registry(TRACKING), instance)
         store.engine.dispose()
@@ -130,7 +131,7 @@ def story(installation: Installation) -> Story:
     trained = installation.run(BEFORE_PROMOTION, DATASET_ID)
     assert trained.success, failure(trained)
     with pytest.MonkeyPatch.context() as faults:
-        faults.setattr(forecasts, "record_refit", killed)
+        faults.setattr("stock_assets.defs.promotion.assets.record_refit", killed)
         unrecorded = installation.promote(DATASET_ID)
     with pytest.MonkeyPatch.context() as faults:
         faults.setattr(installation.registry, "promote", killed)
@@ -279,13 +280,13 @@ def test_the_mlflow_run_says_what_happened(
 def test_forecasts_are_made_by_the_refit_from_its_as_of_session_on(
     installation: Installation, story: Story, refit: ModelVersion
 ) -> None:
-    result = installation.run([predictions], AS_OF.isoformat())
+    result = installation.run(["predictions"], AS_OF.isoformat())
     assert result.success, failure(result)
     assert metadata(result, "predictions")["model_versions"] == str(refit.version)
     made = predictions_as_of(installation.store.engine, [AS_OF])
     assert set(made["model_version"]) == {refit.version}
     earlier = calendar.previous_session(AS_OF)
-    refused = installation.run([predictions], earlier.isoformat())
+    refused = installation.run(["predictions"], earlier.isoformat())
     assert f"(version {refit.version}, refit of {refit.refit_of}) is as of" in failure(refused)
 
 
@@ -318,7 +319,7 @@ def test_the_next_candidate_meets_the_version_that_was_refitted(
 def test_replays_are_forecast_by_what_was_in_production(
     installation: Installation, following: Snapshot, refit: ModelVersion
 ) -> None:
-    promoted = promoted_models(installation.store, installation.registry)
+    promoted = promoted_models(installation.store.engine, installation.registry)
     assert refit in promoted
     between = calendar.previous_session(NEXT_AS_OF)
     assert champion_as_of(between, None, promoted) == refit

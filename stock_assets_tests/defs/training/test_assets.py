@@ -15,8 +15,6 @@ import pytest
 from sqlalchemy import select
 
 from stock_assets.config import WalkForward
-from stock_assets.defs.training.candidate import candidate_model
-from stock_assets.defs.training.tuning import plain_records, tuned_params
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.splits import Segment
@@ -35,6 +33,7 @@ from stock_assets.storage.datasets import (
 )
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
+from stock_assets.training import plain_records
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
 from stock_assets_tests.defs.running import data_version, failure, images, materialize, metadata
 from stock_assets_tests.features.examples import same_bits
@@ -158,7 +157,7 @@ def test_one_mlflow_run_belongs_to_one_dagster_run(loop: Loop, run: mlflow.entit
 def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -> None:
     before = registry.versions_of(DATASET)
     result = materialize(
-        [tuned_params, candidate_model],
+        ["tuned_params", "candidate_model"],
         DATASET,
         loop.store,
         loop.platform.params,
@@ -184,7 +183,7 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
 
 def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry: Registry) -> None:
     before = registry.versions_of(DATASET)
-    engine, stages = loop.platform.engine, [candidate_model]
+    engine, stages = loop.platform.engine, ["candidate_model"]
     record = load_panel(engine, DATASET)
     folds_of = {"walk_forward": WalkForward(folds=3).model_dump(mode="json")}
     save_panel(engine, replace(record, params=record.params | folds_of))
@@ -208,7 +207,7 @@ def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry
 def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) -> None:
     missing = "20130108_120000"
     result = materialize(
-        [candidate_model], missing, loop.store, loop.platform.params, registry,
+        ["candidate_model"], missing, loop.store, loop.platform.params, registry,
         dg.DagsterInstance.ephemeral(),
     )  # fmt: skip
     assert not result.success

@@ -1,0 +1,192 @@
+"""What runs without a person: two jobs, the daily schedule, and two sensors."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+
+import dagster as dg
+
+from stock_assets.config import Params
+from stock_assets.core.locations import find_locations
+from stock_assets.datasets.ids import new_dataset_id
+from stock_assets.defs.partitions import datasets, session_key
+from stock_assets.defs.resources import Store
+from stock_assets.evaluation.retraining_rule import decide_retraining
+from stock_assets.market import calendar
+from stock_assets.market.sources.catalogue import open_source
+from stock_assets.registry import Registry
+from stock_assets.storage.forecasts import (
+    RetrainingRecord,
+    last_retraining_session,
+    pending_retraining,
+    recent_performance,
+    record_retraining_decision,
+)
+
+DAILY_ASSETS = ("raw_prices", "predictions", "performance_log")
+RETRAINING_ASSETS = (
+    "processed_features",
+    "scalers",
+    "scaled_features",
+    "tuned_params",
+    "candidate_model",
+    "promotion",
+)
+RETRAINING_TAG = "stock_assets/retraining"
+
+daily_job = dg.define_asset_job(
+    "daily",
+    selection=[*DAILY_ASSETS],
+    description="Fetch the session's prices, forecast the next one, score what came due.",
+    executor_def=dg.in_process_executor,
+    tags={"stock_assets/job": "daily"},
+)
+
+retraining_job = dg.define_asset_job(
+    "retraining",
+    selection=[*RETRAINING_ASSETS],
+    description=(
+        "A new dataset, its scalers, tuned hyperparameters, candidate and promotion decision. In "
+        "one process unless the launch configuration chooses `multiprocess`."
+    ),
+    executor_def=dg.multi_or_in_process_executor,
+    config={"execution": {"config": {"in_process": {}}}},
+    tags={RETRAINING_TAG: "yes"},
+)
+
+
+def daily_cron(daily_at: time) -> str:
+    """Return the cron line of the daily schedule: weekdays at a time in New York."""
+    return f"{daily_at.minute} {daily_at.hour} * * 1-5"
+
+
+def daily_schedule(params: Params) -> dg.ScheduleDefinition:
+    """Build the schedule that runs the daily job after the close of every session.
+
+    It is written by hand because Dagster's partitioned schedule ignores holidays. A weekday without
+    a session is skipped, and so is a session after the last one of the source.
+    """
+
+    @dg.schedule(
+        name="daily_after_close",
+        job=daily_job,
+        cron_schedule=daily_cron(params.schedule.daily_at),
+        execution_timezone=calendar.TIMEZONE,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="The daily job on trading days, after the close in New York.",
+    )
+    def daily_after_close(
+        context: dg.ScheduleEvaluationContext,
+    ) -> dg.RunRequest | dg.SkipReason:
+        day = context.scheduled_execution_time.date()
+        if not calendar.is_session(day):
+            return dg.SkipReason(f"{day} is not a session of the exchange")
+        last = open_source(params.prices, find_locations().project).last_session
+        if last is not None and day > last:
+            return dg.SkipReason(
+                f"source {params.prices.source} has no prices after {last}: "
+                "choose another prices.source in params.yaml"
+            )
+        key = session_key(day)
+        return dg.RunRequest(run_key=key, partition_key=key)
+
+    return daily_after_close
+
+
+@dg.asset_sensor(
+    name="retrain_on_breach",
+    asset_key=dg.AssetKey("performance_log"),
+    job=retraining_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Woken by the performance log. Decides from its newest sessions whether the scores break "
+        "the thresholds, and then launches retraining as of the newest scored session, once per "
+        "breach."
+    ),
+)
+def retrain_on_breach(
+    context: dg.SensorEvaluationContext,
+    asset_event: dg.EventLogEntry,  # noqa: ARG001
+    params: dg.ResourceParam[Params],
+    store: dg.ResourceParam[Store],
+    registry: dg.ResourceParam[Registry],
+) -> Iterator[dg.SensorResult | dg.SkipReason]:
+    """Decide once per scored session, and launch the retraining that was decided.
+
+    The decision is stored before the run is requested, under the dataset's id as run key. A tick
+    requests the newest decision to retrain that has led to no promotion decision yet. A repeated
+    tick, or one after the daemon was killed, requests the same run, which Dagster launches once.
+    """
+    production = registry.production()
+    if production is None:
+        yield dg.SkipReason("there is no production model to retrain")
+        return
+    rows = recent_performance(store.engine, params.monitoring.window_sessions, production.version)
+    last = last_retraining_session(store.engine)
+    decision = decide_retraining(rows, last, params.monitoring)
+    if decision.session is None:
+        yield dg.SkipReason(decision.reason)
+        return
+    recorded = record_retraining_decision(
+        store.engine,
+        RetrainingRecord(
+            session=decision.session,
+            retrain=decision.retrain,
+            breaches=list(decision.breaches),
+            reason=decision.reason,
+            metrics=decision.metrics.to_dict() if decision.metrics else None,
+            dataset_run_id=_new_dataset(context, decision.session) if decision.retrain else None,
+        ),
+    )
+    pending = pending_retraining(store.engine)
+    if pending is None or pending.dataset_run_id is None:
+        yield dg.SkipReason(recorded.reason)
+        return
+    yield dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                run_key=pending.dataset_run_id,
+                partition_key=pending.dataset_run_id,
+                tags={"stock_assets/breach_session": pending.session.isoformat()},
+            )
+        ],
+        dynamic_partitions_requests=[datasets.build_add_request([pending.dataset_run_id])],
+    )
+
+
+def _new_dataset(context: dg.SensorEvaluationContext, as_of: date) -> str:
+    taken = context.instance.get_dynamic_partitions(str(datasets.name))
+    return new_dataset_id(as_of, datetime.now(UTC), taken)
+
+
+@dg.run_failure_sensor(
+    name="score_when_forecasting_failed",
+    monitored_jobs=[daily_job],
+    request_job=daily_job,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Scores the session of a daily run that failed after its prices arrived: a failed forecast "
+        "must not stop the monitoring."
+    ),
+)
+def score_when_forecasting_failed(
+    context: dg.RunFailureSensorContext,
+) -> dg.RunRequest | dg.SkipReason:
+    """Score the session of a failed daily run, if its prices arrived and scoring was skipped."""
+    run, key = context.dagster_run, context.dagster_run.tags.get("dagster/partition")
+    if key is None:
+        return dg.SkipReason("the run was a range: run it again when its cause is fixed")
+    made = {
+        materialized.asset_key.to_user_string()
+        for entry in context.instance.all_logs(
+            run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+        )
+        if (materialized := entry.asset_materialization) is not None
+    }
+    if "raw_prices" not in made or "performance_log" in made:
+        return dg.SkipReason("there is nothing left to score")
+    return dg.RunRequest(
+        run_key=f"score-{run.run_id}",
+        partition_key=key,
+        asset_selection=[dg.AssetKey("performance_log")],
+    )

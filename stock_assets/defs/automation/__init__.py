@@ -1,1 +1,0 @@
-"""What runs by itself: jobs, the daily schedule, and the sensors."""

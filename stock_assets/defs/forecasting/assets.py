@@ -1,0 +1,122 @@
+"""Forecasts of the coming sessions, and the scores of those that came due."""
+
+import dagster as dg
+
+from stock_assets.config import Params
+from stock_assets.core.locations import find_locations
+from stock_assets.defs.checks import persist_check_results
+from stock_assets.defs.forecasting.checks import SPECS, sound
+from stock_assets.defs.metadata import daily, lineage, sessions_of, table
+from stock_assets.defs.partitions import session_key
+from stock_assets.defs.resources import Store
+from stock_assets.market.bars import content_digest
+from stock_assets.registry import Registry
+from stock_assets.storage.forecasts import save_performance, write_forecast_files
+from stock_assets.storage.renames import apply_renames
+
+DRIFTING_FEATURES = 10
+"""Features of the newest session whose drift is metadata of the materialization."""
+
+
+def forecasting_assets(
+    days: dg.TimeWindowPartitionsDefinition, reaching: dg.TimeWindowPartitionMapping
+) -> list[dg.AssetsDefinition]:
+    """Build ``predictions`` and ``performance_log``, with one partition per trading day.
+
+    Parameters
+    ----------
+    days : TimeWindowPartitionsDefinition
+        Trading days.
+    reaching : TimeWindowPartitionMapping
+        From a session to those before it whose forecasts reach it.
+    """
+
+    @dg.asset(
+        **daily(days),
+        group_name="serving",
+        kinds={"pytorch", "postgres"},
+        code_version="2",
+        deps=["raw_prices", "production_model"],
+        description=(
+            "Per ticker, the forecasts of the sessions after the partition's, as far ahead as the "
+            "model was trained for, with intervals and model version. The model is the one in "
+            "production, or for a past session the champion of that time. Forecasts of the next "
+            "session are also written as `latest_predictions.json` and `historical/{date}.json`. "
+            "Feature drift against the training sessions is stored beside them."
+        ),
+        check_specs=SPECS,
+    )
+    def predictions(
+        context: dg.AssetExecutionContext,
+        params: dg.ResourceParam[Params],
+        store: dg.ResourceParam[Store],
+        registry: dg.ResourceParam[Registry],
+    ) -> dg.MaterializeResult:
+        """Forecast as of each of the run's sessions, and store what is valid."""
+        from stock_assets.forecasting import make_forecasts, store_forecasts
+
+        sessions, tickers = sessions_of(context), params.prices.tickers
+        apply_renames(store.engine, params.prices.renames, context.run.run_id)
+        made = make_forecasts(store.engine, registry, sessions, params)
+        if made.invalid.empty:
+            store_forecasts(store.engine, made, tickers, context.run.run_id)
+            write_forecast_files(find_locations().forecasts_folder, made.rows)
+            for session, rows in made.rows["as_of_session"].dt.date.value_counts().items():
+                context.add_asset_metadata(
+                    {"dagster/row_count": rows}, partition_key=session_key(session)
+                )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(content_digest(made.rows)),
+            metadata=lineage(
+                first_session=sessions[0],
+                last_session=sessions[-1],
+                forecasts=len(made.rows),
+                not_forecast=dg.MetadataValue.json(made.missing(tickers)),
+                model_versions=", ".join(str(model.version) for model in made.models),
+                dataset_run_ids=", ".join(model.dataset_run_id for model in made.models),
+                mlflow_run_ids=", ".join(model.mlflow_run_id for model in made.models),
+                newest=table(made.newest),
+                strongest_drift=table(made.strongest_drift, DRIFTING_FEATURES),
+            ),
+            check_results=persist_check_results(context, store, [sound(made.invalid)]),
+        )
+
+    @dg.asset(
+        **daily(days),
+        group_name="monitoring",
+        kinds={"pandas", "postgres"},
+        code_version="1",
+        deps=["raw_prices", dg.AssetDep(predictions, partition_mapping=reaching)],
+        description=(
+            "Forecasts whose target is the partition's session, against its close, beside "
+            "persistence, on one basis across splits and dividends. They were made as of the "
+            "session before and, with longer horizons, of earlier ones. A sensor watches this log "
+            "and launches retraining when the scores break the thresholds."
+        ),
+    )
+    def performance_log(
+        context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
+    ) -> dg.MaterializeResult:
+        """Score the forecasts that came due on the run's sessions."""
+        from stock_assets.forecasting import newest_scores, score_sessions, scores_by_ticker
+
+        sessions = sessions_of(context)
+        due, scored = score_sessions(store.engine, sessions)
+        save_performance(store.engine, scored, sessions, context.run.run_id)
+        if scored.empty:
+            scores = {"scores": "no forecast was due"}
+        else:
+            scores = newest_scores(scored) | {"per_ticker": table(scores_by_ticker(scored))}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(content_digest(scored)),
+            metadata=lineage(
+                first_session=sessions[0],
+                last_session=sessions[-1],
+                forecasts_due=len(due),
+                forecasts_scored=len(scored),
+                forecasts_without_a_close=len(due) - len(scored),
+                **scores,
+            ),
+        )
+
+    return [predictions, performance_log]

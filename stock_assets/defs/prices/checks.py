@@ -1,0 +1,50 @@
+"""Checks of ``raw_prices``, each over a group of the rules of :mod:`stock_assets.market.rules`."""
+
+import dagster as dg
+
+from stock_assets.defs.checks import blocking_spec
+from stock_assets.defs.metadata import table
+from stock_assets.ingestion import Ingestion
+from stock_assets.market.checks import rules_of
+
+CHECKS = {
+    "bars_are_sound": (
+        "Positive prices, low ≤ open and close ≤ high, one bar per ticker and session, on sessions "
+        "only. A bar that breaks a rule is put in quarantine, not stored."
+    ),
+    "histories_agree": (
+        "A source repeats what it said before of settled sessions: the same currency, no bar gone, "
+        "no factor between closes then and now. A ticker that breaks its history is refused."
+    ),
+    "no_bar_is_missing": (
+        "Every ticker has a bar for every session since its first one. The bars that did arrive "
+        "are stored and used; missing ones are requested again."
+    ),
+    "moves_are_plausible": (
+        "No jump without a corporate action, no repeated bar, no session without volume."
+    ),
+}
+
+SPECS = [blocking_spec("raw_prices", name, description) for name, description in CHECKS.items()]
+
+
+def price_checks(ingested: Ingestion) -> list[dg.AssetCheckResult]:
+    """Return the results of all checks, each as severe as its worst finding."""
+    return [_check(name, ingested) for name in CHECKS]
+
+
+def _check(name: str, ingested: Ingestion) -> dg.AssetCheckResult:
+    found = ingested.findings[ingested.findings["rule"].isin(rules_of(name))]
+    error = bool(found["severity"].eq("error").any())
+    counts = (f"{rule}: {count}" for rule, count in found["rule"].value_counts().items())
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=found.empty,
+        severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "findings": len(found),
+            "tickers": ", ".join(sorted(found["ticker"].unique())),
+            "rows": table(found),
+        },
+        description="nothing found" if found.empty else "; ".join(counts),
+    )

@@ -1,0 +1,130 @@
+"""Training: ``tuned_params`` and ``candidate_model``, by :mod:`stock_assets.training`."""
+
+import shutil
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from stock_assets.config import Params
+from stock_assets.core.fingerprints import plain_digest
+from stock_assets.defs.metadata import PER_DATASET, lineage, plots, table
+from stock_assets.defs.resources import Store
+from stock_assets.registry import Registry
+from stock_assets.storage.datasets import save_tuning
+
+
+def training_assets() -> list[dg.AssetsDefinition]:
+    """Build ``tuned_params`` and ``candidate_model``."""
+
+    @dg.asset(
+        **PER_DATASET,
+        group_name="training",
+        kinds={"optuna", "pytorch"},
+        code_version="3",
+        deps=["processed_features", "scaled_features"],
+        description=(
+            "The best hyperparameters on the validation segment, or on those of all walk-forward "
+            "folds, found by Optuna, which first tries those of the dataset before. The whole "
+            "study is kept, and an interrupted search continues where it stopped."
+        ),
+    )
+    def tuned_params(
+        context: dg.AssetExecutionContext,
+        params: dg.ResourceParam[Params],
+        store: dg.ResourceParam[Store],
+        registry: dg.ResourceParam[Registry],
+        mlflow_run: dg.ResourceParam[Any],
+    ) -> dg.MaterializeResult:
+        """Search, store the best hyperparameters with every trial, and log trials to MLflow."""
+        from stock_assets.models.study_report import importances, study_figures
+        from stock_assets.models.tuning import START
+        from stock_assets.tracking import log_search
+        from stock_assets.training import plain_records, search_hyperparameters
+
+        found = search_hyperparameters(
+            store.engine, store.arrays, context.partition_key, params.tuning, params.training
+        )
+        best, study = found.tuned.best.to_dict(), found.tuned.study
+        save_tuning(
+            store.engine,
+            context.partition_key,
+            best,
+            found.lowest_loss,
+            plain_records(found.trials),
+        )
+        shares = importances(study, params.training.seed)
+        figures = study_figures(study, params.training.seed)
+        log_search(registry, mlflow_run, found, figures)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(plain_digest(best)),
+            metadata=lineage(
+                dataset_run_id=found.record.dataset_run_id,
+                as_of_session=found.record.as_of_session,
+                study=found.study,
+                started_with=dg.MetadataValue.json(study.user_attrs[START]),
+                mlflow_run_id=mlflow_run.active_run().info.run_id,
+                best_validation_loss=found.lowest_loss,
+                best_params=dg.MetadataValue.json(best),
+                importances=dg.MetadataValue.json(shares),
+                trials=len(found.trials),
+                trials_asked_for=params.tuning.trials,
+                trials_complete=len(found.improvements),
+                trials_pruned=found.pruned,
+                plots=plots(figures),
+                history=table(found.improvements),
+                all_trials=table(found.trials.sort_values("value")),
+            ),
+        )
+
+    @dg.asset(
+        **PER_DATASET,
+        group_name="training",
+        kinds={"mlflow", "pytorch"},
+        code_version="4",
+        deps=["processed_features", "scalers", "scaled_features", "tuned_params"],
+        description=(
+            "A registered model version: network, scalers, feature list, tickers and interval "
+            "widths in one bundle that turns raw bars into forecasts. Not in production until it "
+            "is promoted."
+        ),
+    )
+    def candidate_model(
+        context: dg.AssetExecutionContext,
+        params: dg.ResourceParam[Params],
+        store: dg.ResourceParam[Store],
+        registry: dg.ResourceParam[Registry],
+        mlflow_run: dg.ResourceParam[Any],
+    ) -> dg.MaterializeResult:
+        """Train the candidate, log its training to MLflow and register its bundle."""
+        from stock_assets.evaluation.scorecard import narrowed
+        from stock_assets.reporting.figures import training_figure
+        from stock_assets.tracking import log_training
+        from stock_assets.training import register_bundle, train_on_dataset
+
+        trained = train_on_dataset(store.engine, store.arrays, context.partition_key, params)
+        fit, folds = trained.candidate.fit, trained.folds
+        losses = training_figure(pd.DataFrame(fit.history))
+        log_training(mlflow_run, trained, params.training, losses)
+        version = register_bundle(registry, trained.bundle, trained.bars)
+        shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(version.digest),
+            metadata=lineage(
+                dataset_run_id=trained.record.dataset_run_id,
+                as_of_session=trained.record.as_of_session,
+                model=registry.model_name,
+                model_version=version.version,
+                mlflow_run_id=version.mlflow_run_id,
+                architecture=trained.best.architecture,
+                epochs=fit.history[-1].epoch,
+                best_epoch=fit.best_epoch,
+                validation_loss=fit.best.validation_loss,
+                interval_widths=list(trained.candidate.interval_widths),
+                digest=version.digest,
+                folds=table(narrowed(folds), limit=len(folds)) if len(folds) else None,
+                plots=plots([losses]),
+            ),
+        )
+
+    return [tuned_params, candidate_model]

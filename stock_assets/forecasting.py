@@ -1,0 +1,213 @@
+"""Forecasts from stored bars, and the scores of those that came due."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from stock_assets.config import Params
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.champion import ModelVersion, model_for
+from stock_assets.evaluation.forecast_checks import invalid_forecasts
+from stock_assets.evaluation.metrics import (
+    by_ticker,
+    persistence_forecasts,
+    score_rows,
+    summarise,
+)
+from stock_assets.evaluation.scoring import score_due
+from stock_assets.models.bundle import Bundle
+from stock_assets.promotion import promoted_models
+from stock_assets.registry import Registry
+from stock_assets.storage.forecasts import forecasts_due, save_predictions
+from stock_assets.storage.prices import read_bars
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts as of some sessions, before they are stored.
+
+    Attributes
+    ----------
+    sessions : dict of ModelVersion to list of date
+        The as-of sessions of each model.
+    rows : DataFrame
+        Of the tickers of the universe, by as-of session, ticker and horizon.
+    drift : DataFrame
+        How far each model's newest inputs have drifted, per session and feature.
+    invalid : DataFrame
+        Rows that must not be stored, with a column ``problem``.
+    """
+
+    sessions: Mapping[ModelVersion, list[date]]
+    rows: pd.DataFrame
+    drift: pd.DataFrame
+    invalid: pd.DataFrame
+
+    @property
+    def models(self) -> list[ModelVersion]:
+        """The models that forecast, in the order of their sessions."""
+        return list(self.sessions)
+
+    @property
+    def newest(self) -> pd.DataFrame:
+        """The forecasts as of the newest session."""
+        return _newest(self.rows)
+
+    @property
+    def strongest_drift(self) -> pd.DataFrame:
+        """The drift of the newest session, the strongest first."""
+        return _newest(self.drift).sort_values("psi", ascending=False)
+
+    def missing(self, tickers: Sequence[str]) -> dict[str, int]:
+        """Count the sessions without a forecast, per ticker of the universe that has any."""
+        days = [day for sessions in self.sessions.values() for day in sessions]
+        made = set(zip(self.rows["ticker"], self.rows["as_of_session"].dt.date, strict=True))
+        counts = Counter(t for t in tickers for day in days if (t, day) not in made)
+        return dict(sorted(counts.items()))
+
+
+def make_forecasts(
+    engine: Engine, registry: Registry, sessions: Sequence[date], params: Params
+) -> Forecasts:
+    """Forecast as of sessions, each with the champion of its time; nothing is stored.
+
+    Raises
+    ------
+    StockAssetsError
+        A session has no bar, no model that may forecast it, or no ticker with a full window.
+    """
+    production = registry.production()
+    replayed = production is None or production.as_of > sessions[0]
+    promoted = promoted_models(engine, registry) if replayed else []
+    chosen: dict[ModelVersion, list[date]] = {}
+    for session in sessions:
+        chosen.setdefault(model_for(session, production, promoted), []).append(session)
+    bundles = {model.version: registry.load(model.version) for model in chosen}
+    first = min(bundle.recipe.first_session for bundle in bundles.values())
+    bars = read_bars(engine, first, sessions[-1])
+    missing = _first_without_bars(bars, sessions)
+    if missing is not None:
+        raise StockAssetsError(
+            f"no bar is stored for {missing}, so there is nothing to forecast from",
+            f"Store it first: stock-assets backfill raw_prices --from {missing} "
+            f"--to {sessions[-1]}",
+        )
+    rows, drift = _forecast(chosen, bundles, bars, params.prices.tickers)
+    _require_forecasts(rows, sessions)
+    seen = {model.version: pd.Timestamp(model.as_of) for model in chosen}
+    invalid = invalid_forecasts(rows.assign(model_as_of=rows["model_version"].map(seen)))
+    return Forecasts(chosen, rows, drift, invalid)
+
+
+def store_forecasts(
+    engine: Engine, forecasts: Forecasts, tickers: Sequence[str], dagster_run_id: str
+) -> None:
+    """Store forecasts and drift; forecasts of other tickers and models stay."""
+    for model, days in forecasts.sessions.items():
+        rows, drift = (
+            frame[frame["model_version"] == model.version].assign(dagster_run_id=dagster_run_id)
+            for frame in (forecasts.rows, forecasts.drift)
+        )
+        save_predictions(engine, rows, days, model.version, tickers, drift)
+
+
+def score_sessions(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the stored forecasts due on sessions, and the scores of those with a close.
+
+    Raises
+    ------
+    StockAssetsError
+        A session with due forecasts has no bar. Its earlier scores, if any, are left alone.
+    """
+    due = forecasts_due(engine, sessions)
+    first = sessions[0] if due.empty else due["as_of_session"].min().date()
+    bars = read_bars(engine, first, sessions[-1])
+    missing = _first_without_bars(bars, sorted(set(due["target_session"].dt.date)))
+    if missing is not None:
+        raise StockAssetsError(
+            f"no bar is stored for {missing}, so the forecasts due on it cannot be scored",
+            f"Store it first: stock-assets backfill raw_prices --from {missing} --to {missing}",
+        )
+    return due, score_due(due, bars)
+
+
+def newest_scores(scored: pd.DataFrame) -> dict[str, Any]:
+    """Return the scores of the newest model of scored forecasts, beside persistence's.
+
+    Several models may have forecast the same session: pooled, its outcome would count twice.
+    """
+    newest = scored["model_version"].max()
+    own = scored[scored["model_version"] == newest]
+    model, persistence = summarise(own), summarise(score_rows(persistence_forecasts(own)))
+    return {
+        "model_version": int(newest),
+        "mape": model.mape,
+        "persistence_mape": persistence.mape,
+        "relative_mae": model.relative_mae,
+        "direction_accuracy": model.direction_accuracy,
+        "base_rate_up": model.base_rate_up,
+        "coverage": model.coverage,
+    }
+
+
+def scores_by_ticker(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of every model per ticker."""
+    tickers = [
+        by_ticker(group).assign(model_version=version)
+        for version, group in scored.groupby("model_version")
+    ]
+    return pd.concat(tickers, ignore_index=True)
+
+
+def _newest(rows: pd.DataFrame) -> pd.DataFrame:
+    newest: pd.DataFrame = rows[rows["as_of_session"] == rows["as_of_session"].max()]
+    return newest
+
+
+def _forecast(
+    chosen: Mapping[ModelVersion, list[date]],
+    bundles: Mapping[int, Bundle],
+    bars: pd.DataFrame,
+    tickers: Sequence[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Forecast and measure drift at the sessions of each model."""
+    forecasts, drift = [], []
+    for model, sessions in chosen.items():
+        bundle = bundles[model.version]
+        panel = bundle.panel(bars, sessions[-1])
+        forecasts.append(
+            bundle.forecast(bars, sessions, panel).assign(
+                model_version=model.version,
+                dataset_run_id=model.dataset_run_id,
+                mlflow_run_id=model.mlflow_run_id,
+            )
+        )
+        drift.append(bundle.drift(panel, sessions).assign(model_version=model.version))
+    frame = pd.concat(forecasts)
+    wanted = frame[frame["ticker"].isin(tickers)]
+    ordered = wanted.sort_values(["as_of_session", "ticker", "horizon"], ignore_index=True)
+    return ordered, pd.concat(drift, ignore_index=True)
+
+
+def _first_without_bars(bars: pd.DataFrame, sessions: Sequence[date]) -> date | None:
+    stored = set(bars["session"].dt.date)
+    return next((session for session in sessions if session not in stored), None)
+
+
+def _require_forecasts(rows: pd.DataFrame, sessions: Sequence[date]) -> None:
+    made = set(rows["as_of_session"].dt.date)
+    empty = next((session for session in sessions if session not in made), None)
+    if empty is not None:
+        raise StockAssetsError(
+            f"no ticker of prices.tickers that the model knows has enough bars in its window as of "
+            f"{empty}",
+            f"Store the sessions before it: stock-assets backfill raw_prices --from … "
+            f"--to {empty}, or choose a later one; for other tickers, stock-assets retrain",
+        )

@@ -1,0 +1,208 @@
+"""Candidate against champion: the comparison of a dataset's test segment, its decision, its report.
+
+The rules are in :mod:`stock_assets.evaluation.promotion_rule` and
+:mod:`stock_assets.evaluation.champion`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from stock_assets.config import Promotion
+from stock_assets.evaluation.champion import ModelVersion, champion_as_of
+from stock_assets.evaluation.promotion_rule import decide_promotion
+from stock_assets.evaluation.scorecard import (
+    horizon_table,
+    pooled_table,
+    session_table,
+    ticker_table,
+)
+from stock_assets.market.calendar import next_session, sessions
+from stock_assets.models.baselines import reversal, ridge, session_returns
+from stock_assets.models.bundle import Bundle
+from stock_assets.models.challenge import Challenge, challenge
+from stock_assets.registry import Registry
+from stock_assets.storage.datasets import load_segments
+from stock_assets.storage.forecasts import PromotionRecord, promotions
+from stock_assets.storage.prices import read_bars
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured on the test segment, and what was decided by it."""
+
+    outcome: Challenge
+    decided: PromotionRecord
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the scores of all models in three ways, and the candidate's by session."""
+        outcome = self.outcome
+        tables = {
+            "models": score_table(self.decided),
+            "horizons": horizon_table(outcome.rows),
+            "tickers": ticker_table(outcome.rows),
+            "sessions": session_table(outcome.rows, "candidate"),
+        }
+        if outcome.unmatched:
+            tables["unmatched_horizons"] = horizon_table(outcome.unmatched)
+            tables["unmatched_tickers"] = ticker_table(outcome.unmatched)
+        return tables
+
+    def figures(self, tickers: pd.DataFrame) -> list[Figure]:
+        """Draw cumulative errors, errors by ticker, correlations, and each ticker's forecasts."""
+        from stock_assets.reporting.figures import (
+            cumulative_figure,
+            forecast_figures,
+            ic_figure,
+            ticker_figure,
+        )
+
+        candidate = self.outcome.rows["candidate"]
+        return [
+            cumulative_figure(self.outcome.rows),
+            ticker_figure(tickers[tickers["model"] == "candidate"]),
+            ic_figure(candidate),
+            *forecast_figures(candidate),
+        ]
+
+
+def compare(
+    engine: Engine,
+    registry: Registry,
+    candidate: ModelVersion,
+    promotion: Promotion,
+    dagster_run_id: str,
+) -> Comparison:
+    """Score everyone on the candidate's test segment and decide; nothing is stored.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    registry : Registry
+    candidate : ModelVersion
+        It meets the champion of its as-of session.
+    promotion : Promotion
+        When a candidate wins.
+    dagster_run_id : str
+        The run that decides.
+    """
+    champion = champion_as_of(
+        candidate.as_of, registry.production(), promoted_models(engine, registry)
+    )
+    scored = registry.evaluation_version(champion) if champion else None
+    outcome = _challenge(engine, registry, candidate, scored)
+    decision = decide_promotion(outcome.scores, promotion)
+    figures = {name: card.to_dict() for name, card in outcome.scores.items()}
+    decided = PromotionRecord(
+        dataset_run_id=candidate.dataset_run_id,
+        as_of_session=candidate.as_of,
+        model_name=registry.model_name,
+        candidate_version=candidate.version,
+        production_version=champion.version if champion else None,
+        metric=promotion.metric,
+        candidate=figures.pop("candidate"),
+        production=figures.pop("production", None),
+        persistence=figures.pop("persistence") | {"baselines": figures},
+        first_session=outcome.first_session,
+        last_session=outcome.last_session,
+        promoted=decision.promote,
+        reason=f"{decision.reason}{_substitute(champion, scored)}{_unmatched(outcome)}",
+        mlflow_run_id=candidate.mlflow_run_id,
+        dagster_run_id=dagster_run_id,
+    )
+    return Comparison(outcome, decided)
+
+
+def promoted_models(engine: Engine, registry: Registry) -> list[ModelVersion]:
+    """Return every version that was ever promoted and still exists; of a refitted one the refit."""
+    promoted = {
+        record.promoted_version
+        for record in promotions(engine, promoted_only=True)
+        if record.model_name == registry.model_name
+    }
+    return [model for model in registry.versions() if model.version in promoted]
+
+
+def score_table(decided: PromotionRecord) -> pd.DataFrame:
+    """Return every figure of every model that a decision looked at."""
+    persistence = dict(decided.persistence)
+    baselines = persistence.pop("baselines", {})
+    production = {"production": decided.production} if decided.production else {}
+    return pooled_table(
+        {"candidate": decided.candidate, **production, "persistence": persistence, **baselines}
+    )
+
+
+def _challenge(
+    engine: Engine, registry: Registry, candidate: ModelVersion, champion: ModelVersion | None
+) -> Challenge:
+    """Score everyone on the test segment, or on the part of it that the champion never saw."""
+    spans = {
+        name: (segment.first_session, segment.last_session)
+        for name, segment in load_segments(engine, candidate.dataset_run_id).items()
+    }
+    challenger = registry.load(candidate.version)
+    recipe = challenger.recipe
+    production = registry.load(champion.version) if champion else None
+    recipes = [recipe, production.recipe] if production else [recipe]
+    first = min(one.first_session for one in recipes)
+    tickers = sorted({ticker for one in recipes for ticker in one.tickers})
+    bars = read_bars(engine, first, candidate.as_of, tickers)
+    held_out = sessions(*spans["test"])
+    own_bars = bars[bars["ticker"].isin(recipe.tickers)].reset_index(drop=True)
+    returns = session_returns(own_bars, recipe.first_session, candidate.as_of)
+    return challenge(
+        challenger,
+        production,
+        bars,
+        _unseen(engine, production, held_out) if production else held_out,
+        {
+            "reversal": reversal(returns, recipe.network.horizon),
+            "ridge": ridge(
+                returns,
+                spans["train"],
+                spans["validation"],
+                recipe.network.window,
+                recipe.network.horizon,
+            ),
+        },
+    )
+
+
+def _unseen(engine: Engine, model: Bundle, held_out: list[date]) -> list[date]:
+    """Leave out sessions whose outcome a model was trained on or stopped by.
+
+    There are some where the test segment was lengthened after that model was trained.
+    """
+    validation = load_segments(engine, model.recipe.dataset_run_id)["validation"]
+    newest_label = next_session(validation.last_session, model.recipe.network.horizon)
+    return [session for session in held_out if session >= newest_label]
+
+
+def _substitute(champion: ModelVersion | None, scored: ModelVersion | None) -> str:
+    """Name the version that was scored in the place of a refitted champion."""
+    if champion is None or champion == scored:
+        return ""
+    return (
+        f". Production is {champion}; {scored} was scored in its place, for the refit may have "
+        "been trained on these sessions"
+    )
+
+
+def _unmatched(outcome: Challenge) -> str:
+    """Count the candidate's forecasts that production has no counterpart of."""
+    if not outcome.unmatched:
+        return ""
+    return (
+        f". {len(outcome.unmatched['candidate'])} more forecasts of the candidate have no "
+        "counterpart in production's and decided nothing"
+    )

@@ -1,0 +1,312 @@
+"""Training on a stored dataset: the hyperparameter search, the candidate, and its refit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from stock_assets.config import Params, Training, Tuning, WalkForward
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.fingerprints import plain_digest, training_code
+from stock_assets.core.locations import find_locations
+from stock_assets.datasets.build import recorded_params
+from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.features.scaling import Scaler, fit_reference
+from stock_assets.features.splits import Segment
+from stock_assets.market.adjustment import AdjustmentFactors
+from stock_assets.models.bundle import Bundle, Recipe
+from stock_assets.models.candidate import Candidate, train_candidate
+from stock_assets.models.checkpoint import Checkpoints
+from stock_assets.models.data import TrainingData, load_training_data
+from stock_assets.models.fold_scores import score_folds
+from stock_assets.models.folds import fold_data, open_folds
+from stock_assets.models.refit import Refit, refit_bundle
+from stock_assets.models.study_report import improvements
+from stock_assets.models.tuning import Hyperparameters, Tuned, tune
+from stock_assets.registry import Registry, Schedule
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.datasets import (
+    PanelRecord,
+    SegmentRecord,
+    load_panel,
+    load_scalers,
+    load_segments,
+    load_tuning,
+    previous_best_params,
+)
+from stock_assets.storage.prices import read_bars
+
+OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
+
+_BUDGET = {"tuning": {"workers", "timeout_seconds", "trials"}, "training": {"epochs", "patience"}}
+"""Parameters that decide how many trials there are and how long they take, not what one finds."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """The hyperparameter search of a dataset.
+
+    Attributes
+    ----------
+    record : PanelRecord
+    study : str
+        Name of the study in Optuna's database.
+    tuned : Tuned
+    improvements : DataFrame
+        Completed trials in order: ``number``, ``value`` and ``best``.
+    """
+
+    record: PanelRecord
+    study: str
+    tuned: Tuned
+    improvements: pd.DataFrame
+
+    @property
+    def lowest_loss(self) -> float:
+        """The lowest validation loss of a completed trial."""
+        return float(self.improvements["value"].min())
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """All trials, their duration in seconds."""
+        trials = self.tuned.trials
+        return trials.assign(duration=trials["duration"].dt.total_seconds())
+
+    @property
+    def pruned(self) -> int:
+        """Number of pruned trials."""
+        return int((self.tuned.trials["state"] == "PRUNED").sum())
+
+
+@dataclass(frozen=True)
+class TrainedCandidate:
+    """A candidate of a dataset, before it is registered.
+
+    Attributes
+    ----------
+    record : PanelRecord
+    best : Hyperparameters
+    candidate : Candidate
+    bundle : Bundle
+        What is registered.
+    bars : DataFrame
+        As traded, through the as-of session.
+    folds : DataFrame
+        Scores of earlier folds, see :func:`stock_assets.models.fold_scores.score_folds`.
+    checkpoints : Checkpoints
+        Files of this training, which are of no use once the candidate is registered.
+    """
+
+    record: PanelRecord
+    best: Hyperparameters
+    candidate: Candidate
+    bundle: Bundle
+    bars: pd.DataFrame
+    folds: pd.DataFrame
+    checkpoints: Checkpoints
+
+
+def search_hyperparameters(
+    engine: Engine, arrays: ArrayStore, dataset_id: str, tuning: Tuning, training: Training
+) -> Search:
+    """Search a dataset's hyperparameters, or continue a search that was interrupted.
+
+    The first trial tries the best hyperparameters of the dataset before.
+
+    Raises
+    ------
+    StockAssetsError
+        The dataset is incomplete, or no Optuna database is configured.
+    """
+    record = load_panel(engine, dataset_id)
+    recorded, start = recorded_params(record), previous_best_params(engine, record.as_of_session)
+    folds = recorded.walk_forward
+    digest = load_segments(engine, dataset_id)["train"].digest
+    study = _study_name(dataset_id, tuning, training, folds, digest)
+    tuned = tune(
+        partial(fold_data, arrays.local_path(record.location), recorded.dataset, folds),
+        tuning,
+        training,
+        study,
+        _optuna_address(),
+        Hyperparameters.from_dict(start) if start else None,
+    )
+    return Search(record, study, tuned, improvements(tuned.trials))
+
+
+def plain_records(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return trials as JSON values: losses that diverged, and missing ones, become None."""
+    finite = trials.replace([float("inf"), float("-inf")], float("nan")).notna()
+    plain = trials.astype(object).where(finite, None).to_dict("records")
+    return [{str(name): value for name, value in trial.items()} for trial in plain]
+
+
+def train_on_dataset(
+    engine: Engine, arrays: ArrayStore, dataset_id: str, params: Params
+) -> TrainedCandidate:
+    """Train the candidate of a dataset with its tuned hyperparameters, and score earlier folds.
+
+    Training continues from the checkpoints of an interrupted one.
+
+    Raises
+    ------
+    StockAssetsError
+        The dataset is incomplete.
+    """
+    record = load_panel(engine, dataset_id)
+    recorded = recorded_params(record)
+    segments = load_segments(engine, dataset_id)
+    best = Hyperparameters.from_dict(load_tuning(engine, dataset_id))
+    features, target = map(Scaler.from_dict, load_scalers(engine, dataset_id))
+    train, validation = (_positions(segments[name]) for name in ("train", "validation"))
+    data = load_training_data(
+        arrays.local_path(record.location), recorded.dataset, (features, target), train, validation
+    )
+    checkpoints = _checkpoints(dataset_id, segments)
+    candidate = train_candidate(
+        data,
+        best,
+        params.training,
+        recorded.dataset.target,
+        params.forecast.coverage,
+        checkpoints,
+    )
+    recipe = _recipe(record, candidate, data, (features, target), params)
+    bars = read_bars(engine, record.first_session, record.as_of_session, record.tickers)
+    earlier = islice(
+        open_folds(arrays.local_path(record.location), recorded.dataset, recorded.walk_forward),
+        recorded.walk_forward.folds - 1,
+    )
+    folds = score_folds(earlier, recipe, best, params.training, bars, checkpoints)
+    bundle = Bundle(recipe, candidate.network)
+    return TrainedCandidate(record, best, candidate, bundle, bars, folds, checkpoints)
+
+
+def refit_on_dataset(
+    engine: Engine, arrays: ArrayStore, candidate: ModelVersion, bundle: Bundle, schedule: Schedule
+) -> tuple[Refit, pd.DataFrame, Checkpoints]:
+    """Train a candidate again on every window of its dataset with known labels.
+
+    These are the windows from the first of training to the last of test, which is labelled with the
+    as-of session, and those that were purged between the segments.
+
+    Returns
+    -------
+    Refit, DataFrame, Checkpoints
+        The refit, the bars as traded through its as-of session, and files of this training.
+    """
+    record = load_panel(engine, candidate.dataset_run_id)
+    segments = load_segments(engine, candidate.dataset_run_id)
+    train, validation, test = (
+        _positions(segments[name]) for name in ("train", "validation", "test")
+    )
+    data = load_training_data(
+        arrays.local_path(record.location),
+        recorded_params(record).dataset,
+        (bundle.recipe.feature_scaler, bundle.recipe.target_scaler),
+        Segment(train.first, test.last),
+        validation,
+    )
+    checkpoints = _checkpoints(candidate.dataset_run_id, segments)
+    refit = refit_bundle(
+        bundle,
+        data,
+        schedule.training,
+        schedule.batch_size,
+        schedule.learning_rates,
+        checkpoints,
+    )
+    recipe = bundle.recipe
+    bars = read_bars(engine, recipe.first_session, recipe.as_of, recipe.tickers)
+    return refit, bars, checkpoints
+
+
+def register_bundle(
+    registry: Registry, bundle: Bundle, bars: pd.DataFrame, refit_of: int | None = None
+) -> ModelVersion:
+    """Register a bundle in the active MLflow run; equal content keeps its version."""
+    with tempfile.TemporaryDirectory() as folder:
+        return registry.register(bundle, Path(folder) / "bundle", bars, refit_of)
+
+
+def _recipe(
+    record: PanelRecord,
+    candidate: Candidate,
+    data: TrainingData,
+    scalers: tuple[Scaler, Scaler],
+    params: Params,
+) -> Recipe:
+    """Collect all that the bundle needs besides the weights."""
+    features, target = scalers
+    recorded = recorded_params(record)
+    return Recipe(
+        dataset_run_id=record.dataset_run_id,
+        as_of=record.as_of_session,
+        first_session=record.first_session,
+        tickers=tuple(record.tickers),
+        features=tuple(record.features),
+        basis=recorded.features.basis,
+        adjustment_factors={
+            ticker: AdjustmentFactors(**factors)
+            for ticker, factors in record.adjustment_factors.items()
+        },
+        target=recorded.dataset.target,
+        network=candidate.network.spec,
+        feature_scaler=features,
+        target_scaler=target,
+        reference=fit_reference(
+            data.windows.values.numpy(),
+            data.windows.valid.numpy(),
+            features,
+            Segment(int(data.train[0]), int(data.train[-1])),
+            data.windows.length,
+            params.monitoring.window_sessions,
+        ),
+        interval_widths=candidate.interval_widths,
+        coverage=params.forecast.coverage,
+    )
+
+
+def _positions(record: SegmentRecord) -> Segment:
+    return Segment(record.first_position, record.last_position)
+
+
+def _checkpoints(dataset_id: str, segments: Mapping[str, SegmentRecord]) -> Checkpoints:
+    """Return where trainings on a dataset continue from if they are killed."""
+    folder = find_locations().checkpoints_folder(dataset_id)
+    return Checkpoints(folder, segments["train"].digest)
+
+
+def _optuna_address() -> str:
+    """Return the database of studies; without one an interrupted search would start anew."""
+    try:
+        return os.environ[OPTUNA_VARIABLE]
+    except KeyError:
+        raise StockAssetsError(
+            f"no Optuna database is named by {OPTUNA_VARIABLE}",
+            'Run eval "$(stock-assets env)" first',
+        ) from None
+
+
+def _study_name(
+    dataset_id: str, tuning: Tuning, training: Training, folds: WalkForward, data_digest: str
+) -> str:
+    """Name a study by what decides the result of a trial: the budget is not part of it."""
+    settings = {
+        name: section.model_dump(mode="json", exclude=_BUDGET[name])
+        for name, section in (("tuning", tuning), ("training", training))
+    }
+    libraries = {name: version(name) for name in ("torch", "optuna")}
+    divided = folds.model_dump(mode="json")
+    fingerprint = [settings, divided, data_digest, training_code(), libraries]
+    return f"{dataset_id}-{plain_digest(fingerprint)[:12]}"
