@@ -21,11 +21,18 @@ test: $(VENV)/installed-dev ## the default suite, on the real components
 test-all: $(VENV)/installed-dev ## the default suite and the long tests
 	$(PYTEST)
 
-check: $(VENV)/installed-dev ## lint, format, types and the import rule
+# Definitions are checked on an empty Dagster instance: no database has to run.
+check: export DAGSTER_HOME = $(CURDIR)/$(VENV)/dagster
+check: $(VENV)/installed-dev ## lint, format, types, the import rule and Dagster's definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	mkdir -p $(DAGSTER_HOME)
+	echo 'telemetry: {enabled: false}' > $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/dg check toml
+	$(BIN)/dg check defs
+	$(BIN)/dg list defs --json > /dev/null
 
 bench: $(VENV)/installed-dev ## measurements, as JSON
 	$(BIN)/python -m benchmarks
