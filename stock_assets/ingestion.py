@@ -1,4 +1,4 @@
-"""From a price source into the tables: ask, judge, reconcile, store."""
+"""Ingestion: fetch bars from a source, check and reconcile them, store the valid ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets import config
-from stock_assets.config import RuleName
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.text import truncate
-from stock_assets.market import calendar, checks
+from stock_assets.market import calendar, checks, rules
 from stock_assets.market.actions import no_actions
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
 from stock_assets.market.reconciliation import (
-    StoredHistory,
     drop_tickers,
     fetch_starts,
     healing_window,
@@ -37,26 +35,26 @@ from stock_assets.storage.renames import apply_renames
 
 @dataclass(frozen=True)
 class Ingestion:
-    """What a run brought in.
+    """The result of an ingestion.
 
     Attributes
     ----------
     bars : DataFrame
-        The bars that are stored now, of the sessions and tickers that were wanted.
+        The stored bars of the requested sessions and tickers.
     findings : DataFrame
-        What the checks found, see :mod:`stock_assets.market.checks`.
+        Broken rules, see :mod:`stock_assets.market.checks`.
     stored : StoredPrices
-        What storing did.
+        What changed in the tables.
     healed : dict of date to int
-        Sessions beside those wanted that got bars, and how many.
-    late : list of str
-        Listed tickers that answered, yet have no bar of the last session wanted.
-    failures : dict of str to str
-        Tickers of which nothing was taken, with the reason.
+        Number of new bars in sessions that were not requested.
     complete : list of str
-        Tickers that have their bar of the last session.
+        Tickers with a bar of the last session.
+    late : list of str
+        Listed tickers that did not fail and have no bar of the last session.
+    failures : dict of str to str
+        Tickers of which nothing was stored, with the reason.
     quarantined : int
-        Bars that were kept apart.
+        Bars put in quarantine.
     """
 
     bars: pd.DataFrame
@@ -76,22 +74,22 @@ def ingest(
     sessions: Sequence[date],
     dagster_run_id: str | None = None,
 ) -> Ingestion:
-    """Bring the bars of sessions in, with whatever is missing before them.
+    """Store the bars of sessions, and missing bars of earlier ones.
 
-    What is sound is stored, whatever else failed. Doing it again changes nothing.
+    Valid bars are stored even if others fail. Repeating it changes nothing.
 
     Parameters
     ----------
     engine : Engine
         The ``stock_assets`` database.
     source : PriceSource
-        Whom to ask.
+        The source to fetch from.
     prices : config.Prices
-        The universe, and how far requests reach back.
+        The tickers, and how far requests reach back.
     sessions : sequence of date
-        The sessions wanted, ascending.
+        The requested sessions, ascending.
     dagster_run_id : str, optional
-        The run that this belongs to.
+        The run to record.
 
     Raises
     ------
@@ -99,73 +97,59 @@ def ingest(
         The source cannot answer at all.
     """
     apply_renames(engine, prices.renames, dagster_run_id)
-    held = stored_histories(engine)
-    asked = _plan(engine, prices, sessions, held)
-    answer = _ask(engine, source, prices, held, asked, sessions[-1])
+    answer = _fetch(engine, source, prices, sessions)
     broken = checks.bar_findings(answer.fetch.bars)
-    known = _told_before(broken, read_quarantine(engine), sessions)
-    sound = replace(answer.fetch, bars=_except(answer.fetch.bars, broken))
+    reported = _reported_earlier(broken, read_quarantine(engine), sessions)
     quarantined = quarantine(engine, answer.fetch.bars, broken, source.name, dagster_run_id)
-    stored = store_prices(engine, sound, answer.asked, source.name, dagster_run_id)
+    valid = replace(answer.fetch, bars=_exclude(answer.fetch.bars, broken))
+    stored = store_prices(engine, valid, answer.starts, source.name, dagster_run_id)
 
-    new = _except(sound.bars, answer.stored)
-    wanted = sound.bars["session"].dt.date.isin(sessions)
-    told = wanted | ~key_isin(sound.bars, _unchanged(sound.bars, answer.stored))
-    odd = checks.series_findings(sound.bars, prices.checks)
-    now_held = stored_histories(engine)
+    histories = stored_histories(engine)
     bars = read_bars(engine, sessions[0], sessions[-1], prices.tickers)
-    found = [
+    requested = valid.bars["session"].dt.date.isin(sessions)
+    changed = ~key_isin(valid.bars, _unchanged(valid.bars, answer.stored))
+    series = checks.series_findings(valid.bars, prices.checks)
+    findings = [
         answer.findings,
-        broken[~known],
-        odd[key_isin(odd, sound.bars[told])],
-        checks.gap_findings(bars, prices.tickers, sessions, listed_since(now_held)),
+        broken[~reported],
+        series[key_isin(series, valid.bars[requested | changed])],
+        checks.gap_findings(bars, prices.tickers, sessions, listed_since(histories)),
     ]
-    findings = pd.concat(found, ignore_index=True)
+    new = _exclude(valid.bars, answer.stored)
+    healed = new.loc[~new["session"].dt.date.isin(sessions), "session"].dt.date.value_counts()
+    complete = set(bars.loc[bars["session"].dt.date == sessions[-1], "ticker"])
+    listed = {t for t, first in listed_since(histories).items() if first <= sessions[-1]}
     return Ingestion(
         bars=bars,
-        findings=checks.with_severities(findings, prices.checks, sound.provisional),
+        findings=checks.with_severities(
+            pd.concat(findings, ignore_index=True), prices.checks, valid.provisional
+        ),
         stored=stored,
-        healed=_counts(new[~new["session"].dt.date.isin(sessions)]),
-        failures=sound.failures,
+        healed={day: int(count) for day, count in healed.items()},
+        complete=sorted(complete - valid.failures.keys()),
+        late=sorted((listed & set(prices.tickers)) - complete - valid.failures.keys()),
+        failures=valid.failures,
         quarantined=quarantined,
-        **_arrivals(bars, prices.tickers, sessions[-1], now_held, sound.failures),
     )
-
-
-def _arrivals(
-    bars: pd.DataFrame,
-    tickers: Sequence[str],
-    last: date,
-    held: Mapping[str, StoredHistory],
-    failures: Mapping[str, str],
-) -> dict[str, list[str]]:
-    """Tell whose bar of the last session is there, and who is late."""
-    there = set(bars.loc[bars["session"].dt.date == last, "ticker"])
-    since = listed_since(held)
-    absent = (ticker for ticker in tickers if ticker not in there | failures.keys())
-    return {
-        "complete": sorted(there - failures.keys()),
-        "late": [ticker for ticker in absent if ticker in since and since[ticker] <= last],
-    }
 
 
 def require_arrival(
     ingestion: Ingestion, source: PriceSource, sessions: Sequence[date], share: float
 ) -> None:
-    """Fail when too little arrived: an empty answer never reads as "no new data".
+    """Fail if too few bars arrived: an empty answer must not look like a day without data.
 
     Raises
     ------
     StockAssetsError
-        A session has no bar at all, or fewer than ``share`` of the listed tickers have their bar of
-        the last one.
+        A session has no bar, or fewer than ``share`` of the listed tickers have a bar of the last
+        session.
     """
-    there = set(ingestion.bars["session"].dt.date)
-    empty = next((session for session in sessions if session not in there), None)
+    present = set(ingestion.bars["session"].dt.date)
+    empty = next((session for session in sessions if session not in present), None)
     expected = len(ingestion.complete) + len(ingestion.late) + len(ingestion.failures)
     if empty is None and len(ingestion.complete) >= share * expected:
         return
-    what = (
+    problem = (
         f"no bar for {empty}"
         if empty is not None
         else f"a bar of {sessions[-1]} for {len(ingestion.complete)} of {expected} tickers, "
@@ -173,9 +157,10 @@ def require_arrival(
     )
     reasons = [f"{ticker}: {reason}" for ticker, reason in ingestion.failures.items()]
     reasons += [f"{ticker}: no bar of {sessions[-1]} yet" for ticker in ingestion.late]
-    told = "; ".join(truncate(reasons, 3))
+    listed = "; ".join(truncate(reasons, 3))
     raise StockAssetsError(
-        f"source {source.name} gave {what}{': ' if told else ''}{told}", _remedy(ingestion, source)
+        f"source {source.name} returned {problem}{': ' if listed else ''}{listed}",
+        _remedy(ingestion, source),
     )
 
 
@@ -187,43 +172,23 @@ def _remedy(ingestion: Ingestion, source: PriceSource) -> str:
             f"Its newest session is {source.last_session}: "
             "choose sessions that it has, or another source"
         )
-    return "Run the partition again when the session's bars are out"
+    return "Run the partition again when the session's bars are published"
 
 
-def _plan(
-    engine: Engine,
-    prices: config.Prices,
-    sessions: Sequence[date],
-    held: Mapping[str, StoredHistory],
-) -> dict[str, date]:
-    window = healing_window(sessions[-1], prices)
-    recent = read_bars(engine, window[0], sessions[-1], prices.tickers)
-    return fetch_starts(sessions, held, recent, prices)
-
-
-def _stored(engine: Engine, asked: Mapping[str, date], last: date) -> pd.DataFrame:
-    """Read the bars that may come again: of each ticker, since when it is asked for."""
-    together: dict[date, list[str]] = {}
-    for ticker, start in asked.items():
-        together.setdefault(start, []).append(ticker)
-    parts = [read_bars(engine, start, last, tickers) for start, tickers in together.items()]
-    return tidy(pd.concat([empty_bars(), *parts]))
-
-
-def _told_before(
+def _reported_earlier(
     broken: pd.DataFrame, quarantined: pd.DataFrame, sessions: Sequence[date]
 ) -> pd.Series:
-    """Tell which findings are of bars that earlier runs have reported.
+    """Return which findings earlier runs have reported and that are final.
 
-    Such a bar is asked for again as long as it is missing. One of the session before those wanted
-    was provisional when it was first seen.
+    A quarantined bar is fetched again as long as it is missing. The session before the requested
+    ones was provisional when it was last reported.
     """
-    earlier = broken["session"] < pd.Timestamp(calendar.previous_session(sessions[0]))
-    return earlier & key_isin(broken, quarantined)
+    final = broken["session"] < pd.Timestamp(calendar.previous_session(sessions[0]))
+    return final & key_isin(broken, quarantined)
 
 
 def _unchanged(bars: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
-    """Find the stored bars that came again as they were."""
+    """Return the stored bars whose prices and volume equal those fetched."""
     both = stored.merge(bars, on=["ticker", "session"], suffixes=("", "_now"))
     same = (both[column] == both[f"{column}_now"] for column in (*PRICE_COLUMNS, "volume"))
     return both[pd.concat(list(same), axis="columns").all(axis="columns")]
@@ -231,106 +196,105 @@ def _unchanged(bars: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a source gave, as far as it is accepted.
+    """The accepted part of a source's answer.
 
     Attributes
     ----------
-    asked : dict of str to date
-        Since when each ticker was asked for.
+    starts : dict of str to date
+        The first day of each ticker's request.
     stored : DataFrame
         The bars of those tickers and days that were stored before.
     """
 
     fetch: Fetch
-    asked: dict[str, date]
+    starts: dict[str, date]
     stored: pd.DataFrame
     findings: pd.DataFrame
 
 
-def _ask(
-    engine: Engine,
-    source: PriceSource,
-    prices: config.Prices,
-    held: Mapping[str, StoredHistory],
-    asked: dict[str, date],
-    last: date,
+def _fetch(
+    engine: Engine, source: PriceSource, prices: config.Prices, sessions: Sequence[date]
 ) -> _Answer:
-    """Ask a source; ask again for whole histories that are in doubt; refuse what cannot be."""
-    fetch, stored = source.fetch(asked, last), _stored(engine, asked, last)
-    changed = {
-        ticker: f"its prices are in {now}, those stored in {held[ticker].currency}; "
-        f"if that is right: stock-assets refetch {ticker}"
+    """Fetch from the last stored session on; fetch doubtful histories whole, and reject some."""
+    last, histories = sessions[-1], stored_histories(engine)
+    window = healing_window(last, prices)
+    recent = read_bars(engine, window[0], last, prices.tickers)
+    starts = fetch_starts(sessions, histories, recent, prices)
+    fetch, stored = source.fetch(starts, last), _stored_since(engine, starts, last)
+    other_currency = {
+        ticker: f"its prices are in {now}, the stored ones in {histories[ticker].currency}; "
+        f"if correct: stock-assets refetch {ticker}"
         for ticker, now in fetch.currencies.items()
-        if ticker in held and held[ticker].currency != now
+        if ticker in histories and histories[ticker].currency != now
     }
-    fetch = drop_tickers(fetch, changed)
-    found = [_told("currency changed", changed, last)]
-    unsettled = histories_to_refetch(fetch, _same_company(stored, prices.renames), held)
-    again = dict.fromkeys(unsettled, prices.first_session)
-    if unsettled:
-        histories = _stored(engine, again, last)
-        whole = _fetch_again(source, again, last)
-        settled, told = _settled(whole, _same_company(histories, prices.renames), last)
-        fetch = replace_tickers(fetch, settled, unsettled)
-        settled_before = stored[~stored["ticker"].isin(unsettled)]
-        stored = pd.concat([settled_before, histories], ignore_index=True)
-        found.append(told)
-    found.append(_told("no answer", fetch.failures, last))
-    return _Answer(fetch, asked | again, stored, pd.concat(found, ignore_index=True))
+    fetch = drop_tickers(fetch, other_currency)
+    findings = [checks.history_findings(rules.CURRENCY_CHANGED, other_currency, last)]
+    renames = prices.renames
+    doubtful = histories_to_refetch(fetch, _since_rename(stored, renames), histories)
+    whole_starts = dict.fromkeys(doubtful, prices.first_session)
+    if doubtful:
+        whole_stored = _stored_since(engine, whole_starts, last)
+        whole = _fetch_whole(source, whole_starts, last)
+        accepted, found = _accept(whole, _since_rename(whole_stored, renames), last)
+        fetch = replace_tickers(fetch, accepted, doubtful)
+        others = stored[~stored["ticker"].isin(doubtful)]
+        stored = pd.concat([others, whole_stored], ignore_index=True)
+        findings.append(found)
+    findings.append(checks.history_findings(rules.NO_ANSWER, fetch.failures, last))
+    return _Answer(fetch, starts | whole_starts, stored, pd.concat(findings, ignore_index=True))
 
 
-def _fetch_again(source: PriceSource, starts: Mapping[str, date], last: date) -> Fetch:
-    """Ask once more for some tickers; if nobody answers now, it is they alone that have failed."""
+def _stored_since(engine: Engine, starts: Mapping[str, date], last: date) -> pd.DataFrame:
+    """Read each ticker's stored bars from its start to the last session."""
+    tickers_of: dict[date, list[str]] = {}
+    for ticker, start in starts.items():
+        tickers_of.setdefault(start, []).append(ticker)
+    parts = [read_bars(engine, start, last, tickers) for start, tickers in tickers_of.items()]
+    return tidy(pd.concat([empty_bars(), *parts]))
+
+
+def _fetch_whole(source: PriceSource, starts: Mapping[str, date], last: date) -> Fetch:
+    """Fetch whole histories; if the source cannot answer now, only these tickers fail."""
     try:
         return source.fetch(starts, last)
     except StockAssetsError as error:
-        reason = f"its whole history is in doubt and cannot be had: {error.problem}"
+        reason = f"its history changed and could not be fetched whole: {error.problem}"
         return Fetch(empty_bars(), no_actions(), failures=dict.fromkeys(starts, reason))
 
 
-def _settled(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.DataFrame]:
-    """Refuse whole histories that are not those of the stored bars."""
-    shifted = rebased_histories(whole, stored)
-    factored = {
-        ticker: f"some of its closes up to {by.last} are {by.factor:.6g} times those stored, which "
-        "a split that its source forgot, or has not applied yet, would explain. Nothing of it was "
-        f"taken; if it is right now: stock-assets refetch {ticker}"
-        for ticker, by in shifted.items()
+def _accept(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.DataFrame]:
+    """Reject whole histories that are re-based or unrelated to the stored bars."""
+    rebased = {
+        ticker: f"closes up to {by.last} are {by.factor:.4g} times the stored ones: a split "
+        f"missing at the source? Nothing was stored; if correct: stock-assets refetch {ticker}"
+        for ticker, by in rebased_histories(whole, stored).items()
     }
-    others = {
-        ticker: "none of its bars is on a session of those stored: another company may have its "
-        f"symbol now. Nothing of it was taken; if it is right: stock-assets refetch {ticker}"
+    unrelated = {
+        ticker: "it has no stored session: does another company have the symbol now? "
+        f"Nothing was stored; if correct: stock-assets refetch {ticker}"
         for ticker in unrelated_histories(whole, stored)
     }
-    accepted = drop_tickers(whole, factored | others)
-    gone = missing_bars(accepted, stored)
-    shrunken = {
-        str(ticker): f"{len(days)} stored bars are gone, from {days.min():%Y-%m-%d} on; they stay"
-        for ticker, days in gone.groupby("ticker")["session"]
+    accepted = drop_tickers(whole, rebased | unrelated)
+    missing = missing_bars(accepted, stored)
+    shrunk = {
+        str(ticker): f"{len(days)} stored bars are missing since {days.min():%Y-%m-%d}; they stay"
+        for ticker, days in missing.groupby("ticker")["session"]
     }
-    found = [
-        _told("history was re-based", factored, last),
-        _told("history is another one", others, last),
-        _told("history shrank", shrunken, last),
+    findings = [
+        checks.history_findings(rules.HISTORY_REBASED, rebased, last),
+        checks.history_findings(rules.HISTORY_UNRELATED, unrelated, last),
+        checks.history_findings(rules.HISTORY_SHRANK, shrunk, last),
     ]
-    return accepted, pd.concat(found, ignore_index=True)
+    return accepted, pd.concat(findings, ignore_index=True)
 
 
-def _told(rule: RuleName, reasons: Mapping[str, str], session: date) -> pd.DataFrame:
-    return checks.history_findings(rule, {t: (session, why) for t, why in reasons.items()})
-
-
-def _same_company(bars: pd.DataFrame, renames: Sequence[config.Rename]) -> pd.DataFrame:
-    """Bars since their ticker has its name: a source may not have the earlier ones under it."""
+def _since_rename(bars: pd.DataFrame, renames: Sequence[config.Rename]) -> pd.DataFrame:
+    """Return the bars under a ticker's present name: a source may lack the earlier ones."""
     since = {rename.new: pd.Timestamp(rename.first_session) for rename in renames}
     first = bars["ticker"].map(since).astype("datetime64[ns]")
     return bars[first.isna() | (bars["session"] >= first)]
 
 
-def _except(bars: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Bars whose ticker and session are not among those of other rows."""
+def _exclude(bars: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Return the bars whose ticker and session do not occur in other rows."""
     return bars[~key_isin(bars, others)].reset_index(drop=True)
-
-
-def _counts(bars: pd.DataFrame) -> dict[date, int]:
-    return {day: int(count) for day, count in bars["session"].dt.date.value_counts().items()}

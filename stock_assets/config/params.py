@@ -53,6 +53,7 @@ class Params(Section):
 _RENAMED = {
     "monitoring.thresholds.mase_max": "monitoring.thresholds.relative_mae_max",
     "promotion.metric: mase": "promotion.metric: relative_mae",
+    "prices.checks.severities.history is another one": "history is unrelated",
 }
 """Keys and values of earlier versions, and what they are called now."""
 
@@ -71,7 +72,7 @@ def load_params(path: Path) -> Params:
         return Params.model_validate(content or {})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = ".".join(str(part) for part in first["loc"]).removesuffix(".[key]") or "the file"
         old = next((name for name in (key, f"{key}: {first['input']}") if name in _RENAMED), None)
         if old is not None:
             raise StockAssetsError(

@@ -1,9 +1,10 @@
-"""Where bars come from, for whom, and what is odd about them."""
+"""Where bars come from, which tickers are fetched, and which bars are reported."""
 
 from __future__ import annotations
 
 import re
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,60 +13,61 @@ from pydantic import Field, field_validator, model_validator
 from stock_assets.config.section import PositiveFloat, PositiveInt, Section
 
 Severity = Literal["error", "warning"]
-RuleName = Literal[
-    "price is not a finite number",
-    "price is not positive",
-    "low is above open or close",
-    "high is below open or close",
-    "volume is negative or not finite",
-    "dividend is negative or not finite",
-    "split is negative or not finite",
-    "ticker has two bars of one session",
-    "day is not a session of the exchange",
-    "jump without a corporate action",
-    "stale repeat",
-    "zero volume",
-    "no bar",
-    "no answer",
-    "currency changed",
-    "history shrank",
-    "history was re-based",
-    "history is another one",
-]
-"""What the rules of ``stock_assets.market.checks`` are called."""
+
+
+class RuleName(StrEnum):
+    """Names of the rules in :mod:`stock_assets.market.rules`: what is wrong with the prices."""
+
+    PRICE_NOT_FINITE = "price is not a finite number"
+    PRICE_NOT_POSITIVE = "price is not positive"
+    LOW_ORDER = "low is above open or close"
+    HIGH_ORDER = "high is below open or close"
+    VOLUME = "volume is negative or not finite"
+    DIVIDEND = "dividend is negative or not finite"
+    SPLIT = "split is negative or not finite"
+    REPEATED_BAR = "ticker has two bars of one session"
+    NO_SESSION = "day is not a session of the exchange"
+    JUMP = "jump without a corporate action"
+    STALE = "stale repeat"
+    ZERO_VOLUME = "zero volume"
+    NO_BAR = "no bar"
+    NO_ANSWER = "no answer"
+    CURRENCY_CHANGED = "currency changed"
+    HISTORY_SHRANK = "history shrank"
+    HISTORY_REBASED = "history was re-based"
+    HISTORY_UNRELATED = "history is unrelated"
+
 
 TICKER = re.compile(r"[A-Z0-9][A-Z0-9.^=-]*")
-"""What the whole name of a ticker matches."""
+"""The pattern of a whole ticker."""
 
 
 def _ticker(name: str) -> str:
-    """Give a ticker in upper case."""
+    """Return a valid ticker in upper case."""
     ticker = name.strip().upper()
     if not TICKER.fullmatch(ticker):
         raise ValueError(
-            "tickers become names of files: letters, digits and then also . ^ = - make one, "
-            f"not {ticker!r}"
+            f"a ticker has letters and digits, and after the first also . ^ = -, not {ticker!r}"
         )
     return ticker
 
 
 class Yahoo(Section):
-    """How Yahoo Finance is asked."""
+    """How Yahoo Finance is requested."""
 
-    workers: PositiveInt = Field(4, description="requests under way at the same time")
+    workers: PositiveInt = Field(4, description="parallel requests")
     requests_per_second: PositiveFloat = Field(20.0, description="of all workers together")
-    timeout_seconds: PositiveFloat = Field(30.0, description="give up on one request after this")
-    attempts: PositiveInt = Field(
-        4, description="requests for one ticker before it counts as failed"
-    )
+    timeout_seconds: PositiveFloat = Field(30.0, description="longest wait for one answer")
+    attempts: PositiveInt = Field(4, description="requests for one ticker before it fails")
     backoff_seconds: PositiveFloat = Field(
-        2.0, description="rest before the second attempt, and its jitter; then twice as long each"
+        2.0,
+        description="wait before the second attempt, and its jitter; then doubled each time",
     )
-    backoff_limit_seconds: PositiveFloat = Field(60.0, description="longest rest")
+    backoff_limit_seconds: PositiveFloat = Field(60.0, description="longest wait between attempts")
 
 
 class Checks(Section):
-    """What is odd about prices, and how serious a broken rule is."""
+    """Limits of the price checks, and the severity of a broken rule."""
 
     jump_max: PositiveFloat = Field(
         0.4,
@@ -76,12 +78,12 @@ class Checks(Section):
         3, description="bars in a row, each equal to the one before, that are stale"
     )
     severities: dict[RuleName, Severity] = Field(
-        {}, description="a rule's name to error or warning, where that is not the rule's own"
+        {}, description="name of a rule to error or warning, in place of the rule's own severity"
     )
 
 
 class Rename(Section):
-    """A ticker that has another name since a session."""
+    """A ticker that changed its name at a session."""
 
     old: str
     new: str
@@ -103,22 +105,22 @@ class Rename(Section):
 
 
 class Prices(Section):
-    """Where bars come from and for whom."""
+    """Where bars come from, and of which tickers."""
 
     source: Literal["sample", "csv", "yahoo"] = Field("sample", description="the price source")
     tickers: Annotated[list[str], Field(min_length=1)] = Field(
         ["AAPL", "FB", "GOOG", "IBM", "MSFT"], description="the universe, in any order"
     )
     renames: list[Rename] = Field(
-        [], description="tickers that have another name since a session, see docs/operations.md"
+        [], description="tickers that changed their name, see docs/operations.md"
     )
     first_session: date = Field(date(2000, 3, 1), description="the first trading-day partition")
     csv_folder: Path = Field(Path("prices"), description="one TICKER.csv each, for source csv")
     overlap_sessions: PositiveInt = Field(
-        5, description="stored sessions asked for again, so that corrections are seen"
+        5, description="stored sessions fetched again, to see corrections"
     )
     healing_sessions: PositiveInt = Field(
-        60, description="newest sessions of which a missing bar is asked for again"
+        60, description="newest sessions whose missing bars are fetched again"
     )
     minimum_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.8, description="share of the listed tickers whose newest bar must arrive"
@@ -145,11 +147,10 @@ class Prices(Section):
             if rename.new not in self.tickers and not further:
                 raise ValueError(f"{rename}: {rename.new} is not among tickers")
             for other in further:
-                # The rows of one company would go with those of another, and again every time.
+                # Each run would move the rows of one company to the other.
                 if other.first_session <= rename.first_session:
                     raise ValueError(
-                        f"{other} is not after {rename}, which brings that name. Where a name "
-                        "went from one company to another, remove the rename that is applied: "
-                        "what it moved stays moved"
+                        f"{other} must be after {rename}. If a name went from one company to "
+                        "another, remove the rename that is applied already; its rows stay moved"
                     )
         return self

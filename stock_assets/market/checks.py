@@ -1,14 +1,13 @@
 """Where prices break the rules of :mod:`stock_assets.market.rules`.
 
-A *findings* frame has the columns of ``FINDING_COLUMNS`` in this order and a ``RangeIndex``; one
-row is one broken rule. Findings of several kinds are put together by ``pandas.concat``.
+A *findings* frame has the columns of ``FINDING_COLUMNS`` in this order; one row is one broken rule:
 
 ======== ============== =========================================================================
 column   dtype          meaning
 ======== ============== =========================================================================
 ticker   object (str)   the exchange's symbol
-session  datetime64[ns] naive midnight of the trading day; NaT if a whole history is meant
-rule     object (str)   the name of one of ``rules.RULES``
+session  datetime64[ns] naive midnight of the trading day
+rule     object (str)   a ``config.RuleName``
 severity object (str)   "error" or "warning"
 detail   object (str)   the values that break the rule, as "name value, name value"
 ======== ============== =========================================================================
@@ -18,8 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,10 +28,7 @@ from stock_assets.market.adjustment import event_factor
 from stock_assets.market.bars import PRICE_COLUMNS
 from stock_assets.market.rules import (
     BAR_RULES,
-    HIGH_ORDER,
-    HISTORY_RULES,
     JUMP,
-    LOW_ORDER,
     NO_BAR,
     RULES_OF_CHECK,
     STALE,
@@ -41,41 +36,38 @@ from stock_assets.market.rules import (
     Rule,
 )
 
-if TYPE_CHECKING:
-    from pandera.pandas import DataFrameSchema
-
 FINDING_COLUMNS = ("ticker", "session", "rule", "severity", "detail")
 _KEY = ["ticker", "session"]
 _DTYPES: dict[str, Any] = dict.fromkeys(FINDING_COLUMNS, "object") | {"session": "datetime64[ns]"}
 
 
 def no_findings() -> pd.DataFrame:
-    """Make a findings frame without rows."""
+    """Create a findings frame without rows."""
     return pd.DataFrame(columns=list(FINDING_COLUMNS)).astype(_DTYPES)
 
 
-def history_findings(name: RuleName, broken: Mapping[str, tuple[date | None, str]]) -> pd.DataFrame:
-    """Make the findings of one of ``rules.HISTORY_RULES``.
+def history_findings(rule: Rule, details: Mapping[str, str], session: date) -> pd.DataFrame:
+    """Create the findings of a rule about whole histories.
 
     Parameters
     ----------
-    name : str
-        The rule.
-    broken : mapping of str to (date or None, str)
-        Per ticker that breaks it, the session where it does, if there is one, and the detail.
+    rule : Rule
+        The rule, of ``histories_agree`` or ``no_bar_is_missing``.
+    details : mapping of str to str
+        Per ticker that breaks it, the detail.
+    session : date
+        The last session of the request.
     """
-    rule = {rule.name: rule for rule in HISTORY_RULES}[name]
-    sessions = [session for session, _ in broken.values()]
-    return _findings(rule, list(broken), sessions, [detail for _, detail in broken.values()])
+    return _findings(rule, list(details), [session] * len(details), list(details.values()))
 
 
 def rules_of(check: str) -> list[RuleName]:
-    """Name the rules that an asset check of ``raw_prices`` reports."""
+    """Return the names of the rules that an asset check of ``raw_prices`` reports."""
     return [rule.name for rule in RULES_OF_CHECK[check]]
 
 
 def bar_findings(bars: pd.DataFrame) -> pd.DataFrame:
-    """List every rule of ``rules.BAR_RULES`` that a bar breaks.
+    """Check every rule of ``rules.BAR_RULES``.
 
     Parameters
     ----------
@@ -86,97 +78,27 @@ def bar_findings(bars: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Findings in the order of ``BAR_RULES``, then of the rows.
-
-    Raises
-    ------
-    pandera.errors.SchemaErrors
-        A column is missing or has another dtype.
     """
-    rows = _rows_breaking(bars.reset_index(drop=True))
-    found = [
-        _found(rule, bars.iloc[rows[rule.name]], rule.shown)
-        for rule in BAR_RULES
-        if rule.name in rows
-    ]
+    rows = bars.reset_index(drop=True)
+    found = [_found(rule, rows[rule.broken(rows)], rule.shown) for rule in BAR_RULES]
     return pd.concat([no_findings(), *found], ignore_index=True)
 
 
-def _rows_breaking(bars: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
-    """Give, per name of a broken rule, the positions of its rows in their order."""
-    from pandera.config import ValidationDepth, config_context
-    from pandera.errors import SchemaErrors
-
-    # Whatever the environment says of pandera: unchecked bars must not look like good ones.
-    checking = config_context(
-        validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA
-    )
-    try:
-        with checking:
-            _bar_schema().validate(_measured(bars), lazy=True, inplace=True)
-    except SchemaErrors as errors:
-        cases = errors.failure_cases
-        if cases["index"].isna().any():
-            raise
-        return {
-            str(name): np.unique(rows.to_numpy(np.int64))
-            for name, rows in cases.groupby("check")["index"]
-        }
-    return {}
-
-
-def _measured(bars: pd.DataFrame) -> pd.DataFrame:
-    """Add what rules about several columns, or several rows, watch.
-
-    Each as a column of its own, since pandera takes 0.1 ms and more to report one row that fails a
-    check of the whole frame.
-    """
-    body = bars[["open", "close"]]
-    return bars.assign(
-        room_below=body.min(axis=1) - bars["low"],
-        room_above=bars["high"] - body.max(axis=1),
-        repeated=bars.duplicated(_KEY, keep=False),
-    )
-
-
-@cache
-def _bar_schema() -> DataFrameSchema:
-    """Declare the columns of ``_measured`` and the checks of ``BAR_RULES`` on them."""
-    from pandera.pandas import Check, Column, DataFrameSchema
-
-    text_and_time = {"ticker": "object", "session": "datetime64[ns]", "repeated": "bool"}
-    numbers = [*PRICE_COLUMNS, "volume", "dividends", "stock_splits", "room_below", "room_above"]
-    columns = {
-        name: Column(
-            dtype,
-            [
-                Check(rule.kept, name=rule.name, ignore_na=False)
-                for rule in BAR_RULES
-                if name in rule.watched
-            ],
-            nullable=True,
-        )
-        for name, dtype in (text_and_time | dict.fromkeys(numbers, "float64")).items()
-    }
-    return DataFrameSchema(columns)
-
-
 def series_findings(bars: pd.DataFrame, settings: Checks) -> pd.DataFrame:
-    """List the bars that look odd beside the others of their ticker.
+    """Check the rules about bars in a row: jumps, stale repeats and zero volume.
 
     Parameters
     ----------
     bars : DataFrame
-        A bars frame, as traded. The first bar of a ticker has none before it, so give some bars
-        that are known to be good in front of those in question.
+        A bars frame, as traded, that starts some bars before those in question.
     settings : Checks
-        ``jump_max`` and ``stale_sessions`` count.
+        Uses ``jump_max`` and ``stale_sessions``.
 
     Returns
     -------
     DataFrame
-        Findings of ``JUMP`` (see :func:`unexplained_jumps`), then of ``STALE`` (each bar of a run
-        of repeats from the ``stale_sessions``-th repeat on), then of ``ZERO_VOLUME``, each in the
-        order of the rows.
+        Findings of ``JUMP`` (see :func:`unexplained_jumps`), of ``STALE`` (each bar of a run from
+        the ``stale_sessions``-th repeat on) and of ``ZERO_VOLUME``, each in the order of the rows.
     """
     compared = bars.assign(previous_close=_close_before(bars), repeats=_repeats(bars))
     jumped = unexplained_jumps(bars, settings.jump_max)
@@ -190,12 +112,12 @@ def series_findings(bars: pd.DataFrame, settings: Checks) -> pd.DataFrame:
 
 
 def unexplained_jumps(bars: pd.DataFrame, jump_max: float) -> pd.Series:
-    """Tell where a share's worth changes by more than its corporate actions explain.
+    """Find bars where a share's value changes by more than its corporate actions explain.
 
     With the close ``C`` and dividend ``D`` of a bar, its split ratio ``s`` (1 without a split) and
-    the close ``P`` of the bar before, what was ``P`` became ``g = s * (C + D) / P`` times as much.
-    It is a jump when ``g`` is above ``1 + jump_max`` or below ``1 / (1 + jump_max)``: up and down
-    count alike, so that a split that is missing, wrong or made up is found whichever way it goes.
+    the close ``P`` of the bar before, a share's value grew by ``g = s * (C + D) / P``.
+    It is a jump when ``g`` is above ``1 + jump_max`` or below ``1 / (1 + jump_max)``: a missing or
+    wrong split is found in either direction.
 
     Parameters
     ----------
@@ -216,12 +138,12 @@ def unexplained_jumps(bars: pd.DataFrame, jump_max: float) -> pd.Series:
 
 
 def _close_before(bars: pd.DataFrame) -> pd.Series:
-    """Give the close of each ticker's bar before; NaN for its first."""
+    """Return the close of each ticker's previous bar; NaN for its first."""
     return bars.groupby("ticker", sort=False)["close"].shift()
 
 
 def _repeats(bars: pd.DataFrame) -> NDArray[np.int64]:
-    """Count how many bars in a row, up to each, equal the bar before them."""
+    """Count the consecutive bars up to each one that equal their previous bar."""
     seen = bars[["ticker", *PRICE_COLUMNS, "volume"]]
     differs = (seen != seen.shift()).any(axis=1).to_numpy()
     position = np.arange(len(bars))
@@ -234,17 +156,16 @@ def gap_findings(
     sessions: Sequence[date],
     listed_since: Mapping[str, date],
 ) -> pd.DataFrame:
-    """List the bars that should have arrived and did not.
+    """Find the expected bars that did not arrive.
 
     Parameters
     ----------
     bars : DataFrame
         The bars that arrived, in any row order.
     tickers, sessions : sequence of str, sequence of date
-        Whose bars were asked for, and of which sessions.
+        The requested tickers and sessions.
     listed_since : mapping of str to date
-        Session of each ticker's first known bar; nothing is expected before it, nor of a ticker
-        that is not named.
+        Session of each ticker's first bar. No bar is expected before it, nor of other tickers.
 
     Returns
     -------
@@ -263,35 +184,34 @@ def gap_findings(
 def with_severities(
     findings: pd.DataFrame, settings: Checks, provisional: date | None
 ) -> pd.DataFrame:
-    """Give findings the severities that count.
+    """Set the severity of each finding.
 
     Parameters
     ----------
     findings : DataFrame
         Findings with the severities of their rules.
     settings : Checks
-        ``severities`` goes before what a rule itself says.
+        ``severities`` overrides those of the rules.
     provisional : date or None
-        The newest session, whose bars a source may still correct: there, a high or low out of order
-        is a warning whatever else is said, since on its own evening Yahoo's close can lie outside
-        them. None for no such session.
+        The newest session, if its bars may still be corrected. A high or low out of order is always
+        a warning there: on the same evening, Yahoo's close can lie outside them.
 
     Returns
     -------
     DataFrame
         The same findings; ``severity`` alone differs.
     """
-    given = zip(findings["rule"], findings["severity"], strict=True)
-    chosen = [settings.severities.get(rule, severity) for rule, severity in given]
+    own = zip(findings["rule"], findings["severity"], strict=True)
+    chosen = [settings.severities.get(rule, severity) for rule, severity in own]
     newest = pd.NaT if provisional is None else pd.Timestamp(provisional)
-    out_of_order = findings["rule"].isin([LOW_ORDER.name, HIGH_ORDER.name])
+    out_of_order = findings["rule"].isin([RuleName.LOW_ORDER, RuleName.HIGH_ORDER])
     unsettled = out_of_order & (findings["session"] == newest)
     severity = pd.Series(chosen, findings.index, dtype=object).mask(unsettled, "warning")
     return findings.assign(severity=severity)
 
 
 def _found(rule: Rule, rows: pd.DataFrame, shown: Sequence[str]) -> pd.DataFrame:
-    """Make findings of rows that break a rule, with the values of some columns as the detail."""
+    """Create the findings of rows that break a rule, with the values of columns as detail."""
     details = [
         ", ".join(f"{name} {value}" for name, value in zip(shown, values, strict=True))
         for values in rows[list(shown)].itertuples(index=False, name=None)
@@ -302,8 +222,8 @@ def _found(rule: Rule, rows: pd.DataFrame, shown: Sequence[str]) -> pd.DataFrame
 def _findings(
     rule: Rule,
     tickers: Sequence[str] | NDArray[Any],
-    sessions: Sequence[date | None] | NDArray[Any],
+    sessions: Sequence[date] | NDArray[Any],
     details: Sequence[str],
 ) -> pd.DataFrame:
-    columns = (tickers, sessions, rule.name, rule.severity, details)
+    columns = (tickers, sessions, str(rule.name), rule.severity, details)
     return pd.DataFrame(dict(zip(FINDING_COLUMNS, columns, strict=True))).astype(_DTYPES)

@@ -1,9 +1,9 @@
-"""What to ask a source for, and whether its answer agrees with what is stored.
+"""Which sessions to request from a source, and whether its answer agrees with the stored bars.
 
-A source changes its mind: it corrects late bars, and it re-bases a whole history when a split comes
-or goes. Each request therefore overlaps with stored sessions. A correction of a bar is taken as a
-revision. A disagreement on settled bars puts the whole history in doubt: it is asked for again, and
-taken unless bars in a row differ from the stored ones by one factor, which no trade explains.
+A source corrects late bars, and it re-bases a whole history when a split is added or removed. Each
+request therefore overlaps with stored sessions. A correction of the newest bar is a revision. A
+difference in an earlier bar makes the whole history doubtful: it is fetched again, and accepted
+unless consecutive bars differ from the stored ones by one factor, which no trade explains.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from stock_assets.market.checks import gap_findings
 from stock_assets.market.sources.base import Fetch, concat_fetches
 
 CLOSE_TOLERANCE = 2e-4
-"""Relative difference of two closes beyond which they are not the same price."""
+"""Largest relative difference between two closes that count as equal."""
 _FACTOR_TOLERANCE = 1e-3
 _LEAST_FACTOR = 0.01
 
 
 @dataclass(frozen=True)
 class StoredHistory:
-    """What is stored of a ticker.
+    """The stored history of a ticker.
 
     Attributes
     ----------
     first_session, last_session : date or None
-        Of its bars; None while it has none.
+        Of its bars; None without bars.
     fetched_from : date
-        The earliest day that a source was asked for.
+        The first day of its earliest request.
     currency : str
-        What its prices are in, an ISO 4217 code.
+        The currency of its prices, an ISO 4217 code.
     """
 
     first_session: date | None
@@ -47,81 +47,80 @@ class StoredHistory:
 
 def fetch_starts(
     sessions: Sequence[date],
-    held: Mapping[str, StoredHistory],
+    histories: Mapping[str, StoredHistory],
     recent: pd.DataFrame,
     prices: Prices,
 ) -> dict[str, date]:
-    """Choose the session from which each ticker is asked for.
+    """Choose the first session to request of each ticker.
 
     Parameters
     ----------
     sessions : sequence of date
-        Those whose bars are wanted, ascending.
-    held : mapping of str to StoredHistory
-        What is stored; a ticker that is not named, or was asked for from a later day than
-        ``first_session``, gets its whole history.
+        The sessions to ingest, ascending.
+    histories : mapping of str to StoredHistory
+        The stored histories. A ticker without one, or first requested from a later day than
+        ``prices.first_session``, is requested whole.
     recent : DataFrame
-        The stored bars of the newest ``healing_sessions`` sessions up to the last one wanted.
+        The stored bars of the sessions in :func:`healing_window`.
     prices : Prices
-        The universe, and how far requests reach back: ``first_session``, ``overlap_sessions`` and
-        ``healing_sessions``.
+        Uses the tickers, ``first_session``, ``overlap_sessions`` and ``healing_sessions``.
 
     Returns
     -------
     dict of str to date
-        For the others: the first session wanted, the last one stored, or the
-        first recent session without a bar, whichever is earliest, less the overlap.
+        For the others: the first of the sessions, the last stored session or the first recent
+        session without a bar, whichever is earliest, less the overlap.
     """
     window = healing_window(sessions[-1], prices)
-    lacking = _first_days(gap_findings(recent, prices.tickers, window, listed_since(held)))
+    first_gaps = _first_days(gap_findings(recent, prices.tickers, window, listed_since(histories)))
     return {
-        ticker: _start(sessions[0], held[ticker], lacking.get(ticker), prices)
-        if ticker in held and held[ticker].fetched_from <= prices.first_session
+        ticker: _start(sessions[0], histories[ticker], first_gaps.get(ticker), prices)
+        if ticker in histories and histories[ticker].fetched_from <= prices.first_session
         else prices.first_session
         for ticker in prices.tickers
     }
 
 
 def healing_window(last: date, prices: Prices) -> list[date]:
-    """Give the newest sessions up to ``last`` of which missing bars are asked for again."""
+    """Return the newest sessions up to ``last`` whose missing bars are fetched again."""
     earliest = calendar.previous_session(last, prices.healing_sessions)
     return calendar.sessions(max(earliest, prices.first_session), last)
 
 
-def listed_since(held: Mapping[str, StoredHistory]) -> dict[str, date]:
-    """Give the session of each ticker's first bar, of those that have one."""
-    return {name: known.first_session for name, known in held.items() if known.first_session}
+def listed_since(histories: Mapping[str, StoredHistory]) -> dict[str, date]:
+    """Return the session of each ticker's first bar, if it has one."""
+    return {name: known.first_session for name, known in histories.items() if known.first_session}
 
 
-def _start(wanted: date, known: StoredHistory, gap: date | None, prices: Prices) -> date:
+def _start(first: date, known: StoredHistory, gap: date | None, prices: Prices) -> date:
     newest = known.last_session or prices.first_session
-    earliest = min(day for day in (wanted, newest, gap) if day is not None)
+    earliest = min(day for day in (first, newest, gap) if day is not None)
     return max(calendar.previous_session(earliest, prices.overlap_sessions), prices.first_session)
 
 
 def histories_to_refetch(
-    fetch: Fetch, stored: pd.DataFrame, held: Mapping[str, StoredHistory]
+    fetch: Fetch, stored: pd.DataFrame, histories: Mapping[str, StoredHistory]
 ) -> list[str]:
-    """Name the tickers whose settled bars are no longer what they were.
+    """Find tickers whose settled bars differ from the stored ones.
 
     Parameters
     ----------
     fetch : Fetch
-        What a source gave.
+        A source's answer.
     stored : DataFrame
         The stored bars of the same tickers and days.
-    held : mapping of str to StoredHistory
-        What is stored. A ticker's newest bar is provisional: a source may still correct it.
+    histories : mapping of str to StoredHistory
+        The stored histories. A ticker's newest bar is not settled: a source may still correct it.
 
     Returns
     -------
     list of str
-        Tickers of which a stored bar is missing in the fetch, or has another close, sorted.
+        Tickers with a settled stored bar that is missing in the fetch or has another close, sorted.
     """
     arrived = fetch.bars[["ticker", "session", "close"]]
     both = stored.merge(arrived, how="left", on=["ticker", "session"], suffixes=("", "_now"))
     answered = both["ticker"].isin(list(fetch.currencies))
-    newest = both["ticker"].map({name: known.last_session for name, known in held.items()})
+    newest = both["ticker"].map({name: known.last_session for name, known in histories.items()})
     settled = both["session"] < pd.to_datetime(newest)
     same = (both["close_now"] / both["close"] - 1.0).abs() <= CLOSE_TOLERANCE
     return sorted(both.loc[answered & settled & ~same, "ticker"].unique())
@@ -129,14 +128,14 @@ def histories_to_refetch(
 
 @dataclass(frozen=True)
 class Rebasing:
-    """How an answer disagrees with stored bars by a factor.
+    """A constant factor between a fetched history and the stored one.
 
     Attributes
     ----------
     factor : float
-        Fetched close over stored close, of the newest bars that disagree so.
+        Fetched close over stored close, of the newest bars that differ.
     last : date
-        The session of the newest of them.
+        The session of the newest of these bars.
     """
 
     factor: float
@@ -144,12 +143,12 @@ class Rebasing:
 
 
 def rebased_histories(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebasing]:
-    """Find histories of which bars in a row differ from the stored ones by one factor.
+    """Find histories whose consecutive bars differ from the stored ones by one factor.
 
-    What traded does not change when a split is found, forgotten or corrected. A constant factor
-    therefore means that the source shows a split that it has not applied to its prices, or not to
-    all of them, has applied one that it does not show, or has changed its unit. Other splits and
-    corrections in the same history do not hide it.
+    Prices as traded do not change when a split is added, removed or corrected. A constant factor
+    therefore means that the source reports a split that it has not applied to all its prices, has
+    applied one that it does not report, or has changed its unit. Other splits and corrections in
+    the same history do not hide it.
 
     Parameters
     ----------
@@ -161,7 +160,7 @@ def rebased_histories(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebasing]
     Returns
     -------
     dict of str to Rebasing
-        Tickers of which two stored bars in a row, or more, disagree by the same factor.
+        Tickers with at least two consecutive stored bars that differ by the same factor.
     """
     both = stored.merge(whole.bars, on=["ticker", "session"], suffixes=("", "_now"))
     both["factor"] = both["close_now"] / both["close"]
@@ -175,45 +174,45 @@ def rebased_histories(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebasing]
 
 
 def _newest_factor(rows: pd.DataFrame) -> Rebasing:
-    """Summarise one ticker's bars that disagree; they may do so by several factors."""
+    """Summarise one ticker's bars that differ, possibly by several factors."""
     newest = rows.iloc[-1]
     alike = (rows["factor"] / newest["factor"] - 1.0).abs() <= _FACTOR_TOLERANCE
     return Rebasing(rows.loc[alike, "factor"].median(), newest["session"].date())
 
 
 def unrelated_histories(whole: Fetch, stored: pd.DataFrame) -> list[str]:
-    """Name the tickers of which bars came, and bars are stored, but none of the same session."""
+    """Find tickers with fetched bars and stored bars, but no session in common."""
     common = set(whole.bars.loc[key_isin(whole.bars, stored), "ticker"])
     return sorted((set(whole.bars["ticker"]) & set(stored["ticker"])) - common)
 
 
 def missing_bars(whole: Fetch, stored: pd.DataFrame) -> pd.DataFrame:
-    """Find stored bars that whole histories no longer have.
+    """Find stored bars that are missing in whole histories.
 
     Returns
     -------
     DataFrame
-        Rows of ``stored``, of the tickers that answered.
+        Rows of ``stored``, of the fetched tickers.
     """
-    asked = stored[stored["ticker"].isin(list(whole.currencies))]
-    return asked[~key_isin(asked, whole.bars)].reset_index(drop=True)
+    fetched = stored[stored["ticker"].isin(list(whole.currencies))]
+    return fetched[~key_isin(fetched, whole.bars)].reset_index(drop=True)
 
 
 def key_isin(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
-    """Tell whether each row's ticker and session are among those of other rows."""
+    """Return whether each row's ticker and session occur in other rows."""
     pair = ["ticker", "session"]
     there = pd.MultiIndex.from_frame(rows[pair]).isin(pd.MultiIndex.from_frame(others[pair]))
     return pd.Series(there, rows.index, dtype=bool)
 
 
 def _first_days(rows: pd.DataFrame) -> dict[str, date]:
-    """Give each ticker's first session among rows."""
+    """Return each ticker's first session among rows."""
     days: dict[str, date] = rows.groupby("ticker")["session"].min().dt.date.to_dict()
     return days
 
 
 def drop_tickers(fetch: Fetch, reasons: Mapping[str, str]) -> Fetch:
-    """Take tickers out of an answer; their reasons become failures."""
+    """Remove tickers from an answer; their reasons become failures."""
     named = list(reasons)
     return replace(
         fetch,
@@ -225,6 +224,6 @@ def drop_tickers(fetch: Fetch, reasons: Mapping[str, str]) -> Fetch:
 
 
 def replace_tickers(fetch: Fetch, again: Fetch, tickers: Sequence[str]) -> Fetch:
-    """Put a second answer for some tickers in the place of the first one."""
-    kept = drop_tickers(fetch, dict.fromkeys(tickers, "asked again"))
+    """Replace the answer for some tickers by a second one."""
+    kept = drop_tickers(fetch, dict.fromkeys(tickers, "fetched again"))
     return concat_fetches([kept, again], fetch.failures | again.failures)

@@ -1,7 +1,7 @@
-"""What prices should keep: every rule by name, with how serious it is and what it means.
+"""The rules that prices keep, each with its name, severity and meaning.
 
-:mod:`stock_assets.market.checks` finds where bars break them; ingestion finds where a source's
-answer breaks those of a history.
+:mod:`stock_assets.market.checks` finds the bars that break them; :mod:`stock_assets.ingestion`
+finds the fetched histories that do.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from stock_assets.market.bars import PRICE_COLUMNS
 
 @dataclass(frozen=True)
 class Rule:
-    """Something that prices should not do.
+    """A rule of prices.
 
     Attributes
     ----------
-    name : str
+    name : RuleName
         What is wrong where the rule is broken.
     severity : {"error", "warning"}
-        How serious that is, unless ``prices.checks.severities`` says otherwise.
+        Severity of a finding, unless ``prices.checks.severities`` sets another.
     meaning : str
         The rule in one line, for people.
     """
@@ -38,191 +38,138 @@ class Rule:
 
 @dataclass(frozen=True)
 class BarRule(Rule):
-    """A rule that one bar keeps or breaks, whatever the bars around it are.
+    """A rule that each bar keeps or breaks on its own; a bar that breaks it is not stored.
 
     Attributes
     ----------
     shown : tuple of str
-        The columns of the bar that show what is wrong.
-    watched : tuple of str
-        The columns that must keep the rule: of the bar, or ``room_below`` (from the low up to the
-        nearer of open and close), ``room_above`` (from there up to the high) and ``repeated``
-        (whether the ticker has another bar of that session).
-    kept : callable
-        Takes such a column and gives a bool Series on its index, false where the rule is broken.
+        The columns whose values a finding reports.
+    broken : callable
+        Maps a bars frame to a bool Series on its index, true where the rule is broken.
     """
 
     shown: tuple[str, ...]
-    watched: tuple[str, ...]
-    kept: Callable[[pd.Series], pd.Series]
+    broken: Callable[[pd.DataFrame], pd.Series]
 
 
-def _is_finite(values: pd.Series) -> pd.Series:
-    return values.abs() < np.inf
+def _invalid_amount(column: str) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda bars: ~bars[column].between(0.0, np.inf, inclusive="left")
 
 
-def _is_positive(values: pd.Series) -> pd.Series:
-    return ~(values <= 0.0)
+def _outside_calendar(bars: pd.DataFrame) -> pd.Series:
+    return ~bars["session"].isin(pd.DatetimeIndex(calendar.sessions(*calendar.HORIZON)))
 
-
-def _is_not_below_zero(values: pd.Series) -> pd.Series:
-    return ~(values < 0.0)
-
-
-def _is_counted(values: pd.Series) -> pd.Series:
-    return values.between(0.0, np.inf, inclusive="left")
-
-
-def _is_single(copies: pd.Series) -> pd.Series:
-    return ~copies
-
-
-def _is_session(days: pd.Series) -> pd.Series:
-    return days.isin(pd.DatetimeIndex(calendar.sessions(*calendar.HORIZON)))
-
-
-LOW_ORDER = BarRule(
-    "low is above open or close",
-    "error",
-    "The low is the lowest price of its session.",
-    shown=("open", "low", "close"),
-    watched=("room_below",),
-    kept=_is_not_below_zero,
-)
-HIGH_ORDER = BarRule(
-    "high is below open or close",
-    "error",
-    "The high is the highest price of its session.",
-    shown=("open", "high", "close"),
-    watched=("room_above",),
-    kept=_is_not_below_zero,
-)
 
 BAR_RULES: tuple[BarRule, ...] = (
     BarRule(
-        "price is not a finite number",
+        RuleName.PRICE_NOT_FINITE,
         "error",
         "Open, high, low and close are finite numbers.",
-        shown=PRICE_COLUMNS,
-        watched=PRICE_COLUMNS,
-        kept=_is_finite,
+        PRICE_COLUMNS,
+        lambda bars: ~(bars[list(PRICE_COLUMNS)].abs() < np.inf).all(axis="columns"),
     ),
     BarRule(
-        "price is not positive",
+        RuleName.PRICE_NOT_POSITIVE,
         "error",
         "Open, high, low and close are above zero.",
-        shown=PRICE_COLUMNS,
-        watched=PRICE_COLUMNS,
-        kept=_is_positive,
+        PRICE_COLUMNS,
+        lambda bars: (bars[list(PRICE_COLUMNS)] <= 0.0).any(axis="columns"),
     ),
-    LOW_ORDER,
-    HIGH_ORDER,
     BarRule(
-        "volume is negative or not finite",
+        RuleName.LOW_ORDER,
+        "error",
+        "The low is the lowest price of its session.",
+        ("open", "low", "close"),
+        lambda bars: bars["low"] > bars[["open", "close"]].min(axis="columns"),
+    ),
+    BarRule(
+        RuleName.HIGH_ORDER,
+        "error",
+        "The high is the highest price of its session.",
+        ("open", "high", "close"),
+        lambda bars: bars["high"] < bars[["open", "close"]].max(axis="columns"),
+    ),
+    BarRule(
+        RuleName.VOLUME,
         "error",
         "The volume is zero or a finite number above it.",
-        shown=("volume",),
-        watched=("volume",),
-        kept=_is_counted,
+        ("volume",),
+        _invalid_amount("volume"),
     ),
     BarRule(
-        "dividend is negative or not finite",
+        RuleName.DIVIDEND,
         "error",
         "The dividend is zero or a finite amount above it.",
-        shown=("dividends",),
-        watched=("dividends",),
-        kept=_is_counted,
+        ("dividends",),
+        _invalid_amount("dividends"),
     ),
     BarRule(
-        "split is negative or not finite",
+        RuleName.SPLIT,
         "error",
         "The split is zero (none) or a finite ratio above it.",
-        shown=("stock_splits",),
-        watched=("stock_splits",),
-        kept=_is_counted,
+        ("stock_splits",),
+        _invalid_amount("stock_splits"),
     ),
     BarRule(
-        "ticker has two bars of one session",
+        RuleName.REPEATED_BAR,
         "error",
         "A ticker has one bar per session.",
-        shown=("close",),
-        watched=("repeated",),
-        kept=_is_single,
+        ("close",),
+        lambda bars: bars.duplicated(["ticker", "session"], keep=False),
     ),
     BarRule(
-        "day is not a session of the exchange",
+        RuleName.NO_SESSION,
         "error",
-        "A bar belongs to a day on which the exchange opened.",
-        shown=("session",),
-        watched=("session",),
-        kept=_is_session,
+        "A bar belongs to a session of the exchange.",
+        ("session",),
+        _outside_calendar,
     ),
 )
-"""What a bar must keep to be stored; one that does not is quarantined."""
+"""Rules of single bars; a bar that breaks one is quarantined and not stored."""
 
 JUMP = Rule(
-    "jump without a corporate action",
+    RuleName.JUMP,
     "warning",
-    "From one close to the next, a share's worth changes by no more than `jump_max` once that "
-    "session's split and dividend are allowed for.",
+    "From one close to the next, a share's value changes by no more than `jump_max` after the "
+    "session's split and dividend.",
 )
 STALE = Rule(
-    "stale repeat",
+    RuleName.STALE,
     "warning",
     "Fewer than `stale_sessions` bars in a row equal the bar before them in every price and in "
     "volume.",
 )
-ZERO_VOLUME = Rule("zero volume", "warning", "Shares changed hands in every session.")
+ZERO_VOLUME = Rule(RuleName.ZERO_VOLUME, "warning", "The volume is above zero.")
 NO_BAR = Rule(
-    "no bar", "warning", "A ticker has a bar for every session since its first known one."
+    RuleName.NO_BAR, "warning", "A ticker has a bar for every session since its first bar."
 )
-
-SERIES_RULES: tuple[Rule, ...] = (JUMP, STALE, ZERO_VOLUME, NO_BAR)
-"""What the bars of a ticker usually keep; those that do not are stored and told about."""
-
-NO_ANSWER = Rule("no answer", "warning", "A source answers for every ticker that it is asked for.")
+NO_ANSWER = Rule(RuleName.NO_ANSWER, "warning", "A source answers for every requested ticker.")
 CURRENCY_CHANGED = Rule(
-    "currency changed",
+    RuleName.CURRENCY_CHANGED,
     "error",
-    "A source gives a ticker's prices in the currency of the stored ones.",
+    "A fetched history has the currency of the stored one.",
 )
 HISTORY_SHRANK = Rule(
-    "history shrank",
+    RuleName.HISTORY_SHRANK,
     "warning",
-    "A history that is fetched again has every session that is stored.",
+    "A history that is fetched again has every stored session.",
 )
 HISTORY_REBASED = Rule(
-    "history was re-based",
+    RuleName.HISTORY_REBASED,
     "error",
-    "What traded before is what traded still: closes do not change by one factor all at once.",
+    "The closes of a history that is fetched again do not differ from the stored ones by one "
+    "factor.",
 )
-
-HISTORY_REPLACED = Rule(
-    "history is another one",
+HISTORY_UNRELATED = Rule(
+    RuleName.HISTORY_UNRELATED,
     "error",
-    "A history that is fetched again has some session that is stored.",
+    "A history that is fetched again has at least one stored session.",
 )
-
-HISTORY_RULES: tuple[Rule, ...] = (
-    NO_ANSWER,
-    CURRENCY_CHANGED,
-    HISTORY_SHRANK,
-    HISTORY_REBASED,
-    HISTORY_REPLACED,
-)
-"""What a ticker's answer must keep to join its stored bars; ingestion finds where it does not."""
-
-RULES: tuple[Rule, ...] = (*BAR_RULES, *SERIES_RULES, *HISTORY_RULES)
 
 RULES_OF_CHECK: dict[str, tuple[Rule, ...]] = {
     "bars_are_sound": BAR_RULES,
-    "histories_agree": (
-        CURRENCY_CHANGED,
-        HISTORY_SHRANK,
-        HISTORY_REBASED,
-        HISTORY_REPLACED,
-    ),
+    "histories_agree": (CURRENCY_CHANGED, HISTORY_SHRANK, HISTORY_REBASED, HISTORY_UNRELATED),
     "no_bar_is_missing": (NO_BAR, NO_ANSWER),
     "moves_are_plausible": (JUMP, STALE, ZERO_VOLUME),
 }
-"""Which rules each asset check of ``raw_prices`` reports."""
+"""The rules that each asset check of ``raw_prices`` reports."""

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from pandera.config import config_context
-from pandera.errors import SchemaErrors
 
 from stock_assets.config import Checks, load_params
 from stock_assets.core.errors import StockAssetsError
@@ -28,7 +26,7 @@ from stock_assets.market.checks import (
     unexplained_jumps,
     with_severities,
 )
-from stock_assets.market.rules import BAR_RULES
+from stock_assets.market.rules import BAR_RULES, CURRENCY_CHANGED, HISTORY_SHRANK
 from stock_assets.market.sources.sample import load_sample
 
 SESSIONS = calendar.sessions(date(2000, 3, 1), date(2000, 12, 29))
@@ -78,9 +76,8 @@ def test_all_findings_have_the_same_columns_and_dtypes():
         series_findings(empty_bars(), Checks()),
         gap_findings(empty_bars(), ["IBM"], SESSIONS, {"IBM": SESSIONS[0]}),
         gap_findings(empty_bars(), [], [], {}),
-        history_findings("history shrank", {}),
-        history_findings("history shrank", {"IBM": (SESSIONS[3], "3 bars are gone")}),
-        history_findings("currency changed", {"IBM": (None, "EUR, was USD")}),
+        history_findings(HISTORY_SHRANK, {}, SESSIONS[3]),
+        history_findings(HISTORY_SHRANK, {"IBM": "3 bars are missing"}, SESSIONS[3]),
         with_severities(no_findings(), Checks(), None),
     ]
     for findings in [*kinds, pd.concat(kinds, ignore_index=True)]:
@@ -194,18 +191,6 @@ def test_the_order_of_rows_does_not_matter_and_findings_name_rows_that_exist(ord
     rows = set(zip(bars["ticker"], bars["session"], strict=True))
     assert set(zip(found["ticker"], found["session"], strict=True)) <= rows
     assert_frame_equal(mixed, before)
-
-
-def test_a_frame_that_is_none_of_bars_is_an_error():
-    with pytest.raises(SchemaErrors, match="volume"):
-        bar_findings(few_bars().astype({"volume": "int64"}))
-    with pytest.raises(KeyError, match="open"):
-        bar_findings(few_bars().drop(columns="open"))
-
-
-def test_bars_are_checked_although_the_environment_switches_pandera_off():
-    with config_context(validation_enabled=False):
-        assert len(bar_findings(few_bars().assign(volume=-1.0))) == 6
 
 
 # A series of bars
@@ -389,18 +374,13 @@ def test_gaps_are_what_was_expected_less_what_arrived(arrived, tickers, sessions
 # Severities
 
 
-def test_a_history_that_does_not_fit_is_an_error():
-    day = date(2012, 5, 18)
-    found = history_findings(
-        "currency changed", {"IBM": (day, "EUR, was USD"), "FB": (None, "GBp, was USD")}
-    )
-    assert found.to_numpy().tolist() == [
-        ["IBM", pd.Timestamp(day), "currency changed", "error", "EUR, was USD"],
-        ["FB", pd.NaT, "currency changed", "error", "GBp, was USD"],
-    ]
+def test_history_findings_have_the_rules_name_and_severity():
+    found = history_findings(CURRENCY_CHANGED, {"IBM": "EUR, was USD"}, SESSIONS[0])
+    expected = ["IBM", pd.Timestamp(SESSIONS[0]), "currency changed", "error", "EUR, was USD"]
+    assert found.to_numpy().tolist() == [expected]
 
 
-def test_parameters_say_how_serious_a_rule_is():
+def test_with_severities_applies_the_parameters():
     found = series_findings(series([10, 20, 20.5], volume=[1.0, 0.0, 2.0]), Checks())
     assert found["severity"].tolist() == ["warning", "warning"]
     stricter = Checks(severities={"jump without a corporate action": "error"})
@@ -410,17 +390,17 @@ def test_parameters_say_how_serious_a_rule_is():
     assert found["severity"].tolist() == ["warning", "warning"]
 
 
-def test_a_bar_of_this_evening_may_close_outside_its_range():
+def test_with_severities_makes_a_provisional_bar_out_of_order_a_warning():
     bars = series([10, 11, 12])
     bars.loc[1:, "high"] = [10.5, 11.5]
     bars.loc[2, "low"] = 12.5
     bars.loc[2, "volume"] = -1.0
     found = bar_findings(bars)
     newest = SESSIONS[2]
-    told = dict(
+    severity = dict(
         zip(names(found), with_severities(found, Checks(), newest)["severity"], strict=True)
     )
-    assert told == {
+    assert severity == {
         ("IBM", "2000-03-02", "high is below open or close"): "error",
         ("IBM", "2000-03-03", "high is below open or close"): "warning",
         ("IBM", "2000-03-03", "low is above open or close"): "warning",
@@ -433,15 +413,19 @@ def test_a_bar_of_this_evening_may_close_outside_its_range():
     )
 
 
-def test_a_severity_of_an_unknown_rule_is_told_the_rules(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("jump", "docs/configuration.md"), ("history is another one", "history is unrelated")],
+)
+def test_an_unknown_or_renamed_rule_in_the_parameters_is_an_error(tmp_path, name, remedy):
     path = tmp_path / "params.yaml"
-    path.write_text("prices: {checks: {severities: {jump: error}}}")
+    path.write_text(f"prices: {{checks: {{severities: {{{name}: error}}}}}}")
     with pytest.raises(StockAssetsError) as caught:
         load_params(path)
-    assert "prices.checks.severities.jump" in caught.value.problem
-    assert "'jump without a corporate action', 'stale repeat'" in caught.value.problem
+    assert f"prices.checks.severities.{name}" in caught.value.problem
+    assert remedy in caught.value.remedy
 
 
-def test_an_asset_check_knows_its_rules():
+def test_rules_of_names_the_rules_of_a_check():
     assert rules_of("bars_are_sound") == [rule.name for rule in BAR_RULES]
     assert rules_of("no_bar_is_missing") == ["no bar", "no answer"]

@@ -20,8 +20,9 @@ from stock_assets.config import Prices
 from stock_assets.market.bars import empty_bars
 from stock_assets.market.reconciliation import fetch_starts
 from stock_assets.storage import database
+from stock_assets.storage.check_results import CheckRecord, save_check_results
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
-from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.datasets import load_panel, save_panel
 from stock_assets.storage.forecasts import promotions, record_refit, save_promotion
 from stock_assets.storage.prices import stored_histories
 from stock_assets.storage.tables import metadata, predictions
@@ -36,6 +37,7 @@ from stock_assets_tests.storage.examples import (
 )
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
+CHECK = CheckRecord("run", "raw_prices", "histories_agree", "a", "b", False, "ERROR", "")
 CATALOGUE = """
 SELECT c.oid, c.relname, c.relfilenode, c.xmin
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -147,6 +149,25 @@ def test_decisions_from_before_there_were_refits_have_none(bare_url: str) -> Non
     command.downgrade(config, "0003")
     upgrade(bare_url)
     assert promotions(engine) == [replace(PROMOTION, refit_version=None)]
+    engine.dispose()
+
+
+def test_renamed_rules_are_renamed_in_stored_rows(bare_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    command.upgrade(config, "0009")
+    engine = create_engine(bare_url)
+    save_check_results(engine, [replace(CHECK, message="history is another one: 2")])
+    checks = {"severities": {"history is another one": "warning"}}
+    save_panel(engine, replace(panel(DATASET), params={"prices": {"checks": checks}}))
+    upgrade(bare_url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT message FROM check_results")) == (
+            "history is unrelated: 2"
+        )
+    params = load_panel(engine, DATASET).params
+    assert params["prices"]["checks"]["severities"] == {"history is unrelated": "warning"}
     engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""Plain table comments; ``instruments.fetched_from``; actions take effect in Python alone."""
+"""Plain table comments and names; corporate actions take effect in Python alone."""
 
 from __future__ import annotations
 
@@ -58,11 +58,24 @@ COMMENTS = {
     ),
 }
 """Per table: the comment before and after."""
+RULE = ("history is another one", "history is unrelated")
 PRODUCT = "AGGREGATE product(double precision)"
+
+
+def _replace_rule(old: str, new: str) -> None:
+    for table, column, kind in (
+        ("check_results", "message", "text"),
+        ("processed_feature_data", "params", "jsonb"),
+    ):
+        op.execute(
+            f"UPDATE {table} SET {column} = replace({column}::text, '{old}', '{new}')::{kind} "
+            f"WHERE {column}::text LIKE '%{old}%'"
+        )
 
 
 def upgrade() -> None:
     """Apply."""
+    _replace_rule(*RULE)
     op.alter_column("instruments", "asked_from", new_column_name="fetched_from")
     for table, (before, after) in COMMENTS.items():
         op.create_table_comment(table, after, existing_comment=before)
@@ -71,6 +84,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo."""
+    _replace_rule(*reversed(RULE))
     op.execute(f"CREATE {PRODUCT} (sfunc = float8mul, stype = float8)")
     for table, (before, after) in COMMENTS.items():
         op.create_table_comment(table, before, existing_comment=after)
