@@ -1,1 +1,1 @@
-"""Measurements of the whole system, printed as JSON: ``python -m benchmarks``."""
+"""Measurements of the whole system as JSON: ``python -m benchmarks``."""

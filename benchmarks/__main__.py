@@ -1,7 +1,7 @@
-"""Measure the system and print one JSON document.
+"""Measure the system and print one JSON document: ``python -m benchmarks``.
 
-Ratios compare two things measured in turn in one run, so that they hold when the machine's speed
-drifts. Everything happens in a scratch folder with a database of its own.
+Ratios compare two measurements taken in turn in one run, so that they hold on a machine whose speed
+varies. Everything runs in a temporary folder with its own database.
 """
 
 import argparse
@@ -14,74 +14,59 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import seconds_of
+from benchmarks.measuring import run_module, seconds_of
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
 
 def main() -> None:
-    """Run the measurements that the command line asks for."""
+    """Run the parts named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="repetitions of each measurement")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as folder:
-        print(json.dumps(measure(Path(folder), options.runs), indent=2))
+    with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as name:
+        folder = Path(name)
+        for file in ("params.yaml", "dagster.yaml", "workspace.yaml"):
+            shutil.copy(ROOT / file, folder / file)
+        os.environ |= {
+            "STOCK_ASSETS_PROJECT": name,
+            "STOCK_ASSETS_HOME": str(folder / "home"),
+            "PYTHONPATH": str(ROOT),
+        }
+        found = {part: PARTS[part](options.runs) for part in options.only}
+    machine = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    print(json.dumps({"machine": machine, **found}, indent=2))
 
 
-def measure(folder: Path, runs: int) -> dict[str, Any]:
-    """Lay out a project in `folder` and measure it."""
-    for name in ("params.yaml", "dagster.yaml", "workspace.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    os.environ |= {"STOCK_ASSETS_PROJECT": str(folder), "STOCK_ASSETS_HOME": str(folder / "home")}
-    os.environ["PYTHONPATH"] = str(ROOT)
-    demo = [_demo(), _demo()]
-    from stock_assets.cli.platform import open_platform
-
-    opened = open_platform()
+def demo(_: int) -> dict[str, float]:
+    """Time the first and the second demo."""
+    command = [BIN / "stock-assets", "demo"]
     return {
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        },
-        "demo": {
-            "first_seconds": demo[0],
-            "second_seconds": demo[1],
-            "peak_megabytes_of_one_process": _children_megabytes(),
-        },
-        "replay": _replay(opened.engine),
-        "prices": _prices(opened.engine, runs),
-        "market": _alone("market", folder),
-        "features": _alone("features", folder),
-        "training": _alone("training", folder),
-        "service": _alone("service", folder),
-        "definitions_validate": _validate(folder, runs),
-        "daily_job": _daily_job(runs),
+        "first_seconds": round(_run(command), 2),
+        "second_seconds": round(_run(command), 2),
+        "peak_megabytes_of_one_process": round(
+            resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1
+        ),
     }
 
 
-def _demo() -> float:
-    began = time.perf_counter()
-    subprocess.run([BIN / "stock-assets", "demo"], check=True, capture_output=True)
-    return round(time.perf_counter() - began, 2)
-
-
-def _children_megabytes() -> float:
-    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1)
-
-
-def _replay(engine: Any) -> dict[str, float]:
+def replay(_: int) -> dict[str, float]:
+    """Read the scores of the demo's replay; needs ``demo``."""
     from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
     from stock_assets.storage.forecasts import read_performance
 
-    rows = read_performance(engine, date(2013, 1, 1), date(2013, 2, 28))
+    rows = read_performance(_engine(), date(2013, 1, 1), date(2013, 2, 28))
     model, persistence = summarise(rows), summarise(score_rows(persistence_forecasts(rows)))
     return {
         "forecasts": model.forecasts,
@@ -93,82 +78,95 @@ def _replay(engine: Any) -> dict[str, float]:
     }
 
 
-def _prices(engine: Any, runs: int) -> dict[str, float]:
+def prices(runs: int) -> dict[str, float]:
+    """Time storing and reading the sample prices."""
     from sqlalchemy import text
 
-    from stock_assets.market.sources.base import fetch_from_bars
+    from stock_assets.market.sources.base import complete
     from stock_assets.market.sources.sample import load_sample
     from stock_assets.storage.prices import read_bars, store_prices
 
-    bars, first, last = load_sample(), date(2000, 3, 1), date(2013, 3, 1)
+    engine, bars, first, last = _engine(), load_sample(), date(2000, 3, 1), date(2013, 3, 1)
 
-    def empty() -> None:
+    def store() -> None:
+        store_prices(engine, complete(bars), dict.fromkeys(bars["ticker"], first), "sample")
+
+    first_times = []
+    for _ in range(runs):
         with engine.begin() as connection:
             connection.execute(text("TRUNCATE raw_stock_data, corporate_actions"))
-
-    def store_all() -> None:
-        store_prices(engine, fetch_from_bars(bars), dict.fromkeys(bars["ticker"], first), "sample")
-
-    store = []
-    for _ in range(runs):
-        empty()
-        store.append(seconds_of(store_all))
-    again = _repeat(store_all, runs)
-    read = [seconds_of(lambda: read_bars(engine, first, last)) for _ in range(runs)]
+        first_times.append(seconds_of(store))
     return {
         "bars": len(bars),
-        "store_seconds": statistics.median(store),
-        "store_again_seconds": statistics.median(again),
-        "read_seconds": statistics.median(read),
+        "store_seconds": statistics.median(first_times),
+        "store_again_seconds": statistics.median(seconds_of(store) for _ in range(runs)),
+        "read_seconds": statistics.median(
+            seconds_of(lambda: read_bars(engine, first, last)) for _ in range(runs)
+        ),
     }
 
 
-def _alone(name: str, folder: Path) -> Any:
-    """Measure 505 tickers, in a process and a database of their own."""
-    alone = {**os.environ, "STOCK_ASSETS_HOME": str(folder / name)}
-    command = [sys.executable, "-m", f"benchmarks.{name}"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, env=alone)
-    return json.loads(told.stdout.splitlines()[-1])
+def definitions_validate(runs: int) -> dict[str, float]:
+    """Compare loading the graph with loading an empty project that imports pandas."""
+    empty_project = _folder() / "empty_project.py"
+    empty_project.write_text("import dagster as dg\nimport pandas\n\ndefs = dg.Definitions()\n")
+    validate = [BIN / "dagster", "definitions", "validate"]
+    ours = [*validate, "-m", "stock_assets.definitions"]
+    empty = [*validate, "-f", empty_project]
+    return _ratio([(_run(ours), _run(empty)) for _ in range(runs)], "empty_project")
 
 
-def _validate(folder: Path, runs: int) -> dict[str, float]:
-    """Compare loading the graph with loading a project that has nothing in it."""
-    nothing = folder / "nothing.py"
-    nothing.write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
-    ours = [BIN / "dagster", "definitions", "validate", "-m", "stock_assets.definitions"]
-    empty = [BIN / "dagster", "definitions", "validate", "-f", nothing]
-    pairs = [(_run(ours), _run(empty)) for _ in range(runs)]
-    return _compared(pairs, "empty_project")
+def daily_job(runs: int) -> dict[str, Any]:
+    """Compare the daily job with one of as many empty steps: in process, and as a new process.
 
-
-def _daily_job(runs: int) -> dict[str, Any]:
-    """Compare the daily job with one of as many empty steps: running, and as a whole process."""
-    jobs = [sys.executable, "-m", "benchmarks.job"]
-    inside = subprocess.run(
-        [*jobs, str(runs + 1), "daily", "empty"], check=True, capture_output=True, text=True
-    )
-    daily, empty = ([*jobs, "1", name] for name in ("daily", "empty"))
-    whole = [(_run(daily), _run(empty)) for _ in range(runs)]
+    Needs ``demo``.
+    """
+    _engine()
+    inside = run_module("benchmarks.job", runs + 1, "daily", "empty")
+    jobs = [sys.executable, "-m", "benchmarks.job", "1"]
+    outside = [(_run([*jobs, "daily"]), _run([*jobs, "empty"])) for _ in range(runs)]
     return {
-        "in_one_process": _compared(json.loads(inside.stdout.splitlines()[-1])[1:], "empty_steps"),
-        "whole_process_with_imports": _compared(whole, "empty_steps"),
+        "in_one_process": _ratio(inside[1:], "empty_steps"),
+        "new_process_with_imports": _ratio(outside, "empty_steps"),
     }
 
 
-def _compared(pairs: Sequence[Sequence[float]], against: str) -> dict[str, float]:
+def _market_part(name: str) -> Callable[[int], Any]:
+    """Run a module for 505 tickers in its own process, with its own database."""
+    return lambda _: run_module(f"benchmarks.{name}", home=_folder() / name)
+
+
+PARTS: dict[str, Callable[[int], Any]] = {
+    "demo": demo,
+    "replay": replay,
+    "prices": prices,
+    **{name: _market_part(name) for name in ("market", "features", "training", "service")},
+    "definitions_validate": definitions_validate,
+    "daily_job": daily_job,
+}
+
+
+def _folder() -> Path:
+    return Path(os.environ["STOCK_ASSETS_PROJECT"])
+
+
+def _engine() -> Any:
+    """Open the installation; this also sets the variables that Dagster needs."""
+    from stock_assets.cli.platform import open_platform
+
+    return open_platform().engine
+
+
+def _ratio(pairs: Sequence[Sequence[float]], reference: str) -> dict[str, float]:
     return {
         "seconds": statistics.median(ours for ours, _ in pairs),
-        f"{against}_seconds": statistics.median(theirs for _, theirs in pairs),
+        f"{reference}_seconds": statistics.median(theirs for _, theirs in pairs),
         "ratio": statistics.median(ours / theirs for ours, theirs in pairs),
     }
 
 
-def _run(command: list[Any]) -> float:
+def _run(command: Sequence[Any]) -> float:
     return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
-
-
-def _repeat(action: Callable[[], object], runs: int) -> list[float]:
-    return [seconds_of(action) for _ in range(runs)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A project with nothing in it, and a job of as many empty steps as the daily job has."""
+"""A job with as many empty steps as the daily job, for comparison."""
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ DAYS = trading_days(Params())
 
 
 def empty_asset(name: str, upstream: list[str], check: str | None) -> dg.AssetsDefinition:
-    """Make an asset that does nothing, with a check that passes if the real one has a check."""
+    """Return an asset that does nothing, with a passing check if the real asset has checks."""
 
     @dg.asset(
         name=name,

@@ -1,12 +1,11 @@
-"""Datasets at the size of a market, printed as JSON: ``python -m benchmarks.features``.
+"""Datasets of a market, printed as JSON: ``python -m benchmarks.features``.
 
-Each measurement is a process of its own, for a peak of memory belongs to a whole process. The
-prices are those of :mod:`benchmarks.market`, stored once.
+Each measurement runs in its own process, because peak memory belongs to a process. The prices are
+those of :mod:`benchmarks.market`.
 """
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.market import LAST, SESSIONS, TICKERS, market
-from benchmarks.measuring import peak_megabytes
+from benchmarks.measuring import peak_megabytes, run_module
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Dataset, FeatureGroup, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
@@ -32,27 +31,21 @@ GROUPS: dict[str, list[FeatureGroup]] = {
     "all_but_alpha158": ["raw", "trend", "momentum", "volatility", "volume", "returns"],
     "alpha158": ["alpha158"],
 }
-"""42 features, of which 35 are those of the earlier pipeline; and Qlib's."""
+"""The 42 own features, and Qlib's."""
 
 
 def main() -> None:
-    """Store the prices, then measure each part in a process of its own."""
+    """Store the prices, then run each part in its own process."""
     if len(sys.argv) > 1:
         print(json.dumps(PARTS[sys.argv[1]]()))
         return
     starts = dict.fromkeys(TICKERS, SESSIONS[0])
     store_prices(open_platform().engine, fetch_from_bars(market(SESSIONS)), starts, "yahoo")
-    print(json.dumps({name: _alone(name) for name in PARTS}))
-
-
-def _alone(part: str) -> Any:
-    command = [sys.executable, "-m", "benchmarks.features", part]
-    told = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(told.stdout.splitlines()[-1])
+    print(json.dumps({name: run_module("benchmarks.features", name) for name in PARTS}))
 
 
 def _dataset(features: Features) -> dict[str, Any]:
-    """Measure from stored prices read to panel written, and the rest of a dataset."""
+    """Measure building a dataset, from reading prices to writing the panel, and its checks."""
     engine, dataset = open_platform().engine, Dataset()
     began, cpu = time.perf_counter(), time.process_time()
     bars = read_bars(engine, SESSIONS[0], LAST)
@@ -79,20 +72,20 @@ def _dataset(features: Features) -> dict[str, Any]:
 
 
 def _indicators(groups: list[FeatureGroup]) -> dict[str, Any]:
-    """Measure the formulas alone, ticker by ticker as a panel computes them."""
+    """Measure the formulas, ticker by ticker as in a panel."""
     bars = market(SESSIONS)
     columns = {name: bars[name].to_numpy() for name in INPUT_COLUMNS}
     rows = bars.groupby("ticker", sort=False).indices
-    inputs = [{name: column[own] for name, column in columns.items()} for own in rows.values()]
+    inputs = [{name: column[where] for name, column in columns.items()} for where in rows.values()]
     seconds: Counter[str] = Counter()
     for name in select(groups):
         family = re.sub(r"\d+$", "", name) if groups == ["alpha158"] else name
         seconds[family] += _cpu(lambda feature=FEATURES[name]: [*map(feature.compute, inputs)])[0]
-    return {"cpu_seconds": seconds.total(), "dearest": dict(seconds.most_common(5))}
+    return {"cpu_seconds": seconds.total(), "slowest": dict(seconds.most_common(5))}
 
 
 def _filter() -> dict[str, Any]:
-    """Measure what leaving out correlated features adds."""
+    """Measure the cost of removing correlated features."""
     bars = market(SESSIONS)
     plain = Features(groups=GROUPS["all_but_alpha158"])
     chosen = plain.model_copy(update={"correlation_threshold": 0.9})

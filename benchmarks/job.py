@@ -1,7 +1,7 @@
 """Run jobs for one session in this process: ``python -m benchmarks.job N daily|empty ...``.
 
-The jobs run in turn, N times each. Prints the seconds of each turn as a list with one number per
-job; the first turn pays for the imports.
+The jobs run in turn, N times each. Prints a list per turn with the seconds of each job; the first
+turn includes the imports.
 """
 
 import json
@@ -18,7 +18,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def main(runs: int, names: Sequence[str]) -> list[list[float]]:
-    """Run the jobs in turn so many times and time each."""
+    """Run the jobs in turn and return their seconds per turn."""
     from dagster import DagsterInstance
 
     instance = DagsterInstance.get()

@@ -1,7 +1,7 @@
-"""Prices at the size of a market, printed as JSON: ``python -m benchmarks.market``.
+"""Prices of a market, printed as JSON: ``python -m benchmarks.market``.
 
-505 tickers over 1,259 sessions, made up, as traded, with splits and dividends. A Yahoo on this
-machine, in a process of its own, answers the real yfinance.
+505 simulated tickers over 1,259 sessions, as traded, with splits and dividends. yfinance talks to a
+local server that imitates Yahoo, in its own process.
 """
 
 import json
@@ -36,7 +36,7 @@ EVENING = datetime.combine(LAST, datetime.min.time(), yahoo_loopback.NEW_YORK).r
 
 
 def market(sessions: list[date]) -> pd.DataFrame:
-    """Make up bars as traded: walks of 1% a day, four dividends a year, a split in ten years."""
+    """Simulate bars as traded: 1% volatility, four dividends a year, one split in ten years."""
     chance = np.random.default_rng(20180207)
     shape = (len(TICKERS), len(SESSIONS))
     splits = np.where(chance.random(shape) < 1 / 2520, 2.0, 0.0)
@@ -59,7 +59,7 @@ def market(sessions: list[date]) -> pd.DataFrame:
 
 
 def serve(link: Connection) -> None:
-    """Be Yahoo for the newest sessions: tell the environment, then how often it was asked."""
+    """Serve the newest sessions as Yahoo; send the environment, then the number of requests."""
     with (
         tempfile.TemporaryDirectory() as folder,
         yahoo_loopback.serve(market(SESSIONS[-30:]), EVENING, Path(folder)) as yahoo,
@@ -70,7 +70,7 @@ def serve(link: Connection) -> None:
 
 
 def main() -> None:
-    """Store, read, append and update; print what each took."""
+    """Measure storing, reading, appending and a daily update."""
     engine = open_platform().engine
     bars = market(SESSIONS)
     starts = dict.fromkeys(TICKERS, SESSIONS[0])
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _update(engine: Any) -> dict[str, Any]:
-    """Bring the newest session of everyone in, at the pace that the project ships."""
+    """Fetch the newest session of all tickers at the default request rate."""
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
     server.start()
@@ -100,7 +100,7 @@ def _update(engine: Any) -> dict[str, Any]:
     began = time.perf_counter()
     done = ingest(engine, source, prices, [LAST])
     seconds = time.perf_counter() - began
-    here.send("how often?")
+    here.send("count")
     return {
         "seconds": seconds,
         "requests": here.recv(),

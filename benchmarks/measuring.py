@@ -1,23 +1,36 @@
-"""How long something takes, and how much memory a process took."""
+"""Time, peak memory, and results of modules run in their own process."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """Do something and give the seconds that passed."""
+    """Return how many seconds an action takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
-def peak_megabytes() -> float:
-    """Most memory that this process has had, pages of mapped files included.
+def run_module(name: str, *arguments: object, home: Path | None = None) -> Any:
+    """Run a module in a new process and return the JSON on the last line of its output."""
+    command = [sys.executable, "-m", name, *map(str, arguments)]
+    environment = os.environ | ({"STOCK_ASSETS_HOME": str(home)} if home else {})
+    finished = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(finished.stdout.splitlines()[-1])
 
-    The kernel's high-water mark, where there is a Linux: ``ru_maxrss`` also counts what the parent
-    of a process held when it was made.
+
+def peak_megabytes() -> float:
+    """Return the peak memory of this process, pages of mapped files included.
+
+    On Linux this is the kernel's high-water mark: ``ru_maxrss`` also counts the memory of the
+    parent at the time of the fork.
     """
     status = Path("/proc/self/status")
     if not status.exists():

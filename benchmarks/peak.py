@@ -1,7 +1,7 @@
-"""The memory of a process that trains one candidate, as JSON: ``python -m benchmarks.peak``.
+"""Memory of a process that trains one candidate, as JSON: ``python -m benchmarks.peak``.
 
-It does what a worker of tuning does, and ``candidate_model``: maps the panel, fits the scalers,
-trains, calibrates the intervals.
+It does the work of a tuning worker and of ``candidate_model``: map the panel, fit the scalers,
+train, calibrate the intervals.
 """
 
 import argparse
@@ -21,20 +21,20 @@ from stock_assets.models.tuning import Hyperparameters
 
 
 def main() -> None:
-    """Train on a panel; print what the libraries took, and the most that was taken."""
+    """Train on a panel and print the memory of the libraries and the peak."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("panel", type=Path)
     parser.add_argument("architecture")
     parser.add_argument("window", type=int)
-    parser.add_argument("windows", type=int, help="to train on, from all years")
-    asked = parser.parse_args()
-    # Its first optimiser makes PyTorch load its compiler.
+    parser.add_argument("windows", type=int, help="windows to train on, spread over all years")
+    options = parser.parse_args()
+    # PyTorch loads its compiler with the first optimiser.
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     libraries = peak_megabytes()
-    dataset = Dataset(window=asked.window)
-    (data,) = fold_data(asked.panel, dataset, WalkForward())
-    chosen = np.linspace(*data.train[[0, -1]], asked.windows, dtype=np.int64)
-    best = Hyperparameters(asked.architecture, 64, 2, 0.0, 1e-3, 64)
+    dataset = Dataset(window=options.window)
+    (data,) = fold_data(options.panel, dataset, WalkForward())
+    chosen = np.linspace(*data.train[[0, -1]], options.windows, dtype=np.int64)
+    best = Hyperparameters(options.architecture, 64, 2, 0.0, 1e-3, 64)
     training = Training(epochs=1, threads=2)
     train_candidate(replace(data, train=chosen), best, training, dataset.target, 0.9)
     print(json.dumps({"libraries_megabytes": libraries, "peak_megabytes": peak_megabytes()}))

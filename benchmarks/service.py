@@ -1,7 +1,7 @@
-"""The service at the size of a market, under load: ``python -m benchmarks.service``.
+"""The service with the data of a market, under load: ``python -m benchmarks.service``.
 
-505 tickers, five years of prices and a year of forecasts and scores, made up. The client shares the
-machine's cores with the service and talks to it over kept connections on loopback.
+505 simulated tickers, five years of prices, a year of forecasts and scores. The client shares the
+cores with the service and keeps its connections on loopback open.
 """
 
 import asyncio
@@ -45,16 +45,16 @@ PAGES = {
 
 
 def main() -> None:
-    """Fill a database, start the service, measure it."""
+    """Fill a database, start the service and measure it."""
     platform = open_platform()
     fill(platform.engine)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     command = [Path(sys.executable).parent / "stock-assets", "serve", "--port", str(port)]
-    unhurried = os.environ | {"STOCK_ASSETS_REQUESTS_PER_MINUTE": str(10**8)}
+    unlimited = os.environ | {"STOCK_ASSETS_REQUESTS_PER_MINUTE": str(10**8)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=unhurried, **quiet) as service:
+    with subprocess.Popen(command, env=unlimited, **quiet) as service:
         try:
             _wait(port)
             found = {name: _fresh(platform.engine, port, path) for name, path in PAGES.items()}
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def fill(engine: Engine) -> None:
-    """Store prices, one model, a year of its forecasts and what became of them."""
+    """Store prices, one model, and a year of its forecasts and scores."""
     bars = fetch_from_bars(market(SESSIONS)).bars
     store_prices(
         engine, fetch_from_bars(market(SESSIONS)), dict.fromkeys(TICKERS, SESSIONS[0]), "yahoo"
@@ -142,7 +142,7 @@ def _promotion() -> PromotionRecord:
         first_session=SESSIONS[-320],
         last_session=date(2017, 2, 7),
         promoted=True,
-        reason="Promoted: it is the first",
+        reason="Promoted: the first model",
         mlflow_run_id="0" * 32,
     )
 
@@ -159,28 +159,28 @@ def _wait(port: int) -> None:
 
 
 def _fresh(engine: Engine, port: int, path: str) -> dict[str, float]:
-    """Time answers that the service has to make anew, because something was written before."""
+    """Time responses after a write, when nothing cached can be used."""
     seconds, size = [], 0
     for _ in range(9):
         with engine.begin() as connection:
             connection.execute(text("UPDATE predictions SET dagster_run_id = 'bench' WHERE false"))
             connection.execute(text("SELECT pg_current_xact_id()"))
-        time.sleep(1.1)  # the service asks for changes once a second
+        time.sleep(1.1)  # the service looks for changes once a second
         began = time.perf_counter()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
             size = len(answer.read())
         seconds.append(time.perf_counter() - began)
     return {
-        "made_anew_milliseconds": 1000 * float(np.median(seconds)),
+        "uncached_milliseconds": 1000 * float(np.median(seconds)),
         "slowest_milliseconds": 1000 * max(seconds),
         "kilobytes": size / 1000,
     }
 
 
 def _load(port: int, requests: int) -> dict[str, float]:
-    """Ask for the latest forecasts over several kept connections at once."""
+    """Request the latest forecasts over several open connections at once."""
     began = time.perf_counter()
-    seconds = np.sort(asyncio.run(_ask(port, requests)))
+    seconds = np.sort(asyncio.run(_request_all(port, requests)))
     return {
         "requests": len(seconds),
         "requests_per_second": len(seconds) / (time.perf_counter() - began),
@@ -189,9 +189,9 @@ def _load(port: int, requests: int) -> dict[str, float]:
     }
 
 
-async def _ask(port: int, requests: int) -> list[float]:
-    asked = [_connection(port, requests // CONNECTIONS) for _ in range(CONNECTIONS)]
-    return [one for part in await asyncio.gather(*asked) for one in part]
+async def _request_all(port: int, requests: int) -> list[float]:
+    clients = [_connection(port, requests // CONNECTIONS) for _ in range(CONNECTIONS)]
+    return [one for part in await asyncio.gather(*clients) for one in part]
 
 
 async def _connection(port: int, requests: int) -> list[float]:
@@ -203,7 +203,7 @@ async def _connection(port: int, requests: int) -> list[float]:
         writer.write(request.encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         if " 200 " not in head.partition("\r\n")[0]:
-            raise SystemExit(f"answered: {head}")
+            raise SystemExit(f"the service responded: {head}")
         (length,) = re.findall(r"(?i)content-length: (\d+)", head)
         await reader.readexactly(int(length))
         seconds.append(time.perf_counter() - began)

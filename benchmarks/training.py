@@ -1,13 +1,8 @@
-"""Training and tuning at the size of a market, printed as JSON: ``python -m benchmarks.training``.
-
-Everything is made up. Ratios compare two things measured in turn, in one run.
-"""
+"""Training and tuning on a simulated market, printed as JSON: ``python -m benchmarks.training``."""
 
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -18,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import seconds_of
+from benchmarks.measuring import run_module, seconds_of
 from stock_assets.config import (
     Dataset,
     FloatRange,
@@ -41,17 +36,17 @@ from stock_assets.storage.arrays import ArrayStore
 
 WINDOW, WINDOWS, BATCH = 60, 85_500, 800
 MARKET = (1259, 505)
-TAUGHT = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
-"""Windows of the market that each network is shown, from all of its years: a few batches do."""
+TRAINED = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
+"""Number of windows that each network trains on in the memory test: a few batches are enough."""
 SESSIONS = {"lstm": 431, "lstm_attention": 431, "lstm_cross_attention": 131}
-"""Of the panels whose epochs are compared: enough for an epoch to take seconds."""
+"""Length of the panels in the growth test: an epoch takes seconds."""
 MEGABYTE = 2**20
 LEARNING_RATE = 1e-3
 TRAINING = Training(epochs=1, threads=2)
 
 
 def main() -> None:
-    """Measure everything; print what was found."""
+    """Measure memory, an epoch, growth with tickers, and tuning workers."""
     with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as folder:
         found = {
             "memory_of_35_features": _memory(Path(folder), 35),
@@ -64,7 +59,7 @@ def main() -> None:
 
 
 def panel(sessions: int, tickers: int, features: int) -> dict[str, np.ndarray]:
-    """Make up a panel: noise and random walks, of which two values in a hundred are missing."""
+    """Simulate a panel of noise and random walks in which 2% of the values are missing."""
     chance = np.random.default_rng(20180207)
     values = chance.standard_normal((sessions, tickers, features), dtype=np.float32)
     moves = 0.01 * chance.standard_normal((sessions, tickers))
@@ -74,7 +69,7 @@ def panel(sessions: int, tickers: int, features: int) -> dict[str, np.ndarray]:
 
 
 def examples(sessions: int, tickers: int, features: int, window: int) -> TrainingData:
-    """Lay out a panel in memory; all windows but the last two teach."""
+    """Prepare a panel in memory; all windows but the last two are for training."""
     arrays, dataset = panel(sessions, tickers, features), Dataset(window=window)
     values, valid, close = arrays.values()
     train, labels = (
@@ -96,14 +91,14 @@ def examples(sessions: int, tickers: int, features: int, window: int) -> Trainin
 
 
 def train(data: TrainingData, architecture: str, batch_size: int) -> float:
-    """Train a network of two layers of 64 for one epoch; gives the seconds that took."""
+    """Train a network of two layers of 64 units for one epoch and return the seconds."""
     chosen = Hyperparameters(architecture, 64, 2, 0.0, LEARNING_RATE, batch_size)
     network = build_network(chosen.network_spec(data))
     return seconds_of(partial(fit, network, data, chosen.fit_settings(TRAINING)))
 
 
 def _epoch() -> dict[str, float]:
-    """Compare an epoch with a loop of bare PyTorch over windows that lie in memory already."""
+    """Compare an epoch with a bare PyTorch loop over windows in memory."""
     data = examples(WINDOWS + WINDOW + 2, 1, 6, WINDOW)
     whole = replace(
         data.windows,
@@ -147,7 +142,7 @@ def _bare_epoch(windows: Tensor, labels: Tensor) -> None:
 
 
 def _growth() -> dict[str, Any]:
-    """Compare the cost of an epoch over ten times the tickers with ten times the cost."""
+    """Compare an epoch with ten times the tickers with ten times the cost."""
     found = {}
     for architecture, sessions in SESSIONS.items():
         few, many = (examples(sessions, tickers, 35, 30) for tickers in (50, 500))
@@ -162,7 +157,7 @@ def _growth() -> dict[str, Any]:
 
 
 def _memory(folder: Path, features: int) -> dict[str, Any]:
-    """Peak memory of a training, in a process of its own per architecture."""
+    """Measure the peak memory of training, one process per architecture."""
     store = ArrayStore(str(folder / "market"))
     path = store.local_path(store.write_tensors(panel(*MARKET, features)).location)
     numbers = (MARKET[0] - WINDOW) * WINDOW * MARKET[1] * features
@@ -171,10 +166,8 @@ def _memory(folder: Path, features: int) -> dict[str, Any]:
         "float32_windows_megabytes": 4 * numbers / MEGABYTE,
         "float64_windows_megabytes": 8 * numbers / MEGABYTE,
     }
-    for architecture, taught in TAUGHT.items():
-        command = [sys.executable, "-m", "benchmarks.peak", path, architecture, WINDOW, taught]
-        done = subprocess.run(map(str, command), check=True, capture_output=True, text=True)
-        one = json.loads(done.stdout)
+    for architecture, trained in TRAINED.items():
+        one = run_module("benchmarks.peak", path, architecture, WINDOW, trained)
         above = one["peak_megabytes"] - one["libraries_megabytes"]
         found[architecture] = one | {
             "float32_windows_over_peak": 4 * numbers / MEGABYTE / one["peak_megabytes"],
@@ -185,8 +178,8 @@ def _memory(folder: Path, features: int) -> dict[str, Any]:
 
 
 def _workers(folder: Path) -> dict[str, Any]:
-    """Compare equal trials, so that none is pruned, made by one worker and by two."""
-    # Imported here, so that the processes whose memory is measured do without.
+    """Compare one tuning worker with two, on equal trials, so that none is pruned."""
+    # Not at the top: the measured processes must not import these.
     from stock_assets.cli.platform import open_platform
     from stock_assets.training import OPTUNA_VARIABLE
 

@@ -148,7 +148,7 @@ def features() -> str:
             "",
             f"{len(members)} features; the group's warm-up is {warm_up} rows.",
             "",
-            "| feature | inputs | window | warm-up | scale-free | depends on start | formula |",
+            "| feature | inputs | window | warm-up | scale-free | recursive | formula |",
             "|---|---|---|---|---|---|---|",
             *(_feature_row(feature) for feature in members),
             "",
