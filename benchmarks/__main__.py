@@ -82,14 +82,14 @@ def prices(runs: int) -> dict[str, float]:
     """Time storing and reading the sample prices."""
     from sqlalchemy import text
 
-    from stock_assets.market.sources.base import complete
+    from stock_assets.market.sources.base import fetch_from_bars
     from stock_assets.market.sources.sample import load_sample
     from stock_assets.storage.prices import read_bars, store_prices
 
     engine, bars, first, last = _engine(), load_sample(), date(2000, 3, 1), date(2013, 3, 1)
 
     def store() -> None:
-        store_prices(engine, complete(bars), dict.fromkeys(bars["ticker"], first), "sample")
+        store_prices(engine, fetch_from_bars(bars), dict.fromkeys(bars["ticker"], first), "sample")
 
     first_times = []
     for _ in range(runs):

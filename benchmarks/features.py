@@ -9,8 +9,9 @@ import re
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.market import LAST, SESSIONS, TICKERS, market
@@ -66,8 +67,8 @@ def _dataset(features: Features) -> dict[str, Any]:
         }
     found["look_ahead_check_cpu_seconds"], _ = _cpu(lambda: find_lookahead(built, features, 20))
     for kind in ("standard", "minmax", "robust"):
-        scaler = dataset.model_copy(update={"scaler": kind})
-        found[f"fit_{kind}_cpu_seconds"], _ = _cpu(lambda given=scaler: _fitted(built, given))
+        scaled = dataset.model_copy(update={"scaler": kind})
+        found[f"fit_{kind}_cpu_seconds"], _ = _cpu(partial(_fitted, built, scaled))
     return found | {"peak_megabytes_of_everything": peak_megabytes()}
 
 
@@ -77,11 +78,16 @@ def _indicators(groups: list[FeatureGroup]) -> dict[str, Any]:
     columns = {name: bars[name].to_numpy() for name in INPUT_COLUMNS}
     rows = bars.groupby("ticker", sort=False).indices
     inputs = [{name: column[where] for name, column in columns.items()} for where in rows.values()]
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     for name in select(groups):
         family = re.sub(r"\d+$", "", name) if groups == ["alpha158"] else name
-        seconds[family] += _cpu(lambda feature=FEATURES[name]: [*map(feature.compute, inputs)])[0]
-    return {"cpu_seconds": seconds.total(), "slowest": dict(seconds.most_common(5))}
+        cpu, _ = _cpu(partial(list, map(FEATURES[name].compute, inputs)))
+        seconds[family] += cpu
+    slowest = sorted(seconds, key=seconds.__getitem__, reverse=True)[:5]
+    return {
+        "cpu_seconds": sum(seconds.values()),
+        "slowest": {name: seconds[name] for name in slowest},
+    }
 
 
 def _filter() -> dict[str, Any]:
@@ -112,13 +118,10 @@ def _cpu(action: Callable[[], Any]) -> tuple[float, Any]:
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     **{
-        f"dataset_{name}": lambda groups=groups: _dataset(Features(groups=groups))
+        f"dataset_{name}": partial(_dataset, Features(groups=groups))
         for name, groups in GROUPS.items()
     },
-    **{
-        f"formulas_{name}": lambda groups=groups: _indicators(groups)
-        for name, groups in GROUPS.items()
-    },
+    **{f"formulas_{name}": partial(_indicators, groups) for name, groups in GROUPS.items()},
     "correlation_filter": _filter,
 }
 

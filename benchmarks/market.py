@@ -13,6 +13,7 @@ from datetime import date, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ TICKERS = [f"T{number:03d}" for number in range(505)]
 APPENDED = TICKERS[:470]
 SESSIONS = calendar.sessions(date(2013, 2, 8), date(2018, 2, 7))[-1259:]
 LAST = SESSIONS[-1]
-EVENING = datetime.combine(LAST, datetime.min.time(), yahoo_loopback.NEW_YORK).replace(hour=18)
+EVENING = datetime.combine(LAST, datetime.min.time(), ZoneInfo(calendar.TIMEZONE)).replace(hour=18)
 
 
 def market(sessions: list[date]) -> pd.DataFrame:

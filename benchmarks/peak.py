@@ -33,7 +33,7 @@ def main() -> None:
     libraries = peak_megabytes()
     dataset = Dataset(window=options.window)
     (data,) = fold_data(options.panel, dataset, WalkForward())
-    chosen = np.linspace(*data.train[[0, -1]], options.windows, dtype=np.int64)
+    chosen = np.linspace(data.train[0], data.train[-1], options.windows).astype(np.int64)
     best = Hyperparameters(options.architecture, 64, 2, 0.0, 1e-3, 64)
     training = Training(epochs=1, threads=2)
     train_candidate(replace(data, train=chosen), best, training, dataset.target, 0.9)

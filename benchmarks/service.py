@@ -51,10 +51,11 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "stock-assets", "serve", "--port", str(port)]
+    command = [str(Path(sys.executable).parent / "stock-assets"), "serve", "--port", str(port)]
     unlimited = os.environ | {"STOCK_ASSETS_REQUESTS_PER_MINUTE": str(10**8)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=unlimited, **quiet) as service:
+    with subprocess.Popen(
+        command, env=unlimited, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as service:
         try:
             _wait(port)
             found = {name: _fresh(platform.engine, port, path) for name, path in PAGES.items()}

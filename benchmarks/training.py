@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import run_module, seconds_of
 from stock_assets.config import (
+    Architecture,
     Dataset,
     FloatRange,
     IntegerRange,
@@ -38,7 +39,11 @@ WINDOW, WINDOWS, BATCH = 60, 85_500, 800
 MARKET = (1259, 505)
 TRAINED = {"lstm": 256, "lstm_attention": 256, "lstm_cross_attention": 128}
 """Number of windows that each network trains on in the memory test: a few batches are enough."""
-SESSIONS = {"lstm": 431, "lstm_attention": 431, "lstm_cross_attention": 131}
+SESSIONS: dict[Architecture, int] = {
+    "lstm": 431,
+    "lstm_attention": 431,
+    "lstm_cross_attention": 131,
+}
 """Length of the panels in the growth test: an epoch takes seconds."""
 MEGABYTE = 2**20
 LEARNING_RATE = 1e-3
@@ -90,7 +95,7 @@ def examples(sessions: int, tickers: int, features: int, window: int) -> Trainin
     )
 
 
-def train(data: TrainingData, architecture: str, batch_size: int) -> float:
+def train(data: TrainingData, architecture: Architecture, batch_size: int) -> float:
     """Train a network of two layers of 64 units for one epoch and return the seconds."""
     chosen = Hyperparameters(architecture, 64, 2, 0.0, LEARNING_RATE, batch_size)
     network = build_network(chosen.network_spec(data))
@@ -136,14 +141,14 @@ def _bare_epoch(windows: Tensor, labels: Tensor) -> None:
         states, _ = recurrent(windows[rows])
         loss = nn.functional.huber_loss(head(states[:, -1]), labels[rows])
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, TRAINING.gradient_clip)
         optimiser.step()
 
 
 def _growth() -> dict[str, Any]:
     """Compare an epoch with ten times the tickers with ten times the cost."""
-    found = {}
+    found: dict[str, Any] = {}
     for architecture, sessions in SESSIONS.items():
         few, many = (examples(sessions, tickers, 35, 30) for tickers in (50, 500))
         turns = [(train(few, architecture, 32), train(many, architecture, 32)) for _ in range(3)]
