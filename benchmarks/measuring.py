@@ -22,7 +22,9 @@ def run_module(name: str, *arguments: object, home: Path | None = None) -> Any:
     """Run a module in a new process and return the JSON on the last line of its output."""
     command = [sys.executable, "-m", name, *map(str, arguments)]
     environment = os.environ | ({"STOCK_ASSETS_HOME": str(home)} if home else {})
-    finished = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    finished = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
     return json.loads(finished.stdout.splitlines()[-1])
 
 
