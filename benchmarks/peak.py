@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.measuring import peak_megabytes
 from stock_assets.config import Dataset, Training, WalkForward
 from stock_assets.models.candidate import train_candidate
-from stock_assets.models.folds import fold_data
+from stock_assets.models.data import fold_data
 from stock_assets.models.tuning import Hyperparameters
 
 

@@ -28,8 +28,7 @@ from stock_assets.features.labels import session_labels
 from stock_assets.features.scaling import fit_scalers
 from stock_assets.features.splits import Segment
 from stock_assets.features.windows import Windows
-from stock_assets.models.data import TrainingData
-from stock_assets.models.folds import fold_data
+from stock_assets.models.data import TrainingData, fold_data
 from stock_assets.models.networks import build_network
 from stock_assets.models.training import fit
 from stock_assets.models.tuning import Hyperparameters, tune

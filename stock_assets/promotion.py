@@ -25,7 +25,7 @@ from stock_assets.evaluation.scorecard import (
 from stock_assets.market.calendar import next_session, sessions
 from stock_assets.models.baselines import reversal, ridge, session_returns
 from stock_assets.models.bundle import Bundle
-from stock_assets.models.challenge import Challenge, challenge
+from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import load_segments
 from stock_assets.storage.forecasts import PromotionRecord, promotions
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class Comparison:
     """What was measured on the test segment, and what was decided by it."""
 
-    outcome: Challenge
+    outcome: HeldOutComparison
     decided: PromotionRecord
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -144,7 +144,7 @@ def score_table(decided: PromotionRecord) -> pd.DataFrame:
 
 def _challenge(
     engine: Engine, registry: Registry, candidate: ModelVersion, champion: ModelVersion | None
-) -> Challenge:
+) -> HeldOutComparison:
     """Score everyone on the test segment, or on the part of it that the champion never saw."""
     spans = {
         name: (segment.first_session, segment.last_session)
@@ -160,7 +160,7 @@ def _challenge(
     held_out = sessions(*spans["test"])
     own_bars = bars[bars["ticker"].isin(recipe.tickers)].reset_index(drop=True)
     returns = session_returns(own_bars, recipe.first_session, candidate.as_of)
-    return challenge(
+    return compare_on_held_out(
         challenger,
         production,
         bars,
@@ -198,7 +198,7 @@ def _substitute(champion: ModelVersion | None, scored: ModelVersion | None) -> s
     )
 
 
-def _unmatched(outcome: Challenge) -> str:
+def _unmatched(outcome: HeldOutComparison) -> str:
     """Count the candidate's forecasts that production has no counterpart of."""
     if not outcome.unmatched:
         return ""

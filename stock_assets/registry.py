@@ -290,7 +290,7 @@ class Registry:
         self.client()
         folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")
         stored = Bundle.load(Path(folder) / "artifacts" / _BUNDLE)
-        return Bundle(stored.recipe.renamed(self._renames), stored.network)
+        return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
 
 
 def _described(found: Any) -> ModelVersion:

@@ -24,12 +24,12 @@ from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.features.scaling import Scaler, fit_reference
 from stock_assets.features.splits import Segment
 from stock_assets.market.adjustment import AdjustmentFactors
-from stock_assets.models.bundle import Bundle, Recipe
+from stock_assets.models.bundle import Bundle
 from stock_assets.models.candidate import Candidate, train_candidate
-from stock_assets.models.checkpoint import Checkpoints
-from stock_assets.models.data import TrainingData, load_training_data
+from stock_assets.models.checkpoint import CheckpointFolder
+from stock_assets.models.data import TrainingData, fold_data, load_training_data, open_folds
 from stock_assets.models.fold_scores import score_folds
-from stock_assets.models.folds import fold_data, open_folds
+from stock_assets.models.recipe import Recipe
 from stock_assets.models.refit import Refit, refit_bundle
 from stock_assets.models.study_report import improvements
 from stock_assets.models.tuning import Hyperparameters, Tuned, tune
@@ -103,7 +103,7 @@ class TrainedCandidate:
         As traded, through the as-of session.
     folds : DataFrame
         Scores of earlier folds, see :func:`stock_assets.models.fold_scores.score_folds`.
-    checkpoints : Checkpoints
+    checkpoints : CheckpointFolder
         Files of this training, which are of no use once the candidate is registered.
     """
 
@@ -113,7 +113,7 @@ class TrainedCandidate:
     bundle: Bundle
     bars: pd.DataFrame
     folds: pd.DataFrame
-    checkpoints: Checkpoints
+    checkpoints: CheckpointFolder
 
 
 def search_hyperparameters(
@@ -194,7 +194,7 @@ def train_on_dataset(
 
 def refit_on_dataset(
     engine: Engine, arrays: ArrayStore, candidate: ModelVersion, bundle: Bundle, schedule: Schedule
-) -> tuple[Refit, pd.DataFrame, Checkpoints]:
+) -> tuple[Refit, pd.DataFrame, CheckpointFolder]:
     """Train a candidate again on every window of its dataset with known labels.
 
     These are the windows from the first of training to the last of test, which is labelled with the
@@ -202,7 +202,7 @@ def refit_on_dataset(
 
     Returns
     -------
-    Refit, DataFrame, Checkpoints
+    Refit, DataFrame, CheckpointFolder
         The refit, the bars as traded through its as-of session, and files of this training.
     """
     record = load_panel(engine, candidate.dataset_run_id)
@@ -281,10 +281,10 @@ def _positions(record: SegmentRecord) -> Segment:
     return Segment(record.first_position, record.last_position)
 
 
-def _checkpoints(dataset_id: str, segments: Mapping[str, SegmentRecord]) -> Checkpoints:
+def _checkpoints(dataset_id: str, segments: Mapping[str, SegmentRecord]) -> CheckpointFolder:
     """Return where trainings on a dataset continue from if they are killed."""
     folder = find_locations().checkpoints_folder(dataset_id)
-    return Checkpoints(folder, segments["train"].digest)
+    return CheckpointFolder(folder, segments["train"].digest)
 
 
 def _optuna_address() -> str:

@@ -1,1 +1,1 @@
-"""Networks that forecast the next session, and how they are fitted and tuned."""
+"""Networks, training, tuning, the model bundle, baselines and intervals."""

@@ -1,4 +1,4 @@
-"""Where a training stands between two epochs, in memory and in a file to go on from."""
+"""The state of a training between two epochs, and checkpoint files to resume from."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from stock_assets.models.networks import Network
 
 @dataclass(frozen=True)
 class EpochScore:
-    """Losses of one epoch, counted from 1, each a mean over its (window, ticker) pairs.
+    """Mean losses per (window, ticker) pair of an epoch, counted from 1.
 
-    The validation loss is NaN where nothing is held out.
+    The validation loss is NaN without a validation segment.
     """
 
     epoch: int
@@ -35,19 +35,19 @@ class EpochScore:
 
 
 @dataclass
-class Progress:
-    """A fit between two epochs.
+class TrainingState:
+    """The state of a training between two epochs.
 
     Attributes
     ----------
     network, optimiser, schedule
-        As the newest epoch left them.
+        State after the newest epoch.
     history : list of EpochScore
-        One per epoch that is done.
+        One per completed epoch.
     best_epoch : int
-        The epoch with the lowest validation loss, the first of equals; 0 before there is one.
+        The first epoch with the lowest validation loss; 0 if there is none.
     best_weights : dict of Tensor
-        The network's weights after that epoch.
+        Weights after the best epoch.
     """
 
     network: Network
@@ -57,8 +57,8 @@ class Progress:
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def finish_epoch(self, score: EpochScore) -> None:
-        """Take note of an epoch: its score, its weights if it is the best, the next rate."""
+    def record_epoch(self, score: EpochScore) -> None:
+        """Record the score of an epoch, its weights if it is the best, and set the next rate."""
         best_loss = (
             self.history[self.best_epoch - 1].validation_loss if self.best_epoch else math.inf
         )
@@ -72,45 +72,46 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file that holds a `Progress` and PyTorch's random state: tensors and JSON, no pickle.
+    """A file with a `TrainingState` and the random state of PyTorch: tensors and JSON, no pickle.
 
-    A fit that goes on from it ends with the weights of one that was never interrupted, bit for bit
-    on a CPU. The file is written under another name first, so that it is whole or not there.
+    A resumed training ends with the weights of an uninterrupted one, bit for bit on a CPU. The file
+    is replaced atomically.
 
     Attributes
     ----------
     path : Path
-        The file; its folder is made when needed.
-    purpose : str
-        Digest of all that decides the weights. A file of another purpose is not gone on from.
+        The file. Its folder is created if needed.
+    fingerprint : str
+        Digest of everything that determines the weights. A file with another fingerprint is not
+        resumed from.
     """
 
     path: Path
-    purpose: str
+    fingerprint: str
 
-    def save(self, progress: Progress) -> None:
-        """Write the file, over that of the epoch before."""
-        state = progress.optimiser.state_dict()
-        device = _device(progress.network)
+    def save(self, state: TrainingState) -> None:
+        """Write the file, replacing that of the previous epoch."""
+        optimiser = state.optimiser.state_dict()
+        device = _device(state.network)
         random = {"cpu": torch.get_rng_state()}
         if device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(device)
         tensors = {
-            **_prefixed("network", progress.network.state_dict()),
-            **_prefixed("best", progress.best_weights),
-            **_prefixed("random", random),
+            **_add_prefix("network", state.network.state_dict()),
+            **_add_prefix("best", state.best_weights),
+            **_add_prefix("random", random),
             **{
                 f"optimiser/{index}/{name}": value
-                for index, moments in state["state"].items()
+                for index, moments in optimiser["state"].items()
                 for name, value in moments.items()
             },
         }
         plain = {
-            "purpose": self.purpose,
-            "history": [asdict(score) for score in progress.history],
-            "best_epoch": progress.best_epoch,
-            "learning_rate": state["param_groups"][0]["lr"],
-            "schedule": progress.schedule.state_dict(),
+            "fingerprint": self.fingerprint,
+            "history": [asdict(score) for score in state.history],
+            "best_epoch": state.best_epoch,
+            "learning_rate": optimiser["param_groups"][0]["lr"],
+            "schedule": state.schedule.state_dict(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.partial")
@@ -119,10 +120,8 @@ class Checkpoint:
             os.fsync(file.fileno())
         partial.replace(self.path)
 
-    def restore(self, progress: Progress) -> None:
-        """Bring a fresh fit to where the file says, if there is one of this purpose.
-
-        PyTorch's random state is set too.
+    def restore(self, state: TrainingState) -> None:
+        """Load the file into a new training, with the random state, if it has this fingerprint.
 
         Raises
         ------
@@ -132,77 +131,77 @@ class Checkpoint:
         if not self.path.exists():
             return
         plain, tensors = self._read()
-        if plain["purpose"] != self.purpose:
+        if plain.get("fingerprint") != self.fingerprint:
             return
-        progress.network.load_state_dict(_under("network", tensors))
-        progress.best_weights = _under("best", tensors)
-        progress.best_epoch = plain["best_epoch"]
-        progress.history = [EpochScore(**score) for score in plain["history"]]
-        progress.schedule.load_state_dict(plain["schedule"])
+        state.network.load_state_dict(_strip_prefix("network", tensors))
+        state.best_weights = _strip_prefix("best", tensors)
+        state.best_epoch = plain["best_epoch"]
+        state.history = [EpochScore(**score) for score in plain["history"]]
+        state.schedule.load_state_dict(plain["schedule"])
         moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("optimiser", tensors).items():
+        for key, value in _strip_prefix("optimiser", tensors).items():
             index, name = key.split("/")
             moments.setdefault(int(index), {})[name] = value
-        groups = progress.optimiser.state_dict()["param_groups"]
+        groups = state.optimiser.state_dict()["param_groups"]
         groups[0]["lr"] = plain["learning_rate"]
-        progress.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        random = _under("random", tensors)
+        state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        random = _strip_prefix("random", tensors)
         torch.set_rng_state(random["cpu"])
         if "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], _device(progress.network))
+            torch.cuda.set_rng_state(random["cuda"], _device(state.network))
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:
             with safe_open(self.path, "pt") as file:
-                # The file is replaced while what was read from it is still in use: copies.
+                # Copies, because the file is replaced while the tensors are in use.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
                 return json.loads(file.metadata()["progress"]), tensors
-        except (SafetensorError, TypeError, KeyError) as error:  # or nothing that was saved here
+        except (SafetensorError, TypeError, KeyError) as error:  # or a file of other content
             raise StockAssetsError(
                 f"the checkpoint {self.path} is damaged: {error}",
-                "Delete it; training then starts from its first epoch",
+                "Delete it, and training starts from its first epoch",
             ) from None
 
 
 @dataclass(frozen=True)
-class Checkpoints:
-    """The files of the trainings of one dataset.
+class CheckpointFolder:
+    """The checkpoint files of a dataset.
 
     Attributes
     ----------
     folder : Path
-    data : str
-        Tells the data apart from other data that a file may be of, a digest say.
+    data_fingerprint : str
+        Digest of the training data.
     """
 
     folder: Path
-    data: str
+    data_fingerprint: str
 
-    def of(self, name: str, **decisive: Any) -> Checkpoint:
-        """Give the file of one training.
+    def checkpoint(self, name: str, **inputs: Any) -> Checkpoint:
+        """Return the checkpoint of a training.
 
         Parameters
         ----------
         name : str
-            Of the training within its dataset.
-        **decisive
-            Plain values that decide its weights, beside the data, the code and the version of
-            PyTorch.
+            File name without suffix.
+        **inputs
+            Plain values that determine the weights, in addition to the data, the code and the
+            version of PyTorch.
         """
-        build_environment = {"code": training_code(), "torch": torch.__version__}
-        purpose = plain_digest({"data": self.data, **build_environment, **decisive})
-        return Checkpoint(self.folder / f"{name}.safetensors", purpose)
+        environment = {"code": training_code(), "torch": torch.__version__}
+        fingerprint = plain_digest({"data": self.data_fingerprint, **environment, **inputs})
+        return Checkpoint(self.folder / f"{name}.safetensors", fingerprint)
 
 
 def _device(network: Network) -> torch.device:
     return next(network.parameters()).device
 
 
-def _prefixed(group: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _add_prefix(group: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{group}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def _under(group: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _strip_prefix(group: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     start = f"{group}/"
     return {
         name.removeprefix(start): tensor

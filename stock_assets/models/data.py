@@ -1,7 +1,8 @@
-"""What networks learn from: windows of a dataset's panel, their labels, and two segments."""
+"""Training data: windows, labels and segments of a stored panel, and its walk-forward folds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,27 +12,27 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stock_assets.config import Dataset
+from stock_assets.config import Dataset, WalkForward
 from stock_assets.features.labels import session_labels
-from stock_assets.features.scaling import Scaler
-from stock_assets.features.splits import Segment
+from stock_assets.features.scaling import Scaler, fit_scalers
+from stock_assets.features.splits import Segment, Split, fold_splits
 from stock_assets.features.windows import Windows
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A panel, on the CPU, and the windows of it to learn from.
+    """A panel on the CPU with its labels and the windows to train and validate on.
 
     Attributes
     ----------
     windows : Windows
         Of all T sessions, N tickers and F features.
-    target : Tensor (T, N), float32
-        Scaled label of each session: what the next one does; NaN where it is missing.
+    target : (T, N) float32 tensor
+        Scaled label of each session, the next session's; NaN where missing.
     horizon : int
-        Labels that follow each window.
+        Labels per window.
     train, validation : ndarray of int64
-        Positions of the sessions at which windows end.
+        Window ends of the segments.
     """
 
     windows: Windows
@@ -48,20 +49,20 @@ def load_training_data(
     train: Segment,
     validation: Segment,
 ) -> TrainingData:
-    """Map the panel of a dataset into memory; the test segment is left out.
+    """Memory-map the panel of a dataset, without access to its test segment.
 
-    Processes that map the same file share its pages.
+    Processes that map the same file share its memory.
 
     Parameters
     ----------
     path : Path
-        Tensor file with ``values`` (T, N, F), ``valid`` (T, N) and ``close`` (T, N).
+        Safetensors file with ``values`` (T, N, F), ``valid`` (T, N) and ``close`` (T, N).
     dataset : Dataset
-        What labels are, and how long windows and horizon.
+        Target, window and horizon.
     scalers : (Scaler, Scaler)
-        Of the features and of the target, fitted on training sessions.
+        Of the features and of the target, fitted to training sessions.
     train, validation : Segment
-        Where the windows of each end.
+        Window ends.
     """
     panel: dict[str, Tensor] = load_file(path)
     features, target = scalers
@@ -73,3 +74,47 @@ def load_training_data(
         train=train.positions(),
         validation=validation.positions(),
     )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A walk-forward fold: its segments, the scalers of its train segment, and its data."""
+
+    split: Split
+    features: Scaler
+    target: Scaler
+    data: TrainingData
+
+
+def open_folds(path: Path, dataset: Dataset, folds: WalkForward) -> Iterator[Fold]:
+    """Memory-map the panel of a dataset and split it once per walk-forward fold.
+
+    Parameters
+    ----------
+    path : Path
+        See :func:`load_training_data`.
+    dataset, folds : Dataset, WalkForward
+
+    Yields
+    ------
+    Fold
+        Oldest first; the last has the split of the dataset itself. Folds share the memory of the
+        panel. The scalers of each are fitted to its own train segment.
+
+    Raises
+    ------
+    StockAssetsError
+        History is too short for the folds.
+    """
+    panel = load_file(path)
+    values, valid = panel["values"].numpy(), panel["valid"].numpy()
+    labels = session_labels(panel["close"].numpy(), dataset.target)
+    for split in fold_splits(len(values), dataset, folds):
+        scalers = fit_scalers(values, valid, labels, split.train, dataset)
+        data = load_training_data(path, dataset, scalers, split.train, split.validation)
+        yield Fold(split, *scalers, data)
+
+
+def fold_data(path: Path, dataset: Dataset, folds: WalkForward) -> list[TrainingData]:
+    """Return the training data of each fold, see :func:`open_folds`."""
+    return [fold.data for fold in open_folds(path, dataset, folds)]

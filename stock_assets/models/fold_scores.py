@@ -1,4 +1,4 @@
-"""How the network of the candidate does when trained as of earlier sessions."""
+"""Scores the candidate's network when trained as of earlier sessions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
 from stock_assets.evaluation.scorecard import score_models
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
-from stock_assets.models.bundle import Bundle, Recipe
+from stock_assets.models.bundle import Bundle
 from stock_assets.models.candidate import Candidate, train_candidate
-from stock_assets.models.checkpoint import Checkpoints
-from stock_assets.models.folds import Fold
+from stock_assets.models.checkpoint import CheckpointFolder
+from stock_assets.models.data import Fold
+from stock_assets.models.recipe import Recipe
 from stock_assets.models.tuning import Hyperparameters
 
 
@@ -26,27 +27,25 @@ def score_folds(
     best: Hyperparameters,
     training: Training,
     bars: pd.DataFrame,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: CheckpointFolder | None = None,
 ) -> pd.DataFrame:
-    """Train the candidate's network as of the end of each fold, and score it on the fold's test.
+    """Train the candidate's network as of each fold, and score it on the fold's test segment.
 
-    No network has seen its test sessions. The hyperparameters, and the features if correlated ones
-    were left out, were chosen knowing later sessions, so this says how steady a skill is; what
-    decides is the dataset's own test segment.
+    The networks have not seen their test sessions, but the hyperparameters and the feature
+    selection used later ones. The scores show how stable the skill is. They do not affect the
+    promotion decision.
 
     Parameters
     ----------
     folds : iterable of Fold
-        Those to score.
     recipe : Recipe
-        The candidate's; each fold puts its own scalers and interval widths in it.
+        The candidate's. Scalers and interval widths are replaced by those of the fold.
     best, training : Hyperparameters, Training
-        As the candidate is trained.
+        The candidate's.
     bars : DataFrame
         As traded, from the first session of history to the as-of session of the dataset.
-    checkpoints : Checkpoints, optional
-        Where a file is written after each epoch of a fold, which is gone on from if all of this was
-        killed.
+    checkpoints : CheckpointFolder, optional
+        See :func:`stock_assets.models.candidate.train_candidate`.
 
     Returns
     -------
@@ -57,7 +56,9 @@ def score_folds(
     """
     rows = []
     for number, fold in enumerate(folds, start=1):
-        own = replace(checkpoints, data=f"{checkpoints.data} {fold.split}") if checkpoints else None
+        own = checkpoints and replace(
+            checkpoints, data_fingerprint=f"{checkpoints.data_fingerprint} {fold.split}"
+        )
         trained = train_candidate(
             fold.data, best, training, recipe.target, recipe.coverage, own, f"fold-{number}"
         )

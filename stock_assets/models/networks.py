@@ -1,9 +1,9 @@
-"""Three recurrent networks that forecast the next session of every ticker at once.
+"""Three recurrent networks that forecast all tickers at once.
 
 All take a window ``x`` (B, L, N, F) with a mask ``valid`` (B, L, N), for batch, sessions, tickers
-and features, and give the scaled target (B, horizon, N). What stands in ``x`` where ``valid`` is
-False never reaches an output. The last linear layer starts at zero, so that an untrained network
-forecasts exactly 0, which is persistence when the scaled target is a return around 0.
+and features, and return the scaled target (B, horizon, N). Values of ``x`` where ``valid`` is False
+never reach an output. The last linear layer is initialised with zeros, so that an untrained network
+forecasts exactly 0, which is persistence if the target is a log return.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from stock_assets.features.windows import MINIMUM_VALID_SHARE
 
 ATTENTION_HEADS = 4
 
-# Inputs per width of the state from which `_WideLSTM` is the faster one: it takes 0.9 of the time
-# here, 0.75 at a hundred, and 1.3 at four.
-_WIDE = 16
+# Inputs per hidden unit from which `_WideInputLSTM` is faster on a CPU. Measured time relative to
+# nn.LSTM: 1.3 at 4 inputs per unit, 0.9 at 16, 0.75 at 100.
+_WIDE_INPUT_RATIO = 16
+
+# Bytes of activations per pass through a network. A larger pass needs memory and saves little time.
+_BYTES_PER_PASS = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Everything needed to build a network of the right shape for its weights.
+    """Architecture and sizes of a network.
 
     Attributes
     ----------
@@ -37,7 +40,7 @@ class NetworkSpec:
     tickers, features, window : int
         N, F and L of the inputs.
     hidden_size : int
-        Width of the hidden state, a multiple of `ATTENTION_HEADS`.
+        Size of the hidden state, a multiple of `ATTENTION_HEADS`.
     layers : int
         Stacked LSTM layers.
     dropout : float
@@ -56,21 +59,35 @@ class NetworkSpec:
     horizon: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as plain values, ready for JSON."""
+        """Return the fields as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> NetworkSpec:
-        """Restore what `to_dict` gave."""
+        """Restore a specification from `to_dict`."""
         return cls(**fields)
+
+    @property
+    def windows_per_pass(self) -> int:
+        """Number of windows to pass through the network at once, at least 1, to bound memory.
+
+        Training keeps, in float32 and per session of a window: two copies of the features, and of
+        every layer 12 numbers per hidden unit (gates, cell, its tanh, output and dropout, half of
+        them with gradients). Networks with shared weights keep a state per ticker, and attention
+        across tickers a score per pair of tickers and head.
+        """
+        sequences = self.tickers if self.architecture == "lstm_cross_attention" else 1
+        inputs = 2 * self.tickers * self.features
+        states = 12 * self.layers * self.hidden_size * sequences
+        scores = 3 * ATTENTION_HEADS * sequences**2
+        return max(1, _BYTES_PER_PASS // (4 * (self.window * (inputs + states) + scores)))
 
 
 class Network(nn.Module):
-    """A forecaster that remembers its specification.
+    """A network with its specification.
 
-    Calling it with ``x`` (B, L, N, F) float32, any value where invalid, and ``valid`` (B, L, N)
-    bool gives (B, horizon, N) float32: a number for every ticker, which means nothing for one that
-    is invalid in the last session.
+    Calling it with ``x`` (B, L, N, F) float32 and ``valid`` (B, L, N) bool returns (B, horizon, N)
+    float32. The value is undefined for a ticker that is invalid in the last session.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -78,20 +95,20 @@ class Network(nn.Module):
         self.spec = spec
 
     def zero_input_weights(self, tickers: Tensor) -> None:
-        """Read no feature of tickers that a training will not learn from; told before it begins.
+        """Set the input weights of some tickers to zero, if the network has weights per ticker.
 
-        Weights of their own would stay as they were drawn, and move the forecasts of the others.
-        Where tickers share weights there are none, and nothing is done.
+        Call it before training for tickers without a usable window: their weights would keep their
+        random initial values and add noise to the forecasts of the other tickers.
 
         Parameters
         ----------
         tickers : (N,) bool tensor
-            True where training has no usable window.
+            True for tickers to ignore.
         """
 
 
 class _JointNetwork(Network):
-    """An LSTM over all tickers' features side by side, each with weights of its own."""
+    """An LSTM over the concatenated features of all tickers, with separate weights per ticker."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
@@ -99,9 +116,9 @@ class _JointNetwork(Network):
 
     @torch.no_grad()
     def zero_input_weights(self, tickers: Tensor) -> None:
-        """Set to zero what their inputs weigh; with no gradient, it stays zero."""
-        of_inputs = self.recurrent.get_parameter("weight_ih_l0")
-        of_inputs.view(-1, *tickers.shape, self.spec.features)[:, tickers] = 0.0
+        """Set the input weights of some tickers to zero; without gradient, they stay zero."""
+        weights = self.recurrent.get_parameter("weight_ih_l0")
+        weights.view(-1, *tickers.shape, self.spec.features)[:, tickers] = 0.0
 
 
 class JointLSTM(_JointNetwork):
@@ -122,11 +139,11 @@ class JointLSTM(_JointNetwork):
 
 
 class AttentiveLSTM(_JointNetwork):
-    """A joint LSTM whose last state attends to all its states over time.
+    """A joint LSTM whose last state attends to its states of all sessions.
 
-    The states carry learned positions; attention (Vaswani et al. 2017, "Attention is all you need")
-    is followed by a residual connection and layer normalisation. Sessions in which no ticker is
-    valid are not attended.
+    States have learned position embeddings. Attention (Vaswani et al. 2017, "Attention is all you
+    need") is followed by a residual connection and layer normalisation. Sessions without a valid
+    ticker are masked.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -145,22 +162,22 @@ class AttentiveLSTM(_JointNetwork):
         """Forecast the scaled target, see `Network`."""
         by_session, _ = self.recurrent(_by_session(x, valid).flatten(2))
         states = by_session.transpose(0, 1) + self.positions
-        # Only the last session is read, so only its query is computed.
+        # Only the last session is used, so only its query is computed.
         last = states[:, -1:]
-        ignored = _ignored(~valid.any(dim=2))
+        masked = _padding_mask(valid.any(dim=2))
         attended, _ = self.attention(
-            last, states, states, key_padding_mask=ignored, need_weights=False
+            last, states, states, key_padding_mask=masked, need_weights=False
         )
         out: Tensor = self.head(self.norm(last + attended)[:, 0])
         return out.view(len(x), self.spec.horizon, self.spec.tickers)
 
 
 class CrossAttentiveLSTM(Network):
-    """One LSTM shared by all tickers, then attention across tickers and a shared linear head.
+    """An LSTM shared by all tickers, then attention across tickers and a shared linear head.
 
-    A learned embedding tells the tickers apart. It starts at zero, so a ticker that training never
-    saw is forecast as the typical one. A ticker that its window says too little about
-    (:func:`stock_assets.features.windows.usable_windows`) is attended by nobody.
+    Tickers have a learned embedding, initialised with zeros, so that a ticker absent from training
+    is forecast like the average one. A ticker without a usable window
+    (:func:`stock_assets.features.windows.usable_windows`) is masked.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -177,10 +194,10 @@ class CrossAttentiveLSTM(Network):
         """Forecast the scaled target, see `Network`."""
         states, _ = self.recurrent(_by_session(x, valid).flatten(1, 2))
         tickers = states[-1].view(len(x), *self.ticker.shape) + self.ticker
-        enough = valid[:, -1] & (valid.double().mean(dim=1) >= MINIMUM_VALID_SHARE)
-        ignored = _ignored(~enough)
+        usable = valid[:, -1] & (valid.double().mean(dim=1) >= MINIMUM_VALID_SHARE)
+        masked = _padding_mask(usable)
         attended, _ = self.attention(
-            tickers, tickers, tickers, key_padding_mask=ignored, need_weights=False
+            tickers, tickers, tickers, key_padding_mask=masked, need_weights=False
         )
         out: Tensor = self.head(self.norm(tickers + attended))
         return out.transpose(1, 2)
@@ -196,7 +213,7 @@ NETWORKS: Mapping[Architecture, type[Network]] = {
 def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
     """Build an untrained network; equal specifications and seeds give equal weights.
 
-    PyTorch's own random state is left as it was.
+    The global random state of PyTorch does not change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -204,51 +221,51 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
 
 
 def pick_device(wanted: Device = "auto") -> torch.device:
-    """Choose where to compute: on a CUDA device if this machine has one, unless told otherwise.
+    """Return the device to compute on; ``auto`` is CUDA if available, else the CPU.
 
     Raises
     ------
     StockAssetsError
-        CUDA is wanted and PyTorch finds none.
+        ``cuda`` is requested and PyTorch finds no CUDA device.
     """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise StockAssetsError(
-            "training.device is cuda, and PyTorch finds no CUDA device",
+            "training.device is cuda, but PyTorch finds no CUDA device",
             "Set training.device to auto or cpu, or install PyTorch's build for this GPU",
         )
     return torch.device("cuda", torch.cuda.current_device())
 
 
 def _by_session(x: Tensor, valid: Tensor) -> Tensor:
-    """Put sessions first, (L, B, N, F), and 0 where nothing is valid."""
+    """Move sessions to the first axis, (L, B, N, F), and set invalid values to 0."""
     return x.transpose(0, 1).masked_fill(~valid.transpose(0, 1).unsqueeze(-1), 0.0)
 
 
-def _ignored(absent: Tensor) -> Tensor:
-    """Mask for attention, (B, K): softmax over nothing is NaN, so where all are absent, none is."""
-    return absent & ~absent.all(dim=1, keepdim=True)
+def _padding_mask(present: Tensor) -> Tensor:
+    """Mask absent keys, (B, K). If all are absent none is masked: softmax over nothing is NaN."""
+    return ~present & present.any(dim=1, keepdim=True)
 
 
-class _WideLSTM(nn.LSTM):
-    """PyTorch's LSTM, equal to it but for rounding, for inputs much wider than its state.
+class _WideInputLSTM(nn.LSTM):
+    """A faster nn.LSTM on a CPU for inputs much wider than the hidden state, equal up to rounding.
 
-    On a CPU, PyTorch lays out all weights anew in each pass and computes a gradient of the inputs,
-    which nobody needs. So the inputs are multiplied with their weights before, and the first layer
-    gets the products, with the identity for its weights.
+    On a CPU, PyTorch rearranges all weights in every pass and computes the unused gradient of the
+    inputs. Here the inputs are multiplied by their weights first, and the first layer takes the
+    products with an identity matrix as its input weights.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        """Give the states (L, B, H) of the last layer for inputs (L, B, I)."""
+        """Return the states (L, B, H) of the last layer for inputs (L, B, I)."""
         if x.is_cuda:
             return super().forward(x)[0], None
-        of_inputs, *others = self.parameters()
+        input_weights, *others = self.parameters()
         start = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size)
         states, _, _ = torch.lstm(
-            functional.linear(x, of_inputs),
+            functional.linear(x, input_weights),
             (start, start),
-            [torch.eye(len(of_inputs)).to(x), *others],
+            [torch.eye(len(input_weights)).to(x), *others],
             has_biases=True,
             num_layers=self.num_layers,
             dropout=self.dropout,
@@ -260,10 +277,11 @@ class _WideLSTM(nn.LSTM):
 
 
 def _lstm(spec: NetworkSpec, inputs: int) -> nn.LSTM:
-    # PyTorch drops out between layers, and warns when there is no between.
-    between = spec.dropout if spec.layers > 1 else 0.0
-    kind = _WideLSTM if inputs >= _WIDE * spec.hidden_size else nn.LSTM
-    return kind(inputs, spec.hidden_size, spec.layers, dropout=between)
+    # PyTorch applies dropout between layers, and warns if there is one layer.
+    dropout = spec.dropout if spec.layers > 1 else 0.0
+    wide = inputs >= _WIDE_INPUT_RATIO * spec.hidden_size
+    lstm = _WideInputLSTM if wide else nn.LSTM
+    return lstm(inputs, spec.hidden_size, spec.layers, dropout=dropout)
 
 
 def _attention(spec: NetworkSpec) -> nn.MultiheadAttention:

@@ -1,4 +1,4 @@
-"""Giving up on a trial that does worse than most did at the same epoch of the same fold."""
+"""Prunes trials by comparing losses within a walk-forward fold."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from optuna.trial import FrozenTrial
 
 
 class FoldPruner(MedianPruner):
-    """Optuna's median pruner, which is told one value per epoch, fold after fold.
+    """Optuna's median pruner for trials that report one value per epoch, fold after fold.
 
-    Optuna holds the best value that a trial has reported at any step against what others reported
-    at this one. Some folds are harder than others, so the values of an easy one would shield a
-    trial in all folds after it: only those of the fold that is being fitted count here. With one
+    MedianPruner compares the best value that a trial has reported at any step with the values of
+    others at the current step. If folds differ in difficulty, the values of an easy fold would
+    prevent pruning in all later folds. Here only the values of the current fold count. With one
     fold there is no difference.
 
     Parameters
     ----------
     epochs : int
-        Most epochs of a fold; the steps of fold k are ``k * epochs + 1 ... (k + 1) * epochs``.
+        Maximum number of epochs per fold; fold k has steps ``k * epochs + 1 ... (k + 1) * epochs``.
     """
 
     def __init__(self, epochs: int) -> None:
@@ -28,7 +28,7 @@ class FoldPruner(MedianPruner):
         self._epochs = epochs
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether to give up on a trial, judged by its newest fold."""
+        """Return whether to prune a trial, given the values of its newest fold."""
         own = copy.copy(trial)
         fold = self._fold(trial.last_step or 0)
         own.intermediate_values = {

@@ -1,4 +1,4 @@
-"""The bundle behind MLflow's ``pyfunc`` interface, logged as code rather than as a pickle."""
+"""MLflow's ``pyfunc`` interface to a bundle, logged as code instead of a pickle."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from stock_assets.models.bundle import Bundle
 
 
 class ForecastModel(PythonModel):
-    """Forecasts the sessions after the newest bar given, or after each session named.
+    """Forecasts as of the newest bar, or as of given sessions.
 
-    ``predict(bars)`` takes bars as traded (see :mod:`stock_assets.market.bars`) and
-    ``params={"sessions": ["2013-01-02", ...]}`` if other sessions than the newest are wanted.
+    ``predict(bars)`` takes bars as traded (see :mod:`stock_assets.market.bars`) and optionally
+    ``params={"sessions": ["2013-01-02", ...]}``.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read the bundle among the model's artifacts."""
+        """Load the bundle from the model's artifacts."""
         self.bundle = Bundle.load(Path(context.artifacts["bundle"]))
 
     def predict(
         self,
-        context: Any,  # noqa: ARG002 - MLflow gives it
+        context: Any,  # noqa: ARG002 - passed by MLflow
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Give forecasts, one row per as-of session, ticker and horizon."""
+        """Return forecasts, one row per as-of session, ticker and horizon."""
         bars = tidy(model_input)
         named = (params or {}).get("sessions") or [str(bars["session"].max())]
         sessions = sorted(pd.Timestamp(str(session)).date() for session in named)

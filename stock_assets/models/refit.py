@@ -1,13 +1,13 @@
-"""Training a promoted candidate again, on every window that its dataset has all labels of."""
+"""Refits a promoted candidate on all labelled windows of its dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from stock_assets.config import Training
 from stock_assets.models.bundle import Bundle
-from stock_assets.models.checkpoint import Checkpoints
+from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import TrainingData
 from stock_assets.models.networks import build_network, pick_device
 from stock_assets.models.training import FitSettings, refit
@@ -15,7 +15,7 @@ from stock_assets.models.training import FitSettings, refit
 
 @dataclass(frozen=True)
 class Refit:
-    """The refitted bundle, and the training loss of each epoch."""
+    """A refitted bundle, and the training loss of each epoch."""
 
     bundle: Bundle
     losses: tuple[float, ...]
@@ -27,31 +27,26 @@ def refit_bundle(
     training: Training,
     batch_size: int,
     rates: Sequence[float],
-    checkpoints: Checkpoints | None = None,
+    checkpoints: CheckpointFolder | None = None,
 ) -> Refit:
-    """Train the network of a candidate again from its first weights.
+    """Train the network of a candidate from its initial weights, without a validation segment.
 
-    The recipe stays: scalers and interval widths are the candidate's. A width is calibrated on
-    residuals of sessions that a network has not learnt from, and a refit leaves none.
+    The recipe is unchanged. In particular the interval widths are the candidate's, because they are
+    calibrated on sessions outside the train segment, and a refit leaves none.
 
     Parameters
     ----------
     candidate : Bundle
     data : TrainingData
-        Scaled as the candidate's was; its `train` is everything to learn from.
+        Scaled like the candidate's; `train` has all labelled windows.
     training : Training
-        As the candidate was trained, with its seed.
+        The candidate's, with its seed.
     batch_size : int
-        As the candidate's.
+        The candidate's.
     rates : sequence of float
         The candidate's learning rate in each epoch up to its best.
-    checkpoints : Checkpoints, optional
-        Where a file is written after each epoch, which a refit that was killed is gone on from.
-
-    Returns
-    -------
-    Refit
-        Its network is on the CPU, wherever it was trained.
+    checkpoints : CheckpointFolder, optional
+        See :func:`stock_assets.models.candidate.train_candidate`.
 
     Raises
     ------
@@ -60,12 +55,12 @@ def refit_bundle(
     """
     settings = FitSettings(**training.model_dump(), learning_rate=rates[0], batch_size=batch_size)
     network = build_network(candidate.recipe.network, training.seed)
-    decisive = {
+    inputs = {
         "candidate": candidate.digest(),
-        "settings": asdict(settings),
+        "settings": settings.model_dump(),
         "rates": list(rates),
         "device": pick_device(training.device).type,
     }
-    checkpoint = checkpoints.of("refit", **decisive) if checkpoints else None
+    checkpoint = checkpoints.checkpoint("refit", **inputs) if checkpoints else None
     losses = refit(network, data, settings, rates, checkpoint)
     return Refit(Bundle(candidate.recipe, network.cpu().eval()), tuple(losses))

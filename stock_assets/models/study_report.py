@@ -1,4 +1,4 @@
-"""What a study says about the search: the way to the best, and which hyperparameters mattered."""
+"""Summarises a study: best loss over time, importance of hyperparameters, figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def improvements(trials: pd.DataFrame) -> pd.DataFrame:
-    """Give the completed trials in order, with the lowest loss up to each.
+    """Return the completed trials in order, with the lowest loss so far.
 
     Parameters
     ----------
     trials : DataFrame
-        Those of a `Tuned`.
+        Of :class:`stock_assets.models.tuning.Tuned`.
 
     Returns
     -------
@@ -32,31 +32,28 @@ def improvements(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def importances(study: Study, seed: int) -> dict[str, float]:
-    """Give each hyperparameter's share of the variance of the loss, the largest first.
+    """Return each hyperparameter's share of the variance of the loss, largest first.
 
-    Functional ANOVA over a random forest that is fitted to the completed trials (Hutter, Hoos and
-    Leyton-Brown 2014). Shares add up to 1; there are none where all trials ended equal.
+    Functional ANOVA on a random forest fitted to the completed trials (Hutter, Hoos and
+    Leyton-Brown 2014). Shares add up to 1. Empty if all losses are equal.
     """
     from optuna.importance import get_param_importances
 
-    if not _differ(study):
+    if not _losses_differ(study):
         return {}
     shares = get_param_importances(study, evaluator=_evaluator(seed))
     return {name: float(share) for name, share in shares.items()}
 
 
 def study_figures(study: Study, seed: int) -> list[Figure]:
-    """Draw the history, the losses per epoch (a pruned trial's line ends early), the importances.
-
-    The importances are left out where all trials ended equal.
-    """
+    """Draw the optimisation history, the losses per epoch, and the importances if there are any."""
     from optuna import visualization
 
     figures = [
         visualization.plot_optimization_history(study, target_name="validation loss"),
         visualization.plot_intermediate_values(study),
     ]
-    if _differ(study):
+    if _losses_differ(study):
         figures.append(visualization.plot_param_importances(study, evaluator=_evaluator(seed)))
     return figures
 
@@ -67,5 +64,5 @@ def _evaluator(seed: int) -> FanovaImportanceEvaluator:
     return FanovaImportanceEvaluator(seed=seed)
 
 
-def _differ(study: Study) -> bool:
+def _losses_differ(study: Study) -> bool:
     return len({trial.value for trial in completed(study)}) > 1

@@ -1,12 +1,11 @@
-"""Search for hyperparameters, on the validation segment alone.
+"""Searches for hyperparameters on the validation segments.
 
-A study that is there already is gone on with: only the missing trials run, and since each trial's
-proposal is seeded by its rank, they are those that would have run without the interruption. Trials
-that failed, or that a killed process left running, count for nothing.
+An existing study is resumed: only missing trials run. The sampler of a trial is seeded by the
+trial's rank, so they are the trials that would have run without the interruption. Failed trials and
+trials of killed processes do not count.
 
-One worker makes the same trials every time. Several share the study: what a trial is proposed and
-when it is pruned then depends on which others were done by that time, so that the trials may differ
-from one search to the next, though not their number.
+A study of one worker is deterministic. Several workers share a study: proposals and pruning then
+depend on which trials finished first, so that trials differ between searches, but not their number.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -35,7 +34,7 @@ from stock_assets.models.checkpoint import EpochScore
 from stock_assets.models.data import TrainingData
 from stock_assets.models.networks import NetworkSpec, build_network
 from stock_assets.models.training import FitSettings, fit
-from stock_assets.models.workers import IsOver, run_in_processes
+from stock_assets.models.workers import Job, Stopped, run_in_processes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,21 +42,21 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _RANDOM_TRIALS = 5
-"""Before the sampler learns from what there is."""
+"""Number of random trials before the sampler uses earlier results."""
 
 _RANK = "rank"
-"""Attribute of a trial: which of the trials asked for it is, from 0 on."""
+"""Trial attribute: its position among the requested trials, from 0."""
 
 _WORKERS = "workers"
-"""Attribute of a trial: how many were made at the same time."""
+"""Trial attribute: number of workers of its search."""
 
 START = "start"
-"""Attribute of a study: what its first trial tries."""
+"""Study attribute: hyperparameters of its first trial."""
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What tuning chooses."""
+    """The tuned parameters."""
 
     architecture: Architecture
     hidden_size: int
@@ -67,16 +66,16 @@ class Hyperparameters:
     batch_size: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as plain values, ready for JSON."""
+        """Return the fields as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Hyperparameters:
-        """Restore what `to_dict` gave."""
+        """Restore hyperparameters from `to_dict`."""
         return cls(**fields)
 
     def network_spec(self, data: TrainingData) -> NetworkSpec:
-        """Describe the network of these hyperparameters for the shape of ``data``."""
+        """Return the specification of the network for the shape of ``data``."""
         _, tickers, features = data.windows.values.shape
         return NetworkSpec(
             architecture=self.architecture,
@@ -90,7 +89,7 @@ class Hyperparameters:
         )
 
     def fit_settings(self, training: Training) -> FitSettings:
-        """Join these hyperparameters with the parameters that are not tuned."""
+        """Combine the hyperparameters with the parameters that are not tuned."""
         return FitSettings(
             **training.model_dump(), learning_rate=self.learning_rate, batch_size=self.batch_size
         )
@@ -98,17 +97,17 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The outcome of a study.
+    """The result of a study.
 
     Attributes
     ----------
     best : Hyperparameters
-        Those of the completed trial with the lowest validation loss.
+        Of the completed trial with the lowest validation loss.
     trials : DataFrame
-        One row per trial: ``number``, ``value`` (the best validation loss; the last one of a pruned
+        One row per trial: ``number``, ``value`` (the validation loss; the newest one of a pruned
         trial), ``state``, ``duration`` and a column ``params_*`` per hyperparameter.
     study : optuna.Study
-        The study itself, with the loss of every epoch of every trial.
+        With the loss of every epoch of every trial.
     """
 
     best: Hyperparameters
@@ -124,48 +123,44 @@ def tune(
     storage_url: str | None = None,
     start: Hyperparameters | None = None,
 ) -> Tuned:
-    """Search until the study holds ``tuning.trials`` finished trials, or its time is spent.
+    """Search until the study has ``tuning.trials`` finished trials or its time is used up.
 
-    What a study has spent is kept: asked for again, it makes the trials that are missing in the
-    time that is left, and none if there is none left. A trial that the end of the time finds at
-    work is pruned at its next epoch, unless none has completed before it.
+    The time of earlier runs of the study counts. A trial that is running when time is up is pruned
+    at its next epoch, unless no trial has completed.
 
-    The loss of a trial is the mean over the folds of its best loss on each fold's validation
-    segment; a network of its own is fitted to each.
-
-    The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
-    optimization", NeurIPS) proposes, after a few random trials; a trial whose best loss in
-    a fold so far is above the median of the earlier trials' at the same epoch of it is pruned
+    The loss of a trial is the mean over the folds of its best validation loss, with a network per
+    fold. Proposals come from the tree-structured Parzen estimator (Bergstra et al. 2011,
+    "Algorithms for hyper-parameter optimization", NeurIPS) after a few random trials. A trial whose
+    best loss in a fold exceeds the median of earlier trials at the same epoch is pruned
     (:class:`stock_assets.models.pruning.FoldPruner`).
 
     Parameters
     ----------
     open_folds : callable
-        Gives the data of each fold; called once by each worker. For several workers it must survive
-        a pickle, as ``functools.partial(fold_data, ...)`` of :mod:`stock_assets.models.folds`
-        does: the processes then share the pages of the mapped file and are handed its path alone.
+        Returns the data of each fold; called once per worker. For several workers it must be
+        picklable, such as ``functools.partial(fold_data, ...)`` of
+        :mod:`stock_assets.models.data`: workers then share the memory of the mapped file.
     tuning : Tuning
         Budget, workers and search space.
     training : Training
-        Everything that is not tuned; ``epochs`` and ``patience`` are those of ``tuning``, and
-        ``threads`` is one where there are several workers.
+        Parameters that are not tuned. ``epochs`` and ``patience`` are replaced by those of
+        ``tuning``, and ``threads`` by 1 for several workers.
     study_name : str
     storage_url : str, optional
-        SQLAlchemy address of Optuna's database; the study is kept in memory without one, which one
-        worker alone can see.
+        SQLAlchemy URL of Optuna's database. Without one the study is kept in memory.
     start : Hyperparameters, optional
-        What the first trial tries, as far as the search space has it: the best of an earlier
-        search. A study that was begun keeps its own.
+        Proposal of the first trial, as far as it lies in the search space: the best of an earlier
+        dataset. A resumed study keeps its own.
 
     Raises
     ------
     StockAssetsError
-        No trial completed, a worker was killed, or several have no database to share.
+        No trial completed, a worker was killed, or several workers have no database to share.
     """
     if tuning.workers > 1 and storage_url is None:
         raise StockAssetsError(
             "several tuning workers need a database to share the study in",
-            "Set tuning.workers to 1, or name Optuna's database",
+            "Set tuning.workers to 1, or configure Optuna's database",
         )
     changes: dict[str, Any] = {"epochs": tuning.epochs, "patience": tuning.patience}
     if tuning.workers > 1:
@@ -180,17 +175,19 @@ def tune(
     )
     study = search.study()
     if START not in study.user_attrs:
-        study.set_user_attr(START, _within(tuning.search_space, start) if start else {})
-    left = (tuning.timeout_seconds or math.inf) - _spent_seconds(study)
-    search = replace(search, ends_at=time.time() + left)
-    missing = _missing_ranks(study, tuning.trials)
-    ranks = _due(missing, search.ends_at, at_least=0 if completed(study) else 1)
+        study.set_user_attr(START, _in_space(tuning.search_space, start) if start else {})
+    ranks = _missing_ranks(study, tuning.trials)
+    search = replace(
+        search,
+        ends_at=time.time() + (tuning.timeout_seconds or math.inf) - _seconds_used(study),
+        required_rank=None if completed(study) else next(iter(ranks), None),
+    )
     if tuning.workers == 1:
-        make = _trials(search, study, is_over=lambda: False)
-        for rank in ranks:
-            make(rank)
+        run = _open_trials(search, lambda: False, study)
+        for rank in bar(ranks, "trials"):
+            run(rank)
     else:
-        _make_in_processes(search, ranks, tuning.workers)
+        _run_in_processes(search, ranks)
     return Tuned(
         _best(study),
         study.trials_dataframe(("number", "value", "state", "duration", "params")),
@@ -200,7 +197,7 @@ def tune(
 
 @dataclass(frozen=True)
 class _Search:
-    """What every worker of a search is handed."""
+    """What all workers of a search share."""
 
     open_folds: Callable[[], Sequence[TrainingData]]
     space: SearchSpace
@@ -209,9 +206,10 @@ class _Search:
     storage_url: str | None
     workers: int
     ends_at: float = math.inf
+    required_rank: int | None = None
 
     def study(self) -> Study:
-        """Open the study, which the first to come makes."""
+        """Open the study, or create it."""
         import optuna
 
         from stock_assets.models.pruning import FoldPruner
@@ -225,26 +223,21 @@ class _Search:
         )
 
 
-def _due(ranks: Sequence[int], ends_at: float, at_least: int) -> Iterator[int]:
-    """Give one rank after the other until the time is over, and at least so many."""
-    for given, rank in enumerate(bar(ranks, "trials")):
-        if given >= at_least and time.time() >= ends_at:
-            return
-        yield rank
-
-
-def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], None]:
-    """Open the data; gives what makes the trial of a rank."""
+def _open_trials(search: _Search, stopped: Stopped, study: Study | None = None) -> Job:
+    """Open the data and the study; return the function that runs the trial of a rank."""
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import PartialFixedSampler, TPESampler
 
-    folds = search.open_folds()
+    study, folds = study or search.study(), search.open_folds()
 
-    def make(rank: int) -> None:
+    def run(rank: int) -> None:
+        if time.time() >= search.ends_at and rank != search.required_rank:
+            return
+
         def objective(trial: Trial) -> float:
             trial.set_user_attr(_RANK, rank)
             trial.set_user_attr(_WORKERS, search.workers)
-            return _validation_loss(trial, folds, search, is_over)
+            return _validation_loss(trial, folds, search, stopped)
 
         seed = search.training.seed + rank
         study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=seed, constant_liar=False)
@@ -254,21 +247,17 @@ def _trials(search: _Search, study: Study, is_over: IsOver) -> Callable[[int], N
                 study.sampler = PartialFixedSampler(study.user_attrs.get(START, {}), study.sampler)
         study.optimize(objective, n_trials=1)
 
-    return make
+    return run
 
 
-def _trials_of_worker(search: _Search, is_over: IsOver) -> Callable[[int], None]:
-    return _trials(search, search.study(), is_over)
-
-
-def _make_in_processes(search: _Search, ranks: Iterator[int], workers: int) -> None:
+def _run_in_processes(search: _Search, ranks: Sequence[int]) -> None:
     try:
-        run_in_processes(partial(_trials_of_worker, search), ranks, workers)
+        run_in_processes(partial(_open_trials, search), ranks, search.workers, "trials")
     except BrokenProcessPool:
         raise StockAssetsError(
             f"a worker of the study {search.study_name} was killed",
-            "If memory ran out, lower tuning.workers or tuning.search_space.batch_size; "
-            "the next run goes on with the study",
+            "Run again to resume. If memory ran out, lower tuning.workers or "
+            "tuning.search_space.batch_size first",
         ) from None
 
 
@@ -286,24 +275,24 @@ def _suggest(trial: Trial, space: SearchSpace) -> Hyperparameters:
 
 
 def _validation_loss(
-    trial: Trial, folds: Sequence[TrainingData], search: _Search, is_over: IsOver
+    trial: Trial, folds: Sequence[TrainingData], search: _Search, stopped: Stopped
 ) -> float:
-    """Fit a network per fold; the pruner is told, epoch by epoch, what the mean would now be."""
+    """Fit a network per fold, and report the mean loss so far to the pruner after each epoch."""
     from optuna import TrialPruned
 
     training, chosen = search.training, _suggest(trial, search.space)
     losses: list[float] = []
 
     def prune(score: EpochScore) -> None:
-        if is_over():
-            raise InterruptedError("the search was interrupted")
+        if stopped():
+            raise InterruptedError("the search was stopped")
         step = len(losses) * training.epochs + score.epoch
         trial.report(fmean([*losses, score.validation_loss]), step)
-        # The pruner spares the first trials whatever they report; a diverged one is hopeless.
+        # The pruner never prunes the first trials, but a diverged one is useless.
         if trial.should_prune() or not math.isfinite(score.validation_loss):
             raise TrialPruned
         if time.time() >= search.ends_at and completed(trial.study):
-            raise TrialPruned("the time of the study is spent")
+            raise TrialPruned("the time of the study is used up")
 
     for data in folds:
         network = build_network(chosen.network_spec(data), training.seed)
@@ -312,45 +301,41 @@ def _validation_loss(
     return fmean(losses)
 
 
-def _finished(study: Study) -> list[FrozenTrial]:
-    from optuna.trial import TrialState
-
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
-def _spent_seconds(study: Study) -> float:
-    """Add up what trials took, failed ones too, each its share where several were made at once."""
-    shares = (
+def _seconds_used(study: Study) -> float:
+    """Add up the durations of all trials, divided by the number of parallel workers."""
+    return sum(
         trial.duration.total_seconds() / int(trial.user_attrs.get(_WORKERS, 1))
         for trial in study.get_trials(deepcopy=False)
         if trial.duration is not None
     )
-    return sum(shares)
 
 
 def completed(study: Study) -> list[FrozenTrial]:
-    """Give the trials of a study that were neither pruned nor failed."""
+    """Return the trials of a study that were neither pruned nor failed."""
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def _missing_ranks(study: Study, trials: int) -> list[int]:
-    """Give the ranks of which there is no finished trial; killed workers may leave gaps."""
-    made = {trial.user_attrs.get(_RANK) for trial in _finished(study)}
-    return [rank for rank in range(trials) if rank not in made]
+    """Return the ranks without a finished trial."""
+    from optuna.trial import TrialState
+
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    ranks = {trial.user_attrs.get(_RANK) for trial in finished}
+    return [rank for rank in range(trials) if rank not in ranks]
 
 
-def _within(space: SearchSpace, chosen: Hyperparameters) -> dict[str, Any]:
-    """Leave out what the search space does not have, or not any more."""
+def _in_space(space: SearchSpace, chosen: Hyperparameters) -> dict[str, Any]:
+    """Keep the hyperparameters that lie in the search space."""
     return {
         name: choice
         for name, choice in chosen.to_dict().items()
-        if _has(getattr(space, name), choice)
+        if _is_option(getattr(space, name), choice)
     }
 
 
-def _has(options: list[Architecture] | IntegerRange | FloatRange, choice: Any) -> bool:
+def _is_option(options: list[Architecture] | IntegerRange | FloatRange, choice: Any) -> bool:
     if isinstance(options, list):
         return choice in options
     steps = (choice - options.low) / options.step if options.step else 0.0
@@ -363,6 +348,6 @@ def _best(study: Study) -> Hyperparameters:
     if not completed(study):
         raise StockAssetsError(
             f"no trial of the study {study.study_name} completed: every validation loss diverged",
-            "Lower tuning.search_space.learning_rate, or look for extreme scaled features",
+            "Lower tuning.search_space.learning_rate, or check the features for extreme values",
         )
     return Hyperparameters.from_dict(study.best_params)

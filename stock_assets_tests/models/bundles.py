@@ -1,4 +1,4 @@
-"""Bundles from real bars, with weights that were drawn instead of trained."""
+"""Bundles from real bars with random instead of trained weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.scaling import fit_reference, fit_scalers
 from stock_assets.features.splits import split_dataset
 from stock_assets.market.sources.sample import load_sample
-from stock_assets.models.bundle import Bundle, Recipe
+from stock_assets.models.bundle import Bundle
 from stock_assets.models.networks import NetworkSpec, build_network
+from stock_assets.models.recipe import Recipe
 
 FIRST = date(2011, 6, 1)
 AS_OF = date(2012, 10, 26)
@@ -27,7 +28,7 @@ DATASET = Dataset(window=10, validation_sessions=40, test_sessions=20)
 
 @cache
 def sample_bars() -> pd.DataFrame:
-    """Five real tickers since `FIRST`; one is listed in May 2012."""
+    """Return the bars of five real tickers since `FIRST`; one is listed in May 2012."""
     bars = load_sample()
     return bars[bars["session"] >= pd.Timestamp(FIRST)].reset_index(drop=True)
 
@@ -40,7 +41,7 @@ def dataset(
     scaler: str = "standard",
     horizon: int = 1,
 ) -> tuple[FeatureSet, Dataset]:
-    """The dataset that a bundle is made from, and its parameters."""
+    """Build the dataset of a bundle; return it with its parameters."""
     changes = {"target": target, "scaler": scaler, "prediction_length": horizon}
     chosen = DATASET.model_copy(update=changes)
     history = sample_bars() if bars is None else bars
@@ -58,7 +59,7 @@ def bundle(
     scaler: str = "standard",
     horizon: int = 1,
 ) -> Bundle:
-    """A bundle as of `as_of` whose forecasts differ from persistence."""
+    """Build a bundle as of `as_of` whose forecasts differ from persistence."""
     built, chosen = dataset(bars, target, features, as_of, scaler, horizon)
     panel = built.panel
     split = split_dataset(len(panel.sessions), chosen)
@@ -100,7 +101,7 @@ def bundle(
 
 
 def same_frame(left: pd.DataFrame, right: pd.DataFrame) -> bool:
-    """Equal to the last bit, whatever the index."""
+    """Compare bit for bit, except the index."""
     return (
         list(left.columns) == list(right.columns)
         and len(left) == len(right)
@@ -115,5 +116,5 @@ def same_frame(left: pd.DataFrame, right: pd.DataFrame) -> bool:
 
 
 def bits(values: np.ndarray) -> bytes:
-    """The bytes of an array in memory order."""
+    """Return the bytes of an array in memory order."""
     return np.ascontiguousarray(values).tobytes()

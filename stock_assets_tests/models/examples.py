@@ -1,4 +1,4 @@
-"""Small panels with something to learn, for tests of training and tuning."""
+"""Small panels with a learnable signal, for tests of training and tuning."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ SETTINGS = FitSettings(
 )
 
 
+def fit_settings(**changes: object) -> FitSettings:
+    """Return `SETTINGS` with changes."""
+    return SETTINGS.model_copy(update=changes)
+
+
 def spec(architecture: str = "lstm", **changes: object) -> NetworkSpec:
-    """A network for three tickers with two features each."""
+    """Return the specification of a network for three tickers with two features each."""
     fields = {
         "architecture": architecture,
         "tickers": 3,
@@ -46,20 +51,20 @@ def spec(architecture: str = "lstm", **changes: object) -> NetworkSpec:
 
 
 def unscaled(values: np.ndarray, valid: np.ndarray) -> Windows:
-    """Windows over features that are scaled already."""
-    nothing = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
-    return Windows(torch.from_numpy(values), torch.from_numpy(valid), *nothing, WINDOW)
+    """Return windows of features that are already scaled."""
+    identity = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
+    return Windows(torch.from_numpy(values), torch.from_numpy(valid), *identity, WINDOW)
 
 
 def with_windows(data: TrainingData, **changes: Any) -> TrainingData:
-    """The same data over other `values` or another `valid`."""
+    """Replace the `values` or `valid` of the windows."""
     return replace(data, windows=replace(data.windows, **changes))
 
 
 def learnable_data(seed: int = 0, missing: float = 0.05) -> TrainingData:
-    """Noise whose newest first feature tells the label, with a share of (session, ticker) missing.
+    """Return noise whose newest first feature predicts the label, with missing pairs.
 
-    120 sessions; the last one has no label.
+    120 sessions; the last has no label.
     """
     random = np.random.default_rng(seed)
     values = random.normal(size=(120, 3, 2)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A candidate: trained on what it is given, repeatable, with an interval that holds its share."""
+"""Candidate: deterministic training, and intervals with their nominal coverage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stock_assets.config import Target, Training
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.windows import usable_windows
 from stock_assets.models.candidate import Candidate, train_candidate
-from stock_assets.models.checkpoint import Checkpoints
+from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import TrainingData
 from stock_assets.models.training import forecast_scaled, weights_digest
 from stock_assets.models.tuning import Hyperparameters
@@ -27,7 +27,7 @@ def train(data: TrainingData | None = None, coverage: float = 0.9) -> Candidate:
 
 
 def three_ahead() -> TrainingData:
-    """Data whose windows have three labels."""
+    """Return data with three labels per window."""
     data = learnable_data()
     return replace(data, horizon=3, validation=data.validation[:-2])
 
@@ -41,7 +41,7 @@ def residuals(candidate: Candidate, data: TrainingData) -> np.ndarray:
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
-def test_the_interval_holds_its_share_of_the_validation_residuals(coverage: float) -> None:
+def test_interval_covers_its_share_of_the_validation_residuals(coverage: float) -> None:
     data = learnable_data()
     candidate = train(data, coverage)
     (width,) = candidate.interval_widths
@@ -50,7 +50,7 @@ def test_the_interval_holds_its_share_of_the_validation_residuals(coverage: floa
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
-def test_each_horizon_has_an_interval_that_holds_its_share(target: Target) -> None:
+def test_interval_of_each_horizon_covers_its_share(target: Target) -> None:
     data = three_ahead()
     candidate = train_candidate(data, BEST, TRAINING, target, 0.8)
     ends, labels = data.validation, data.target.numpy()
@@ -64,41 +64,41 @@ def test_each_horizon_has_an_interval_that_holds_its_share(target: Target) -> No
         assert 0.75 < (np.abs(errors[known]) <= width).mean() < 0.9, ahead
 
 
-def test_the_further_ahead_the_wider_is_the_interval_of_a_return() -> None:
+def test_intervals_of_returns_widen_with_the_horizon() -> None:
     near, further, far = train(three_ahead()).interval_widths
     assert near < further < far
 
 
-def test_a_wider_coverage_is_a_wider_interval() -> None:
+def test_intervals_widen_with_coverage() -> None:
     assert train(coverage=0.5).interval_widths < train(coverage=0.95).interval_widths
 
 
-def test_training_again_gives_the_same_candidate() -> None:
+def test_training_is_deterministic() -> None:
     first, second = train(), train()
     assert weights_digest(first.network) == weights_digest(second.network)
     assert first.interval_widths == second.interval_widths
     assert first.fit == second.fit
 
 
-def test_a_checkpoint_is_gone_on_with_for_the_same_data_and_settings_alone(tmp_path: Path) -> None:
+def test_checkpoint_is_used_for_equal_data_and_settings_only(tmp_path: Path) -> None:
     path = tmp_path / "candidate.safetensors"
 
-    def made(digest: str, **changes: int) -> int:
+    def written(digest: str, **changes: int) -> int:
         before = path.stat().st_mtime_ns if path.exists() else 0
         training = TRAINING.model_copy(update=changes)
         candidate = train_candidate(
-            learnable_data(), BEST, training, "log_return", 0.9, Checkpoints(tmp_path, digest)
+            learnable_data(), BEST, training, "log_return", 0.9, CheckpointFolder(tmp_path, digest)
         )
         assert next(candidate.network.parameters()).device.type == "cpu"
         return path.stat().st_mtime_ns - before
 
-    assert made("data") > 0
-    assert made("data") == 0, "all epochs were there"
-    assert made("other data") > 0
-    assert made("other data", seed=8) > 0
+    assert written("data") > 0
+    assert written("data") == 0, "all epochs are done"
+    assert written("other data") > 0
+    assert written("other data", seed=8) > 0
 
 
-def test_the_tuned_hyperparameters_are_used() -> None:
+def test_candidate_has_the_tuned_hyperparameters() -> None:
     candidate = train()
     spec = candidate.network.spec
     assert (spec.architecture, spec.hidden_size, spec.layers) == ("lstm", 8, 1)
@@ -107,7 +107,7 @@ def test_the_tuned_hyperparameters_are_used() -> None:
     assert len(candidate.fit.history) == TRAINING.epochs
 
 
-def test_nothing_after_the_validation_segment_is_read() -> None:
+def test_candidate_ignores_sessions_after_the_validation_segment() -> None:
     data = learnable_data()
     before = train(data)
     stop = int(data.validation[-1])
@@ -125,7 +125,7 @@ def test_nothing_after_the_validation_segment_is_read() -> None:
     assert before.interval_widths != clean.interval_widths
 
 
-def test_too_few_residuals_for_the_coverage_are_told() -> None:
+def test_too_few_residuals_are_an_error() -> None:
     data = learnable_data()
     few = replace(data, validation=data.validation[:2])
     with pytest.raises(StockAssetsError, match=r"dataset\.validation_sessions"):

@@ -1,4 +1,4 @@
-"""Checkpoints: a killed training ends as one that was not, and nothing else is gone on with."""
+"""Checkpoints: a killed training resumes to the same weights, other files are ignored."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ import torch
 from safetensors.torch import save_file
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.models.checkpoint import Checkpoint, Checkpoints, EpochScore
+from stock_assets.models.checkpoint import Checkpoint, CheckpointFolder, EpochScore
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.training import Fit, fit, weights_digest
 from stock_assets_tests.conftest import ROOT
 from stock_assets_tests.models.examples import (
-    ARCHITECTURES,
-    SETTINGS,
+    fit_settings,
     learnable_data,
     spec,
     with_windows,
 )
 
 DATA = learnable_data()
-# Dropout, a rate that falls, and a best epoch that is not the last: all of it has to come back.
-LONG = replace(SETTINGS, epochs=9, patience=9, plateau_epochs=1, learning_rate=0.1)
-each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+# Dropout, a falling rate, and a best epoch that is not the last must all be restored.
+LONG = fit_settings(epochs=9, patience=9, plateau_epochs=1, learning_rate=0.1)
 
 TRAIN_AND_DIE = """
 import os, signal, sys
@@ -39,7 +37,7 @@ def die(score):
     if score.epoch == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-train(sys.argv[2], Checkpoint(Path(sys.argv[1]), "purpose"), die)
+train(sys.argv[2], Checkpoint(Path(sys.argv[1]), "fingerprint"), die)
 """
 
 
@@ -47,100 +45,116 @@ def train(
     architecture: str, checkpoint: Checkpoint | None = None, on_epoch: object = None, **changes: int
 ) -> tuple[Network, Fit]:
     network = build_network(spec(architecture, dropout=0.3, layers=2), seed=3)
-    return network, fit(network, DATA, replace(LONG, **changes), on_epoch, checkpoint)
+    return network, fit(network, DATA, LONG.model_copy(update=changes), on_epoch, checkpoint)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
-    return Checkpoint(tmp_path / "folder" / "training.safetensors", "purpose")
+    return Checkpoint(tmp_path / "folder" / "training.safetensors", "fingerprint")
 
 
 def kill_in_epoch(epoch: int, architecture: str, checkpoint: Checkpoint) -> None:
     command = [sys.executable, "-c", TRAIN_AND_DIE, checkpoint.path, architecture, str(epoch)]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
-@each_architecture
-def test_a_killed_training_goes_on_to_the_same_weights_bit_for_bit(
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "lstm_attention",
+        pytest.param("lstm", marks=pytest.mark.long),
+        pytest.param("lstm_cross_attention", marks=pytest.mark.long),
+    ],
+)
+def test_killed_training_resumes_to_the_same_weights(
     architecture: str, checkpoint: Checkpoint
 ) -> None:
     whole, history = train(architecture)
-    for epoch in (3, 7):
-        kill_in_epoch(epoch, architecture, checkpoint)
-    made: list[int] = []
-    resumed, again = train(architecture, checkpoint, lambda score: made.append(score.epoch))
-    assert made == [7, 8, 9]
+    kill_in_epoch(3, architecture, checkpoint)
+    seen: list[int] = []
+
+    def interrupt(score: EpochScore) -> None:
+        seen.append(score.epoch)
+        if score.epoch == 7:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(architecture, checkpoint, interrupt)
+    resumed, again = train(architecture, checkpoint, lambda score: seen.append(score.epoch))
+    assert seen == [3, 4, 5, 6, 7, 7, 8, 9]
     assert again == history
     assert weights_digest(resumed) == weights_digest(whole)
     rates = [score.learning_rate for score in history.history]
-    assert rates[0] > rates[-1], "a schedule that never acted would prove nothing"
+    assert rates[0] > rates[-1], "the schedule was not tested"
 
 
-def test_a_training_that_has_ended_makes_no_further_epoch(checkpoint: Checkpoint) -> None:
+def test_finished_training_runs_no_epoch(checkpoint: Checkpoint) -> None:
     first, ended = train("lstm", checkpoint, patience=1)
     assert len(ended.history) == ended.best_epoch + 1 < LONG.epochs
-    made: list[EpochScore] = []
-    second, again = train("lstm", checkpoint, made.append, patience=1)
-    assert made == []
+    seen: list[EpochScore] = []
+    second, again = train("lstm", checkpoint, seen.append, patience=1)
+    assert seen == []
     assert again == ended
     assert weights_digest(second) == weights_digest(first)
 
 
-def test_a_checkpoint_of_another_purpose_is_not_gone_on_with(checkpoint: Checkpoint) -> None:
+def test_checkpoint_of_another_fingerprint_is_ignored(checkpoint: Checkpoint) -> None:
     train("lstm", checkpoint, epochs=2)
-    made: list[int] = []
-    other = replace(checkpoint, purpose="another")
-    train("lstm_attention", other, lambda score: made.append(score.epoch), epochs=3)
-    assert made == [1, 2, 3]
+    seen: list[int] = []
+    other = replace(checkpoint, fingerprint="another")
+    train("lstm_attention", other, lambda score: seen.append(score.epoch), epochs=3)
+    assert seen == [1, 2, 3]
 
 
-def test_checkpoints_do_not_change_a_training(checkpoint: Checkpoint) -> None:
+def test_checkpoints_do_not_change_the_weights(checkpoint: Checkpoint) -> None:
     assert weights_digest(train("lstm", checkpoint)[0]) == weights_digest(train("lstm")[0])
 
 
-def test_one_whole_file_is_left_and_it_is_no_pickle(checkpoint: Checkpoint) -> None:
+def test_checkpoint_is_a_single_safetensors_file(checkpoint: Checkpoint) -> None:
     train("lstm", checkpoint, epochs=2)
     assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]
     header = checkpoint.path.read_bytes()[8:]
     assert header.startswith(b'{"__metadata__"')
 
 
-def test_a_damaged_checkpoint_is_told_with_its_name(checkpoint: Checkpoint) -> None:
+def test_damaged_checkpoint_is_an_error(checkpoint: Checkpoint) -> None:
     checkpoint.path.parent.mkdir()
     checkpoint.path.write_bytes(b"half a file")
     with pytest.raises(StockAssetsError, match=r"training\.safetensors is damaged"):
         train("lstm", checkpoint)
 
 
-def test_a_file_of_something_else_is_told_with_its_name(checkpoint: Checkpoint) -> None:
+def test_file_of_other_content_is_an_error(checkpoint: Checkpoint) -> None:
     checkpoint.path.parent.mkdir()
     save_file({"weights": torch.zeros(2)}, checkpoint.path)
     with pytest.raises(StockAssetsError, match=r"training\.safetensors is damaged"):
         train("lstm", checkpoint)
 
 
-def test_what_decides_the_weights_decides_the_purpose(
+def test_fingerprint_depends_on_everything_that_determines_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = Checkpoints(tmp_path, "data")
-    first = files.of("candidate", settings={"epochs": 3})
+    files = CheckpointFolder(tmp_path, "data")
+    first = files.checkpoint("candidate", settings={"epochs": 3})
     assert first.path == tmp_path / "candidate.safetensors"
-    assert files.of("candidate", settings={"epochs": 3}) == first
-    others = [files.of("candidate", settings={"epochs": 4}), files.of("candidate")]
-    others.append(Checkpoints(tmp_path, "other").of("candidate", settings={"epochs": 3}))
+    assert files.checkpoint("candidate", settings={"epochs": 3}) == first
+    others = [files.checkpoint("candidate", settings={"epochs": 4}), files.checkpoint("candidate")]
+    others.append(
+        CheckpointFolder(tmp_path, "other").checkpoint("candidate", settings={"epochs": 3})
+    )
     for module in ("stock_assets.models.checkpoint.training_code", "torch.__version__"):
         with monkeypatch.context() as changed:
             changed.setattr(module, (lambda: "other") if module.endswith("code") else "9.9")
-            others.append(files.of("candidate", settings={"epochs": 3}))
-    purposes = {first.purpose, *(other.purpose for other in others)}
-    assert len(purposes) == 1 + len(others)
+            others.append(files.checkpoint("candidate", settings={"epochs": 3}))
+    fingerprints = {first.fingerprint, *(other.fingerprint for other in others)}
+    assert len(fingerprints) == 1 + len(others)
 
 
-def test_a_training_that_never_got_better_goes_on_too(checkpoint: Checkpoint) -> None:
+def test_training_without_a_best_epoch_resumes(checkpoint: Checkpoint) -> None:
     diverging = with_windows(DATA, values=DATA.windows.values.clone())
     diverging.windows.values[95:] = float("nan")
     for epochs in (2, 4):
         with pytest.raises(StockAssetsError, match=f"no validation loss in {epochs} epochs"):
-            settings = replace(LONG, epochs=epochs)
+            settings = LONG.model_copy(update={"epochs": epochs})
             fit(build_network(spec(), 3), diverging, settings, checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""Folds scored: each on sessions that its network never saw, knowing nothing after them."""
+"""Fold scores: each fold is scored on its test segment, without knowledge of later sessions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from stock_assets.config import Training, WalkForward
-from stock_assets.models.bundle import Recipe
-from stock_assets.models.checkpoint import Checkpoints
+from stock_assets.models.checkpoint import CheckpointFolder
+from stock_assets.models.data import Fold, open_folds
 from stock_assets.models.fold_scores import score_folds
-from stock_assets.models.folds import Fold, open_folds
+from stock_assets.models.recipe import Recipe
 from stock_assets.models.tuning import Hyperparameters
 from stock_assets_tests.models.bundles import AS_OF, bundle, sample_bars
-from stock_assets_tests.models.test_folds import BUILT, DATASET, TWO, written
+from stock_assets_tests.models.test_data import BUILT, DATASET, TWO, written
 
 BEST = Hyperparameters("lstm", 8, 1, 0.1, 0.01, 64)
 SHORT = Training(epochs=2, patience=2, seed=7)
@@ -30,7 +30,7 @@ def scored(folds: list[Fold], recipe: Recipe | None = None) -> pd.DataFrame:
     return score_folds(folds, recipe or bundle().recipe, BEST, SHORT, sample_bars())
 
 
-def test_a_fold_is_scored_on_its_own_test_sessions(panel: Path) -> None:
+def test_fold_is_scored_on_its_test_segment(panel: Path) -> None:
     folds = list(open_folds(panel, DATASET, WalkForward(folds=3)))
     table = scored(folds[:-1])
     assert table[["fold", "model"]].to_numpy().tolist() == [
@@ -52,14 +52,12 @@ def test_a_fold_is_scored_on_its_own_test_sessions(panel: Path) -> None:
     assert table["last_session"].max() < AS_OF
 
 
-def test_folds_that_were_trained_before_a_kill_are_not_trained_again(
-    panel: Path, tmp_path: Path
-) -> None:
+def test_finished_folds_are_not_trained_again(panel: Path, tmp_path: Path) -> None:
     folds = list(open_folds(panel, DATASET, WalkForward(folds=3)))[:-1]
     recipe, bars = bundle().recipe, sample_bars()
 
     def table(data: str, folds: list[Fold] = folds) -> pd.DataFrame:
-        return score_folds(folds, recipe, BEST, SHORT, bars, Checkpoints(tmp_path, data))
+        return score_folds(folds, recipe, BEST, SHORT, bars, CheckpointFolder(tmp_path, data))
 
     def written() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -74,10 +72,10 @@ def test_folds_that_were_trained_before_a_kill_are_not_trained_again(
     table("other data")
     assert {name for name in done if written()[name] != done[name]} == set(done)
     table("other data", folds[::-1])
-    assert written()["fold-1.safetensors"] > done["fold-1.safetensors"], "of another division"
+    assert written()["fold-1.safetensors"] > done["fold-1.safetensors"], "the split differs"
 
 
-def test_what_comes_after_a_fold_does_not_change_its_scores(panel: Path) -> None:
+def test_scores_do_not_depend_on_sessions_after_the_fold(panel: Path) -> None:
     (fold, _) = open_folds(panel, DATASET, TWO)
     before = scored([fold])
     bars = sample_bars().copy()
@@ -88,7 +86,7 @@ def test_what_comes_after_a_fold_does_not_change_its_scores(panel: Path) -> None
     pd.testing.assert_frame_equal(before, later)
 
 
-def test_the_network_is_the_candidates_trained_again(panel: Path) -> None:
+def test_scores_depend_on_the_hyperparameters(panel: Path) -> None:
     (fold, _) = open_folds(panel, DATASET, TWO)
     pd.testing.assert_frame_equal(scored([fold]), scored([fold]))
     other = replace(BEST, learning_rate=0.05)
@@ -96,8 +94,7 @@ def test_the_network_is_the_candidates_trained_again(panel: Path) -> None:
     assert changed["mae"].iloc[0] != scored([fold])["mae"].iloc[0]
 
 
-def test_scalers_and_widths_are_those_of_the_fold(panel: Path) -> None:
-    """Those of the dataset know sessions after the fold."""
+def test_fold_uses_its_own_scalers_and_widths(panel: Path) -> None:
     (fold, _) = open_folds(panel, DATASET, TWO)
     recipe = bundle().recipe
     absurd = replace(

@@ -1,8 +1,7 @@
-"""Several sessions ahead: one meaning of each step, from the label to the score."""
+"""Longer horizons: every step means the same session in labels, forecasts and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -25,7 +24,7 @@ from stock_assets.models.networks import Network, NetworkSpec, build_network
 from stock_assets.models.training import fit
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets_tests.models.bundles import AS_OF, LAST, bundle, sample_bars
-from stock_assets_tests.models.examples import ARCHITECTURES, SETTINGS
+from stock_assets_tests.models.examples import ARCHITECTURES, fit_settings
 from stock_assets_tests.storage.examples import bars as made_up_bars
 
 HORIZON = 3
@@ -34,24 +33,15 @@ HELD_OUT = calendar.sessions(AS_OF, LAST)
 each_target = pytest.mark.parametrize("target", ["close", "log_return"])
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Spare small networks the cost of sharing their work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def counting_bars() -> pd.DataFrame:
-    """Two tickers whose closes are the numbers of their sessions, from 100 on."""
+    """Return two tickers whose closes count their sessions, from 100."""
     rows = made_up_bars("AB", DAYS)
     number = 100.0 + rows.groupby("ticker").cumcount()
     return rows.assign(open=number, high=number, low=number, close=number)
 
 
 class Counting(Network):
-    """Knows that closes count sessions, and says so in the scaled units of the target."""
+    """Forecasts closes that count sessions, in scaled target units."""
 
     def __init__(
         self, spec: NetworkSpec, scalers: tuple[Scaler, Scaler], target: Target, close: int
@@ -69,7 +59,7 @@ class Counting(Network):
 
 
 def counting(target: Target, folder: Path) -> tuple[TrainingData, Bundle]:
-    """Training data of the counting bars as a dataset stores them, and a bundle that counts."""
+    """Store the counting bars as training data; return it with a bundle that is always right."""
     dataset = Dataset(
         target=target,
         window=5,
@@ -108,17 +98,16 @@ def counting(target: Target, folder: Path) -> tuple[TrainingData, Bundle]:
 
 
 @each_target
-def test_a_network_that_counts_has_nothing_to_learn(target: Target, tmp_path: Path) -> None:
-    """The label of step h of the window that ends at t is the close of session t + h."""
+def test_exact_network_has_no_loss(target: Target, tmp_path: Path) -> None:
     data, counts = counting(target, tmp_path)
-    settings = replace(SETTINGS, epochs=1, learning_rate=0.0, loss="mae")
+    settings = fit_settings(epochs=1, learning_rate=0.0, loss="mae")
     (score,) = fit(counts.network, data, settings).history
     assert score.train_loss < 1e-4
     assert score.validation_loss < 1e-4
 
 
 @each_target
-def test_what_counts_forecasts_and_scores_without_an_error(target: Target, tmp_path: Path) -> None:
+def test_exact_forecasts_are_scored_without_error(target: Target, tmp_path: Path) -> None:
     _, counts = counting(target, tmp_path)
     frame = counts.forecast(counting_bars(), DAYS[50:-HORIZON])
     np.testing.assert_allclose(
@@ -135,7 +124,7 @@ def test_what_counts_forecasts_and_scores_without_an_error(target: Target, tmp_p
 
 
 def nearest(made: Bundle) -> Bundle:
-    """The same bundle cut down to what it says of the next session."""
+    """Reduce a bundle to horizon 1."""
     spec = replace(made.recipe.network, horizon=1)
     network, weights = build_network(spec), made.network.state_dict()
     rows = {name: len(value) for name, value in network.state_dict().items()}
@@ -148,9 +137,7 @@ def nearest(made: Bundle) -> Bundle:
     ("architecture", "target"),
     [("lstm", "close"), *((architecture, "log_return") for architecture in ARCHITECTURES)],
 )
-def test_one_session_ahead_it_says_what_a_model_of_one_session_says(
-    architecture: str, target: Target
-) -> None:
+def test_horizon_1_agrees_with_a_model_of_one_session(architecture: str, target: Target) -> None:
     made = bundle(architecture, target, horizon=HORIZON)
     frame = made.forecast(sample_bars(), HELD_OUT)
     own = frame[frame["horizon"] == 1].reset_index(drop=True)
@@ -159,7 +146,7 @@ def test_one_session_ahead_it_says_what_a_model_of_one_session_says(
     assert frame["predicted_return"].groupby(frame["horizon"]).std().gt(1e-4).all()
 
 
-def test_every_ticker_has_a_row_per_horizon_in_order() -> None:
+def test_forecast_has_a_row_per_ticker_and_horizon() -> None:
     frame = bundle(horizon=HORIZON).forecast(sample_bars(), HELD_OUT)
     key = ["as_of_session", "ticker", "horizon"]
     assert len(frame) == HORIZON * 5 * len(HELD_OUT)
@@ -170,7 +157,7 @@ def test_every_ticker_has_a_row_per_horizon_in_order() -> None:
     assert widths.is_monotonic_increasing
 
 
-def test_targets_leave_out_a_weekend_and_a_holiday() -> None:
+def test_target_sessions_skip_weekends_and_holidays() -> None:
     frame = bundle(horizon=HORIZON).forecast(sample_bars(), [date(2013, 1, 18)])
     assert frame["target_session"].dt.date.unique().tolist() == [
         date(2013, 1, 22),  # the 21st is a holiday
@@ -183,5 +170,5 @@ def test_each_horizon_has_its_own_interval() -> None:
     made = bundle(horizon=HORIZON)
     wide = Bundle(replace(made.recipe, interval_widths=(0.7, 5.0, 0.1)), made.network)
     before, after = (own.forecast(sample_bars(), HELD_OUT[:5]) for own in (made, wide))
-    told = np.sign(after["upper_price"] - before["upper_price"])
-    assert told.tolist() == after["horizon"].map({1: 0.0, 2: 1.0, 3: -1.0}).tolist()
+    moved = np.sign(after["upper_price"] - before["upper_price"])
+    assert moved.tolist() == after["horizon"].map({1: 0.0, 2: 1.0, 3: -1.0}).tolist()

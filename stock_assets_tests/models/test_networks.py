@@ -1,4 +1,4 @@
-"""Networks: shapes, masks, what an untrained one says."""
+"""Networks: shapes, masks, initial forecasts, memory per pass."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from stock_assets.models.training import weights_digest
 from stock_assets_tests.models.examples import ARCHITECTURES, WINDOW, learnable_data, spec
 
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
-law = settings(max_examples=25, deadline=None)
+shares = st.sampled_from([0.0, 0.5, 0.9, 1.0])
+law = settings(max_examples=10, deadline=None)
 
 
 def trained_like(architecture: str, **changes: object) -> Network:
-    """A network in evaluation mode whose every weight matters, as after training."""
+    """Return a network in evaluation mode with all weights nonzero, as after training."""
     network = build_network(spec(architecture, **changes))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -39,20 +40,22 @@ def example(seed: int = 0, batch: int = 4, present: float = 1.0) -> tuple[Tensor
 @each_architecture
 @pytest.mark.parametrize("horizon", [1, 3])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_gives_every_ticker_a_number_per_step(architecture: str, horizon: int, layers: int) -> None:
+def test_output_has_a_value_per_ticker_and_step(
+    architecture: str, horizon: int, layers: int
+) -> None:
     network = trained_like(architecture, horizon=horizon, layers=layers)
     assert network(*example()).shape == (4, horizon, 3)
 
 
 @each_architecture
-def test_untrained_forecasts_exactly_zero(architecture: str) -> None:
+def test_untrained_network_forecasts_zero(architecture: str) -> None:
     network = build_network(spec(architecture, horizon=2), seed=5)
     x, valid = example(present=0.7)
     assert torch.equal(network(1e3 * x, valid), torch.zeros(4, 2, 3))
 
 
 @each_architecture
-def test_one_seed_one_network_and_the_random_state_is_left_alone(architecture: str) -> None:
+def test_seed_determines_the_weights_without_changing_the_random_state(architecture: str) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first = build_network(spec(architecture), seed=5)
@@ -65,7 +68,7 @@ def test_one_seed_one_network_and_the_random_state_is_left_alone(architecture: s
 
 
 @each_architecture
-def test_a_window_is_forecast_the_same_alone_and_in_company(architecture: str) -> None:
+def test_forecast_of_a_window_does_not_depend_on_its_batch(architecture: str) -> None:
     network = trained_like(architecture)
     x, valid = example(present=0.8)
     torch.testing.assert_close(network(x, valid)[2:3], network(x[2:3], valid[2:3]))
@@ -73,8 +76,12 @@ def test_a_window_is_forecast_the_same_alone_and_in_company(architecture: str) -
 
 @each_architecture
 @law
-@given(seed=st.integers(0, 999), present=st.floats(0, 1), junk=st.sampled_from([1e9, torch.nan]))
-def test_what_stands_where_invalid_never_matters(
+@given(
+    seed=st.integers(0, 999),
+    present=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    junk=st.sampled_from([1e9, torch.nan]),
+)
+def test_invalid_values_never_reach_the_output(
     architecture: str, seed: int, present: float, junk: float
 ) -> None:
     network = trained_like(architecture)
@@ -85,8 +92,8 @@ def test_what_stands_where_invalid_never_matters(
 
 @each_architecture
 @law
-@given(seed=st.integers(0, 999), present=st.floats(0, 1))
-def test_no_mask_gives_a_nan_or_a_nan_gradient(
+@given(seed=st.integers(0, 999), present=shares)
+def test_masks_never_give_nan_values_or_gradients(
     architecture: str, seed: int, present: float
 ) -> None:
     network = trained_like(architecture).train()
@@ -97,17 +104,7 @@ def test_no_mask_gives_a_nan_or_a_nan_gradient(
 
 
 @each_architecture
-def test_even_a_window_without_any_bar_gives_numbers(architecture: str) -> None:
-    x, valid = example(present=0.0)
-    assert not valid.any()
-    network = trained_like(architecture)
-    assert network(x, valid).isfinite().all()
-    with torch.no_grad():
-        assert network(x, valid).isfinite().all()
-
-
-@each_architecture
-def test_every_session_and_ticker_is_seen(architecture: str) -> None:
+def test_output_depends_on_every_session_and_ticker(architecture: str) -> None:
     x, valid = example(batch=1)
     x.requires_grad_()
     trained_like(architecture)(x, valid)[0, 0, 1].backward()
@@ -115,7 +112,7 @@ def test_every_session_and_ticker_is_seen(architecture: str) -> None:
     assert (x.grad.abs().sum(dim=(0, 3)) > 0).all()
 
 
-def test_an_absent_ticker_changes_nothing_for_the_others_under_cross_attention() -> None:
+def test_cross_attention_masks_a_ticker_absent_in_the_last_session() -> None:
     network = trained_like("lstm_cross_attention")
     x, valid = example()
     valid[:, -1, 2] = False
@@ -126,7 +123,7 @@ def test_an_absent_ticker_changes_nothing_for_the_others_under_cross_attention()
     assert not torch.equal(before[..., 2], after[..., 2])
 
 
-def test_a_ticker_that_is_hardly_there_is_attended_by_nobody() -> None:
+def test_cross_attention_masks_a_ticker_with_few_sessions() -> None:
     network = trained_like("lstm_cross_attention")
     x, valid = example()
     valid[:, :-1, 2] = False
@@ -136,7 +133,7 @@ def test_a_ticker_that_is_hardly_there_is_attended_by_nobody() -> None:
     assert torch.equal(before[..., :2], after[..., :2])
 
 
-def test_cross_attention_treats_tickers_it_cannot_tell_apart_alike() -> None:
+def test_cross_attention_without_embeddings_is_permutation_equivariant() -> None:
     network = trained_like("lstm_cross_attention", horizon=2)
     with torch.no_grad():
         network.get_parameter("ticker").zero_()
@@ -146,7 +143,7 @@ def test_cross_attention_treats_tickers_it_cannot_tell_apart_alike() -> None:
     torch.testing.assert_close(network(x[:, :, order], valid[:, :, order]), forecast)
 
 
-def test_cross_attention_grows_with_tickers_only_by_their_embeddings() -> None:
+def test_cross_attention_has_only_embeddings_per_ticker() -> None:
     def size(tickers: int) -> int:
         network = build_network(spec("lstm_cross_attention", tickers=tickers))
         return sum(weight.numel() for weight in network.parameters())
@@ -155,8 +152,7 @@ def test_cross_attention_grows_with_tickers_only_by_their_embeddings() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["lstm_attention", "lstm_cross_attention"])
-def test_attention_is_added_to_what_it_attends_from(architecture: str) -> None:
-    """Where attention says nothing, the state itself goes on: a residual connection."""
+def test_attention_has_a_residual_connection(architecture: str) -> None:
     network = trained_like(architecture)
     with torch.no_grad():
         for name in ("attention.out_proj.weight", "attention.out_proj.bias"):
@@ -165,23 +161,12 @@ def test_attention_is_added_to_what_it_attends_from(architecture: str) -> None:
     assert not torch.allclose(network(x, valid), network(x + 1.0, valid))
 
 
-def test_tickers_start_as_the_typical_one() -> None:
+def test_ticker_embeddings_start_at_zero() -> None:
     network = build_network(spec("lstm_cross_attention"), seed=4)
     assert not network.get_parameter("ticker").any()
 
 
-def test_a_ticker_that_is_gone_is_attended_by_nobody_however_much_was_there() -> None:
-    network = trained_like("lstm_cross_attention", window=12)
-    x = torch.randn(4, 12, 3, 2, generator=torch.Generator().manual_seed(0))
-    valid = torch.ones(4, 12, 3, dtype=torch.bool)
-    valid[:, -1, 2] = False
-    assert valid[..., 2].double().mean() > 0.9
-    changed = x.clone()
-    changed[:, :, 2] += 5.0
-    assert torch.equal(network(x, valid)[..., :2], network(changed, valid)[..., :2])
-
-
-def test_attention_over_time_knows_the_order_of_sessions() -> None:
+def test_attention_over_time_depends_on_the_order_of_sessions() -> None:
     network = trained_like("lstm_attention")
     x, valid = example()
     with torch.no_grad():
@@ -192,7 +177,7 @@ def test_attention_over_time_knows_the_order_of_sessions() -> None:
 
 
 @each_architecture
-def test_dropout_acts_in_training_alone_and_one_layer_does_not_warn(architecture: str) -> None:
+def test_dropout_is_active_only_in_training_and_does_not_warn(architecture: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network = trained_like(architecture, dropout=0.5)
@@ -203,28 +188,26 @@ def test_dropout_acts_in_training_alone_and_one_layer_does_not_warn(architecture
 
 
 @each_architecture
-def test_a_specification_survives_json(architecture: str) -> None:
+def test_specification_survives_json(architecture: str) -> None:
     original = spec(architecture, horizon=2, dropout=0.30000000000000004)
     assert NetworkSpec.from_dict(json.loads(json.dumps(original.to_dict()))) == original
     assert build_network(original).spec == original
 
 
-def test_attention_over_time_passes_over_sessions_without_any_ticker() -> None:
+def test_attention_over_time_masks_sessions_without_tickers() -> None:
     network = trained_like("lstm_attention")
     x, valid = example()
     valid[:, 2] = False
     with torch.no_grad():
         before = network(x, valid)
-        # The position of a session is all that attention could still see of it.
+        # The position embedding is the only input left of a masked session.
         network.get_parameter("positions")[2] += 5.0
     assert torch.equal(network(x, valid), before)
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_many_inputs_are_learned_from_as_through_pytorchs_own_lstm(
-    layers: int, training: bool
-) -> None:
+def test_lstm_for_wide_inputs_agrees_with_pytorch(layers: int, training: bool) -> None:
     network = build_network(spec("lstm", tickers=80, layers=layers, dropout=0.4), seed=2)
     ours = network.get_submodule("recurrent").train(training)
     theirs = nn.LSTM(160, 8, layers, dropout=0.4 * (layers - 1)).train(training)
@@ -243,8 +226,8 @@ def test_many_inputs_are_learned_from_as_through_pytorchs_own_lstm(
 
 
 @each_architecture
-def test_windows_reach_the_recurrent_layers_as_they_were_cut(architecture: str) -> None:
-    """Session by session in memory: PyTorch would else copy them once more."""
+def test_recurrent_layers_receive_contiguous_inputs(architecture: str) -> None:
+    """Otherwise PyTorch copies them."""
     data = learnable_data()
     network = build_network(spec(architecture))
     seen: list[bool] = []
@@ -255,13 +238,22 @@ def test_windows_reach_the_recurrent_layers_as_they_were_cut(architecture: str) 
     assert seen == [True]
 
 
-def test_a_device_is_always_found() -> None:
+def test_windows_per_pass_bounds_the_memory_of_shared_weights() -> None:
+    def windows(architecture: str, tickers: int) -> int:
+        return NetworkSpec(architecture, tickers, 35, 30, 64, 2, 0.0).windows_per_pass
+
+    assert windows("lstm", 500) > 5 * windows("lstm_cross_attention", 500)
+    assert windows("lstm_cross_attention", 50) > 1
+    assert windows("lstm_cross_attention", 5000) == 1
+
+
+def test_pick_device_returns_a_working_device() -> None:
     assert torch.zeros(1, device=pick_device()).sum() == 0
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_a_device_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(StockAssetsError, match="finds no CUDA device"):
+def test_missing_device_is_an_error() -> None:
+    with pytest.raises(StockAssetsError, match="no CUDA device"):
         pick_device("cuda")

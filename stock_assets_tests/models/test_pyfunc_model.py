@@ -1,4 +1,4 @@
-"""The model as MLflow serves it: the bundle's own forecasts, and no pickle anywhere."""
+"""The model served by MLflow returns the bundle's forecasts and has no pickles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".npy", ".npz"}
 def logged(
     platform: Platform, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Registry, ModelVersion]:
-    """A bundle that was registered as a model of this module's own."""
+    """Register a bundle as a separate model."""
     registry = Registry(Tracking(experiment="pyfunc", model_name="Pyfunc"))
     registry.client()
     registry.ensure_experiment()
@@ -36,12 +36,12 @@ def logged(
 
 @pytest.fixture(scope="module")
 def served(logged: tuple[Registry, ModelVersion]) -> mlflow.pyfunc.PyFuncModel:
-    """The same model through MLflow's own loader."""
+    """Load the model with MLflow."""
     registry, version = logged
     return mlflow.pyfunc.load_model(f"models:/{registry.model_name}/{version.version}")
 
 
-def test_the_newest_session_is_forecast_unless_others_are_named(
+def test_newest_session_is_forecast_by_default(
     served: mlflow.pyfunc.PyFuncModel,
 ) -> None:
     assert same_frame(served.predict(sample_bars()), bundle().forecast(sample_bars(), [LAST]))
@@ -71,17 +71,17 @@ def test_several_horizons_are_served_as_the_bundle_forecasts_them(
     assert model.metadata.signature.outputs.input_names() == list(expected.columns)
 
 
-def test_bars_may_come_in_any_order(served: mlflow.pyfunc.PyFuncModel) -> None:
+def test_bars_may_be_in_any_order(served: mlflow.pyfunc.PyFuncModel) -> None:
     shuffled = sample_bars().sample(frac=1, random_state=1)
     assert same_frame(served.predict(shuffled), bundle().forecast(sample_bars(), [LAST]))
 
 
-def test_bars_without_a_column_are_refused(served: mlflow.pyfunc.PyFuncModel) -> None:
+def test_bars_without_a_column_are_an_error(served: mlflow.pyfunc.PyFuncModel) -> None:
     with pytest.raises(mlflow.MlflowException, match="close"):
         served.predict(sample_bars().drop(columns="close"))
 
 
-def test_the_logged_model_holds_no_pickle(logged: tuple[Registry, ModelVersion]) -> None:
+def test_logged_model_has_no_pickle(logged: tuple[Registry, ModelVersion]) -> None:
     registry, version = logged
     folder = Path(
         mlflow.artifacts.download_artifacts(f"models:/{registry.model_name}/{version.version}")
@@ -97,7 +97,7 @@ def test_the_logged_model_holds_no_pickle(logged: tuple[Registry, ModelVersion])
     assert "python_model" not in flavour
 
 
-def test_the_requirements_are_exact(logged: tuple[Registry, ModelVersion]) -> None:
+def test_requirements_are_pinned(logged: tuple[Registry, ModelVersion]) -> None:
     registry, version = logged
     address = f"models:/{registry.model_name}/{version.version}/requirements.txt"
     lines = Path(mlflow.artifacts.download_artifacts(address)).read_text().split()
@@ -105,7 +105,7 @@ def test_the_requirements_are_exact(logged: tuple[Registry, ModelVersion]) -> No
     assert {"torch", "pandas", "TA-Lib", "safetensors"} <= {line.split("==")[0] for line in lines}
 
 
-def test_the_signature_names_the_columns_of_bars_and_of_forecasts(
+def test_signature_has_the_columns_of_bars_and_forecasts(
     served: mlflow.pyfunc.PyFuncModel,
 ) -> None:
     signature = served.metadata.signature

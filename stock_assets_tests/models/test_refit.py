@@ -1,4 +1,4 @@
-"""Refitting: the loop of the fit without a held-out segment, on every label that is known."""
+"""Refit: the training loop without a validation segment, on all known labels."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stock_assets_tests.models.examples import (
     ARCHITECTURES,
     SETTINGS,
     WINDOW,
+    fit_settings,
     learnable_data,
     spec,
 )
@@ -26,9 +27,7 @@ DATA = learnable_data()
 LAST_LABELLED = len(DATA.target) - 2
 WHOLE = replace(DATA, train=np.arange(WINDOW - 1, LAST_LABELLED + 1))
 RATES = [0.01, 0.01, 0.005]
-UNEVEN = replace(
-    SETTINGS, epochs=12, patience=12, plateau_epochs=1, learning_rate=0.05, loss="huber"
-)
+UNEVEN = fit_settings(epochs=12, patience=12, plateau_epochs=1, learning_rate=0.05, loss="huber")
 
 
 def refitted(
@@ -40,55 +39,51 @@ def refitted(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("seed", [7, 8])
-def test_with_the_rates_of_a_fit_it_ends_with_the_best_weights_of_that_fit(
-    architecture: str, seed: int
-) -> None:
-    settings = replace(UNEVEN, seed=seed)
+def test_refit_with_the_rates_of_a_fit_has_its_best_weights(architecture: str) -> None:
     chosen = spec(architecture, dropout=0.4, layers=2)
-    first, again = (build_network(chosen, seed) for _ in range(2))
-    result = fit(first, DATA, settings)
+    first, again = (build_network(chosen, UNEVEN.seed) for _ in range(2))
+    result = fit(first, DATA, UNEVEN)
     best = result.history[: result.best_epoch]
-    losses = refit(again, DATA, settings, [score.learning_rate for score in best])
+    losses = refit(again, DATA, UNEVEN, [score.learning_rate for score in best])
     assert weights_digest(again) == weights_digest(first)
     assert losses == [score.train_loss for score in best]
 
 
-def test_such_a_fit_stops_after_its_best_epoch_and_with_a_lower_rate() -> None:
+def test_that_fit_stops_after_its_best_epoch_with_a_lower_rate() -> None:
     network = build_network(spec(dropout=0.4, layers=2), UNEVEN.seed)
     result = fit(network, DATA, UNEVEN)
     assert 1 < result.best_epoch < len(result.history)
     assert result.best.learning_rate < UNEVEN.learning_rate
 
 
-def test_it_gives_the_same_weights_every_time_whatever_the_random_state() -> None:
+def test_refit_does_not_depend_on_the_global_random_state() -> None:
     digests = []
     for noise in (1, 2):
         torch.manual_seed(noise)
         before = torch.get_rng_state()
         digests.append(weights_digest(refitted()))
         assert torch.equal(torch.get_rng_state(), before)
-    assert digests[0] == digests[1] != weights_digest(refitted(settings=replace(SETTINGS, seed=8)))
+    assert digests[0] == digests[1] != weights_digest(refitted(settings=fit_settings(seed=8)))
 
 
-def test_every_rate_takes_effect_and_no_validation_does() -> None:
+def test_refit_depends_on_every_rate_and_no_validation_setting() -> None:
     plain = weights_digest(refitted())
     for place in range(len(RATES)):
         changed = [rate * (2 if epoch == place else 1) for epoch, rate in enumerate(RATES)]
         assert weights_digest(refitted(rates=changed)) != plain
-    ignored = replace(SETTINGS, epochs=1, patience=1, learning_rate=9.0, plateau_epochs=1)
+    ignored = fit_settings(epochs=1, patience=1, learning_rate=9.0, plateau_epochs=1)
     assert weights_digest(refitted(settings=ignored)) == plain
     assert weights_digest(refitted(replace(WHOLE, validation=DATA.validation[:3]))) == plain
 
 
 def with_label(position: int) -> TrainingData:
-    """The data with another label of the window that ends at a position."""
+    """Change the label of the window that ends at a position."""
     target = WHOLE.target.clone()
     target[position] = 3.0
     return replace(WHOLE, target=target)
 
 
-def test_it_learns_from_the_newest_label_and_from_nothing_later() -> None:
+def test_refit_uses_the_newest_label_and_nothing_later() -> None:
     plain = weights_digest(refitted())
     for position in (WINDOW - 1, 85, LAST_LABELLED):  # of training, between, and of the newest
         assert weights_digest(refitted(with_label(position))) != plain
@@ -99,8 +94,8 @@ def test_it_learns_from_the_newest_label_and_from_nothing_later() -> None:
     assert weights_digest(refitted(changed)) == plain
 
 
-def test_a_killed_refit_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path / "refit.safetensors", "purpose")
+def test_interrupted_refit_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "refit.safetensors", "fingerprint")
     chosen = spec("lstm_attention", dropout=0.4, layers=2)
     whole, begun, resumed = (build_network(chosen, SETTINGS.seed) for _ in range(3))
     losses = refit(whole, WHOLE, SETTINGS, RATES)
@@ -111,10 +106,10 @@ def test_a_killed_refit_goes_on_to_the_same_weights_bit_for_bit(tmp_path: Path) 
     assert weights_digest(resumed) == weights_digest(whole)
     assert checkpoint.path.read_bytes() != left
     again = build_network(chosen, SETTINGS.seed)
-    assert refit(again, WHOLE, replace(SETTINGS, loss="mae"), RATES, checkpoint) == losses
-    assert weights_digest(again) == weights_digest(whole), "nothing was left to do"
+    assert refit(again, WHOLE, fit_settings(loss="mae"), RATES, checkpoint) == losses
+    assert weights_digest(again) == weights_digest(whole), "all epochs are done"
 
 
-def test_a_refit_that_diverges_says_what_to_do() -> None:
-    with pytest.raises(StockAssetsError, match=r"diverged.*promotion\.refit"):
-        refitted(settings=replace(SETTINGS, loss="mse"), rates=[1e30] * 4)
+def test_diverged_refit_is_an_error() -> None:
+    with pytest.raises(StockAssetsError, match="refit diverged"):
+        refitted(settings=fit_settings(loss="mse"), rates=[1e30] * 4)

@@ -1,12 +1,9 @@
-"""Training: deterministic, stops early, keeps the best weights, counts only usable pairs."""
+"""Training: deterministic, stops early, restores the best weights, counts only usable pairs."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +12,9 @@ import torch
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.metrics import score_rows, summarise
+from stock_assets.features.windows import usable_windows
 from stock_assets.market.sources.sample import SampleSource
-from stock_assets.models import training, working_memory
+from stock_assets.models import training
 from stock_assets.models.data import TrainingData
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.training import EpochScore, Fit, fit, forecast_scaled, weights_digest
@@ -24,6 +22,7 @@ from stock_assets_tests.models.examples import (
     ARCHITECTURES,
     SETTINGS,
     WINDOW,
+    fit_settings,
     learnable_data,
     spec,
     unscaled,
@@ -37,7 +36,7 @@ DATA = learnable_data()
 def fitted(
     architecture: str = "lstm", data: TrainingData = DATA, **changes: object
 ) -> tuple[Network, Fit]:
-    settings = replace(SETTINGS, **changes)
+    settings = fit_settings(**changes)
     network = build_network(spec(architecture), settings.seed)
     return network, fit(network, data, settings)
 
@@ -45,12 +44,12 @@ def fitted(
 def squared_errors(network: Network, data: TrainingData, ends: np.ndarray) -> np.ndarray:
     forecast = forecast_scaled(network, data.windows, ends)[:, 0]
     labels = data.target.numpy()[ends]
-    good = training.usable_windows(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
+    good = usable_windows(data.windows.valid.numpy(), ends, WINDOW) & np.isfinite(labels)
     return np.square(forecast - labels)[good]
 
 
 @each_architecture
-def test_learns_what_can_be_learnt(architecture: str) -> None:
+def test_fit_learns_a_signal(architecture: str) -> None:
     _, result = fitted(architecture, epochs=25, patience=25, learning_rate=0.02)
     labels = DATA.target[DATA.validation].numpy()
     assert result.best.validation_loss < 0.5 * np.nanmean(np.square(labels))
@@ -58,12 +57,12 @@ def test_learns_what_can_be_learnt(architecture: str) -> None:
 
 
 @each_architecture
-def test_one_seed_gives_one_set_of_weights_bit_for_bit(architecture: str) -> None:
+def test_fit_is_deterministic_per_seed(architecture: str) -> None:
     first, again, other = (fitted(architecture, seed=seed)[0] for seed in (1, 1, 2))
     assert weights_digest(first) == weights_digest(again) != weights_digest(other)
 
 
-def test_the_order_of_windows_and_dropout_follow_the_seed_alone() -> None:
+def test_fit_does_not_depend_on_the_global_random_state() -> None:
     networks = [build_network(spec(dropout=0.4, layers=2), seed=0) for _ in range(2)]
     for noise, network in enumerate(networks):
         torch.manual_seed(noise)
@@ -83,15 +82,15 @@ def test_the_order_of_windows_and_dropout_follow_the_seed_alone() -> None:
     ],
     ids=str,
 )
-def test_every_setting_takes_effect(change: dict[str, object]) -> None:
+def test_every_setting_changes_the_weights(change: dict[str, object]) -> None:
     # Without dropout the seed acts through the order of windows alone.
     networks = [build_network(spec(dropout=0.0), seed=0) for _ in range(2)]
     fit(networks[0], DATA, SETTINGS)
-    fit(networks[1], DATA, replace(SETTINGS, **change))
+    fit(networks[1], DATA, fit_settings(**change))
     assert weights_digest(networks[0]) != weights_digest(networks[1])
 
 
-def test_dropout_acts_while_training() -> None:
+def test_dropout_is_active_in_training() -> None:
     networks = [build_network(spec(dropout=dropout), seed=0) for dropout in (0.0, 0.4)]
     assert weights_digest(networks[0]) == weights_digest(networks[1])
     for network in networks:
@@ -99,36 +98,21 @@ def test_dropout_acts_while_training() -> None:
     assert weights_digest(networks[0]) != weights_digest(networks[1])
 
 
-def test_another_process_gives_the_same_weights() -> None:
-    script = (
-        "from stock_assets_tests.models.test_training import fitted, weights_digest\n"
-        "print(weights_digest(fitted('lstm_cross_attention')[0]))"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout.strip() == weights_digest(fitted("lstm_cross_attention")[0])
-
-
-def test_the_random_state_of_the_process_is_left_alone() -> None:
+def test_fit_restores_the_random_state() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     fitted()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_weights_of_the_best_epoch_are_restored() -> None:
+def test_fit_restores_the_best_weights() -> None:
     seen: dict[int, str] = {}
     network = build_network(spec(), 7)
-    # A rate this high makes the validation loss bounce, so that the last epoch is not the best.
+    # With this rate the validation loss oscillates, so that the last epoch is not the best.
     result = fit(
         network,
         DATA,
-        replace(SETTINGS, epochs=12, patience=12, learning_rate=0.3),
+        fit_settings(epochs=12, patience=12, learning_rate=0.3),
         lambda score: seen.update({score.epoch: weights_digest(network)}),
     )
     losses = [score.validation_loss for score in result.history]
@@ -139,39 +123,38 @@ def test_the_weights_of_the_best_epoch_are_restored() -> None:
     )
 
 
-def test_an_epoch_is_that_of_pytorch_over_the_pairs_that_count() -> None:
-    """Batches of unequal sizes and with unequal holes, clipped, in a bare loop."""
-    data, settings = learnable_data(missing=0.2), replace(SETTINGS, epochs=1, batch_size=32)
-    ours, bare = (build_network(spec(dropout=0.0), seed=3) for _ in range(2))
+def test_epoch_agrees_with_a_plain_pytorch_loop() -> None:
+    data, settings = learnable_data(missing=0.2), fit_settings(epochs=1, batch_size=32)
+    ours, plain = (build_network(spec(dropout=0.0), seed=3) for _ in range(2))
     fit(ours, data, settings)
     optimiser = torch.optim.AdamW(
-        bare.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        plain.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    good = training.usable_windows(data.windows.valid.numpy(), data.train, WINDOW)
+    good = usable_windows(data.windows.valid.numpy(), data.train, WINDOW)
     counted = torch.from_numpy(good) & data.target[data.train].isfinite()
     kept = counted.any(dim=1)
     ends, counted = torch.from_numpy(data.train)[kept], counted[kept]
     torch.manual_seed(settings.seed)
     sizes = []
     for rows in torch.split(torch.randperm(len(ends)), settings.batch_size):
-        forecast = bare(*data.windows.batch(ends[rows]))[:, 0]
+        forecast = plain(*data.windows.batch(ends[rows]))[:, 0]
         error = (forecast - data.target[ends[rows]])[counted[rows]]
         optimiser.zero_grad()
         error.square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(bare.parameters(), settings.gradient_clip)
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), settings.gradient_clip)
         optimiser.step()
         sizes.append(len(error) / len(rows))
     assert len(set(sizes)) == len(sizes) > 1
-    for weight, other in zip(ours.parameters(), bare.parameters(), strict=True):
+    for weight, other in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(weight, other, atol=1e-6, rtol=1e-4)
 
 
-def test_stops_when_patience_is_spent() -> None:
+def test_fit_stops_when_patience_is_used_up() -> None:
     _, result = fitted(epochs=200, patience=3, learning_rate=0.1)
     assert len(result.history) == result.best_epoch + 3 < 200
 
 
-def test_the_learning_rate_halves_on_a_plateau() -> None:
+def test_learning_rate_is_reduced_on_a_plateau() -> None:
     _, result = fitted(epochs=30, patience=9, learning_rate=0.1)
     rates = [score.learning_rate for score in result.history]
     assert rates[0] == 0.1
@@ -186,20 +169,20 @@ def test_the_learning_rate_halves_on_a_plateau() -> None:
     assert rates[-1] < 0.1
 
 
-def test_each_epoch_is_told_once_in_order() -> None:
-    told: list[EpochScore] = []
-    result = fit(build_network(spec()), DATA, SETTINGS, told.append)
-    assert tuple(told) == result.history
-    assert [score.epoch for score in told] == [1, 2, 3, 4]
+def test_on_epoch_receives_each_epoch_in_order() -> None:
+    scores: list[EpochScore] = []
+    result = fit(build_network(spec()), DATA, SETTINGS, scores.append)
+    assert tuple(scores) == result.history
+    assert [score.epoch for score in scores] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_losses_are_means_over_pairs_whatever_the_batch_size(batch_size: int) -> None:
+def test_losses_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     data = learnable_data(missing=0.02)
     network = build_network(spec(dropout=0.0))
-    settings = replace(SETTINGS, epochs=1, learning_rate=1e-12, batch_size=batch_size)
+    settings = fit_settings(epochs=1, learning_rate=1e-12, batch_size=batch_size)
     score = fit(network, data, settings).best
-    # Nothing moved, so both losses are those of the forecast 0.
+    # The weights did not change, so both losses are those of the forecast 0.
     assert score.train_loss == pytest.approx(
         squared_errors(build_network(spec()), data, data.train).mean(), rel=1e-5
     )
@@ -209,29 +192,29 @@ def test_losses_are_means_over_pairs_whatever_the_batch_size(batch_size: int) ->
 
 
 @pytest.mark.parametrize(("loss", "of_two"), [("mae", 2.0), ("mse", 4.0), ("huber", 1.5)])
-def test_each_loss_is_the_one_named(loss: str, of_two: float) -> None:
+def test_losses_agree_with_their_names(loss: str, of_two: float) -> None:
     data = replace(DATA, target=torch.full_like(DATA.target, 2.0))
     _, result = fitted(data=data, loss=loss, epochs=1, learning_rate=1e-12)
     assert result.best.validation_loss == pytest.approx(of_two)
 
 
 @each_architecture
-def test_a_batch_too_large_for_memory_teaches_the_same_in_parts(
+def test_accumulated_gradients_equal_those_of_the_whole_batch(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def weights() -> list[torch.Tensor]:
         network = build_network(spec(architecture, dropout=0.0), 7)
-        fit(network, learnable_data(missing=0.2), replace(SETTINGS, epochs=2))
+        fit(network, learnable_data(missing=0.2), fit_settings(epochs=2))
         return list(network.parameters())
 
     whole = weights()
-    monkeypatch.setattr(working_memory, "_WORKING_BYTES", 1)
+    monkeypatch.setattr("stock_assets.models.networks._BYTES_PER_PASS", 1)
     for ours, theirs in zip(weights(), whole, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
 @each_architecture
-def test_unusable_pairs_teach_nothing(architecture: str) -> None:
+def test_unusable_pairs_do_not_change_the_weights(architecture: str) -> None:
     absent = ~DATA.windows.valid
     junk = replace(
         with_windows(DATA, values=torch.where(absent.unsqueeze(-1), 1e6, DATA.windows.values)),
@@ -241,7 +224,7 @@ def test_unusable_pairs_teach_nothing(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["lstm", "lstm_attention"])
-def test_a_ticker_without_labels_is_forecast_as_persistence(architecture: str) -> None:
+def test_ticker_without_labels_is_forecast_as_persistence(architecture: str) -> None:
     target = DATA.target.clone()
     target[:, 1] = torch.nan
     data = replace(DATA, target=target)
@@ -251,12 +234,10 @@ def test_a_ticker_without_labels_is_forecast_as_persistence(architecture: str) -
     assert (forecast[:, 0, 0] != 0).all()
 
 
-@pytest.mark.parametrize("listed", [74, 79, 85], ids="{} is its first session".format)
+@pytest.mark.parametrize("listed", [74, 79, 85], ids="listed {}".format)
 @pytest.mark.parametrize("architecture", ["lstm", "lstm_attention"])
-def test_a_ticker_that_training_knows_too_little_of_moves_no_other_forecast(
-    architecture: str, listed: int
-) -> None:
-    """Training ends in session 79: of a window of six, five sessions are too few, one is, none."""
+def test_untrained_ticker_does_not_change_other_forecasts(architecture: str, listed: int) -> None:
+    """Training ends in session 79, so the ticker has 3, 1 or no valid session in it."""
     valid = DATA.windows.valid.clone()
     valid[:listed, 1] = False
     valid[listed + 1 : 80 : 2, 1] = False
@@ -272,7 +253,7 @@ def test_a_ticker_that_training_knows_too_little_of_moves_no_other_forecast(
     assert (before[:, 0, 1] == 0).all()
 
 
-def test_forecasts_do_not_depend_on_the_threads_that_there_are() -> None:
+def test_forecasts_do_not_depend_on_the_number_of_threads() -> None:
     large = replace(spec(hidden_size=64), tickers=40, features=35, window=30)
     network = build_network(large)
     with torch.no_grad():
@@ -289,7 +270,7 @@ def test_forecasts_do_not_depend_on_the_threads_that_there_are() -> None:
     assert found[0] == found[1]
 
 
-def test_nothing_outside_the_two_segments_is_read() -> None:
+def test_fit_reads_only_the_two_segments() -> None:
     values, target = DATA.windows.values.clone(), DATA.target.clone()
     # Windows end in 5..79 and 90..118; with a window of 6, session 80..84 is in none of them.
     values[80:85], target[80:90] = 99.0, 99.0
@@ -298,18 +279,18 @@ def test_nothing_outside_the_two_segments_is_read() -> None:
     assert weights_digest(fitted(data=changed)[0]) == weights_digest(fitted()[0])
 
 
-def test_validation_labels_choose_the_epoch_but_teach_nothing() -> None:
+def test_validation_labels_do_not_change_the_train_losses() -> None:
     target = DATA.target.clone()
     target[90:] *= -1
-    told: list[list[float]] = []
+    losses: list[list[float]] = []
     for data in (DATA, replace(DATA, target=target)):
-        settings = replace(SETTINGS, plateau_epochs=100)
+        settings = fit_settings(plateau_epochs=100)
         result = fit(build_network(spec()), data, settings)
-        told.append([score.train_loss for score in result.history])
-    assert told[0] == told[1]
+        losses.append([score.train_loss for score in result.history])
+    assert losses[0] == losses[1]
 
 
-def test_each_step_of_a_longer_horizon_learns_its_own_session() -> None:
+def test_each_step_learns_its_own_session() -> None:
     # The label of session t is t itself, so step h of the window ending at t must learn t + h.
     sessions = torch.arange(120, dtype=torch.float32)
     data = replace(
@@ -323,15 +304,15 @@ def test_each_step_of_a_longer_horizon_learns_its_own_session() -> None:
         validation=np.array([50]),
     )
     network = build_network(spec(horizon=3, dropout=0.0))
-    settings = replace(
-        SETTINGS, epochs=300, patience=300, plateau_epochs=150, learning_rate=0.5, loss="mae"
+    settings = fit_settings(
+        epochs=300, patience=300, plateau_epochs=150, learning_rate=0.5, loss="mae"
     )
     fit(network, data, settings)
     learnt = forecast_scaled(network, data.windows, data.train)
     np.testing.assert_allclose(learnt[0], [[50] * 3, [51] * 3, [52] * 3], atol=0.45)
 
 
-def test_a_diverged_fit_is_an_error() -> None:
+def test_diverged_fit_is_an_error() -> None:
     values = DATA.windows.values.clone()
     values[50] = torch.inf
     with pytest.raises(StockAssetsError, match="training diverged"):
@@ -339,15 +320,15 @@ def test_a_diverged_fit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("segment", ["train", "validation"])
-def test_a_segment_without_usable_windows_is_an_error(segment: str) -> None:
+def test_segment_without_usable_windows_is_an_error(segment: str) -> None:
     target = DATA.target.clone()
     target[getattr(DATA, segment)] = torch.nan
-    with pytest.raises(StockAssetsError, match=f"the {segment}.* holds no usable window"):
+    with pytest.raises(StockAssetsError, match=f"the {segment}.* has no usable window"):
         fitted(data=replace(DATA, target=target))
 
 
 @each_architecture
-def test_forecasts_keep_the_order_of_their_windows(
+def test_forecasts_have_the_order_of_their_windows(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, _ = fitted(architecture)
@@ -362,7 +343,7 @@ def test_forecasts_keep_the_order_of_their_windows(
 
 
 @each_architecture
-def test_a_forecast_sees_nothing_after_its_session(architecture: str) -> None:
+def test_forecast_ignores_later_sessions(architecture: str) -> None:
     network, _ = fitted(architecture)
     ends = np.array([20, 60])
     later = DATA.windows.values.clone()
@@ -374,7 +355,7 @@ def test_a_forecast_sees_nothing_after_its_session(architecture: str) -> None:
 
 
 @each_architecture
-def test_on_real_prices_a_network_is_about_as_good_as_persistence(architecture: str) -> None:
+def test_network_is_about_as_good_as_persistence_on_real_prices(architecture: str) -> None:
     bars = (
         SampleSource()
         .fetch(dict.fromkeys(["GOOG", "IBM", "MSFT"], date(2011, 1, 3)), date(2013, 2, 28))
@@ -406,7 +387,7 @@ def test_on_real_prices_a_network_is_about_as_good_as_persistence(architecture: 
     assert 0.005 < metrics.mape < 0.02
 
 
-def test_the_digest_tells_weights_apart_by_name_value_and_shape() -> None:
+def test_weights_digest_depends_on_values_and_shapes() -> None:
     network = build_network(spec())
     before = weights_digest(network)
     with torch.no_grad():

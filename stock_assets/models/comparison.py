@@ -1,4 +1,4 @@
-"""Challenger against champion and baselines, on the same held-out sessions."""
+"""Compares candidate, production and baselines on the same held-out sessions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from stock_assets.models.bundle import Bundle
 
 
 @dataclass(frozen=True)
-class Challenge:
-    """What everyone forecast of the (session, ticker, horizon) triples that both models forecast.
+class HeldOutComparison:
+    """Scores on the (session, ticker, horizon) triples that candidate and production share.
 
     Attributes
     ----------
     rows : dict of str to DataFrame
         Scored forecasts of ``candidate``, ``production``, ``persistence`` and each baseline, in
-        this order. No ``production`` where there is no production model, or none that forecasts
-        any of the candidate's tickers. Where both are there, so are the horizons of the shorter
-        one alone.
+        this order. ``production`` is absent if there is no production model or it shares no triple
+        with the candidate.
     scores : dict of str to Scorecard
         Under the same names.
     unmatched : dict of str to DataFrame
-        Scored forecasts of ``candidate`` and ``persistence`` that production has no counterpart of:
-        of other tickers, or further ahead. They decide nothing. Empty where there are none.
+        Scored forecasts of ``candidate`` and ``persistence`` for tickers or horizons that
+        production does not forecast. They do not affect the decision. Empty if there are none.
     first_session, last_session : date
-        The as-of sessions that were asked for.
+        First and last as-of session.
     """
 
     rows: dict[str, pd.DataFrame]
@@ -42,27 +41,27 @@ class Challenge:
     last_session: date
 
 
-def challenge(
+def compare_on_held_out(
     candidate: Bundle,
     production: Bundle | None,
     bars: pd.DataFrame,
     sessions: Sequence[date],
     baselines: Mapping[str, pd.DataFrame],
-) -> Challenge:
+) -> HeldOutComparison:
     """Score both models, persistence and baselines as of the same sessions.
 
-    Each model forecasts through its serving path, from bars as traded.
+    Models forecast as in serving, from bars as traded.
 
     Parameters
     ----------
     candidate, production : Bundle
         The challenger, and the champion if there is one.
     bars : DataFrame
-        Bars as traded, through the last session that is forecast as of the last of `sessions`.
+        Bars as traded, through the last session that is forecast.
     sessions : sequence of date
         As-of sessions of the test segment, ascending.
     baselines : mapping of str to DataFrame
-        By name, forecast log returns as :mod:`stock_assets.models.baselines` gives them.
+        Forecast log returns by name, see :mod:`stock_assets.models.baselines`.
     """
     models = {"candidate": candidate, "production": production}
     rows = {
@@ -73,25 +72,25 @@ def challenge(
     unmatched: dict[str, pd.DataFrame] = {}
     if production is not None:
         shared = rows["candidate"][[*KEY]].merge(rows["production"][[*KEY]])
-        if shared.empty:  # they forecast different tickers: nothing to compare
+        if shared.empty:  # the models have no ticker in common
             del rows["production"]
         else:
-            unmatched = _beside_persistence(_without(rows["candidate"], shared))
+            unmatched = _with_persistence(_without_triples(rows["candidate"], shared))
             rows = {name: scored.merge(shared, on=[*KEY]) for name, scored in rows.items()}
-    ours = rows["candidate"]
-    rows |= _beside_persistence(ours)
-    rows |= {name: baseline_rows(ours, forecast) for name, forecast in baselines.items()}
-    return Challenge(rows, score_models(rows), unmatched, sessions[0], sessions[-1])
+    candidate_rows = rows["candidate"]
+    rows |= _with_persistence(candidate_rows)
+    rows |= {name: baseline_rows(candidate_rows, forecast) for name, forecast in baselines.items()}
+    return HeldOutComparison(rows, score_models(rows), unmatched, sessions[0], sessions[-1])
 
 
-def _without(scored: pd.DataFrame, triples: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the forecasts of some triples."""
-    known = scored[[*KEY]].merge(triples, how="left", indicator=True)["_merge"] == "both"
-    return scored[~known.to_numpy()]
+def _without_triples(scored: pd.DataFrame, triples: pd.DataFrame) -> pd.DataFrame:
+    """Drop the forecasts of the given triples."""
+    found = scored[[*KEY]].merge(triples, how="left", indicator=True)["_merge"] == "both"
+    return scored[~found.to_numpy()]
 
 
-def _beside_persistence(candidate: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Name a candidate's scored forecasts, and those of persistence; none where there are none."""
+def _with_persistence(candidate: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the candidate's rows and the matching rows of persistence; nothing for no rows."""
     if candidate.empty:
         return {}
     return {
