@@ -23,7 +23,9 @@ from sqlalchemy import Engine, text
 from benchmarks.market import SESSIONS, TICKERS, market
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Params
+from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
 from stock_assets.evaluation.scoring import score_due
+from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.market.calendar import next_session
 from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.datasets import PanelRecord, save_panel
@@ -143,7 +145,20 @@ def _promotion() -> PromotionRecord:
         first_session=SESSIONS[-320],
         last_session=date(2017, 2, 7),
         promoted=True,
-        reason="Promoted: the first model",
+        decision=PromotionDecision(
+            outcome=PromotionOutcome.FIRST_MODEL,
+            metric="relative_mae",
+            candidate=1.0,
+            production=None,
+            persistence=1.0,
+            forecasts=1,
+            sessions=1,
+            minimum_improvement=0.0,
+            significance=None,
+            against_production=None,
+            against_persistence=DieboldMariano(0.0, 1, None, None, "one session"),
+            edge=Edge.UNDEFINED,
+        ),
         mlflow_run_id="0" * 32,
     )
 

@@ -100,7 +100,12 @@ def compare(
     )
     scored = registry.evaluation_version(champion) if champion else None
     outcome = _challenge(engine, registry, candidate, scored)
-    decision = decide_promotion(outcome.scores, promotion)
+    decision = decide_promotion(
+        outcome.scores,
+        promotion,
+        len(outcome.unmatched["candidate"]) if outcome.unmatched else 0,
+        champion.refit_of if champion else None,
+    )
     figures = {name: card.to_dict() for name, card in outcome.scores.items()}
     decided = PromotionRecord(
         dataset_run_id=candidate.dataset_run_id,
@@ -115,7 +120,7 @@ def compare(
         first_session=outcome.first_session,
         last_session=outcome.last_session,
         promoted=decision.promote,
-        reason=f"{decision.reason}{_substitute(champion, scored)}{_unmatched(outcome)}",
+        decision=decision,
         mlflow_run_id=candidate.mlflow_run_id,
         dagster_run_id=dagster_run_id,
     )
@@ -186,23 +191,3 @@ def _unseen(engine: Engine, model: Bundle, held_out: list[date]) -> list[date]:
     validation = load_segments(engine, model.recipe.dataset_run_id)["validation"]
     newest_label = next_session(validation.last_session, model.recipe.network.horizon)
     return [session for session in held_out if session >= newest_label]
-
-
-def _substitute(champion: ModelVersion | None, scored: ModelVersion | None) -> str:
-    """Name the version that was scored in the place of a refitted champion."""
-    if champion is None or champion == scored:
-        return ""
-    return (
-        f". Production is {champion}; {scored} was scored in its place, for the refit may have "
-        "been trained on these sessions"
-    )
-
-
-def _unmatched(outcome: HeldOutComparison) -> str:
-    """Count the candidate's forecasts that production has no counterpart of."""
-    if not outcome.unmatched:
-        return ""
-    return (
-        f". {len(outcome.unmatched['candidate'])} more forecasts of the candidate have no "
-        "counterpart in production's and decided nothing"
-    )

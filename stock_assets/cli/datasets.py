@@ -93,7 +93,7 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
         "file": _file(arrays, record.location),
         "candidate_versions": [model.version for model in versions if model.refit_of is None],
         "refits": {model.version: model.refit_of for model in versions if model.refit_of},
-        "promotion": asdict(promotion) if promotion else None,
+        "promotion": promotion.to_dict() if promotion else None,
         "params": record.params,
     }
 

@@ -39,10 +39,10 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "late_tickers": _late_tickers(platform),
         "quarantined_bars": _quarantined(platform),
         "production": asdict(production) if production else None,
-        "last_promotion_decision": asdict(decided[0]) if decided else None,
+        "last_promotion_decision": decided[0].to_dict() if decided else None,
         "last_predicted_session": last_predicted_session(engine),
         "performance": _recent_scores(platform, production),
-        "last_retraining_decision": asdict(retraining[0]) if retraining else None,
+        "last_retraining_decision": retraining[0].to_dict() if retraining else None,
     }
 
 

@@ -14,6 +14,7 @@ from stock_assets.evaluation.retraining_rule import decide_retraining
 from stock_assets.market import calendar
 from stock_assets.market.sources.catalogue import open_source
 from stock_assets.registry import Registry
+from stock_assets.reporting.decision_text import retraining_text
 from stock_assets.storage.forecasts import (
     RetrainingRecord,
     last_retraining_session,
@@ -125,16 +126,14 @@ def retrain_on_breach(
     last = last_retraining_session(store.engine)
     decision = decide_retraining(rows, last, params.monitoring)
     if decision.session is None:
-        yield dg.SkipReason(decision.reason)
+        yield dg.SkipReason(retraining_text(decision))
         return
     recorded = record_retraining_decision(
         store.engine,
         RetrainingRecord(
             session=decision.session,
             retrain=decision.retrain,
-            breaches=list(decision.breaches),
-            reason=decision.reason,
-            metrics=decision.metrics.to_dict() if decision.metrics else None,
+            decision=decision,
             dataset_run_id=_new_dataset(context, decision.session) if decision.retrain else None,
         ),
     )

@@ -2,39 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from enum import StrEnum
+from typing import Any, Literal
 
 import pandas as pd
 
 from stock_assets.config import Monitoring, Thresholds
-from stock_assets.evaluation.metrics import Metrics, summarise
+from stock_assets.evaluation.metrics import summarise
 from stock_assets.market.calendar import sessions
+
+
+class RetrainingOutcome(StrEnum):
+    """What the newest scores call for; `BREACH` alone retrains."""
+
+    NO_SCORES = "no_scores"
+    TOO_FEW = "too_few"
+    HEALTHY = "healthy"
+    BREACH = "breach"
+    COOLING_DOWN = "cooling_down"
+
+
+@dataclass(frozen=True)
+class ThresholdCheck:
+    """A score and its threshold.
+
+    Attributes
+    ----------
+    metric : str
+    value : float or None
+        None where the score is undefined; it passes no threshold.
+    limit : float
+    kind : "at_most" or "at_least"
+        Which side of the limit passes; the limit itself does.
+    """
+
+    metric: str
+    value: float | None
+    limit: float
+    kind: Literal["at_most", "at_least"]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the score keeps the threshold."""
+        if self.value is None:
+            return False
+        return self.value <= self.limit if self.kind == "at_most" else self.value >= self.limit
 
 
 @dataclass(frozen=True)
 class RetrainingDecision:
-    """The decision and its evidence.
+    """A decision whether to retrain and its evidence.
 
     Attributes
     ----------
-    retrain : bool
-        Whether to retrain now.
-    breaches : tuple of str
-        One sentence per threshold that the scores break, also while they may not yet be acted on.
-    reason : str
-        A sentence that says why.
-    metrics : Metrics or None
-        Scores of the sessions that counted; None when too few forecasts are scored.
+    outcome : RetrainingOutcome
     session : date or None
         The newest scored session; None when nothing is scored.
+    forecasts, sessions : int
+        Size of the window that counted.
+    minimum_forecasts, cooldown_sessions : int or None
+        Parameters of the decision; None where they were not recorded.
+    breaches : tuple of ThresholdCheck
+        Failed thresholds, also while cooling down.
+    metrics : dict or None
+        Scores of the window, None where one is undefined; no dict with too few forecasts.
+    last_retraining : date or None
+        As-of session of the newest retraining.
+    elapsed_sessions : int or None
+        Sessions between it and `session`; None where no threshold failed or none was launched.
     """
 
-    retrain: bool
-    breaches: tuple[str, ...]
-    reason: str
-    metrics: Metrics | None
+    outcome: RetrainingOutcome
     session: date | None
+    forecasts: int
+    sessions: int
+    minimum_forecasts: int | None
+    cooldown_sessions: int | None
+    breaches: tuple[ThresholdCheck, ...] = ()
+    metrics: dict[str, Any] | None = None
+    last_retraining: date | None = None
+    elapsed_sessions: int | None = None
+
+    @property
+    def retrain(self) -> bool:
+        """Whether to retrain now."""
+        return self.outcome is RetrainingOutcome.BREACH
 
 
 def decide_retraining(
@@ -48,53 +103,62 @@ def decide_retraining(
         Scored forecasts, from `stock_assets.evaluation.metrics.score_rows`; only those of the
         newest ``monitoring.window_sessions`` sessions count.
     last_retraining : date or None
-        The as-of session of the newest retraining; None when there was none.
+        As-of session of the newest retraining; None when there was none.
     monitoring : Monitoring
-        Thresholds, the least number of forecasts that decides anything, and how many sessions must
-        pass between two retrainings.
+        Thresholds, the smallest number of forecasts that decides anything, and the sessions between
+        two retrainings.
     """
-    if rows.empty:
-        return RetrainingDecision(False, (), "No decision: no forecast is scored yet", None, None)
     newest = rows["session"].drop_duplicates().nlargest(monitoring.window_sessions)
     recent = rows[rows["session"].isin(newest)]
-    session = pd.Timestamp(newest.max()).date()
-    scored = f"{len(recent)} forecasts of {len(newest)} sessions up to {session}"
+    session = None if newest.empty else pd.Timestamp(newest.max()).date()
+
+    def decided(outcome: RetrainingOutcome, **evidence: Any) -> RetrainingDecision:
+        return RetrainingDecision(
+            outcome,
+            session,
+            len(recent),
+            len(newest),
+            monitoring.minimum_forecasts,
+            monitoring.cooldown_sessions,
+            last_retraining=last_retraining,
+            **evidence,
+        )
+
+    if session is None:
+        return decided(RetrainingOutcome.NO_SCORES)
     if len(recent) < monitoring.minimum_forecasts:
-        reason = f"No decision: {scored} are fewer than {monitoring.minimum_forecasts} forecasts"
-        return RetrainingDecision(False, (), reason, None, session)
-    metrics = summarise(recent)
-    breaches = _breaches(metrics, monitoring.thresholds)
+        return decided(RetrainingOutcome.TOO_FEW)
+    metrics = summarise(recent).to_dict()
+    checks = check_thresholds(metrics, monitoring.thresholds)
+    breaches = tuple(check for check in checks if not check.passed)
     if not breaches:
-        reason = f"Healthy: {scored} keep every threshold"
-        return RetrainingDecision(False, (), reason, metrics, session)
-    reason = f"{scored}: {'; '.join(breaches)}"
-    if last_retraining is not None:
-        elapsed = len(sessions(last_retraining + timedelta(days=1), session))
-        if elapsed < monitoring.cooldown_sessions:
-            reason = (
-                f"Cooling down: {elapsed} sessions since the retraining as of {last_retraining}, "
-                f"of the {monitoring.cooldown_sessions} that must pass; {reason}"
-            )
-            return RetrainingDecision(False, breaches, reason, metrics, session)
-    return RetrainingDecision(True, breaches, f"Retrain: {reason}", metrics, session)
+        return decided(RetrainingOutcome.HEALTHY, metrics=metrics)
+    elapsed = _elapsed(last_retraining, session)
+    cooling = elapsed is not None and elapsed < monitoring.cooldown_sessions
+    outcome = RetrainingOutcome.COOLING_DOWN if cooling else RetrainingOutcome.BREACH
+    return decided(outcome, metrics=metrics, breaches=breaches, elapsed_sessions=elapsed)
 
 
-def _breaches(metrics: Metrics, thresholds: Thresholds) -> tuple[str, ...]:
-    # An undefined score compares as False, and so counts as a breach: it never reads as healthy.
-    checks = [
-        (
-            metrics.mape <= thresholds.mape_max,
-            f"MAPE {metrics.mape:.4g} is not within {thresholds.mape_max:.4g}",
-        ),
-        (
-            metrics.relative_mae <= thresholds.relative_mae_max,
-            f"relative MAE {metrics.relative_mae:.4g} is not within "
-            f"{thresholds.relative_mae_max:.4g}",
-        ),
-        (
-            metrics.direction_accuracy >= thresholds.direction_accuracy_min,
-            f"direction accuracy {metrics.direction_accuracy:.4g} "
-            f"does not reach {thresholds.direction_accuracy_min:.4g}",
-        ),
+def check_thresholds(
+    scores: Mapping[str, Any], thresholds: Thresholds
+) -> tuple[ThresholdCheck, ...]:
+    """Compare scores with the thresholds of monitoring.
+
+    Parameters
+    ----------
+    scores : mapping
+        ``mape``, ``relative_mae`` and ``direction_accuracy``; None where one is undefined.
+    thresholds : Thresholds
+    """
+    limits: list[tuple[str, float, Literal["at_most", "at_least"]]] = [
+        ("mape", thresholds.mape_max, "at_most"),
+        ("relative_mae", thresholds.relative_mae_max, "at_most"),
+        ("direction_accuracy", thresholds.direction_accuracy_min, "at_least"),
     ]
-    return tuple(sentence for kept, sentence in checks if not kept)
+    return tuple(ThresholdCheck(name, scores[name], limit, kind) for name, limit, kind in limits)
+
+
+def _elapsed(last_retraining: date | None, session: date) -> int | None:
+    if last_retraining is None:
+        return None
+    return len(sessions(last_retraining + timedelta(days=1), session))

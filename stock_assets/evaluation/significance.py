@@ -6,7 +6,9 @@ is one observation, however many tickers it has.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from stock_assets.evaluation.metrics import CONSTANT
 
 FEWEST_SESSIONS = 8
 """Sessions that a test needs: the smallest sample in Harvey, Leybourne and Newbold (1997)."""
+
+DEFAULT_LEVEL = 0.05
+"""Probability below which a difference is significant, unless the parameters set another."""
 
 
 def clustered_errors(
@@ -132,6 +137,38 @@ class DieboldMariano:
     def worse(self, level: float) -> bool:
         """Whether the model has the higher loss, and the test rejects equality at a level."""
         return self.p_value is not None and self.difference > 0 and self.p_value < level
+
+
+class Edge(StrEnum):
+    """How a model compares with forecasting no change."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NONE = "none"
+    UNDEFINED = "undefined"
+
+
+def edge_over_persistence(
+    test: DieboldMariano, relative_mae: float | None, level: float | None
+) -> Edge:
+    """Decide whether a model differs significantly from forecasting no change.
+
+    Parameters
+    ----------
+    test : DieboldMariano
+        Against persistence; every session counts once.
+    relative_mae : float or None
+        Of the same forecasts; every forecast counts once. Where sessions have unequal numbers of
+        forecasts the two may disagree, and then nothing is called significant.
+    level : float or None
+        Probability below which a difference is significant; `DEFAULT_LEVEL` where it is None.
+    """
+    if test.p_value is None or relative_mae is None or math.isnan(relative_mae):
+        return Edge.UNDEFINED
+    level = level or DEFAULT_LEVEL
+    if test.better(level) and relative_mae < 1:
+        return Edge.BETTER
+    return Edge.WORSE if test.worse(level) and relative_mae > 1 else Edge.NONE
 
 
 def diebold_mariano(differences: NDArray[np.floating[Any]], horizon: int = 1) -> DieboldMariano:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Engine, and_, func, select, text, update
+from pydantic import TypeAdapter
+from sqlalchemy import Engine, RowMapping, and_, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
+from stock_assets.evaluation.promotion_rule import PromotionDecision
+from stock_assets.evaluation.retraining_rule import RetrainingDecision
+from stock_assets.reporting.decision_text import promotion_text, retraining_text
 from stock_assets.storage.database import Merge, copy_out, replace
 from stock_assets.storage.tables import (
     feature_drift,
@@ -136,6 +140,9 @@ def recent_performance(engine: Engine, sessions: int, model_version: int) -> pd.
     )
 
 
+_PROMOTION, _RETRAINING = TypeAdapter(PromotionDecision), TypeAdapter(RetrainingDecision)
+
+
 @dataclass(frozen=True)
 class PromotionRecord:
     """A row of ``model_promotions``."""
@@ -152,29 +159,46 @@ class PromotionRecord:
     first_session: date
     last_session: date
     promoted: bool
-    reason: str
+    decision: PromotionDecision
     mlflow_run_id: str
     dagster_run_id: str | None = None
     refit_version: int | None = None
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any] | RowMapping) -> PromotionRecord:
+        """Build a record from the columns of its fields."""
+        columns = {name: row[name] for name in cls.__dataclass_fields__}
+        return cls(**columns | {"decision": _PROMOTION.validate_python(row["decision"])})
+
     @property
     def promoted_version(self) -> int:
-        """The version that production is to be: the refit of the candidate, where there is one."""
+        """The version to put into production: the refit of the candidate where there is one."""
         return self.refit_version or self.candidate_version
+
+    @property
+    def reason(self) -> str:
+        """The decision in words."""
+        return promotion_text(self.decision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the reason as plain values."""
+        return asdict(self) | {"reason": self.reason}
 
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
-    """Store a promotion decision; the first one about a candidate stands."""
+    """Store a promotion decision; the first one about a candidate stays in force."""
+    decision = _PROMOTION.dump_python(record.decision, mode="json")
     with engine.begin() as connection:
         connection.execute(
-            insert(model_promotions).values(**asdict(record)).on_conflict_do_nothing()
+            insert(model_promotions)
+            .values(asdict(record) | {"decision": decision})
+            .on_conflict_do_nothing()
         )
 
 
 def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> PromotionRecord:
-    """Add the refit of a promoted candidate to its decision; returns the row as it is then."""
+    """Add the refit of a promoted candidate to its decision; return the updated record."""
     table = model_promotions
-    columns = [table.c[name] for name in PromotionRecord.__dataclass_fields__]
     statement = (
         update(table)
         .where(
@@ -182,10 +206,10 @@ def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> Prom
             table.c.candidate_version == decided.candidate_version,
         )
         .values(refit_version=version)
-        .returning(*columns)
+        .returning(*table.c)
     )
     with engine.begin() as connection:
-        return PromotionRecord(**connection.execute(statement).mappings().one())
+        return PromotionRecord.from_row(connection.execute(statement).mappings().one())
 
 
 def promotion_of(
@@ -200,14 +224,13 @@ def promotion_of(
 
 
 def promotions(engine: Engine, *, promoted_only: bool = False) -> list[PromotionRecord]:
-    """Promotion decisions, the last one made first."""
+    """Return the promotion decisions, the last one first."""
     table = model_promotions
-    columns = [table.c[name] for name in PromotionRecord.__dataclass_fields__]
-    query = select(*columns).order_by(table.c.decided_at.desc(), table.c.candidate_version.desc())
+    query = select(table).order_by(table.c.decided_at.desc(), table.c.candidate_version.desc())
     if promoted_only:
         query = query.where(table.c.promoted)
     with engine.connect() as connection:
-        return [PromotionRecord(**row) for row in connection.execute(query).mappings()]
+        return [PromotionRecord.from_row(row) for row in connection.execute(query).mappings()]
 
 
 @dataclass(frozen=True)
@@ -216,21 +239,35 @@ class RetrainingRecord:
 
     session: date
     retrain: bool
-    breaches: list[str]
-    reason: str
-    metrics: dict[str, Any] | None
+    decision: RetrainingDecision
     dataset_run_id: str | None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any] | RowMapping) -> RetrainingRecord:
+        """Build a record from the columns of its fields."""
+        columns = {name: row[name] for name in cls.__dataclass_fields__}
+        return cls(**columns | {"decision": _RETRAINING.validate_python(row["decision"])})
+
+    @property
+    def reason(self) -> str:
+        """The decision in words."""
+        return retraining_text(self.decision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the reason as plain values."""
+        return asdict(self) | {"reason": self.reason}
 
 
 def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> RetrainingRecord:
-    """Store the decision of a session; returns the one that stands.
+    """Store the decision of a session; return the one in force.
 
-    A decision to retrain stands for good. Any other gives way to a later one about the same
-    session, whose scores may have been completed or corrected since.
+    A decision to retrain is final. Any other is replaced by a later one about the same session,
+    whose scores may have been completed or corrected since.
     """
-    table, row = retraining_decisions, asdict(record)
-    columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
-    statement = insert(table).values(**row)
+    table = retraining_decisions
+    decision = _RETRAINING.dump_python(record.decision, mode="json")
+    row = asdict(record) | {"decision": decision}
+    statement = insert(table).values(row)
     values = {name: statement.excluded[name] for name in row if name != "session"}
     with engine.begin() as connection:
         connection.execute(
@@ -238,27 +275,26 @@ def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> Retr
                 index_elements=["session"], set_=values, where=~table.c.retrain
             )
         )
-        query = select(*columns).where(table.c.session == record.session)
-        return RetrainingRecord(**connection.execute(query).mappings().one())
+        query = select(table).where(table.c.session == record.session)
+        return RetrainingRecord.from_row(connection.execute(query).mappings().one())
 
 
 def pending_retraining(engine: Engine) -> RetrainingRecord | None:
-    """Newest decision to retrain whose dataset has no promotion decision yet."""
+    """Return the newest decision to retrain whose dataset has no promotion decision yet."""
     table, decided = retraining_decisions, model_promotions.c.dataset_run_id
-    columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
     query = (
-        select(*columns)
+        select(table)
         .where(table.c.retrain, table.c.dataset_run_id.not_in(select(decided)))
         .order_by(table.c.session.desc())
         .limit(1)
     )
     with engine.connect() as connection:
         row = connection.execute(query).mappings().one_or_none()
-        return None if row is None else RetrainingRecord(**row)
+        return None if row is None else RetrainingRecord.from_row(row)
 
 
 def last_retraining_session(engine: Engine) -> date | None:
-    """Session of the newest decision to retrain."""
+    """Return the session of the newest decision to retrain."""
     query = select(func.max(retraining_decisions.c.session)).where(retraining_decisions.c.retrain)
     with engine.connect() as connection:
         newest: date | None = connection.scalar(query)
@@ -266,12 +302,10 @@ def last_retraining_session(engine: Engine) -> date | None:
 
 
 def retraining_decisions_newest_first(engine: Engine) -> list[RetrainingRecord]:
-    """Every retraining decision, newest session first."""
-    table = retraining_decisions
-    columns = [table.c[name] for name in RetrainingRecord.__dataclass_fields__]
+    """Return every retraining decision, the newest session first."""
+    query = select(retraining_decisions).order_by(retraining_decisions.c.session.desc())
     with engine.connect() as connection:
-        rows = connection.execute(select(*columns).order_by(table.c.session.desc())).mappings()
-        return [RetrainingRecord(**row) for row in rows]
+        return [RetrainingRecord.from_row(row) for row in connection.execute(query).mappings()]
 
 
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:

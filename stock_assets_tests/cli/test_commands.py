@@ -123,7 +123,7 @@ def test_a_retraining_as_of_an_earlier_session_leaves_production_alone(demoed: I
     dataset = re.search(r"Retraining on dataset (20121130_\d{6})", printed)
     assert dataset is not None
     decided = demoed.rows(
-        "SELECT promoted, production_version, reason FROM model_promotions "
+        "SELECT promoted, production_version, decision FROM model_promotions "
         f"WHERE dataset_run_id = '{dataset[1]}'"
     )
     # In its own time it has no rival, and may forecast that time; today's production stays.

@@ -194,12 +194,13 @@ def test_show_prints_what_the_tables_hold(unharmed: Installation, dataset: str):
     assert found["digests"]["segments"] == segments[0][3]
     assert f"{segments[0][2]}sessionsbetweentwosegments" in printed
     decided = unharmed.rows(
-        f"SELECT candidate_version, reason FROM model_promotions {where} ORDER BY decided_at"
+        "SELECT candidate_version, decision->>'outcome' FROM model_promotions "
+        f"{where} ORDER BY decided_at"
     )
-    reason = decided[-1][1]
     assert found["candidate_versions"] == sorted(version for version, _ in decided)
-    assert found["promotion"]["reason"] == reason
+    assert found["promotion"]["decision"]["outcome"] == decided[-1][1]
     assert found["file"]["bytes"] > 0
+    reason = found["promotion"]["reason"]
     for told in (rows, panel, str(first), reason.replace(" ", ""), "scalersstandard"):
         assert told in printed
 

@@ -9,6 +9,13 @@ from datetime import date
 import pandas as pd
 from sqlalchemy import Engine
 
+from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
+from stock_assets.evaluation.retraining_rule import (
+    RetrainingDecision,
+    RetrainingOutcome,
+    ThresholdCheck,
+)
+from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.base import fetch_from_bars
@@ -57,7 +64,20 @@ PROMOTION = PromotionRecord(
     first_session=date(2012, 11, 15),
     last_session=date(2012, 12, 28),
     promoted=True,
-    reason="Promoted: it is the first",
+    decision=PromotionDecision(
+        outcome=PromotionOutcome.FIRST_MODEL,
+        metric="relative_mae",
+        candidate=0.1 + 0.2,
+        production=None,
+        persistence=1.0,
+        forecasts=150,
+        sessions=30,
+        minimum_improvement=0.0,
+        significance=None,
+        against_production=None,
+        against_persistence=DieboldMariano(-0.0001, 30, -0.5, 0.62),
+        edge=Edge.NONE,
+    ),
     mlflow_run_id="abc",
     dagster_run_id="def",
 )
@@ -65,9 +85,16 @@ PROMOTION = PromotionRecord(
 RETRAINING = RetrainingRecord(
     session=DAYS[0],
     retrain=True,
-    breaches=["relative MAE 1.5 is not within 1.1"],
-    reason="Retrain: it must",
-    metrics={"relative_mae": 1.5, "ic": None},
+    decision=RetrainingDecision(
+        outcome=RetrainingOutcome.BREACH,
+        session=DAYS[0],
+        forecasts=100,
+        sessions=20,
+        minimum_forecasts=50,
+        cooldown_sessions=20,
+        breaches=(ThresholdCheck("relative_mae", 1.5, 1.1, "at_most"),),
+        metrics={"relative_mae": 1.5, "ic": None},
+    ),
     dataset_run_id="20130102_120000",
 )
 

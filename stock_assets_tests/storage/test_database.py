@@ -339,9 +339,7 @@ def test_no_rows_still_have_their_columns_and_types(bare: Engine) -> None:
 
 
 def test_a_null_where_none_may_be_is_refused(engine: Engine) -> None:
-    broken = pd.DataFrame(
-        {"session": [date(2013, 1, 2)], "retrain": [None], "breaches": ["[]"], "reason": ["none"]}
-    )
+    broken = pd.DataFrame({"session": [date(2013, 1, 2)], "retrain": [None], "decision": ["{}"]})
     with pytest.raises(Exception, match="violates not-null") as caught, engine.begin() as work:
         copy_in(work, "retraining_decisions", broken)
     assert not isinstance(caught.value, IntegrityError | AssertionError)

@@ -245,7 +245,7 @@ def test_promotions_are_last_decided_first_and_can_be_those_that_were_promoted(
 
 def test_the_first_decision_about_a_session_stands(engine: Engine) -> None:
     assert record_retraining_decision(engine, RETRAINING) == RETRAINING
-    other = replace(RETRAINING, retrain=False, reason="Healthy", dataset_run_id=None, metrics=None)
+    other = replace(RETRAINING, retrain=False, dataset_run_id=None)
     assert record_retraining_decision(engine, other) == RETRAINING
     assert record_retraining_decision(engine, replace(RETRAINING, dataset_run_id="x")) == RETRAINING
     assert retraining_decisions_newest_first(engine) == [RETRAINING]

@@ -94,7 +94,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     connection.rollback()
     upgrade(bare_url)
     assert connection.execute(text(CATALOGUE)).all() == before
-    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0010"]
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0011"]
 
 
 def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:

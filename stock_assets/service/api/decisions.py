@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, TypeAdapter
 
+from stock_assets.evaluation.promotion_rule import PromotionOutcome
+from stock_assets.evaluation.retraining_rule import RetrainingOutcome
+from stock_assets.evaluation.significance import Edge
+from stock_assets.reporting.decision_text import breach_text
 from stock_assets.service.api.params import (
     DatasetId,
     Day,
@@ -62,10 +67,19 @@ class Promotion(ResponseModel):
     promoted: bool = Field(
         description="Whether the candidate, or its refit, went into production.", examples=[True]
     )
+    outcome: PromotionOutcome = Field(
+        description="What decided.", examples=[PromotionOutcome.FIRST_MODEL]
+    )
+    edge: Edge = Field(
+        description="The candidate against persistence by the Diebold-Mariano test; `undefined` "
+        "where there is no test.",
+        examples=[Edge.NONE],
+    )
     reason: str = Field(
         description="The decision in words.",
         examples=[
-            "Promoted: the candidate's relative MAE is 1.002 on 150 forecasts of 30 sessions"
+            "Promoted: no production model to beat, relative MAE 1.002 (persistence 1.000; "
+            "150 forecasts, 30 sessions)"
         ],
     )
     metric: str = Field(
@@ -114,18 +128,40 @@ class PromotionsParams(PageParams):
     promoted: OptionalParam[Flag] = Field(None, description="With this outcome.")
 
 
+class Breach(ResponseModel):
+    """A threshold that a score failed."""
+
+    metric: str = Field(description="The score.", examples=["relative_mae"])
+    value: float | None = Field(
+        description="Its value; null where it is undefined, which fails too.", examples=[1.5]
+    )
+    limit: float = Field(description="The threshold.", examples=[1.1])
+    kind: Literal["at_most", "at_least"] = Field(
+        description="Which side of the threshold passes.", examples=["at_most"]
+    )
+    message: str = Field(
+        description="The breach in words.", examples=["relative MAE 1.500 exceeds 1.100"]
+    )
+
+
 class Retraining(ResponseModel):
     """What the scores up to a session called for."""
 
     session: date = Field(description="The newest session that counted.", examples=["2013-03-01"])
     retrain: bool = Field(description="Whether a retraining was launched.", examples=[True])
+    outcome: RetrainingOutcome = Field(
+        description="What the scores call for; `breach` alone retrains.",
+        examples=[RetrainingOutcome.BREACH],
+    )
     reason: str = Field(
         description="The decision in words.",
-        examples=["Retrain: relative MAE 1.5 is not within 1.1"],
+        examples=[
+            "Retrain: relative MAE 1.500 exceeds 1.100 (100 forecasts of 20 sessions up to "
+            "2013-03-01)"
+        ],
     )
-    breaches: list[str] = Field(
-        description="Each threshold that was broken.",
-        examples=[["relative MAE 1.5 is not within 1.1"]],
+    breaches: list[Breach] = Field(
+        description="Each threshold that failed, also while cooling down."
     )
     metrics: Figures | None = Field(
         description="The scores that were judged; null when there were none.",
@@ -153,9 +189,28 @@ class RetrainingsParams(PageParams):
 
 
 def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Set the baselines apart, which the table keeps beside persistence's own figures."""
-    persistence = dict(row["persistence"])
-    return {**row, "baselines": persistence.pop("baselines", {}), "persistence": persistence}
+    """Separate the baselines, which the table keeps beside persistence's own figures."""
+    persistence, decision = dict(row["persistence"]), row["decision"]
+    return {
+        **row,
+        "outcome": decision.outcome,
+        "edge": decision.edge,
+        "baselines": persistence.pop("baselines", {}),
+        "persistence": persistence,
+    }
+
+
+def as_retraining(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the facts of the decision, and each breach in words."""
+    decision = row["decision"]
+    return {
+        **row,
+        "outcome": decision.outcome,
+        "metrics": decision.metrics,
+        "breaches": [
+            asdict(breach) | {"message": breach_text(breach)} for breach in decision.breaches
+        ],
+    }
 
 
 @router.get("/promotions", response_model=PromotionPage, summary="List promotion decisions")
@@ -189,6 +244,6 @@ def retrainings(
             asked.limit + 1,
             asked.position(_BY_SESSION),
         )
-        return page_of(RetrainingPage, rows, asked, ["session"])
+        return page_of(RetrainingPage, [*map(as_retraining, rows)], asked, ["session"])
 
     return served.answers.json(request, make)

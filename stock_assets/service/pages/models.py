@@ -7,8 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 
+from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
-from stock_assets.service.pages.model_status import edge_of
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
@@ -77,9 +77,14 @@ def _live(served: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def find_decisions(served: AppState) -> list[Decision]:
     """List the newest decisions, the last one first."""
     return [
-        Decision(row, _scores(row), edge_of(row["reason"]), _panel(served, row))
+        Decision(row, _scores(row), _edge(row), _panel(served, row))
         for row in list_promotions(served.engine, None, None, SHOWN)
     ]
+
+
+def _edge(row: Mapping[str, Any]) -> str:
+    decision = row["decision"]
+    return edge_text(decision.edge, decision.against_persistence)
 
 
 def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
 
-from stock_assets.evaluation.promotion_rule import DEFAULT_LEVEL, edge_over_persistence
-from stock_assets.evaluation.significance import diebold_mariano
+from stock_assets.evaluation.retraining_rule import check_thresholds
+from stock_assets.evaluation.significance import diebold_mariano, edge_over_persistence
 from stock_assets.market import calendar
+from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service import charts
 from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
-from stock_assets.service.pages.model_status import check_thresholds, find_model_status
+from stock_assets.service.pages.model_status import find_model_status
 from stock_assets.service.pages.rendering import address, render, ticker_address
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
 from stock_assets.storage.serving.performance import WantedScores, rolling_scores
@@ -39,6 +40,13 @@ _COLUMNS: dict[SortKey, str] = {
     "relative_mae": "relative MAE",
     "direction_accuracy": "Direction right",
     "coverage": "Inside interval",
+}
+
+
+_TITLES = {
+    "mape": "Error (MAPE)",
+    "relative_mae": "Error over persistence’s (relative MAE)",
+    "direction_accuracy": "Direction right",
 }
 
 
@@ -84,7 +92,8 @@ def performance_page(served: AppState, asked: PerformanceParams) -> str:
         asked=asked,
         ranges={told: _link(asked, range=told) for told in RANGES},
         newest=newest,
-        judged=check_thresholds(newest, served.params.monitoring.thresholds),
+        checks=check_thresholds(newest, served.params.monitoring.thresholds),
+        titles=_TITLES,
         nominal=served.params.forecast.coverage,
         window=window,
         edge=live_edge(served, standing.window),
@@ -100,12 +109,8 @@ def performance_page(served: AppState, asked: PerformanceParams) -> str:
 
 def live_edge(served: AppState, window: ScoredWindow) -> str:
     """Say whether the newest scored sessions show an edge over persistence, as promotions do."""
-    level = served.params.promotion.significance or DEFAULT_LEVEL
-    relative_mae = window.pooled["relative_mae"]
-    test = diebold_mariano(window.differences)
-    return edge_over_persistence(
-        test, float("nan") if relative_mae is None else relative_mae, level
-    )
+    test, level = diebold_mariano(window.differences), served.params.promotion.significance
+    return edge_text(edge_over_persistence(test, window.pooled["relative_mae"], level), test)
 
 
 def figures(served: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:

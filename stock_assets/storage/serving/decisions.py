@@ -1,4 +1,4 @@
-"""What was decided about models: promotions, retrainings, and the versions they speak of."""
+"""Promotion and retraining decisions, and the model versions that they are about."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import (
     model_performance_log,
@@ -35,6 +36,7 @@ PROMOTION_ORDER = ("decided_at", "candidate_version")
 _DECIDED = model_promotions.c
 _RETRAIN = retraining_decisions.c
 _PROMOTED = func.coalesce(_DECIDED.refit_version, _DECIDED.candidate_version)
+_CHAMPION_FIRST = (_DECIDED.as_of_session.desc(), _PROMOTED.desc())
 
 
 def list_promotions(
@@ -44,12 +46,14 @@ def list_promotions(
     size: int,
     after: Position | None = None,
 ) -> list[Row]:
-    """List promotion decisions, the last one first."""
-    asked = conditions(
+    """List promotion decisions, the last one first; ``decision`` and ``reason`` as of a record."""
+    wanted = conditions(
         (_DECIDED.dataset_run_id, eq, dataset_run_id), (_DECIDED.promoted, eq, promoted)
     )
     order = [_DECIDED[name].desc() for name in PROMOTION_ORDER]
-    return read_page(engine, select(model_promotions).where(*asked), order, size, after)
+    query = select(model_promotions).where(*wanted)
+    rows = read_page(engine, query, order, size, after)
+    return [_described(row, PromotionRecord.from_row(row)) for row in rows]
 
 
 def list_retrainings(
@@ -60,12 +64,13 @@ def list_retrainings(
     size: int,
     after: Position | None = None,
 ) -> list[Row]:
-    """List retraining decisions, the newest session first."""
-    asked = conditions(
+    """List retraining decisions, newest session first; ``decision``, ``reason`` as of a record."""
+    wanted = conditions(
         (_RETRAIN.retrain, eq, retrain), (_RETRAIN.session, ge, first), (_RETRAIN.session, le, last)
     )
-    query = select(retraining_decisions).where(*asked)
-    return read_page(engine, query, [_RETRAIN.session.desc()], size, after)
+    query = select(retraining_decisions).where(*wanted)
+    rows = read_page(engine, query, [_RETRAIN.session.desc()], size, after)
+    return [_described(row, RetrainingRecord.from_row(row)) for row in rows]
 
 
 def list_models(
@@ -78,19 +83,19 @@ def list_models(
     """List the model versions that a decision was made about, and their refits, newest first.
 
     Each with ``model_version``, ``refit_of``, the dataset and MLflow run it comes from, whether it
-    was promoted and when, whether it is in production by the last promotion, and the first and the
-    last as-of session that it forecast.
+    was promoted and when, whether it is in production (see `champion_version`), and the first and
+    the last as-of session that it forecast.
     """
     versions = _versions().subquery()
-    asked = conditions(
+    wanted = conditions(
         (versions.c.dataset_run_id, eq, dataset_run_id), (versions.c.promoted, eq, promoted)
     )
-    query = _with_forecasts(versions).where(*asked)
+    query = _with_forecasts(versions).where(*wanted)
     return read_page(engine, query, [versions.c.model_version.desc()], size, after)
 
 
 def find_model(engine: Engine, model_version: int) -> Row | None:
-    """Read what :func:`list_models` tells of one version; None when no decision names it."""
+    """Read the row of one version in :func:`list_models`; None when no decision names it."""
     versions = _versions().subquery()
     query = _with_forecasts(versions).where(versions.c.model_version == model_version)
     return next(iter(read_rows(engine, query)), None)
@@ -101,7 +106,13 @@ def find_promotion(engine: Engine, model_version: int) -> Row | None:
     query = select(model_promotions).where(
         (_DECIDED.candidate_version == model_version) | (_DECIDED.refit_version == model_version)
     )
-    return next(iter(read_rows(engine, query)), None)
+    rows = read_rows(engine, query)
+    return next((_described(row, PromotionRecord.from_row(row)) for row in rows), None)
+
+
+def _described(row: Row, record: PromotionRecord | RetrainingRecord) -> Row:
+    """Add the reason to a row, and the decision as an object."""
+    return row | {"decision": record.decision, "reason": record.reason}
 
 
 def scored_sessions(engine: Engine, model_version: int) -> Row:
@@ -118,10 +129,20 @@ def scored_sessions(engine: Engine, model_version: int) -> Row:
     return read_rows(engine, query)[0]
 
 
-def last_promoted() -> Select[tuple[int]]:
-    """Select the version that the last promotion put into production; no row before the first."""
-    newest = (_DECIDED.decided_at.desc(), _DECIDED.candidate_version.desc())
-    return select(_PROMOTED).where(_DECIDED.promoted).order_by(*newest).limit(1)
+def champion_version() -> Select[tuple[int]]:
+    """Select the version in production by the recorded promotions; no row before the first.
+
+    The rule of :func:`stock_assets.evaluation.champion.champion_as_of` for the newest session: the
+    newest as-of session, then the highest version. A winner of an earlier session does not replace
+    a newer production model.
+    """
+    return select(_PROMOTED).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
+
+
+def champion_promotion(engine: Engine) -> PromotionRecord | None:
+    """Read the decision that put `champion_version` into production."""
+    query = select(model_promotions).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
+    return next(map(PromotionRecord.from_row, read_rows(engine, query)), None)
 
 
 def _versions() -> Select[tuple[object, ...]]:
@@ -142,7 +163,7 @@ def _versions() -> Select[tuple[object, ...]]:
         _DECIDED.refit_version, _DECIDED.candidate_version, _DECIDED.promoted, *shared
     ).where(_DECIDED.refit_version.is_not(None))
     both = union_all(candidates, refits).subquery()
-    in_production = both.c.model_version == last_promoted().scalar_subquery()
+    in_production = both.c.model_version == champion_version().scalar_subquery()
     return select(*both.c, func.coalesce(in_production, false()).label("in_production"))
 
 

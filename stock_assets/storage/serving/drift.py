@@ -7,7 +7,7 @@ from operator import eq, ge, le
 
 from sqlalchemy import Engine, func, select
 
-from stock_assets.storage.serving.decisions import last_promoted
+from stock_assets.storage.serving.decisions import champion_version
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import feature_drift
 
@@ -36,7 +36,7 @@ def list_drift(
 
 def newest_drift(engine: Engine) -> list[Row]:
     """Give the drift of the newest session of the version in production, the strongest first."""
-    production = last_promoted().scalar_subquery()
+    production = champion_version().scalar_subquery()
     newest = select(func.max(_MEASURED.as_of_session)).where(_MEASURED.model_version == production)
     query = (
         select(feature_drift)

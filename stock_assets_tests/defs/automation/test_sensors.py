@@ -18,6 +18,7 @@ from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import retrain_on_breach, score_when_forecasting_failed
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import score_rows
+from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.market import calendar
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE
@@ -82,21 +83,22 @@ def test_healthy_scores_launch_nothing(loop: Loop, own_store: Store) -> None:
     data = tick(loop, own_store, with_thresholds())
     assert data.run_requests == []
     assert data.dynamic_partitions_requests == []
-    assert data.skip_message.startswith("Healthy: 100 forecasts of 20 sessions up to")
     (decision,) = retraining_decisions_newest_first(own_store.engine)
     assert (decision.session, decision.retrain) == (days[-1], False)
     assert decision.dataset_run_id is None
-    assert decision.metrics["forecasts"] == 100
+    assert decision.decision.outcome is RetrainingOutcome.HEALTHY
+    assert decision.decision.forecasts == 100
+    assert data.skip_message == decision.reason
 
 
 @pytest.mark.parametrize(
     ("worse", "thresholds", "breach"),
     [
-        (30.0, {"mape_max": 0.10}, "MAPE"),
-        (30.0, {"relative_mae_max": 1.10}, "relative MAE"),
-        (1.0, {"mape_max": 1e-6}, "MAPE"),
-        (1.0, {"relative_mae_max": 1e-6}, "relative MAE"),
-        (1.0, {"direction_accuracy_min": 0.999}, "direction accuracy"),
+        (30.0, {"mape_max": 0.10}, "mape"),
+        (30.0, {"relative_mae_max": 1.10}, "relative_mae"),
+        (1.0, {"mape_max": 1e-6}, "mape"),
+        (1.0, {"relative_mae_max": 1e-6}, "relative_mae"),
+        (1.0, {"direction_accuracy_min": 0.999}, "direction_accuracy"),
     ],
 )
 def test_a_breach_launches_exactly_one_retraining(
@@ -117,7 +119,7 @@ def test_a_breach_launches_exactly_one_retraining(
     (decision,) = retraining_decisions_newest_first(own_store.engine)
     assert decision.retrain
     assert decision.dataset_run_id == request.run_key
-    assert [told.startswith(breach) for told in decision.breaches] == [True]
+    assert [failed.metric for failed in decision.decision.breaches] == [breach]
 
 
 def test_a_tick_that_is_repeated_asks_for_the_same_run(loop: Loop, own_store: Store) -> None:
@@ -144,7 +146,8 @@ def test_a_breach_of_the_next_session_waits_for_the_cooldown(loop: Loop, own_sto
     again = tick(loop, own_store, strict)
     newest = retraining_decisions_newest_first(own_store.engine)[0]
     assert not newest.retrain
-    assert newest.reason.startswith("Cooling down: 2 sessions since the retraining")
+    assert newest.decision.outcome is RetrainingOutcome.COOLING_DOWN
+    assert newest.decision.elapsed_sessions == 2
     # The first one has led to no decision about its candidate yet: it is asked for, not another.
     assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
 
@@ -175,7 +178,9 @@ def test_too_few_scores_decide_nothing(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0, sessions=9))
     data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
     assert data.run_requests == []
-    assert data.skip_message.startswith("No decision: 45 forecasts of 9 sessions")
+    (decision,) = retraining_decisions_newest_first(own_store.engine)
+    assert decision.decision.outcome is RetrainingOutcome.TOO_FEW
+    assert data.skip_message == decision.reason
 
 
 def test_scores_of_another_version_do_not_count(loop: Loop, own_store: Store) -> None:

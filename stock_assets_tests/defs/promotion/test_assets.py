@@ -20,6 +20,8 @@ from stock_assets.cli.runs import run_dataset
 from stock_assets.config import Rename, Tracking
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.promotion_rule import PromotionOutcome
+from stock_assets.evaluation.significance import Edge
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.models.baselines import ridge
@@ -83,9 +85,7 @@ def test_the_first_model_is_promoted_and_says_so(loop: Loop, registry: Registry)
     assert record.promoted
     assert record.production_version is None
     assert record.production is None
-    assert record.reason.startswith("Promoted: ")
-    assert "there is no production model yet" in record.reason
-    assert "persistence" in record.reason
+    assert record.decision.outcome is PromotionOutcome.FIRST_MODEL
     assert record.candidate_version == registry.candidate(DATASET).version
 
 
@@ -125,7 +125,8 @@ def test_the_second_candidate_meets_production_on_the_same_sessions(
         assert record.candidate[name] == record.production[name] == record.persistence[name]
     better = record.candidate["relative_mae"] < record.production["relative_mae"]
     assert record.promoted is better
-    assert record.reason.startswith("Promoted: " if better else "Not promoted: ")
+    outcome = PromotionOutcome.BETTER if better else PromotionOutcome.NOT_BETTER
+    assert record.decision.outcome is outcome
     standing = registry.production()
     assert standing is not None
     assert standing.version == (record.candidate_version if better else first.candidate_version)
@@ -206,7 +207,7 @@ def test_what_production_does_not_forecast_decides_nothing_and_is_told(
         (event,) = instance.fetch_materializations(dg.AssetKey("promotion"), limit=2).records
     assert record.candidate["forecasts"] == 5 * len(HELD_OUT)
     more = 2 * 5 * len(HELD_OUT)
-    assert f"{more} more forecasts of the candidate have no counterpart" in record.reason
+    assert record.decision.unmatched_forecasts == more
     unmatched = event.asset_materialization.metadata["unmatched"].value.records
     told = [(row.data["horizon"], row.data["model"]) for row in unmatched]
     assert told == [(ahead, name) for ahead in (2, 3) for name in ("candidate", "persistence")]
@@ -291,9 +292,9 @@ def test_the_candidate_is_tested_against_persistence_and_production(
     for record in (first, second):
         assert 0 <= record.candidate["p_persistence"] <= 1
         assert record.candidate["error_difference_se"] > 0
-        said = "No significant edge over persistence" not in record.reason
         better = record.candidate["relative_mae"] < 1
-        assert said is (better and record.candidate["p_persistence"] < 0.05)
+        significant = record.candidate["p_persistence"] < 0.05
+        assert (record.decision.edge is Edge.BETTER) is (better and significant)
     assert "p_production" not in first.candidate
     assert 0 <= second.candidate["p_production"] <= 1
 

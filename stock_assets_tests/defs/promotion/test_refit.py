@@ -297,11 +297,7 @@ def test_the_next_candidate_meets_the_version_that_was_refitted(
     assert decided is not None
     assert decided.production is not None
     assert decided.production_version == refit.version
-    assert decided.reason.endswith(
-        f"Production is version {refit.version}, refit of {candidate.version}; version "
-        f"{candidate.version} was scored in its place, for the refit may have been trained on "
-        "these sessions"
-    )
+    assert decided.decision.evaluated_version == candidate.version
     held_out = calendar.sessions(decided.first_session, decided.last_session)
     scores = {
         model.version: summarise(

@@ -18,9 +18,11 @@ TABLES = {
     "/forecasts": "SELECT * FROM predictions "
     "ORDER BY as_of_session DESC, ticker, horizon, model_version",
     "/promotions": "SELECT *, persistence -> 'baselines' AS baselines, "
-    "persistence - 'baselines' AS persistence FROM model_promotions "
+    "persistence - 'baselines' AS persistence, decision->>'outcome' AS outcome, "
+    "decision->>'edge' AS edge FROM model_promotions "
     "ORDER BY decided_at DESC, candidate_version DESC",
-    "/retrainings": "SELECT * FROM retraining_decisions ORDER BY session DESC",
+    "/retrainings": "SELECT *, decision->>'outcome' AS outcome, decision->'metrics' AS metrics "
+    "FROM retraining_decisions ORDER BY session DESC",
     "/datasets": "SELECT *, jsonb_array_length(tickers) AS tickers, "
     "jsonb_array_length(features) AS features FROM processed_feature_data "
     "ORDER BY dataset_run_id DESC",
@@ -30,7 +32,11 @@ TABLES = {
     "/models": "SELECT *, candidate_version AS model_version FROM model_promotions "
     "ORDER BY candidate_version DESC",
 }
-BESIDE = {"/models": ("refit_of", "in_production", "first_forecast", "last_forecast")}
+BESIDE = {
+    "/models": ("refit_of", "in_production", "first_forecast", "last_forecast"),
+    "/promotions": ("reason",),
+    "/retrainings": ("reason", "breaches"),
+}
 LISTS = (*TABLES, "/tickers", "/prices/IBM", "/performance", "/performance/tickers")
 
 
@@ -128,7 +134,7 @@ def test_models_are_versions_and_the_last_promoted_is_in_production(
     (last,) = rows(
         engine_of_the_loop,
         "SELECT candidate_version FROM model_promotions WHERE promoted "
-        "ORDER BY decided_at DESC LIMIT 1",
+        "ORDER BY as_of_session DESC LIMIT 1",
     )
     standing = [item["model_version"] for item in items if item["in_production"]]
     assert standing == [last["candidate_version"]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stock_assets.evaluation.metrics import summarise
+from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.pages import formatting
-from stock_assets.service.pages.model_status import edge_of
 from stock_assets.storage.forecasts import promotions, read_performance
 from stock_assets_tests.conftest import REPLAYED, Loop
 from stock_assets_tests.service.pages.conftest import Visit, table
@@ -17,7 +17,7 @@ def test_every_decision_is_shown_with_its_reason_in_full(read: Visit, loop: Loop
     for record in decided:
         card = page.locator(f"#decision-{record.candidate_version}").inner_text()
         assert record.reason in card
-        assert edge_of(record.reason) in card
+        assert edge_text(record.decision.edge, record.decision.against_persistence) in card
         assert record.mlflow_run_id[:8] in card
         assert record.dataset_run_id in card
 

@@ -12,8 +12,12 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
-from stock_assets.evaluation.promotion_rule import edge_over_persistence
-from stock_assets.evaluation.significance import diebold_mariano, loss_difference
+from stock_assets.evaluation.significance import (
+    diebold_mariano,
+    edge_over_persistence,
+    loss_difference,
+)
+from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.pages import formatting
 from stock_assets.storage.forecasts import promotions, recent_performance
 from stock_assets_tests.conftest import Loop
@@ -40,8 +44,9 @@ def test_an_edge_is_claimed_in_the_words_and_by_the_test_of_promotions(
     rows = recent_performance(loop.store.engine, 20, 1)
     difference = loss_difference(rows, score_rows(persistence_forecasts(rows)))
     test = diebold_mariano(difference.to_numpy())
-    said = edge_over_persistence(test, summarise(rows).relative_mae, 0.05)
-    assert read("/performance").locator(".verdict").inner_text() == f"{said}."
+    edge = edge_over_persistence(test, summarise(rows).relative_mae, 0.05)
+    shown = read("/performance").locator(".verdict").inner_text()
+    assert shown == f"{edge_text(edge, test)}."
 
 
 def test_each_ticker_has_the_scores_of_its_forecasts(read: Visit, loop: Loop) -> None:

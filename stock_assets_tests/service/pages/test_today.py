@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from stock_assets.config import load_params
 from stock_assets.evaluation.metrics import by_ticker, summarise
 from stock_assets.market import calendar
+from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.pages import formatting
 from stock_assets.service.pages.model_status import ModelStatus
 from stock_assets.service.pages.today import TodayParams, find_everyone, today_page
@@ -70,7 +71,8 @@ def test_persistence_and_the_words_of_the_promotion_stand_above_the_forecasts(
     assert formatting.percent(summarise(rows).mape) in told
     assert formatting.percent(persistence) in told
     promoted, *_ = promotions(loop.store.engine, promoted_only=True)
-    assert promoted.reason.rsplit(". ", 1)[-1] in told
+    decision = promoted.decision
+    assert edge_text(decision.edge, decision.against_persistence) in told
     assert "edge over persistence" in told
 
 

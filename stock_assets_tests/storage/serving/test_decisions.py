@@ -102,7 +102,7 @@ def test_promotions_are_told_the_last_one_first(engine: Engine) -> None:
 
 
 def test_retrainings_are_told_the_newest_first(engine: Engine) -> None:
-    calm = replace(RETRAINING, session=DAYS[3], retrain=False, dataset_run_id=None, breaches=[])
+    calm = replace(RETRAINING, session=DAYS[3], retrain=False, dataset_run_id=None)
     for record in (RETRAINING, calm):
         record_retraining_decision(engine, record)
     whole = list_retrainings(engine, None, None, None, EVERYTHING)

@@ -1,0 +1,119 @@
+"""Decisions in words: the one place where their facts become sentences."""
+
+from __future__ import annotations
+
+from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
+from stock_assets.evaluation.retraining_rule import (
+    RetrainingDecision,
+    RetrainingOutcome,
+    ThresholdCheck,
+)
+from stock_assets.evaluation.significance import DieboldMariano, Edge
+
+_LABELS = {
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "mape": "MAPE",
+    "relative_mae": "relative MAE",
+    "direction_accuracy": "direction accuracy",
+}
+_FRACTIONS = ("mape", "direction_accuracy")
+_MOST_DECIMALS = 9
+
+
+def promotion_text(decision: PromotionDecision) -> str:
+    """Describe a promotion decision: what decided, the edge over persistence, what was left out."""
+    verdict = "Promoted" if decision.promote else "Not promoted"
+    candidate, production, persistence = _numbers(
+        decision.metric, decision.candidate, decision.production, decision.persistence
+    )
+    score = f"{_LABELS[decision.metric]} {candidate}"
+    beats = f"{score} beats production's {production}"
+    test = decision.against_production
+    evidence = "" if test is None else _evidence(test)
+    facts = {
+        PromotionOutcome.FIRST_MODEL: f"no production model to beat, {score}",
+        PromotionOutcome.BETTER: beats,
+        PromotionOutcome.PRODUCTION_UNDEFINED: f"{score}, production's is undefined",
+        PromotionOutcome.CANDIDATE_UNDEFINED: score,
+        PromotionOutcome.NOT_BETTER: f"{score} does not beat production's {production}",
+        PromotionOutcome.MARGIN_NOT_REACHED: (
+            f"{beats} by less than {decision.minimum_improvement or 0.0:.2%}"
+        ),
+        PromotionOutcome.NOT_SIGNIFICANT: f"{beats}, but not significantly ({evidence})",
+        PromotionOutcome.SIGNIFICANTLY_WORSE: (
+            f"{beats}, but is significantly worse session by session ({evidence})"
+        ),
+    }
+    sentences = [
+        f"{verdict}: {facts[decision.outcome]} (persistence {persistence}; "
+        f"{decision.forecasts} forecasts, {decision.sessions} sessions)",
+        edge_text(decision.edge, decision.against_persistence),
+    ]
+    if decision.evaluated_version is not None:
+        sentences.append(
+            f"Version {decision.evaluated_version} was scored in place of its refit in production"
+        )
+    if decision.unmatched_forecasts:
+        sentences.append(
+            f"{decision.unmatched_forecasts} forecasts without a counterpart in production were "
+            "not compared"
+        )
+    return ". ".join(sentences)
+
+
+def edge_text(edge: Edge, test: DieboldMariano) -> str:
+    """Describe how a model compares with persistence, and the test behind it."""
+    if edge is Edge.BETTER:
+        return f"Significant edge over persistence ({_evidence(test)})"
+    worse = ": significantly worse" if edge is Edge.WORSE else ""
+    return f"No significant edge over persistence{worse} ({_evidence(test)})"
+
+
+def retraining_text(decision: RetrainingDecision) -> str:
+    """Describe a retraining decision: what was checked and what failed."""
+    window = (
+        f"{decision.forecasts} forecasts of {decision.sessions} sessions up to {decision.session}"
+    )
+    failed = f"{'; '.join(map(breach_text, decision.breaches))} ({window})"
+    return {
+        RetrainingOutcome.NO_SCORES: "No decision: no forecast is scored yet",
+        RetrainingOutcome.TOO_FEW: (
+            f"No decision: {window}, fewer than {decision.minimum_forecasts} forecasts"
+        ),
+        RetrainingOutcome.HEALTHY: f"Healthy: every threshold is met ({window})",
+        RetrainingOutcome.BREACH: f"Retrain: {failed}",
+        RetrainingOutcome.COOLING_DOWN: (
+            f"Cooling down, {decision.elapsed_sessions} of {decision.cooldown_sessions} sessions "
+            f"since the retraining as of {decision.last_retraining}: {failed}"
+        ),
+    }[decision.outcome]
+
+
+def breach_text(breach: ThresholdCheck) -> str:
+    """Describe a failed threshold."""
+    label = _LABELS[breach.metric]
+    value, limit = _numbers(breach.metric, breach.value, breach.limit)
+    if breach.value is None:
+        return f"{label} is undefined"
+    relation = "exceeds" if breach.kind == "at_most" else "is below"
+    return f"{label} {value} {relation} {limit}"
+
+
+def _evidence(test: DieboldMariano) -> str:
+    if test.p_value is None:
+        return f"no Diebold-Mariano test: {test.reason}"
+    return (
+        f"{100 * test.difference:+.2g}% of price, Diebold-Mariano p = {test.p_value:.2g}, "
+        f"{test.sessions} sessions"
+    )
+
+
+def _numbers(metric: str, *values: float | None) -> list[str]:
+    """Write scores with three digits, more where two different scores would look equal."""
+    kind, decimals = ("%", 1) if metric in _FRACTIONS else ("f", 3)
+    while True:
+        texts = ["undefined" if value is None else f"{value:.{decimals}{kind}}" for value in values]
+        if len(set(texts)) == len(set(values)) or decimals == _MOST_DECIMALS:
+            return texts
+        decimals += 1
