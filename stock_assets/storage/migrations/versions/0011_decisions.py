@@ -27,6 +27,7 @@ _BREACH = re.compile(rf"(.+) (?:{_NUMBER}|nan) (is not within|does not reach) {_
 
 def upgrade() -> None:
     """Derive the facts of each stored decision from its row, then drop the sentences."""
+    _rename_scores("mase_se", "relative_mae_se")
     _derive("model_promotions", ("dataset_run_id", "candidate_version"), _promotion)
     _derive("retraining_decisions", ("session",), _retraining)
     op.drop_column("model_promotions", "reason")
@@ -49,6 +50,15 @@ def downgrade() -> None:
     op.alter_column("retraining_decisions", "breaches", nullable=False)
     for table in ("model_promotions", "retraining_decisions"):
         op.drop_column(table, "decision")
+    _rename_scores("relative_mae_se", "mase_se")
+
+
+def _rename_scores(old: str, new: str) -> None:
+    for column in ("candidate", "production", "persistence"):
+        op.execute(
+            f"UPDATE model_promotions SET {column} = replace({column}::text, "
+            f"'\"{old}\"', '\"{new}\"')::jsonb WHERE {column}::text LIKE '%\"{old}\"%'"
+        )
 
 
 def _derive(table: str, key: tuple[str, ...], facts: Any) -> None:
