@@ -202,10 +202,9 @@ def endpoints() -> str:
 
     from stock_assets.service.app import create_app
     from stock_assets.service.app_state import AppState
-    from stock_assets.service.response_cache import ResponseCache
 
     engine = create_engine("postgresql+psycopg2://")  # never connected
-    app = create_app(AppState(engine, Params(), ServiceSettings(), ResponseCache(engine, room=0)))
+    app = create_app(AppState(engine, Params(), ServiceSettings()))
     rows: dict[str, list[str]] = {}
     for path, item in app.openapi()["paths"].items():
         operation = item["get"]

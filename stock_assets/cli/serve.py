@@ -73,15 +73,13 @@ def serve(console: Console, settings: ServiceSettings) -> None:
 
     from stock_assets.service.app import create_app
     from stock_assets.service.app_state import AppState
-    from stock_assets.service.response_cache import ResponseCache
 
     require_free_port(settings.host, settings.port, "--port")
     params = load_params(find_locations().params_file)
     reader = find_reader()
     require_reader(reader)
     engine = reader_engine(reader)
-    answers = ResponseCache(engine, settings.cache_megabytes * 2**20)
-    app = create_app(AppState(engine, params, settings, answers))
+    app = create_app(AppState(engine, params, settings))
     config = uvicorn.Config(
         app,
         host=settings.host,

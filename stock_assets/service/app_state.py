@@ -1,4 +1,4 @@
-"""What every request is answered from."""
+"""The state that every request handler reads, and the parameters that a route accepts."""
 
 from __future__ import annotations
 
@@ -10,46 +10,50 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine
 
 from stock_assets.config import Params
-from stock_assets.service.response_cache import ResponseCache
 from stock_assets.service.settings import ServiceSettings
 
 
 @dataclass(frozen=True)
 class AppState:
-    """The running service: its database, parameters, settings and answers given before.
+    """State of the running application.
 
-    ``engine`` is connected as a role that cannot write.
+    Attributes
+    ----------
+    engine : Engine
+        The ``stock_assets`` database, with a role that cannot write.
+    params : Params
+        The parameters of ``params.yaml``.
+    settings : ServiceSettings
+        Address, access and links.
     """
 
     engine: Engine
     params: Params
     settings: ServiceSettings
-    answers: ResponseCache
 
 
-async def served_by(request: Request) -> AppState:
-    """Give what the application of this request serves."""
-    served: AppState = request.app.state.served
-    return served
+async def get_state(request: Request) -> AppState:
+    """Return the state of the application that received a request."""
+    state: AppState = request.app.state.service
+    return state
 
 
-AppStateDependency = Annotated[AppState, Depends(served_by)]
+StateDep = Annotated[AppState, Depends(get_state)]
 
 
 class QueryParams(BaseModel):
-    """Query parameters of a route; any that it does not name are refused.
+    """Query parameters of a route; unknown ones are rejected.
 
-    A route that takes some names a subclass, ``asked: Annotated[..., Query()]``; one that takes
-    none has the dependencies :data:`TAKES_NOTHING`.
+    A route with parameters takes a subclass, ``query: Annotated[..., Query()]``; a route without
+    parameters has the dependencies :data:`NO_PARAMS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-async def asked_nothing(asked: Annotated[QueryParams, Query()]) -> QueryParams:
-    """Refuse every query parameter."""
-    return asked
+async def _reject_params(query: Annotated[QueryParams, Query()]) -> QueryParams:
+    return query
 
 
-TAKES_NOTHING = [Depends(asked_nothing)]
-"""For ``dependencies=`` of a route without query parameters."""
+NO_PARAMS = [Depends(_reject_params)]
+"""``dependencies=`` of a route without query parameters."""

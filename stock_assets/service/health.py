@@ -1,4 +1,4 @@
-"""Whether the service lives, can answer, and has something new to tell."""
+"""Health: liveness, readiness and freshness of the data."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stock_assets.config import Params
 from stock_assets.market import calendar
-from stock_assets.service.app_state import TAKES_NOTHING, AppState, AppStateDependency
+from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
 from stock_assets.service.problems import RETRY_SECONDS
 from stock_assets.storage.database import newest_revision
 from stock_assets.storage.serving.freshness import read_freshness, schema_revision
 
-router = APIRouter(tags=["health"], dependencies=TAKES_NOTHING)
+router = APIRouter(tags=["health"], dependencies=NO_PARAMS)
 
-# How long after its time the daily job may still be at work.
-_AT_WORK = timedelta(hours=1)
+# The daily job may run for this long.
+_JOB_DURATION = timedelta(hours=1)
 
 
 class Alive(BaseModel):
@@ -32,7 +32,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be answered, and what is missing if not."""
+    """Whether the service can answer requests, and what is missing."""
 
     ready: bool
     database: bool
@@ -41,13 +41,12 @@ class Readiness(BaseModel):
 
 
 class Health(BaseModel):
-    """How new the data are.
+    """Freshness of the data.
 
-    ``expected_session`` is the newest session that the daily job should have stored by now; it is
-    null where prices come from a source that gets nothing new. ``late`` counts the sessions that
-    are missing up to it. ``newest_forecast`` is an as-of session, ``newest_score`` a session whose
-    forecasts were compared with what happened, ``newest_decision`` one after which it was decided
-    whether to retrain. ``quarantined_bars`` broke a check and are kept back still.
+    ``expected_session`` is the newest session that the daily job should have stored; null for the
+    sample prices, which are a fixed history. ``late`` counts the sessions missing up to it.
+    ``newest_forecast`` is an as-of session, ``newest_target`` the furthest session forecast,
+    ``newest_score`` a scored session, ``newest_decision`` the session of a retraining decision.
     """
 
     status: Literal["fresh", "late", "empty"]
@@ -65,52 +64,48 @@ class Health(BaseModel):
     quarantined_bars: int
 
 
-@router.get("/healthz", response_model=Alive)
+@router.get("/healthz")
 async def healthz() -> Alive:
-    """Say that the process lives, whatever else is wrong."""
+    """Check that the process is alive."""
     return Alive()
 
 
-@router.get(
-    "/readyz",
-    response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "Not ready"}},
-)
-def readyz(served: AppStateDependency, response: Response) -> Readiness:
-    """Say whether the database answers, has the tables of this version, and holds prices."""
-    found = gather_readiness(served)
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready"}})
+def readyz(state: StateDep, response: Response) -> Readiness:
+    """Check that the database is available, has the current schema and holds prices."""
+    found = check_readiness(state)
     if not found.ready:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return found
 
 
-@router.get("/api/v1/health", response_model=Health)
-def health(served: AppStateDependency, response: Response) -> Health:
-    """Say how new the data are, and how new they should be."""
+@router.get("/api/v1/health")
+def health(state: StateDep, response: Response) -> Health:
+    """Compare the newest stored data with what is expected by now."""
     response.headers["Cache-Control"] = "no-store"
-    return gather_health(served, calendar.utc_now())
+    return check_health(state, calendar.utc_now())
 
 
-def gather_readiness(served: AppState) -> Readiness:
-    """Look at the database; nothing about it is an error."""
+def check_readiness(state: AppState) -> Readiness:
+    """Check the database; a failure is a result, not an error."""
     try:
-        current = schema_revision(served.engine) == newest_revision()
-        data = current and read_freshness(served.engine).newest_session is not None
+        current = schema_revision(state.engine) == newest_revision()
+        data = current and read_freshness(state.engine).newest_session is not None
     except SQLAlchemyError:
         return Readiness(ready=False, database=False, schema_current=False, data=False)
     return Readiness(ready=current and data, database=True, schema_current=current, data=data)
 
 
-def gather_health(served: AppState, now: datetime) -> Health:
-    """Compare what is stored with what should be at a moment, which has its time zone."""
-    found, expected = read_freshness(served.engine), session_due(served.params, now)
+def check_health(state: AppState, now: datetime) -> Health:
+    """Compare the stored data with what is expected at a moment, which has its time zone."""
+    found, expected = read_freshness(state.engine), session_due(state.params, now)
     late = 0 if found.newest_session is None else sessions_late(found.newest_session, expected)
     return Health(
         status="empty" if found.newest_session is None else "late" if late else "fresh",
         now=now,
-        source=served.params.prices.source,
-        schema_revision=schema_revision(served.engine),
+        source=state.params.prices.source,
+        schema_revision=schema_revision(state.engine),
         expected_session=expected,
         late=late,
         **asdict(found),
@@ -118,34 +113,31 @@ def gather_health(served: AppState, now: datetime) -> Health:
 
 
 def session_due(params: Params, now: datetime) -> date | None:
-    """Give the newest session that should be stored at a moment; None of the sample prices.
-
-    They are a fixed history, of which nothing new comes.
-    """
+    """Return the newest session that should be stored; None for the fixed sample prices."""
     if params.prices.source == "sample":
         return None
     return expected_session(now, params.schedule.daily_at)
 
 
 def sessions_late(newest: date, due: date | None) -> int:
-    """Count the sessions after `newest` up to the one that is due."""
+    """Count the sessions after `newest` up to `due`."""
     return 0 if due is None else max(0, len(calendar.sessions(newest, due)) - 1)
 
 
 def expected_session(now: datetime, daily_at: clock) -> date:
-    """Give the newest session that the daily job should have stored at a moment.
+    """Return the newest session that the daily job should have stored.
 
     Parameters
     ----------
     now : datetime
         With its time zone.
     daily_at : time
-        When the job runs on every day with a session, in New York; it may take an hour.
+        Start of the job on each session, in New York; the job may run for an hour.
     """
     zone = ZoneInfo(calendar.TIMEZONE)
-    latest = (now - _AT_WORK).astimezone(zone)
+    latest = (now - _JOB_DURATION).astimezone(zone)
     day = calendar.last_session_on_or_before(latest.date())
-    ran = datetime.combine(day, daily_at, tzinfo=zone)
-    if ran > latest:
-        ran = datetime.combine(calendar.previous_session(day), daily_at, tzinfo=zone)
-    return calendar.last_closed_session(ran)
+    started = datetime.combine(day, daily_at, tzinfo=zone)
+    if started > latest:
+        started = datetime.combine(calendar.previous_session(day), daily_at, tzinfo=zone)
+    return calendar.last_closed_session(started)

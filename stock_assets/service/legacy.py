@@ -1,18 +1,17 @@
-"""The endpoints of the former system, with its fields, for those who still read them."""
+"""The endpoints of the former system, with the same fields."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from stock_assets.market.adjustment import adjust
 from stock_assets.service.api.params import Ticker
-from stock_assets.service.app_state import TAKES_NOTHING, AppState, AppStateDependency
-from stock_assets.service.errors import no_such_ticker
-from stock_assets.service.problems import tells
+from stock_assets.service.app_state import NO_PARAMS, StateDep
+from stock_assets.service.problems import NOT_FOUND, unknown_ticker
 from stock_assets.storage.serving.legacy import (
     is_known,
     known_tickers,
@@ -20,17 +19,17 @@ from stock_assets.storage.serving.legacy import (
     next_session_forecasts,
 )
 
-router = APIRouter(tags=["former endpoints"], dependencies=TAKES_NOTHING)
+router = APIRouter(tags=["former endpoints"], dependencies=NO_PARAMS)
 
-_BARS_SHOWN = 14
+_BARS = 14
 
 
-class _Answer(BaseModel):
+class _Success(BaseModel):
     status: Literal["success"] = "success"
 
 
 class TableRow(BaseModel):
-    """The forecast of one ticker for the session after its as-of session."""
+    """The newest forecast of one ticker, one session ahead."""
 
     ticker: str
     predicted_price: float
@@ -38,23 +37,20 @@ class TableRow(BaseModel):
     model_mlflow_run_id: str
 
 
-class LatestForTable(_Answer):
-    """The newest forecast of every ticker, one session ahead."""
+class LatestForTable(_Success):
+    """The newest forecast of each ticker, one session ahead."""
 
     data: list[TableRow]
 
 
-class Tickers(_Answer):
-    """Every ticker that prices were ever fetched of."""
+class Tickers(_Success):
+    """Every ticker that prices were fetched for."""
 
     tickers: list[str]
 
 
-class HistoricalContext(_Answer):
-    """The closes that led up to a ticker's newest forecast, and the forecast.
-
-    Closes and forecast are in the shares of the last session shown.
-    """
+class HistoricalContext(_Success):
+    """The newest forecast of a ticker and the closes before it, in the shares of the last one."""
 
     ticker: str
     historical_dates: list[date]
@@ -63,29 +59,9 @@ class HistoricalContext(_Answer):
     predicted_price_for_ref_date: float | None
 
 
-@router.get("/predictions/latest_for_table", response_model=LatestForTable)
-def latest_for_table(request: Request, served: AppStateDependency) -> Response:
-    """List the newest forecast of every ticker, one session ahead."""
-    return served.answers.json(request, lambda: _latest_for_table(served))
-
-
-@router.get("/tickers", response_model=Tickers)
-def tickers(request: Request, served: AppStateDependency) -> Response:
-    """List every ticker that prices were ever fetched of."""
-    return served.answers.json(request, lambda: Tickers(tickers=known_tickers(served.engine)))
-
-
-@router.get(
-    "/historical_context_chart/{ticker}", response_model=HistoricalContext, responses=tells(404)
-)
-def historical_context_chart(
-    request: Request, served: AppStateDependency, ticker: Ticker
-) -> Response:
-    """Give the newest forecast of a ticker and the closes of the 14 sessions before it."""
-    return served.answers.json(request, lambda: _historical_context(served, ticker))
-
-
-def _latest_for_table(served: AppState) -> LatestForTable:
+@router.get("/predictions/latest_for_table")
+def latest_for_table(state: StateDep) -> LatestForTable:
+    """List the newest forecast of each ticker, one session ahead."""
     return LatestForTable(
         data=[
             TableRow(
@@ -94,17 +70,25 @@ def _latest_for_table(served: AppState) -> LatestForTable:
                 date=row["target_session"],
                 model_mlflow_run_id=row["mlflow_run_id"],
             )
-            for row in next_session_forecasts(served.engine)
+            for row in next_session_forecasts(state.engine)
         ]
     )
 
 
-def _historical_context(served: AppState, ticker: str) -> HistoricalContext:
-    if not is_known(served.engine, ticker):
-        raise no_such_ticker(served, ticker)
-    forecast = next(iter(next_session_forecasts(served.engine, ticker)), None)
+@router.get("/tickers")
+def tickers(state: StateDep) -> Tickers:
+    """List every ticker that prices were fetched for."""
+    return Tickers(tickers=known_tickers(state.engine))
+
+
+@router.get("/historical_context_chart/{ticker}", responses=NOT_FOUND)
+def historical_context_chart(state: StateDep, ticker: Ticker) -> HistoricalContext:
+    """Show the newest forecast of a ticker and the 14 closes before it."""
+    if not is_known(state.engine, ticker):
+        raise unknown_ticker(state.engine, ticker)
+    forecast = next(iter(next_session_forecasts(state.engine, ticker)), None)
     as_of = None if forecast is None else forecast["as_of_session"]
-    bars = newest_bars(served.engine, ticker, _BARS_SHOWN, as_of)
+    bars = newest_bars(state.engine, ticker, _BARS, as_of)
     if not bars.empty:
         bars = adjust(bars, "split_adjusted", bars["session"].max().date())
     return HistoricalContext(

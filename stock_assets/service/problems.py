@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: what a client may know, and never the text of an exception."""
+"""Errors as RFC 9457 problems; the text of an exception never leaves the server."""
 
 from __future__ import annotations
 
@@ -14,47 +14,49 @@ from psycopg2 import OperationalError as DriverOperationalError
 from psycopg2 import ProgrammingError as DriverProgrammingError
 from psycopg2.errors import UndefinedColumn, UndefinedTable
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError, TimeoutError
 from starlette.exceptions import HTTPException
 
-from stock_assets.service.response_cache import DatabaseAwayError
+from stock_assets.config.prices import TICKER
+from stock_assets.storage.serving.tickers import name_since_rename
 
 PROBLEM = "application/problem+json"
 RETRY_SECONDS = 5
 
-# COPY is the driver's own, and so are its errors.
-_AWAY = (
-    *(DatabaseAwayError, OperationalError, InterfaceError, TimeoutError),
+# COPY goes through the driver directly and raises its exceptions.
+_UNAVAILABLE = (
+    *(OperationalError, InterfaceError, TimeoutError),
     *(DriverOperationalError, DriverInterfaceError),
 )
 
 
-class WrongPart(BaseModel):
-    """One part of a request that is wrong: where it stands, and why."""
+class InvalidPart(BaseModel):
+    """An invalid part of a request: its location and the reason."""
 
     where: str
     why: str
 
 
 class Problem(BaseModel):
-    """The body of every error (RFC 9457)."""
+    """Body of every error response (RFC 9457)."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field("", examples=["no prices are stored of a ticker called NONE"])
-    errors: list[WrongPart] = []
+    detail: str = Field("", examples=["no prices are stored for ticker NONE"])
+    errors: list[InvalidPart] = []
 
 
 def problem_response(
     status: int,
     detail: str = "",
-    errors: list[WrongPart] | None = None,
+    errors: list[InvalidPart] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Make the answer that tells of an error."""
+    """Create an error response."""
     title = HTTPStatus(status).phrase
     body = Problem(title=title, status=status, detail=detail, errors=errors or [])
     return JSONResponse(
@@ -66,63 +68,71 @@ def problem_response(
 
 
 def not_found(detail: str) -> HTTPException:
-    """Make the error to raise where what was asked for does not exist; `detail` is shown."""
+    """Create a 404 to raise; `detail` is shown to the client."""
     return HTTPException(HTTPStatus.NOT_FOUND, detail)
 
 
-def tells(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe, for ``responses=`` of a route, problems of its own; :data:`ANY` is told of all."""
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": _CONTENT}
-        for status in statuses
-    }
+def unknown_ticker(engine: Engine, ticker: str) -> HTTPException:
+    """Create a 404 to raise for a ticker without prices; it names the new name after a rename."""
+    detail = f"no prices are stored for ticker {ticker}"
+    renamed = name_since_rename(engine, ticker) if TICKER.fullmatch(ticker) else None
+    if renamed is not None:
+        detail += f", renamed to {renamed[0]} on {renamed[1]}"
+    return not_found(detail)
 
 
 _CONTENT = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-ANY: dict[int | str, dict[str, Any]] = {
+ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
     "default": {"description": "Any error", "content": _CONTENT}
 }
-"""For ``responses=`` of the application."""
+"""``responses=`` of the application."""
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Not Found", "content": _CONTENT}
+}
+"""``responses=`` of a route that can answer 404."""
 
 
 def problem_schemas() -> dict[str, Any]:
-    """Describe the body of a problem, for the components of an OpenAPI document."""
+    """Return the schemas of a problem for the components of an OpenAPI document."""
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs"), "Problem": schema}
 
 
-def tell_problems(app: FastAPI) -> None:
-    """Make every error of an application a problem."""
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of an application with a problem."""
 
     @app.exception_handler(HTTPException)
-    async def _refused(_: Request, error: HTTPException) -> Response:
+    async def _http_error(_: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = "GET, HEAD"
         return problem_response(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        wrong = [
-            WrongPart(where=".".join(map(str, part["loc"])), why=part["msg"])
+    async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
+        invalid = [
+            InvalidPart(where=".".join(map(str, part["loc"])), why=part["msg"])
             for part in jsonable_encoder(error.errors())
         ]
-        return problem_response(422, "the request is not one that this address answers", wrong)
+        return problem_response(422, "the request is invalid", invalid)
 
-    for kind in _AWAY:
-        app.add_exception_handler(kind, _away)
+    for kind in _UNAVAILABLE:
+        app.add_exception_handler(kind, _database_unavailable)
     for kind in (ProgrammingError, DriverProgrammingError):
-        app.add_exception_handler(kind, _unprepared)
+        app.add_exception_handler(kind, _schema_mismatch)
 
 
-async def _away(_: Request, __: Exception) -> Response:
-    return _not_now("the database does not answer")
+async def _database_unavailable(_: Request, __: Exception) -> Response:
+    return _retry_later("the database is not available")
 
 
-async def _unprepared(_: Request, error: Exception) -> Response:
-    """Tell of tables that are not those of this version; any other wrong query is a failure."""
+async def _schema_mismatch(_: Request, error: Exception) -> Response:
+    """Answer 503 for missing tables or columns; any other wrong statement is a failure."""
     if not isinstance(getattr(error, "orig", error), UndefinedTable | UndefinedColumn):
         raise error
-    return _not_now("the database does not have the tables of this version")
+    return _retry_later("the database schema does not match this version")
 
 
-def _not_now(detail: str) -> Response:
+def _retry_later(detail: str) -> Response:
     return problem_response(503, detail, headers={"Retry-After": str(RETRY_SECONDS)})

@@ -1,4 +1,4 @@
-"""What is noted of every request: an id, a line in the log, and figures for Prometheus."""
+"""Request ids, the request log, and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from datetime import time as clock
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -24,16 +24,15 @@ from stock_assets.storage.serving.freshness import read_freshness
 
 ID_HEADER = "X-Request-ID"
 
-_SOUND_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
-access = logging.getLogger("stock_assets.service.access")
-errors = logging.getLogger("stock_assets.service.errors")
+access_log = logging.getLogger("stock_assets.service.access")
+error_log = logging.getLogger("stock_assets.service.errors")
 
 
 class Metrics:
-    """The figures of one application, in a registry of its own."""
+    """The metrics of one application, in their own registry."""
 
     def __init__(self, engine: Engine) -> None:
         self.registry = CollectorRegistry()
@@ -45,65 +44,58 @@ class Metrics:
         )
         self.seconds = Histogram(
             "stock_assets_request_seconds",
-            "Time until the whole answer was sent.",
+            "Time until the whole response was sent.",
             ("method", "route"),
-            buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.registry.register(DataFigures(engine))
+        self.registry.register(FreshnessCollector(engine))
         ProcessCollector(registry=self.registry)
 
 
-class DataFigures(Collector):
-    """How new the data are, asked for whenever the figures are."""
+class FreshnessCollector(Collector):
+    """Gauges of how new the data are, read at each scrape."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Ask nothing of the database when this is registered."""
-        yield GaugeMetricFamily("stock_assets_database_up", "Whether the database answers.")
+        """Return nothing, so that registration needs no database."""
+        return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Give the gauges; only that the database is away, where it is."""
-        up = GaugeMetricFamily("stock_assets_database_up", "Whether the database answers.")
+        """Return the gauges; only ``database_up`` while the database is not available."""
+        up = "stock_assets_database_up", "Whether the database is available."
         try:
             found = read_freshness(self._engine)
         except SQLAlchemyError:
-            errors.warning("the database did not answer when the figures were asked for")
-            up.add_metric((), 0)
-            yield up
+            error_log.warning("the database is not available for metrics")
+            yield GaugeMetricFamily(*up, value=0)
             return
-        up.add_metric((), 1)
-        yield up
-        for name, told, session in (
-            ("newest_session", "Newest session that a bar is stored of", found.newest_session),
+        yield GaugeMetricFamily(*up, value=1)
+        for name, meaning, session in (
+            ("newest_session", "Newest session with a stored bar", found.newest_session),
             ("newest_forecast", "Newest as-of session of a forecast", found.newest_forecast),
-            ("newest_score", "Newest session whose forecasts are scored", found.newest_score),
+            ("newest_score", "Newest scored session", found.newest_score),
         ):
             if session is not None:
                 yield GaugeMetricFamily(
                     f"stock_assets_{name}_timestamp_seconds",
-                    f"{told}, at midnight UTC.",
-                    _midnight(session),
+                    f"{meaning}, midnight UTC.",
+                    datetime.combine(session, clock(), tzinfo=UTC).timestamp(),
                 )
         yield GaugeMetricFamily(
-            "stock_assets_quarantined_bars", "Bars kept back.", found.quarantined_bars
+            "stock_assets_quarantined_bars", "Bars in quarantine.", found.quarantined_bars
         )
 
 
-def _midnight(session: date) -> float:
-    return datetime.combine(session, clock(), tzinfo=UTC).timestamp()
-
-
-class Observed:
-    """Middleware: every request has an id, is counted and logged, and fails as a problem."""
+class RequestLog:
+    """Middleware: gives each request an id, logs and counts it, and turns failures into 500s."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and note what became of it."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -111,7 +103,7 @@ class Observed:
         started = time.perf_counter()
         status, size = 0, 0
 
-        async def note(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -120,18 +112,22 @@ class Observed:
             await send(message)
 
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, receive, send_counted)
         except Exception:
-            errors.exception("request %s failed", request_id)
-            if status:  # half an answer is on its way: the server ends the connection
+            error_log.exception("request %s failed", request_id)
+            if status:  # the response has begun: the server closes the connection
                 raise
-            await problem_response(500, f"tell the request id {request_id}")(scope, receive, note)
+            failure = problem_response(500, f"report the request id {request_id}")
+            await failure(scope, receive, send_counted)
         finally:
-            self._note(scope, request_id, status, size, time.perf_counter() - started)
+            self._record(scope, request_id, status, size, time.perf_counter() - started)
 
-    def _note(self, scope: Scope, request_id: str, status: int, size: int, seconds: float) -> None:
+    def _record(
+        self, scope: Scope, request_id: str, status: int, size: int, seconds: float
+    ) -> None:
+        # Labels never contain client input: each new value would be a new time series.
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        route = _template(scope)
+        route = getattr(scope.get("route"), "path", None) or "none"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
         line = {
@@ -145,15 +141,10 @@ class Observed:
             "bytes": size,
             "ms": round(seconds * 1000, 1),
         }
-        access.info(json.dumps(line))
+        access_log.info(json.dumps(line))
 
 
 def _request_id(scope: Scope) -> str:
-    """Keep the id that a proxy gave, if it is a sound one; else make one."""
+    """Return the id set by a proxy if it is valid, else a new one."""
     given = Headers(scope=scope).get(ID_HEADER, "")
-    return given if _SOUND_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _template(scope: Scope) -> str:
-    """Give the route's own path, so that what clients write never makes a new series."""
-    return getattr(scope.get("route"), "path", None) or "none"
+    return given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Where the service listens and whom it answers: from the command line and the environment."""
+"""Settings of the service, from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ VARIABLES = {
     "allowed_hosts": "STOCK_ASSETS_ALLOWED_HOSTS",
     "trusted_proxies": "STOCK_ASSETS_TRUSTED_PROXIES",
     "requests_per_minute": "STOCK_ASSETS_REQUESTS_PER_MINUTE",
-    "cache_megabytes": "STOCK_ASSETS_CACHE_MEGABYTES",
     "dagster_ui": "STOCK_ASSETS_DAGSTER_UI",
     "mlflow_ui": "STOCK_ASSETS_MLFLOW_UI",
 }
@@ -25,10 +24,9 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class ServiceSettings(BaseModel):
-    """How the service is offered.
+    """Settings of the service.
 
-    ``host`` and ``port`` come from the command line, each other field from its variable in
-    :data:`VARIABLES`.
+    ``host`` and ``port`` come from the command line, the others from :data:`VARIABLES`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,39 +35,35 @@ class ServiceSettings(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8000, description="port to listen on")
     api_key: SecretStr | None = Field(
         None,
-        description="what every request must carry in the header `X-API-Key`, 16 characters or "
-        "more; nothing is asked for when empty",
+        description="key that every request carries in the header `X-API-Key`, at least 16 ASCII "
+        "characters; when empty, no key is required",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="names under which the service is reached, with commas between them; when "
-        "empty, those of this machine on a loopback address, and any on others",
+        description="accepted host names, comma-separated; when empty, those of this machine on "
+        "a loopback address and any name on other addresses",
     )
     trusted_proxies: str = Field(
         "",
-        description="addresses or networks, with commas between them, whose `X-Forwarded-For` is "
-        "believed",
+        description="addresses or networks whose `X-Forwarded-For` is trusted, comma-separated",
     )
     requests_per_minute: Annotated[int, Field(ge=1)] = Field(
-        1200, description="what one client may ask; as many at once after a pause"
-    )
-    cache_megabytes: Annotated[int, Field(ge=1)] = Field(
-        64, description="room for answers that are given again while nothing has changed"
+        1200, description="requests that one client may send per minute"
     )
     dagster_ui: str | None = Field(
-        None, description="address of the Dagster UI, for links; none are shown when empty"
+        None, description="address of the Dagster UI; when empty, links to it are not shown"
     )
     mlflow_ui: str | None = Field(
-        None, description="address of the MLflow UI, for links; none are shown when empty"
+        None, description="address of the MLflow UI; when empty, links to it are not shown"
     )
 
     @field_validator("api_key")
     @classmethod
     def _is_long_enough(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < 16:
-            raise ValueError("a key needs 16 characters or more")
+            raise ValueError("a key has at least 16 characters")
         if key is not None and not key.get_secret_value().isascii():
-            raise ValueError("a key is made of ASCII characters, as headers are")
+            raise ValueError("a key has only ASCII characters")
         return key
 
     @field_validator("allowed_hosts", mode="before")
@@ -85,15 +79,15 @@ class ServiceSettings(BaseModel):
         for proxy in filter(None, map(str.strip, proxies.split(","))):
             try:
                 ipaddress.ip_network(proxy)
-            except ValueError:  # "*" too: with it everyone could be whom they like
-                raise ValueError("a proxy is an address or a network, as 10.0.0.0/8") from None
+            except ValueError:  # "*" too: it would let any client choose its address
+                raise ValueError("a proxy is an address or a network such as 10.0.0.0/8") from None
         return proxies
 
     @field_validator("dagster_ui", "mlflow_ui")
     @classmethod
     def _is_an_address(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("an address begins with http:// or https://")
+            raise ValueError("an address starts with http:// or https://")
         return None if url is None else url.rstrip("/")
 
     @property
@@ -107,15 +101,15 @@ class ServiceSettings(BaseModel):
             return False
 
     @property
-    def answered_hosts(self) -> frozenset[str]:
-        """Names that a request may give in ``Host``, without a port; empty for any."""
+    def accepted_hosts(self) -> frozenset[str]:
+        """Names accepted in ``Host``, without a port; empty for any."""
         if self.allowed_hosts or not self.is_loopback:
             return frozenset(self.allowed_hosts)
         return frozenset({*LOOPBACK_NAMES, self.host})
 
     @property
     def address(self) -> str:
-        """Where a browser finds the service."""
+        """URL of the service."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
@@ -126,30 +120,29 @@ def find_settings(host: str, port: int, *, allow_anyone: bool) -> ServiceSetting
     Parameters
     ----------
     host, port
-        Where to listen, from the command line.
+        Address to listen on, from the command line.
     allow_anyone : bool
-        Answer everyone who can reach an address beyond this machine.
+        Accept a public address without a key.
 
     Raises
     ------
     StockAssetsError
-        A variable is wrong, or the address is reachable from other machines and there is neither
-        a key nor `allow_anyone`.
+        A variable is invalid, or a public address has neither a key nor `allow_anyone`.
     """
-    told = {
+    given = {
         name: value for name, variable in VARIABLES.items() if (value := os.environ.get(variable))
     }
     try:
-        settings = ServiceSettings.model_validate({**told, "host": host, "port": port})
+        settings = ServiceSettings.model_validate({**given, "host": host, "port": port})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]  # the input may be the key
         raise StockAssetsError(
             f"{VARIABLES[str(first['loc'][0])]}: {first['msg'].removeprefix('Value error, ')}",
-            "Correct this variable; docs/configuration.md lists all of them",
+            "Correct the variable; docs/configuration.md describes it",
         ) from None
     if not settings.is_loopback and settings.api_key is None and not allow_anyone:
         raise StockAssetsError(
-            f"{host} can be reached from other machines, and no key is asked for",
-            f"Set {VARIABLES['api_key']}, or say --allow-anyone",
+            f"{host} is reachable from other machines and no key is set",
+            f"Set {VARIABLES['api_key']} or add --allow-anyone",
         )
     return settings

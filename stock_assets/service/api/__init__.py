@@ -1,4 +1,4 @@
-"""The versioned JSON API: one module per noun."""
+"""The versioned JSON API: one module per resource."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ from stock_assets.service.api import (
     tickers,
 )
 
-router = APIRouter(
-    prefix="/api/v1",
-    generate_unique_id_function=lambda route: route.name,
-    responses={304: {"description": "The answer is the one that `If-None-Match` names."}},
-)
-for noun in (
+router = APIRouter(prefix="/api/v1", generate_unique_id_function=lambda route: route.name)
+for module in (
     *(tickers, forecasts, prices, performance, models, decisions, datasets, lineage),
     *(checks, drift),
 ):
-    router.include_router(noun.router)
+    router.include_router(module.router)

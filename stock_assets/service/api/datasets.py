@@ -1,4 +1,4 @@
-"""Datasets: what they were made of, and what was trained on them."""
+"""Datasets: their content and the models trained on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 from sqlalchemy import Engine
 
@@ -22,8 +22,8 @@ from stock_assets.service.api.params import (
     ResponseModel,
     page_of,
 )
-from stock_assets.service.app_state import TAKES_NOTHING, AppStateDependency
-from stock_assets.service.problems import not_found, tells
+from stock_assets.service.app_state import NO_PARAMS, StateDep
+from stock_assets.service.problems import NOT_FOUND, not_found
 from stock_assets.storage.datasets import scaler_summary, segments_of
 from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
 from stock_assets.storage.serving.decisions import list_models
@@ -31,7 +31,7 @@ from stock_assets.storage.serving.decisions import list_models
 router = APIRouter(tags=["datasets"])
 
 _POSITION: TypeAdapter[tuple[str]] = TypeAdapter(tuple[DatasetId])
-_MOST_MODELS = 1000
+_MAX_MODELS = 1000
 _DIGEST = "4d3d9e70cef49bc60d5aec61ae0277072fd86d11ef17368fee78c944c878c7e1"
 
 
@@ -39,20 +39,20 @@ class Panel(ResponseModel):
     """The feature panel of a dataset."""
 
     dataset_run_id: str = Field(
-        description="Its id: the as-of session, and the UTC time at which it was asked for.",
+        description="Id of the dataset: the as-of session and the UTC time of the request.",
         examples=["20121231_120000"],
     )
     as_of_session: date = Field(
-        description="The newest session that may enter.", examples=["2012-12-31"]
+        description="Newest session that the dataset may use.", examples=["2012-12-31"]
     )
-    first_session: date = Field(description="Its first session.", examples=["2010-03-23"])
-    last_session: date = Field(description="Its last session.", examples=["2012-12-31"])
-    bars: int = Field(description="Raw rows that it was made from.", examples=[2955])
-    basis: Basis = Field(description="Prices that its features are computed from.")
-    target: str = Field(description="What is predicted.", examples=["log_return"])
+    first_session: date = Field(description="First session of the panel.", examples=["2010-03-23"])
+    last_session: date = Field(description="Last session of the panel.", examples=["2012-12-31"])
+    bars: int = Field(description="Number of raw bars used.", examples=[2955])
+    basis: Basis = Field(description="Price basis of the features.")
+    target: str = Field(description="Predicted quantity.", examples=["log_return"])
     digest: str = Field(description="SHA-256 of the panel.", examples=[_DIGEST])
     created_at: datetime = Field(
-        description="When it was first made.", examples=["2013-01-02T00:00:00.123456Z"]
+        description="Time of the first build.", examples=["2013-01-02T00:00:00.123456Z"]
     )
 
 
@@ -68,131 +68,107 @@ class DatasetPage(Page[Dataset]):
 
 
 class Segment(ResponseModel):
-    """One segment of a dataset, by the last sessions of its windows."""
+    """A segment of a dataset; sessions and positions are those at which its windows end."""
 
     set_name: str = Field(description="`train`, `validation` or `test`.", examples=["train"])
-    first_session: date = Field(
-        description="Last session of its first window.", examples=["2010-05-04"]
-    )
-    last_session: date = Field(
-        description="Last session of its last window.", examples=["2012-05-23"]
-    )
+    first_session: date = Field(description="End of the first window.", examples=["2010-05-04"])
+    last_session: date = Field(description="End of the last window.", examples=["2012-05-23"])
     first_position: int = Field(
-        description="Place of the first one among the sessions of the panel, from 0.", examples=[29]
+        description="Index of `first_session` in the panel, from 0.", examples=[29]
     )
-    last_position: int = Field(description="Place of the last one.", examples=[548])
-    purge_sessions: int = Field(
-        description="Sessions left out between two segments.", examples=[30]
-    )
+    last_position: int = Field(description="Index of `last_session` in the panel.", examples=[548])
+    purge_sessions: int = Field(description="Sessions skipped between two segments.", examples=[30])
     digest: str = Field(
-        description="SHA-256 of all that can be read in the scaled panel.", examples=[_DIGEST]
+        description="SHA-256 of the scaled values that the segment reads.", examples=[_DIGEST]
     )
 
 
 class Scalers(ResponseModel):
-    """How a dataset is scaled; fitted on its training sessions alone."""
+    """Scaling of a dataset, fitted on its training sessions only."""
 
     kind: str = Field(description="Scaling of the features.", examples=["standard"])
     target_kind: str = Field(description="Scaling of the target.", examples=["zero_mean"])
-    digest: str = Field(description="SHA-256 of the numbers.", examples=[_DIGEST])
+    digest: str = Field(description="SHA-256 of the fitted values.", examples=[_DIGEST])
 
 
 class BuildEnvironment(ResponseModel):
-    """The code and the libraries that made a dataset."""
+    """Code and libraries that built a dataset."""
 
     package: str = Field(description="Version of this package.", examples=["0.1.0"])
     code: dict[str, str] = Field(
-        description="SHA-256 of each source file that took part.",
+        description="SHA-256 of each source file involved.",
         examples=[{"features/panel.py": _DIGEST}],
     )
     libraries: dict[str, str] = Field(
-        description="Versions of Python and of the libraries that can change a bit.",
+        description="Versions of Python and of the libraries that can change the result.",
         examples=[{"python": "3.11.9", "numpy": "2.3.5"}],
     )
 
 
 class DatasetDetail(Panel):
-    """All that is stored of a dataset, but its arrays."""
+    """Everything stored about a dataset, except its arrays."""
 
-    tickers: list[str] = Field(description="Its tickers.", examples=[["AAPL", "IBM"]])
+    tickers: list[str] = Field(description="Tickers.", examples=[["AAPL", "IBM"]])
     features: list[str] = Field(
-        description="Its features, in their order.", examples=[["RSI", "Log_Return"]]
+        description="Features, in the order of the panel.", examples=[["RSI", "Log_Return"]]
     )
-    bars_digest: str = Field(
-        description="SHA-256 of the raw rows that it was made from.", examples=[_DIGEST]
-    )
+    bars_digest: str = Field(description="SHA-256 of the raw bars used.", examples=[_DIGEST])
     location: str = Field(
-        description="Its array file, below the folder of the arrays.",
+        description="Array file, relative to the arrays folder.",
         examples=[f"4d/{_DIGEST}.safetensors"],
     )
     adjustment_factors: dict[str, dict[str, float]] = Field(
-        description="Per ticker, the adjustment factors at the as-of session.",
+        description="Adjustment factors of each ticker at the as-of session.",
         examples=[{"AAPL": {"price": 1.0089, "volume": 1.0}}],
     )
     params: dict[str, Any] = Field(
-        description="The parameters that it was made with, as in params.yaml.",
+        description="Parameters of the build, as in params.yaml.",
         examples=[{"dataset": {"window": 30, "target": "log_return"}}],
     )
     build_environment: BuildEnvironment | None = Field(
-        description="Null for datasets from before this was recorded."
+        description="Null for datasets built before it was recorded."
     )
     scalers: Scalers | None = Field(description="Null before they are fitted.")
     segments: list[Segment] = Field(
-        description="Train, validation and test, in the order of time; empty before they are laid "
-        "down."
+        description="Train, validation and test; empty before the dataset is split."
     )
     tuning: Tuning | None = Field(description="Null before tuning.")
     models: list[Model] = Field(
-        description="The versions trained on it that a decision was made about, the newest first."
+        description="Versions trained on it with a promotion decision, the newest first."
     )
 
 
 class DatasetsParams(PageParams):
-    """Which datasets."""
+    """Filter of datasets."""
 
     as_of_from: OptionalParam[Day] = Field(None, description="First as-of session.")
     as_of_to: OptionalParam[Day] = Field(None, description="Last as-of session.")
 
 
-@router.get("/datasets", response_model=DatasetPage, summary="List datasets")
-def datasets(
-    request: Request, served: AppStateDependency, asked: Annotated[DatasetsParams, Query()]
-) -> Response:
-    """Give every dataset, whatever became of it."""
-
-    def make() -> DatasetPage:
-        after = asked.position(_POSITION)
-        rows = list_panels(served.engine, asked.as_of_from, asked.as_of_to, asked.limit + 1, after)
-        return page_of(DatasetPage, rows, asked, ["dataset_run_id"])
-
-    return served.answers.json(request, make)
+@router.get("/datasets", summary="List datasets")
+def datasets(state: StateDep, query: Annotated[DatasetsParams, Query()]) -> DatasetPage:
+    """List all datasets, complete or not."""
+    after = query.position(_POSITION)
+    rows = list_panels(state.engine, query.as_of_from, query.as_of_to, query.limit + 1, after)
+    return page_of(DatasetPage, rows, query, ["dataset_run_id"])
 
 
 @router.get(
     "/datasets/{dataset_run_id}",
-    response_model=DatasetDetail,
     summary="Show a dataset",
-    responses=tells(404),
-    dependencies=TAKES_NOTHING,
+    responses=NOT_FOUND,
+    dependencies=NO_PARAMS,
 )
-def dataset(
-    dataset_run_id: DatasetId,
-    request: Request,
-    served: AppStateDependency,
-) -> Response:
-    """Give a dataset with its parameters, segments, digests, and the models trained on it."""
-
-    def make() -> DatasetDetail:
-        found = find_panel(served.engine, dataset_run_id)
-        if found is None:
-            raise not_found(f"there is no dataset {dataset_run_id}")
-        return detail_of(served.engine, found)
-
-    return served.answers.json(request, make)
+def dataset(dataset_run_id: DatasetId, state: StateDep) -> DatasetDetail:
+    """Show a dataset with its parameters, segments, digests and models."""
+    panel = find_panel(state.engine, dataset_run_id)
+    if panel is None:
+        raise not_found(f"there is no dataset {dataset_run_id}")
+    return dataset_detail(state.engine, panel)
 
 
-def detail_of(engine: Engine, panel: Mapping[str, Any]) -> DatasetDetail:
-    """Add to a row of ``processed_feature_data`` what the other tables tell of the dataset."""
+def dataset_detail(engine: Engine, panel: Mapping[str, Any]) -> DatasetDetail:
+    """Complete a row of ``processed_feature_data`` from the other tables."""
     dataset_id = panel["dataset_run_id"]
     return DatasetDetail.model_validate(
         {
@@ -200,6 +176,6 @@ def detail_of(engine: Engine, panel: Mapping[str, Any]) -> DatasetDetail:
             "scalers": scaler_summary(engine, dataset_id),
             "segments": [asdict(segment) for segment in segments_of(engine, dataset_id)],
             "tuning": find_tuning(engine, dataset_id),
-            "models": list_models(engine, dataset_id, None, _MOST_MODELS),
+            "models": list_models(engine, dataset_id, None, _MAX_MODELS),
         }
     )

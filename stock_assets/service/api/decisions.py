@@ -1,4 +1,4 @@
-"""Decisions: which model goes into production, and when another is trained."""
+"""Decisions on promotion and retraining."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from stock_assets.evaluation.promotion_rule import PromotionOutcome
@@ -25,7 +25,7 @@ from stock_assets.service.api.params import (
     ResponseModel,
     page_of,
 )
-from stock_assets.service.app_state import AppStateDependency
+from stock_assets.service.app_state import StateDep
 from stock_assets.storage.serving.decisions import (
     PROMOTION_ORDER,
     list_promotions,
@@ -35,44 +35,43 @@ from stock_assets.storage.serving.decisions import (
 router = APIRouter(tags=["models"])
 
 Figures = dict[str, int | float | str | None]
-"""Figures by name, as docs/evaluation.md explains them; None where one is undefined."""
+"""Scores by name, as docs/evaluation.md defines them; None where a score is undefined."""
 
 _BY_DECISION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[datetime, ModelVersion])
 _BY_SESSION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
-_SCORED = {"relative_mae": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
+_SCORES = {"relative_mae": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
 
 
 class Promotion(ResponseModel):
-    """What was decided about a candidate, and what everyone scored on the same sessions."""
+    """The promotion decision on a candidate, with the scores of all models on the same sessions."""
 
     dataset_run_id: str = Field(
-        description="The dataset that the candidate was trained on.", examples=["20121231_120000"]
+        description="Dataset that the candidate was trained on.", examples=["20121231_120000"]
     )
-    candidate_version: int = Field(description="The candidate.", examples=[1])
+    candidate_version: int = Field(description="Version of the candidate.", examples=[1])
     refit_version: int | None = Field(
-        description="The version that is the candidate trained again on every session; null "
-        "without one.",
+        description="Version of the candidate refitted on all sessions; null without a refit.",
         examples=[None],
     )
     production_version: int | None = Field(
-        description="The version that it was held against; null when there was none.",
+        description="Version in production that the candidate was compared with; null without one.",
         examples=[None],
     )
     model_name: str = Field(
         description="Name of the registered model.", examples=["StockPricePredictor"]
     )
     as_of_session: date = Field(
-        description="The newest session that the candidate may have seen.", examples=["2012-12-31"]
+        description="Newest session that the candidate may have seen.", examples=["2012-12-31"]
     )
     promoted: bool = Field(
         description="Whether the candidate, or its refit, went into production.", examples=[True]
     )
     outcome: PromotionOutcome = Field(
-        description="What decided.", examples=[PromotionOutcome.FIRST_MODEL]
+        description="Rule that decided.", examples=[PromotionOutcome.FIRST_MODEL]
     )
     edge: Edge = Field(
-        description="The candidate against persistence by the Diebold-Mariano test; `undefined` "
-        "where there is no test.",
+        description="Candidate against persistence by the Diebold-Mariano test; `undefined` "
+        "without a test.",
         examples=[Edge.NONE],
     )
     reason: str = Field(
@@ -91,16 +90,17 @@ class Promotion(ResponseModel):
     last_session: date = Field(
         description="Last as-of session of the comparison.", examples=["2012-12-28"]
     )
-    candidate: Figures = Field(description="What the candidate scored.", examples=[_SCORED])
+    candidate: Figures = Field(description="Scores of the candidate.", examples=[_SCORES])
     production: Figures | None = Field(
-        description="What production scored; null when it was not held against one.",
+        description="Scores of the version in production; null without one.",
         examples=[None],
     )
     persistence: Figures = Field(
-        description="What the forecast of no change scored.", examples=[{"relative_mae": 1.0}]
+        description="Scores of persistence, the forecast of no change.",
+        examples=[{"relative_mae": 1.0}],
     )
     baselines: dict[str, Figures] = Field(
-        description="What simple models scored, by their names.",
+        description="Scores of the other baselines, by name.",
         examples=[{"ridge": {"relative_mae": 1.0014}, "reversal": {"relative_mae": 1.58}}],
     )
     mlflow_run_id: str = Field(
@@ -111,21 +111,21 @@ class Promotion(ResponseModel):
         examples=["5f0c1a52-8a4e-4e0b-9d0c-6f3a2b1c0d9e"],
     )
     decided_at: datetime = Field(
-        description="When it was decided.", examples=["2013-01-02T00:10:00.123456Z"]
+        description="Time of the decision.", examples=["2013-01-02T00:10:00.123456Z"]
     )
 
 
 class PromotionPage(Page[Promotion]):
-    """Promotion decisions, the last one first."""
+    """Promotion decisions, the latest first."""
 
 
 class PromotionsParams(PageParams):
-    """Which promotion decisions."""
+    """Filter of promotion decisions."""
 
     dataset_run_id: OptionalParam[DatasetId] = Field(
-        None, description="About the candidates of this dataset."
+        None, description="Only on candidates of this dataset."
     )
-    promoted: OptionalParam[Flag] = Field(None, description="With this outcome.")
+    promoted: OptionalParam[Flag] = Field(None, description="Only with this result.")
 
 
 class Breach(ResponseModel):
@@ -133,11 +133,11 @@ class Breach(ResponseModel):
 
     metric: str = Field(description="The score.", examples=["relative_mae"])
     value: float | None = Field(
-        description="Its value; null where it is undefined, which fails too.", examples=[1.5]
+        description="Its value; null if undefined, which also fails.", examples=[1.5]
     )
     limit: float = Field(description="The threshold.", examples=[1.1])
     kind: Literal["at_most", "at_least"] = Field(
-        description="Which side of the threshold passes.", examples=["at_most"]
+        description="Side of the threshold that passes.", examples=["at_most"]
     )
     message: str = Field(
         description="The breach in words.", examples=["relative MAE 1.500 exceeds 1.100"]
@@ -145,12 +145,12 @@ class Breach(ResponseModel):
 
 
 class Retraining(ResponseModel):
-    """What the scores up to a session called for."""
+    """The retraining decision on the scores up to a session."""
 
-    session: date = Field(description="The newest session that counted.", examples=["2013-03-01"])
+    session: date = Field(description="Newest scored session.", examples=["2013-03-01"])
     retrain: bool = Field(description="Whether a retraining was launched.", examples=[True])
     outcome: RetrainingOutcome = Field(
-        description="What the scores call for; `breach` alone retrains.",
+        description="Result of the check; only `breach` launches a retraining.",
         examples=[RetrainingOutcome.BREACH],
     )
     reason: str = Field(
@@ -164,15 +164,15 @@ class Retraining(ResponseModel):
         description="Each threshold that failed, also while cooling down."
     )
     metrics: Figures | None = Field(
-        description="The scores that were judged; null when there were none.",
+        description="Scores compared with the thresholds; null without scores.",
         examples=[{"relative_mae": 1.5, "mape": 0.02, "direction_accuracy": 0.45}],
     )
     dataset_run_id: str | None = Field(
-        description="The dataset that was asked for; null without a retraining.",
+        description="Dataset of the retraining; null without one.",
         examples=["20130301_233000"],
     )
     decided_at: datetime = Field(
-        description="When it was decided.", examples=["2013-03-01T23:35:00.123456Z"]
+        description="Time of the decision.", examples=["2013-03-01T23:35:00.123456Z"]
     )
 
 
@@ -181,9 +181,9 @@ class RetrainingPage(Page[Retraining]):
 
 
 class RetrainingsParams(PageParams):
-    """Which retraining decisions."""
+    """Filter of retraining decisions."""
 
-    retrain: OptionalParam[Flag] = Field(None, description="With this outcome.")
+    retrain: OptionalParam[Flag] = Field(None, description="Only with this result.")
     session_from: OptionalParam[Day] = Field(None, description="First session.")
     session_to: OptionalParam[Day] = Field(None, description="Last session.")
 
@@ -213,37 +213,25 @@ def as_retraining(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@router.get("/promotions", response_model=PromotionPage, summary="List promotion decisions")
-def promotions(
-    request: Request, served: AppStateDependency, asked: Annotated[PromotionsParams, Query()]
-) -> Response:
-    """Give every decision about a candidate, with the figures and the reason."""
-
-    def make() -> PromotionPage:
-        after = asked.position(_BY_DECISION)
-        rows = list_promotions(
-            served.engine, asked.dataset_run_id, asked.promoted, asked.limit + 1, after
-        )
-        return page_of(PromotionPage, [*map(as_promotion, rows)], asked, PROMOTION_ORDER)
-
-    return served.answers.json(request, make)
+@router.get("/promotions", summary="List promotion decisions")
+def promotions(state: StateDep, query: Annotated[PromotionsParams, Query()]) -> PromotionPage:
+    """List all promotion decisions with scores and reasons."""
+    after = query.position(_BY_DECISION)
+    rows = list_promotions(
+        state.engine, query.dataset_run_id, query.promoted, query.limit + 1, after
+    )
+    return page_of(PromotionPage, [*map(as_promotion, rows)], query, PROMOTION_ORDER)
 
 
-@router.get("/retrainings", response_model=RetrainingPage, summary="List retraining decisions")
-def retrainings(
-    request: Request, served: AppStateDependency, asked: Annotated[RetrainingsParams, Query()]
-) -> Response:
-    """Give every decision whether to train another model, with the scores that led to it."""
-
-    def make() -> RetrainingPage:
-        rows = list_retrainings(
-            served.engine,
-            asked.retrain,
-            asked.session_from,
-            asked.session_to,
-            asked.limit + 1,
-            asked.position(_BY_SESSION),
-        )
-        return page_of(RetrainingPage, [*map(as_retraining, rows)], asked, ["session"])
-
-    return served.answers.json(request, make)
+@router.get("/retrainings", summary="List retraining decisions")
+def retrainings(state: StateDep, query: Annotated[RetrainingsParams, Query()]) -> RetrainingPage:
+    """List all retraining decisions with scores and reasons."""
+    rows = list_retrainings(
+        state.engine,
+        query.retrain,
+        query.session_from,
+        query.session_to,
+        query.limit + 1,
+        query.position(_BY_SESSION),
+    )
+    return page_of(RetrainingPage, [*map(as_retraining, rows)], query, ["session"])

@@ -1,4 +1,4 @@
-"""The lineage of one number: from a forecast back to the rows that it was made from."""
+"""The lineage of a forecast: from the number back to the raw bars."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 import pandas as pd
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import Field
 
 from stock_assets.market.bars import content_digest
 from stock_assets.market.calendar import previous_session, sessions
-from stock_assets.service.api.datasets import DatasetDetail, detail_of
+from stock_assets.service.api.datasets import DatasetDetail, dataset_detail
 from stock_assets.service.api.decisions import Promotion, as_promotion
 from stock_assets.service.api.forecasts import Forecast
 from stock_assets.service.api.models import Model
@@ -24,19 +24,19 @@ from stock_assets.service.api.params import (
     ResponseModel,
     Ticker,
 )
-from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
-from stock_assets.service.links import links_of
-from stock_assets.service.problems import not_found, tells
+from stock_assets.service.app_state import AppState, QueryParams, StateDep
+from stock_assets.service.links import links_for
+from stock_assets.service.problems import NOT_FOUND, not_found
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import find_model, find_promotion
 from stock_assets.storage.serving.lineage import (
     Span,
-    changed_since,
-    fetches,
+    count_later_changes,
     find_forecast,
     find_outcome,
-    revisions,
+    list_fetches,
+    list_revisions,
 )
 
 router = APIRouter(tags=["lineage"])
@@ -46,267 +46,256 @@ _DIGEST = "4d3d9e70cef49bc60d5aec61ae0277072fd86d11ef17368fee78c944c878c7e1"
 
 
 class Outcome(ResponseModel):
-    """How a forecast came out, on the basis of the target session."""
+    """The scored forecast, in the shares of the target session."""
 
-    session: date = Field(description="The target session.", examples=["2013-03-04"])
-    actual: float = Field(description="Its close.", examples=[420.05])
-    predicted: float = Field(
-        description="The forecast in the shares of the target session.", examples=[430.77]
-    )
-    persistence: float = Field(description="The last close before, likewise.", examples=[430.47])
-    lower: float = Field(description="Lower end of the interval, likewise.", examples=[416.12])
-    upper: float = Field(description="Upper end of the interval, likewise.", examples=[445.93])
-    absolute_error: float = Field(description="Error, in US dollars.", examples=[10.72])
+    session: date = Field(description="Target session.", examples=["2013-03-04"])
+    actual: float = Field(description="Close of the target session.", examples=[420.05])
+    predicted: float = Field(description="The forecast.", examples=[430.77])
+    persistence: float = Field(description="The forecast of no change.", examples=[430.47])
+    lower: float = Field(description="Lower bound of the interval.", examples=[416.12])
+    upper: float = Field(description="Upper bound of the interval.", examples=[445.93])
+    absolute_error: float = Field(description="Error in US dollars.", examples=[10.72])
     absolute_percentage_error: float = Field(
         description="Error as a fraction of the close.", examples=[0.0255]
     )
     persistence_absolute_error: float = Field(
-        description="Error of the forecast of no change.", examples=[10.42]
+        description="Error of persistence in US dollars.", examples=[10.42]
     )
     direction_hit: bool | None = Field(
         description="Whether the sign of the move was right; null when either move is zero.",
         examples=[False],
     )
     covered: bool | None = Field(
-        description="Whether the interval held the close.", examples=[True]
+        description="Whether the close lies in the interval.", examples=[True]
     )
-    dagster_run_id: str | None = Field(description="Dagster run that scored it.", examples=[_RUN])
+    dagster_run_id: str | None = Field(description="Dagster run of the score.", examples=[_RUN])
 
 
-class Learned(ResponseModel):
-    """The windows that the weights were fitted to."""
+class TrainingWindows(ResponseModel):
+    """The windows that the weights were fitted on."""
 
     first_session: date = Field(
         description="First session of the first window.", examples=["2010-03-23"]
     )
     last_session: date = Field(
-        description="Last session of the last window; its label is of the sessions after it.",
+        description="Last session of the last window; its label is of later sessions.",
         examples=["2012-05-23"],
     )
-    windows: int = Field(
-        description="Sessions that a window ends at; each holds every ticker.", examples=[520]
-    )
+    windows: int = Field(description="Number of windows; each holds every ticker.", examples=[520])
 
 
-class Fetched(ResponseModel):
-    """Rows that one run brought from one source."""
+class Fetch(ResponseModel):
+    """Bars stored by one run from one source."""
 
-    source: str = Field(description="The price source.", examples=["sample"])
-    dagster_run_id: str | None = Field(description="The Dagster run.", examples=[_RUN])
+    source: str = Field(description="Price source.", examples=["sample"])
+    dagster_run_id: str | None = Field(description="Dagster run.", examples=[_RUN])
     dagster_run_url: str | None = Field(
-        description="Its page in the Dagster UI; null where its address is not known.",
+        description="Address of the run in the Dagster UI; null without its address.",
         examples=[f"http://127.0.0.1:3000/runs/{_RUN}"],
     )
-    rows: int = Field(description="Number of rows.", examples=[30])
-    first_session: date = Field(description="Session of the first one.", examples=["2013-01-16"])
-    last_session: date = Field(description="Session of the last one.", examples=["2013-03-01"])
+    rows: int = Field(description="Number of bars.", examples=[30])
+    first_session: date = Field(description="First session.", examples=["2013-01-16"])
+    last_session: date = Field(description="Last session.", examples=["2013-03-01"])
     fetched_at: datetime = Field(
-        description="When the newest of them was stored.", examples=["2013-03-01T23:30:10.123456Z"]
+        description="Time of the latest of them.", examples=["2013-03-01T23:30:10.123456Z"]
     )
 
 
 class Revision(ResponseModel):
-    """A value of a stored row that a source changed later."""
+    """A later correction of a stored value by its source."""
 
-    session: date = Field(description="Session of the row.", examples=["2013-02-28"])
-    field: str = Field(description="The column.", examples=["close"])
-    old_value: float = Field(description="What it was.", examples=[441.4])
-    new_value: float = Field(description="What it is since.", examples=[441.3])
+    session: date = Field(description="Session of the bar.", examples=["2013-02-28"])
+    field: str = Field(description="Column.", examples=["close"])
+    old_value: float = Field(description="Value before.", examples=[441.4])
+    new_value: float = Field(description="Value after.", examples=[441.3])
     revised_at: datetime = Field(
-        description="When it changed.", examples=["2013-03-01T23:30:10.123456Z"]
+        description="Time of the change.", examples=["2013-03-01T23:30:10.123456Z"]
     )
-    dagster_run_id: str | None = Field(description="Dagster run that changed it.", examples=[_RUN])
+    dagster_run_id: str | None = Field(description="Dagster run of the change.", examples=[_RUN])
 
 
 class RawRows(ResponseModel):
-    """Stored rows, as traded, as they are now."""
+    """Stored bars as traded, in their current state."""
 
-    tickers: int = Field(description="Tickers that have one.", examples=[1])
-    rows: int = Field(description="Number of rows.", examples=[30])
+    tickers: int = Field(description="Number of tickers with a bar.", examples=[1])
+    rows: int = Field(description="Number of bars.", examples=[30])
     digest: str = Field(
-        description="SHA-256 of their values, as "
-        "`stock_assets.market.bars.content_digest` computes it.",
+        description="SHA-256 of the values, by `stock_assets.market.bars.content_digest`.",
         examples=[_DIGEST],
     )
     stored_later: int = Field(
-        description="Rows that were not there yet at `predicted_at` of the forecast.", examples=[0]
+        description="Bars stored after `predicted_at` of the forecast.", examples=[0]
     )
     revised_later: int = Field(
-        description="Rows that were changed after `predicted_at` of the forecast.", examples=[0]
+        description="Bars revised after `predicted_at` of the forecast.", examples=[0]
     )
 
 
-class OwnWindow(ResponseModel):
-    """The rows of one ticker below the sessions that the network looked at.
+class TickerWindow(ResponseModel):
+    """The bars of a ticker in the window of its forecast.
 
-    Indicators also read their warm-up before it, from the first session of the dataset on.
+    Indicators also read the sessions before it, from the first session of the dataset.
     """
 
     sessions: int = Field(description="Sessions in the window.", examples=[30])
-    first_session: date = Field(description="The first one.", examples=["2013-01-17"])
+    first_session: date = Field(description="First session.", examples=["2013-01-17"])
     last_session: date = Field(description="The as-of session.", examples=["2013-03-01"])
-    own: RawRows = Field(description="Rows of the ticker itself.")
+    ticker_rows: RawRows = Field(description="Bars of the ticker.")
     missing_sessions: list[date] = Field(
-        description="Sessions of which the ticker has no row.", examples=[[]]
+        description="Sessions without a bar of the ticker.", examples=[[]]
     )
-    fetched: list[Fetched] = Field(description="Where the ticker's rows came from.")
+    fetches: list[Fetch] = Field(description="Sources of the bars of the ticker.")
     revisions: list[Revision] = Field(
-        description="Changes that were made to the ticker's rows, in their order.", examples=[[]]
+        description="Revisions of the bars of the ticker, the oldest first.", examples=[[]]
     )
 
 
-class Window(OwnWindow):
-    """The rows below the sessions that the network looked at.
+class Window(TickerWindow):
+    """The bars in the window of a forecast.
 
-    Indicators also read their warm-up before it, from the first session of the dataset on.
+    Indicators also read the sessions before it, from the first session of the dataset.
     """
 
-    everyone: RawRows = Field(
-        description="Rows of all tickers of the dataset: the network may look across them."
+    all_rows: RawRows = Field(
+        description="Bars of all tickers of the dataset, which the network may combine."
     )
 
 
 class LineageLinks(ResponseModel):
-    """Where to look further; null where there is nothing, or no address of the UI is known."""
+    """Links to the UIs; null where there is no such page or no address of the UI."""
 
     forecast_run: str | None = Field(
-        description="Dagster run that made the forecast.",
+        description="Dagster run of the forecast.",
         examples=[f"http://127.0.0.1:3000/runs/{_RUN}"],
     )
     forecast_partition: str | None = Field(
-        description="The forecasts of the as-of session in Dagster.",
+        description="Forecasts of the as-of session in Dagster.",
         examples=["http://127.0.0.1:3000/assets/predictions?view=partitions&partition=2013-03-01"],
     )
     prices_partition: str | None = Field(
-        description="The prices of the as-of session in Dagster.",
+        description="Prices of the as-of session in Dagster.",
         examples=["http://127.0.0.1:3000/assets/raw_prices?view=partitions&partition=2013-03-01"],
     )
     dataset_partition: str | None = Field(
-        description="The panel of the dataset in Dagster.",
+        description="Panel of the dataset in Dagster.",
         examples=[
             "http://127.0.0.1:3000/assets/processed_features?view=partitions"
             "&partition=20121231_120000"
         ],
     )
     decision_run: str | None = Field(
-        description="Dagster run that decided about the model.",
+        description="Dagster run of the promotion decision.",
         examples=[f"http://127.0.0.1:3000/runs/{_RUN}"],
     )
     mlflow_run: str | None = Field(
-        description="MLflow run that made the model.",
+        description="MLflow run of the model.",
         examples=["http://127.0.0.1:5000/#/runs/0a1b2c3d4e5f60718293a4b5c6d7e8f9"],
     )
     mlflow_model: str | None = Field(
-        description="The model version in MLflow.",
+        description="Model version in MLflow.",
         examples=["http://127.0.0.1:5000/#/models/StockPricePredictor/versions/1"],
     )
 
 
-class OwnLineage(ResponseModel):
-    """A forecast, how it came out, and what of its own it was made from."""
+class TickerLineage(ResponseModel):
+    """A forecast, its outcome and its origin, without the bars of other tickers."""
 
-    forecast: Forecast = Field(description="The number.")
-    outcome: Outcome | None = Field(description="Null as long as it has not been scored.")
+    forecast: Forecast = Field(description="The forecast.")
+    outcome: Outcome | None = Field(description="Null until the forecast is scored.")
     model: Model | None = Field(
-        description="The version that made it; null where no decision names it."
+        description="Version that made the forecast; null without a promotion decision."
     )
-    decision: Promotion | None = Field(description="The decision about that version.")
+    decision: Promotion | None = Field(description="Promotion decision on the version.")
     dataset: DatasetDetail | None = Field(
-        description="The dataset that the version was trained on; null where it is gone."
+        description="Dataset that the version was trained on; null if it was deleted."
     )
-    learned: Learned | None = Field(
-        description="The windows that its weights were fitted to: of a refit, those of all three "
-        "segments; null without a dataset."
+    training: TrainingWindows | None = Field(
+        description="Windows that the weights were fitted on, of a refit those of all segments; "
+        "null without a dataset."
     )
-    window: OwnWindow | None = Field(
-        description="The raw rows of the forecast itself; null without a dataset."
+    window: TickerWindow | None = Field(
+        description="Bars in the window of the forecast; null without a dataset."
     )
-    links: LineageLinks = Field(description="Where to look further.")
+    links: LineageLinks = Field(description="Links to the UIs.")
 
 
-class ForecastLineage(OwnLineage):
-    """A forecast, how it came out, and all that it was made from."""
+class ForecastLineage(TickerLineage):
+    """A forecast, its outcome and its origin."""
 
     window: Window | None = Field(
-        description="The raw rows of the forecast itself; null without a dataset."
+        description="Bars in the window of the forecast; null without a dataset."
     )
 
 
 class LineageParams(QueryParams):
-    """Which of the forecasts made of a ticker at the end of a session."""
+    """Selects one of the forecasts of a ticker as of a session."""
 
     horizon: Horizon = Field(1, description="Sessions ahead.", examples=[1])
     model_version: OptionalParam[ModelVersion] = Field(
-        None, description="Made by this version; the last one made when left out."
+        None, description="Version of the model; by default that of the latest forecast."
     )
 
 
 @router.get(
     "/lineage/forecast/{as_of_session}/{ticker}",
-    response_model=ForecastLineage,
     summary="Show the lineage of a forecast",
-    responses=tells(404),
+    responses=NOT_FOUND,
 )
 def lineage(
     as_of_session: Day,
     ticker: Ticker,
-    request: Request,
-    served: AppStateDependency,
-    asked: Annotated[LineageParams, Query()],
-) -> Response:
-    """Follow one forecast back to its model version, dataset, training sessions and raw rows."""
-
-    def make() -> ForecastLineage:
-        forecast = find_forecast(
-            served.engine, as_of_session, ticker, asked.horizon, asked.model_version
-        )
-        if forecast is None:
-            raise not_found(f"there is no such forecast of {ticker} as of {as_of_session}")
-        return lineage_of(served, forecast)
-
-    return served.answers.json(request, make)
+    state: StateDep,
+    query: Annotated[LineageParams, Query()],
+) -> ForecastLineage:
+    """Trace a forecast to its model version, dataset, training sessions and raw bars."""
+    forecast = find_forecast(
+        state.engine, as_of_session, ticker, query.horizon, query.model_version
+    )
+    if forecast is None:
+        raise not_found(f"there is no such forecast of {ticker} as of {as_of_session}")
+    return forecast_lineage(state, forecast)
 
 
-def lineage_of(served: AppState, forecast: Mapping[str, Any]) -> ForecastLineage:
-    """Follow a row of ``predictions`` back to all that it was made from."""
-    own = own_lineage_of(served, forecast)
+def forecast_lineage(state: AppState, forecast: Mapping[str, Any]) -> ForecastLineage:
+    """Trace a row of ``predictions`` to its origin."""
+    own = ticker_lineage(state, forecast)
     if own.dataset is None or own.window is None:
         return ForecastLineage.model_validate({**dict(own), "window": None})
     names = sorted({*own.dataset.tickers, forecast["ticker"]})
     days = own.window.first_session, own.window.last_session
-    bars = read_bars(served.engine, *days, names)
-    everyone = _raw(served, bars, names, days, forecast)
-    window = Window.model_validate({**dict(own.window), "everyone": everyone})
+    bars = read_bars(state.engine, *days, names)
+    all_rows = _raw_rows(state, bars, names, days, forecast)
+    window = Window.model_validate({**dict(own.window), "all_rows": all_rows})
     return ForecastLineage.model_validate({**dict(own), "window": window})
 
 
-def own_lineage_of(served: AppState, forecast: Mapping[str, Any]) -> OwnLineage:
-    """Follow a row of ``predictions`` back, past the rows of other tickers."""
-    engine, version = served.engine, forecast["model_version"]
+def ticker_lineage(state: AppState, forecast: Mapping[str, Any]) -> TickerLineage:
+    """Trace a row of ``predictions`` to its origin, without the bars of other tickers."""
+    engine, version = state.engine, forecast["model_version"]
     model, decision = find_model(engine, version), find_promotion(engine, version)
     panel = find_panel(engine, forecast["dataset_run_id"])
-    dataset = None if panel is None else detail_of(engine, panel)
+    dataset = None if panel is None else dataset_detail(engine, panel)
     refit = model is not None and model["refit_of"] is not None
-    return OwnLineage.model_validate(
+    return TickerLineage.model_validate(
         {
             "forecast": forecast,
             "outcome": find_outcome(engine, forecast),
             "model": model,
             "decision": None if decision is None else as_promotion(decision),
             "dataset": dataset,
-            "learned": None if dataset is None else _learned(dataset, refit),
-            "window": None if dataset is None else _window(served, forecast, dataset),
-            "links": _links(served, forecast, decision),
+            "training": None if dataset is None else _training_windows(dataset, refit),
+            "window": None if dataset is None else _window(state, forecast, dataset),
+            "links": _links(state, forecast, decision),
         }
     )
 
 
-def _learned(dataset: DatasetDetail, refit: bool) -> Learned | None:
-    """Tell which windows a version learned from; a refit learned from those of every segment."""
+def _training_windows(dataset: DatasetDetail, refit: bool) -> TrainingWindows | None:
+    """Return the windows of the training segment, for a refit those of all segments."""
     if not dataset.segments:
         return None
     first, last = dataset.segments[0], dataset.segments[-1 if refit else 0]
-    return Learned(
+    return TrainingWindows(
         first_session=_sessions_to(first.first_session, _window_length(dataset))[0],
         last_session=last.last_session,
         windows=last.last_position - first.first_position + 1,
@@ -319,59 +308,58 @@ def _window_length(dataset: DatasetDetail) -> int:
 
 
 def _sessions_to(last: date, count: int) -> list[date]:
-    """Give the `count` sessions that end with `last`."""
+    """Return the `count` sessions up to `last`."""
     return sessions(previous_session(last, count - 1) if count > 1 else last, last)
 
 
-def _window(served: AppState, forecast: Mapping[str, Any], dataset: DatasetDetail) -> OwnWindow:
+def _window(state: AppState, forecast: Mapping[str, Any], dataset: DatasetDetail) -> TickerWindow:
     days = _sessions_to(forecast["as_of_session"], _window_length(dataset))
     span = Span(forecast["ticker"], days[0], days[-1])
-    bars = read_bars(served.engine, span.first, span.last, [span.ticker])
+    bars = read_bars(state.engine, span.first, span.last, [span.ticker])
     known = set(bars["session"].dt.date)
-    return OwnWindow.model_validate(
+    links = links_for(state)
+    return TickerWindow.model_validate(
         {
             "sessions": len(days),
             "first_session": span.first,
             "last_session": span.last,
-            "own": _raw(served, bars, [span.ticker], (span.first, span.last), forecast),
+            "ticker_rows": _raw_rows(state, bars, [span.ticker], (span.first, span.last), forecast),
             "missing_sessions": [day for day in days if day not in known],
-            "fetched": _fetched(served, span),
-            "revisions": revisions(served.engine, span),
+            "fetches": [
+                {**row, "dagster_run_url": links.dagster_run(row["dagster_run_id"])}
+                for row in list_fetches(state.engine, span)
+            ],
+            "revisions": list_revisions(state.engine, span),
         }
     )
 
 
-def _raw(
-    served: AppState,
+def _raw_rows(
+    state: AppState,
     bars: pd.DataFrame,
     tickers: Sequence[str],
     days: tuple[date, date],
     forecast: Mapping[str, Any],
 ) -> dict[str, Any]:
-    later = changed_since(served.engine, tickers, days, forecast["predicted_at"])
-    told = {"tickers": bars["ticker"].nunique(), "rows": len(bars), "digest": content_digest(bars)}
-    return {**told, **later}
-
-
-def _fetched(served: AppState, span: Span) -> list[dict[str, Any]]:
-    links = links_of(served)
-    return [
-        {**row, "dagster_run_url": links.dagster_run(row["dagster_run_id"])}
-        for row in fetches(served.engine, span)
-    ]
+    return {
+        "tickers": bars["ticker"].nunique(),
+        "rows": len(bars),
+        "digest": content_digest(bars),
+        **count_later_changes(state.engine, tickers, days, forecast["predicted_at"]),
+    }
 
 
 def _links(
-    served: AppState, forecast: Mapping[str, Any], decision: Mapping[str, Any] | None
+    state: AppState, forecast: Mapping[str, Any], decision: Mapping[str, Any] | None
 ) -> dict[str, str | None]:
-    links, day = links_of(served), f"{forecast['as_of_session']}"
-    decided_by = None if decision is None else decision["dagster_run_id"]
+    links, day = links_for(state), f"{forecast['as_of_session']}"
+    decision_run = None if decision is None else decision["dagster_run_id"]
     return {
         "forecast_run": links.dagster_run(forecast["dagster_run_id"]),
         "forecast_partition": links.asset("predictions", day),
         "prices_partition": links.asset("raw_prices", day),
         "dataset_partition": links.asset("processed_features", forecast["dataset_run_id"]),
-        "decision_run": links.dagster_run(decided_by),
+        "decision_run": links.dagster_run(decision_run),
         "mlflow_run": links.mlflow_run(forecast["mlflow_run_id"]),
         "mlflow_model": links.model(forecast["model_version"]),
     }

@@ -1,4 +1,4 @@
-"""What a request may ask with: the kinds of its parameters, and pages of a list."""
+"""Types of query parameters, and pages of a list."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from stock_assets.service.problems import not_found
 from stock_assets.storage.serving.paging import Position
 
 _ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_WHOLE = re.compile(r"\d{1,10}", re.ASCII)
+_DIGITS = re.compile(r"\d{1,10}", re.ASCII)
 _LARGEST_INTEGER = 2**31 - 1
 
 
 def _iso_day(value: object) -> object:
-    """Refuse what pydantic would take for a date as well: seconds since 1970, dates with hours."""
+    """Reject Unix times and dates with hours, which pydantic accepts as dates."""
     if isinstance(value, str) and not _ISO_DAY.fullmatch(value):
-        raise PydanticCustomError("day", "A day is written as in 2013-03-01")
+        raise PydanticCustomError("day", "A day is written as 2013-03-01")
     return value
 
 
 def _whole(value: object) -> object:
-    """Refuse what pydantic would take for an integer as well: 1.0, 1_000 and blanks about it."""
-    if isinstance(value, str) and not _WHOLE.fullmatch(value):
-        raise PydanticCustomError("whole", "A whole number has digits alone")
+    """Reject 1.0, 1_000 and surrounding blanks, which pydantic accepts as integers."""
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise PydanticCustomError("whole", "A whole number has only digits")
     return value
 
 
 def _true_or_false(value: object) -> object:
-    """Refuse what pydantic would take for a boolean as well: yes, on, 1."""
+    """Reject yes, on and 1, which pydantic accepts as booleans."""
     if isinstance(value, str) and value not in ("true", "false"):
-        raise PydanticCustomError("flag", "It is either true or false")
+        raise PydanticCustomError("flag", "A flag is true or false")
     return value
 
 
@@ -63,7 +63,7 @@ Kind = TypeVar("Kind")
 
 
 class _WithoutNull:
-    """Describes what may be left out by its kind alone: in an address there is no null."""
+    """Omits null from the schema: a query string has none."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -73,7 +73,7 @@ class _WithoutNull:
 
 
 OptionalParam = Annotated[Kind | None, _WithoutNull()]
-"""A parameter that may be left out."""
+"""A parameter that may be omitted."""
 
 Tickers = Annotated[list[Ticker], Field(max_length=50)]
 
@@ -83,31 +83,30 @@ Item = TypeVar("Item", bound="ResponseModel")
 class PageParams(QueryParams):
     """Parameters of every list."""
 
-    limit: Limit = Field(100, description="Items on a page at most.", examples=[100])
+    limit: Limit = Field(100, description="Maximum items per page.", examples=[100])
     cursor: OptionalParam[Cursor] = Field(
         None,
-        description="Where the page begins: `next` of the page before. The other parameters stay "
-        "as they were.",
+        description="Start of the page: `next` of the previous page, with the same parameters.",
     )
 
     def position(self, kind: TypeAdapter[Any]) -> Any:
-        """Read the cursor as the position of the row before; None at the beginning.
+        """Decode the cursor: the position of the last row of the previous page, None on the first.
 
         Raises
         ------
         HTTPException
-            404: no page of this list gave the cursor.
+            404: the cursor is not one of this list.
         """
         if self.cursor is None:
             return None
         try:
             return kind.validate_json(base64.urlsafe_b64decode(self.cursor))
-        except ValueError:  # of either: what is decoded is no position, or nothing can be decoded
-            raise not_found("there is no page under this cursor; begin without one") from None
+        except ValueError:  # invalid base64 or invalid JSON
+            raise not_found("the cursor is invalid; start without one") from None
 
 
 class ResponseModel(BaseModel):
-    """Part of an answer, made from a row of the database; what it does not name is left out."""
+    """Part of a response, validated from a row; other columns are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -115,9 +114,9 @@ class ResponseModel(BaseModel):
 class Page(ResponseModel, Generic[Item]):
     """One page of a list."""
 
-    items: list[Item] = Field(description="The items, in the order of the list.")
+    items: list[Item] = Field(description="Items, in the order of the list.")
     next: str | None = Field(
-        description="`cursor` of the page after this one; null on the last page.",
+        description="`cursor` of the next page; null on the last page.",
         examples=["WyIyMDEzLTAzLTAxIiwiQUFQTCIsMSwxXQ=="],
     )
 
@@ -128,33 +127,33 @@ PageOf = TypeVar("PageOf", bound=Page[Any])
 def page_of(
     kind: type[PageOf],
     rows: Sequence[Mapping[str, Any]],
-    asked: PageParams,
+    query: PageParams,
     order: Sequence[str],
     **others: Any,
 ) -> PageOf:
-    """Lay out one page from up to one row more than it holds.
+    """Build a page.
 
     Parameters
     ----------
     kind : type
-        What the page is.
+        Class of the page.
     rows : sequence of rows
-        The next ``asked.limit + 1`` rows of the list, as far as there are any.
-    asked : PageParams
-        What was asked for.
+        The next ``query.limit + 1`` rows of the list, or fewer at its end.
+    query : PageParams
+        The request.
     order : sequence of str
-        The columns that the list is ordered by.
+        The columns that order the list.
     **others
-        What the page tells besides its items.
+        Other fields of the page.
     """
-    shown = rows[: asked.limit]
-    further = len(rows) > asked.limit
-    after = _cursor(tuple(shown[-1][name] for name in order)) if further else None
-    return kind.model_validate({"items": [dict(row) for row in shown], "next": after, **others})
+    shown = rows[: query.limit]
+    more = len(rows) > query.limit
+    cursor = _cursor(tuple(shown[-1][name] for name in order)) if more else None
+    return kind.model_validate({"items": shown, "next": cursor, **others})
 
 
-_PLAIN: TypeAdapter[Position] = TypeAdapter(tuple[Any, ...])
+_ANY_POSITION: TypeAdapter[Position] = TypeAdapter(tuple[Any, ...])
 
 
 def _cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(_PLAIN.dump_json(position)).decode()
+    return base64.urlsafe_b64encode(_ANY_POSITION.dump_json(position)).decode()

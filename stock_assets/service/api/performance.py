@@ -1,11 +1,11 @@
-"""How forecasts came out, rolling, beside persistence."""
+"""Rolling scores of forecasts and of persistence."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from stock_assets.service.api.params import (
@@ -21,7 +21,7 @@ from stock_assets.service.api.params import (
     WindowLength,
     page_of,
 )
-from stock_assets.service.app_state import AppState, AppStateDependency
+from stock_assets.service.app_state import StateDep
 from stock_assets.storage.serving.performance import (
     WantedScores,
     newest_scored_session,
@@ -36,149 +36,135 @@ _BY_TICKER: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Ticker, ModelVersio
 
 
 class Scores(ResponseModel):
-    """Scores of one model version over a window of scored sessions, beside persistence's.
+    """Scores of a model version over a window of scored sessions.
 
-    Persistence is the forecast of no change. Fractions are of 1; null is undefined.
+    Persistence is the forecast of no change. Null is undefined.
     """
 
     session: date = Field(description="Last scored session in the window.", examples=["2013-03-01"])
-    model_version: int = Field(description="The version whose forecasts count.", examples=[1])
+    model_version: int = Field(description="Version of the forecasts.", examples=[1])
     first_session: date = Field(
         description="First scored session in the window.", examples=["2013-02-01"]
     )
     sessions: int = Field(
-        description="Scored sessions in the window; fewer than asked for at the beginning.",
+        description="Scored sessions in the window; fewer at the start of the log.",
         examples=[20],
     )
-    forecasts: int = Field(description="Scored forecasts.", examples=[100])
-    mae: float = Field(description="Mean absolute error, in US dollars.", examples=[3.44])
-    persistence_mae: float = Field(description="The same of persistence.", examples=[3.43])
-    rmse: float = Field(description="Root mean squared error, in US dollars.", examples=[6.89])
+    forecasts: int = Field(description="Number of scored forecasts.", examples=[100])
+    mae: float = Field(description="Mean absolute error in US dollars.", examples=[3.44])
+    persistence_mae: float = Field(description="MAE of persistence.", examples=[3.43])
+    rmse: float = Field(description="Root mean squared error in US dollars.", examples=[6.89])
     mape: float = Field(
         description="Mean absolute percentage error, a fraction.", examples=[0.0131]
     )
-    persistence_mape: float = Field(description="The same of persistence.", examples=[0.0131])
+    persistence_mape: float = Field(description="MAPE of persistence.", examples=[0.0131])
     relative_mae: float | None = Field(
-        description="Error relative to the last close over persistence's: below 1 is better than "
-        "no change; null when no price moved.",
+        description="Relative MAE: error over that of persistence; below 1 is better than no "
+        "change; null when no price moved.",
         examples=[1.0016],
     )
     direction_accuracy: float | None = Field(
-        description="Share of forecasts whose move had the sign of the actual one; null when "
-        "there was none.",
+        description="Share of forecast moves with the sign of the actual move; null without one.",
         examples=[0.5],
     )
     base_rate_up: float | None = Field(
-        description="Share of rises among the moves that direction_accuracy counts: "
-        "what `always up` would have scored on them.",
+        description="Share of rises among these moves: the direction accuracy of `always up`.",
         examples=[0.487],
     )
     coverage: float | None = Field(
-        description="Share of outcomes inside their intervals.", examples=[0.92]
+        description="Share of closes inside their intervals.", examples=[0.92]
     )
 
 
 class ScorePage(Page[Scores]):
-    """Scores at each scored session, the newest first, then by version, the newest first."""
+    """Scores at each scored session, the newest session and version first."""
 
 
 class TickerScores(Scores):
     """Scores of one ticker."""
 
-    ticker: str = Field(description="The exchange's symbol.", examples=["AAPL"])
+    ticker: str = Field(description="Symbol on the exchange.", examples=["AAPL"])
 
 
 class TickerScorePage(Page[TickerScores]):
-    """Scores of each ticker, by name, then by version."""
+    """Scores of each ticker, by ticker and version."""
 
     end_session: date | None = Field(
-        description="The session at which the windows end; null when nothing was scored.",
+        description="Last session of the windows; null without scores.",
         examples=["2013-03-01"],
     )
 
 
 class ScoresParams(PageParams):
-    """Which scored forecasts count, and over how many sessions."""
+    """Filter of scored forecasts, and the length of the window."""
 
     sessions: WindowLength = Field(
         20,
-        description="Scored sessions of a version in a window; `monitoring.window_sessions` of "
-        "params.yaml is what retraining looks at.",
+        description="Scored sessions per window; retraining uses `monitoring.window_sessions` of "
+        "params.yaml.",
         examples=[20],
     )
     ticker: Tickers = Field(
-        [], description="Of these tickers alone; may be repeated.", examples=[["AAPL"]]
+        [], description="Only these tickers; may be repeated.", examples=[["AAPL"]]
     )
     horizon: OptionalParam[Horizon] = Field(
         None,
-        description="Sessions ahead; all of them together when left out, as monitoring does.",
+        description="Sessions ahead; by default all horizons together, as in monitoring.",
         examples=[1],
     )
-    model_version: OptionalParam[ModelVersion] = Field(None, description="Of this version.")
+    model_version: OptionalParam[ModelVersion] = Field(None, description="Only of this version.")
 
-    def wanted(self) -> WantedScores:
-        """Give the conditions as the database is asked."""
+    def filter(self) -> WantedScores:
+        """Return the filter of the database query."""
         return WantedScores(self.ticker, self.horizon, self.model_version)
 
 
 class RollingParams(ScoresParams):
-    """And at which sessions."""
+    """Also selects the sessions of the scores."""
 
     session_from: OptionalParam[Day] = Field(
-        None, description="First session of a score; its window may begin before."
+        None, description="First session of a score; its window may start earlier."
     )
     session_to: OptionalParam[Day] = Field(None, description="Last session of a score.")
 
 
 class TickersParams(ScoresParams):
-    """And where the windows end."""
+    """Also selects the last session of the windows."""
 
     session: OptionalParam[Day] = Field(
         None,
-        description="The scored session at which the windows end; the newest when left out.",
+        description="Last session of the windows; by default the newest scored one.",
     )
 
 
-@router.get("/performance", response_model=ScorePage, summary="List rolling scores")
-def performance(
-    request: Request, served: AppStateDependency, asked: Annotated[RollingParams, Query()]
-) -> Response:
-    """Give the scores of each model version at each session, its tickers together.
+@router.get("/performance", summary="List rolling scores")
+def performance(state: StateDep, query: Annotated[RollingParams, Query()]) -> ScorePage:
+    """List the scores of each model version at each session, all tickers together.
 
     With one `ticker` it is the error history of that ticker.
     """
-
-    def make() -> ScorePage:
-        rows = rolling_scores(
-            served.engine,
-            asked.wanted(),
-            asked.sessions,
-            asked.session_from,
-            asked.session_to,
-            asked.limit + 1,
-            asked.position(_BY_SESSION),
-        )
-        return page_of(ScorePage, rows, asked, ["session", "model_version"])
-
-    return served.answers.json(request, make)
+    rows = rolling_scores(
+        state.engine,
+        query.filter(),
+        query.sessions,
+        query.session_from,
+        query.session_to,
+        query.limit + 1,
+        query.position(_BY_SESSION),
+    )
+    return page_of(ScorePage, rows, query, ["session", "model_version"])
 
 
-@router.get(
-    "/performance/tickers", response_model=TickerScorePage, summary="List the scores of each ticker"
-)
+@router.get("/performance/tickers", summary="List the scores of each ticker")
 def ticker_performance(
-    request: Request, served: AppStateDependency, asked: Annotated[TickersParams, Query()]
-) -> Response:
-    """Give the scores of each ticker and model version over one window."""
-    return served.answers.json(request, lambda: _of_tickers(served, asked))
-
-
-def _of_tickers(served: AppState, asked: TickersParams) -> TickerScorePage:
-    after, wanted = asked.position(_BY_TICKER), asked.wanted()
-    end = asked.session or newest_scored_session(served.engine, wanted)
+    state: StateDep, query: Annotated[TickersParams, Query()]
+) -> TickerScorePage:
+    """List the scores of each ticker and model version over one window."""
+    after, chosen = query.position(_BY_TICKER), query.filter()
+    end = query.session or newest_scored_session(state.engine, chosen)
     rows = (
         []
         if end is None
-        else ticker_scores(served.engine, wanted, asked.sessions, end, asked.limit + 1, after)
+        else ticker_scores(state.engine, chosen, query.sessions, end, query.limit + 1, after)
     )
-    return page_of(TickerScorePage, rows, asked, ["ticker", "model_version"], end_session=end)
+    return page_of(TickerScorePage, rows, query, ["ticker", "model_version"], end_session=end)

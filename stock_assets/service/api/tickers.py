@@ -1,15 +1,15 @@
-"""The tickers that there are prices of."""
+"""Tickers and their stored prices."""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from stock_assets.service.api.params import Page, PageParams, ResponseModel, Ticker, page_of
-from stock_assets.service.app_state import AppStateDependency
+from stock_assets.service.app_state import StateDep
 from stock_assets.storage.serving.tickers import list_tickers
 
 router = APIRouter(tags=["prices"])
@@ -18,27 +18,27 @@ _POSITION: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Ticker])
 
 
 class StoredTicker(ResponseModel):
-    """A ticker, and what is stored of it."""
+    """A ticker and its stored prices."""
 
-    ticker: str = Field(description="The exchange's symbol.", examples=["AAPL"])
+    ticker: str = Field(description="Symbol on the exchange.", examples=["AAPL"])
     in_universe: bool = Field(
-        description="Whether `prices.tickers` of params.yaml names it now.", examples=[True]
+        description="Whether `prices.tickers` of params.yaml lists it.", examples=[True]
     )
     currency: str | None = Field(
-        description="What its prices are in; null before the first answer of a price source.",
+        description="Currency of its prices; null before the first fetch.",
         examples=["USD"],
     )
     source: str | None = Field(
-        description="The price source that it first came from.", examples=["sample"]
+        description="Price source of the first fetch; null before it.", examples=["sample"]
     )
     first_session: date | None = Field(
-        description="Session of its first stored bar; null without one.", examples=["2000-03-01"]
+        description="Session of the first stored bar; null without one.", examples=["2000-03-01"]
     )
     last_session: date | None = Field(
-        description="Session of its last stored bar; null without one.", examples=["2013-03-01"]
+        description="Session of the last stored bar; null without one.", examples=["2013-03-01"]
     )
     last_close: float | None = Field(
-        description="Close of that session, as traded.", examples=[430.47]
+        description="Close of the last session, as traded.", examples=[430.47]
     )
 
 
@@ -46,16 +46,9 @@ class TickerPage(Page[StoredTicker]):
     """Tickers, by name."""
 
 
-@router.get("/tickers", response_model=TickerPage, summary="List tickers")
-def tickers(
-    request: Request, served: AppStateDependency, asked: Annotated[PageParams, Query()]
-) -> Response:
-    """Give every ticker of the universe, and every other that prices were ever asked of."""
-
-    def make() -> TickerPage:
-        after = asked.position(_POSITION)
-        universe = served.params.prices.tickers
-        rows = list_tickers(served.engine, universe, asked.limit + 1, after)
-        return page_of(TickerPage, rows, asked, ["ticker"])
-
-    return served.answers.json(request, make)
+@router.get("/tickers", summary="List tickers")
+def tickers(state: StateDep, query: Annotated[PageParams, Query()]) -> TickerPage:
+    """List the tickers of the universe and all others ever fetched."""
+    after, universe = query.position(_POSITION), state.params.prices.tickers
+    rows = list_tickers(state.engine, universe, query.limit + 1, after)
+    return page_of(TickerPage, rows, query, ["ticker"])

@@ -8,11 +8,10 @@ from stock_assets.service.pages import (
     models,
     operations,
     performance,
-    static_files,
     ticker,
     today,
 )
 
 router = APIRouter(include_in_schema=False)
-for page in (today, ticker, performance, models, operations, static_files):
+for page in (today, ticker, performance, models, operations):
     router.include_router(page.router)

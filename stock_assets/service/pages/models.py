@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
 
 from stock_assets.reporting.decision_text import edge_text
-from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
@@ -38,47 +39,45 @@ class Decision(NamedTuple):
 
 
 @router.get("/models")
-def models(
-    request: Request, served: AppStateDependency, _asked: Annotated[QueryParams, Query()]
-) -> Response:
+def models(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTMLResponse:
     """Answer with the page."""
-    return served.answers.page(request, lambda: models_page(served))
+    return models_page(state)
 
 
-def models_page(served: AppState) -> str:
+def models_page(state: AppState) -> HTMLResponse:
     """Make the page, or one that says how to train where no decision was ever made."""
-    decisions = find_decisions(served)
+    decisions = find_decisions(state)
     if not decisions:
-        return render("models_empty.html", served, page="models")
+        return render("models_empty.html", state, page="models")
     return render(
         "models.html",
-        served,
+        state,
         page="models",
-        versions=find_versions(served),
+        versions=find_versions(state),
         decisions=decisions,
         shown=SHOWN,
-        metric=served.params.promotion.metric,
-        model_name=served.params.tracking.model_name,
+        metric=state.params.promotion.metric,
+        model_name=state.params.tracking.model_name,
     )
 
 
-def find_versions(served: AppState) -> list[Version]:
+def find_versions(state: AppState) -> list[Version]:
     """List the newest versions, each with the scores of all its forecasts that came due."""
-    rows = list_models(served.engine, None, None, SHOWN)
-    return [Version(row, _live(served, row) if row["promoted"] else None) for row in rows]
+    rows = list_models(state.engine, None, None, SHOWN)
+    return [Version(row, _live(state, row) if row["promoted"] else None) for row in rows]
 
 
-def _live(served: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     wanted = WantedScores(horizon=1, model_version=row["model_version"])
-    found = rolling_scores(served.engine, wanted, _WHOLE, None, None, size=1)
+    found = rolling_scores(state.engine, wanted, _WHOLE, None, None, size=1)
     return found[0] if found else None
 
 
-def find_decisions(served: AppState) -> list[Decision]:
+def find_decisions(state: AppState) -> list[Decision]:
     """List the newest decisions, the last one first."""
     return [
-        Decision(row, _scores(row), _edge(row), _panel(served, row))
-        for row in list_promotions(served.engine, None, None, SHOWN)
+        Decision(row, _scores(row), _edge(row), _panel(state, row))
+        for row in list_promotions(state.engine, None, None, SHOWN)
     ]
 
 
@@ -94,5 +93,5 @@ def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, figures) for name, figures in told.items() if figures]
 
 
-def _panel(served: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return find_panel(served.engine, row["dataset_run_id"])
+def _panel(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return find_panel(state.engine, row["dataset_run_id"])

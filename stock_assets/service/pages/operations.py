@@ -7,10 +7,11 @@ from datetime import date
 from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
 
 from stock_assets.market import calendar
-from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.health import session_due, sessions_late
 from stock_assets.service.pages.rendering import render, ticker_address
 from stock_assets.storage.forecasts import last_predicted_session
@@ -68,33 +69,31 @@ class Gap(NamedTuple):
 
 
 @router.get("/operations")
-def operations(
-    request: Request, served: AppStateDependency, _asked: Annotated[QueryParams, Query()]
-) -> Response:
+def operations(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTMLResponse:
     """Answer with the page."""
-    return served.answers.page(request, lambda: operations_page(served))
+    return operations_page(state)
 
 
-def operations_page(served: AppState) -> str:
+def operations_page(state: AppState) -> HTMLResponse:
     """Make the page, or one that says how to begin where nothing is stored."""
-    engine = served.engine
+    engine = state.engine
     newest = newest_session(engine)
     if newest is None:
-        return render("operations_empty.html", served, page="operations")
+        return render("operations_empty.html", state, page="operations")
     first = calendar.previous_session(newest, SESSIONS - 1)
     return render(
         "operations.html",
-        served,
+        state,
         page="operations",
-        freshness=find_freshness(served, newest),
-        daily=find_daily(served, first, newest),
-        gaps=find_gaps(served, first, newest),
+        freshness=find_freshness(state, newest),
+        daily=find_daily(state, first, newest),
+        gaps=find_gaps(state, first, newest),
         checks=newest_checks(engine),
-        drift=find_drift(served),
+        drift=find_drift(state),
         first=first,
         newest=newest,
-        universe=len(served.params.prices.tickers),
-        source=served.params.prices.source,
+        universe=len(state.params.prices.tickers),
+        source=state.params.prices.source,
         quarantined=_rows(newest_quarantined(engine, SHOWN)),
         revised=_rows(newest_revisions(engine, SHOWN)),
         renames=_rows(applied_renames(engine, SHOWN)),
@@ -106,13 +105,13 @@ def operations_page(served: AppState) -> str:
     )
 
 
-def find_freshness(served: AppState, newest: date) -> Freshness:
+def find_freshness(state: AppState, newest: date) -> Freshness:
     """Hold the newest session of each stage against the one that is due."""
-    due = session_due(served.params, calendar.utc_now())
+    due = session_due(state.params, calendar.utc_now())
     stages = {
         "Prices stored": newest,
-        "Forecasts made": last_predicted_session(served.engine),
-        "Forecasts scored": newest_scored_session(served.engine, WantedScores()),
+        "Forecasts made": last_predicted_session(state.engine),
+        "Forecasts scored": newest_scored_session(state.engine, WantedScores()),
     }
     told = [
         (stage, session, None if session is None else sessions_late(session, due or newest))
@@ -121,23 +120,23 @@ def find_freshness(served: AppState, newest: date) -> Freshness:
     return Freshness(due, told)
 
 
-def find_daily(served: AppState, first: date, newest: date) -> list[dict[str, Any]]:
+def find_daily(state: AppState, first: date, newest: date) -> list[dict[str, Any]]:
     """Tell of each session what was stored, forecast and scored, the newest one first."""
     sessions = pd.DataFrame({"session": calendar.sessions(first, newest)[::-1]}, dtype=object)
     found = (
-        bars_per_session(served.engine, first),
-        forecasts_per_session(served.engine, first),
-        scores_per_session(served.engine, first),
+        bars_per_session(state.engine, first),
+        forecasts_per_session(state.engine, first),
+        scores_per_session(state.engine, first),
     )
     for frame in found:
         sessions = sessions.merge(frame, on="session", how="left")
     return _rows(sessions)
 
 
-def find_gaps(served: AppState, first: date, newest: date) -> list[Gap]:
+def find_gaps(state: AppState, first: date, newest: date) -> list[Gap]:
     """List the tickers of the universe of which a bar is missing lately."""
-    tickers = list_tickers(served.engine, served.params.prices.tickers, _ALL)
-    stored = bars_per_ticker(served.engine, first).set_index("ticker")["bars"].to_dict()
+    tickers = list_tickers(state.engine, state.params.prices.tickers, _ALL)
+    stored = bars_per_ticker(state.engine, first).set_index("ticker")["bars"].to_dict()
     sessions = calendar.sessions(first, newest)
     gaps = []
     for row in tickers:
@@ -153,10 +152,10 @@ def find_gaps(served: AppState, first: date, newest: date) -> list[Gap]:
     return gaps
 
 
-def find_drift(served: AppState) -> list[dict[str, Any]]:
+def find_drift(state: AppState) -> list[dict[str, Any]]:
     """Tell of each input of the version in production how far it has drifted."""
     return [
-        {**row, "unusual": row["psi"] > row["baseline_p95"]} for row in newest_drift(served.engine)
+        {**row, "unusual": row["psi"] > row["baseline_p95"]} for row in newest_drift(state.engine)
     ]
 
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
 
 from stock_assets.evaluation.retraining_rule import check_thresholds
 from stock_assets.evaluation.significance import diebold_mariano, edge_over_persistence
 from stock_assets.market import calendar
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service import charts
-from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.model_status import find_model_status
 from stock_assets.service.pages.rendering import address, render, ticker_address
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
@@ -68,54 +69,52 @@ class Event(NamedTuple):
 
 
 @router.get("/performance")
-def performance(
-    request: Request, served: AppStateDependency, asked: Annotated[PerformanceParams, Query()]
-) -> Response:
+def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -> HTMLResponse:
     """Answer with the page."""
-    return served.answers.page(request, lambda: performance_page(served, asked))
+    return performance_page(state, query)
 
 
-def performance_page(served: AppState, asked: PerformanceParams) -> str:
+def performance_page(state: AppState, query: PerformanceParams) -> HTMLResponse:
     """Make the page, or one that says how to get scores where there are none."""
-    standing = find_model_status(served)
+    standing = find_model_status(state)
     if standing.window is None:
-        return render("performance_empty.html", served, page="performance", standing=standing)
-    newest, window = standing.window.pooled, served.params.monitoring.window_sessions
-    length = RANGES[asked.range]
+        return render("performance_empty.html", state, page="performance", standing=standing)
+    newest, window = standing.window.pooled, state.params.monitoring.window_sessions
+    length = RANGES[query.range]
     first = calendar.previous_session(newest["session"], length) if length else None
-    scores = rolling_scores(served.engine, WantedScores(horizon=1), window, first, None, _ALL)
-    events = find_events(served)
+    scores = rolling_scores(state.engine, WantedScores(horizon=1), window, first, None, _ALL)
+    events = find_events(state)
     return render(
         "performance.html",
-        served,
+        state,
         page="performance",
-        asked=asked,
-        ranges={told: _link(asked, range=told) for told in RANGES},
+        query=query,
+        ranges={told: _link(query, range=told) for told in RANGES},
         newest=newest,
-        checks=check_thresholds(newest, served.params.monitoring.thresholds),
+        checks=check_thresholds(newest, state.params.monitoring.thresholds),
         titles=_TITLES,
-        nominal=served.params.forecast.coverage,
+        nominal=state.params.forecast.coverage,
         window=window,
-        edge=live_edge(served, standing.window),
+        edge=live_edge(state, standing.window),
         standing=standing,
-        figures=figures(served, scores, events),
+        figures=figures(state, scores, events),
         score_rows=scores[:TABLE_ROWS],
         events=events,
-        columns=[(title, key, *_order(asked, key)) for key, title in _COLUMNS.items()],
-        tickers=ordered(standing.window.tickers, asked),
+        columns=[(title, key, *_order(query, key)) for key, title in _COLUMNS.items()],
+        tickers=ordered(standing.window.tickers, query),
         ticker_address=ticker_address,
     )
 
 
-def live_edge(served: AppState, window: ScoredWindow) -> str:
+def live_edge(state: AppState, window: ScoredWindow) -> str:
     """Say whether the newest scored sessions show an edge over persistence, as promotions do."""
-    test, level = diebold_mariano(window.differences), served.params.promotion.significance
+    test, level = diebold_mariano(window.differences), state.params.promotion.significance
     return edge_text(edge_over_persistence(test, window.pooled["relative_mae"], level), test)
 
 
-def figures(served: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
+def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
     """Draw what is rolled over the newest sessions, a figure for each score."""
-    limits = served.params.monitoring.thresholds
+    limits = state.params.monitoring.thresholds
     marks = [charts.Mark(event.session, event.mark) for event in events]
     wanted: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
         (
@@ -143,7 +142,7 @@ def figures(served: AppState, scores: Any, events: list[Event]) -> list[dict[str
             "coverage",
             "Inside the interval",
             {"coverage": "model"},
-            {"meant to be": served.params.forecast.coverage},
+            {"meant to be": state.params.forecast.coverage},
             True,
         ),
     ]
@@ -160,7 +159,7 @@ def figures(served: AppState, scores: Any, events: list[Event]) -> list[dict[str
     ]
 
 
-def find_events(served: AppState) -> list[Event]:
+def find_events(state: AppState) -> list[Event]:
     """List promotion decisions and retrainings, the newest session first."""
     promotions = [
         Event(
@@ -170,29 +169,29 @@ def find_events(served: AppState) -> list[Event]:
             f"Version {row['candidate_version']} was {'' if row['promoted'] else 'not '}promoted",
             row["reason"],
         )
-        for row in list_promotions(served.engine, None, None, _ALL)
+        for row in list_promotions(state.engine, None, None, _ALL)
     ]
     retrainings = [
         Event(row["session"], "retraining", "Retraining was called for", row["reason"])
-        for row in list_retrainings(served.engine, True, None, None, _ALL)
+        for row in list_retrainings(state.engine, True, None, None, _ALL)
     ]
     return sorted(promotions + retrainings, key=lambda event: event.session, reverse=True)
 
 
-def ordered(rows: Sequence[Mapping[str, Any]], asked: PerformanceParams) -> list[Mapping[str, Any]]:
+def ordered(rows: Sequence[Mapping[str, Any]], query: PerformanceParams) -> list[Mapping[str, Any]]:
     """Put the tickers into the order asked for, undefined scores last."""
-    known = [row for row in rows if row[asked.sort] is not None]
-    known.sort(key=lambda row: row[asked.sort], reverse=asked.order == "desc")
-    return known + [row for row in rows if row[asked.sort] is None]
+    known = [row for row in rows if row[query.sort] is not None]
+    known.sort(key=lambda row: row[query.sort], reverse=query.order == "desc")
+    return known + [row for row in rows if row[query.sort] is None]
 
 
-def _order(asked: PerformanceParams, key: SortKey) -> tuple[str, str]:
+def _order(query: PerformanceParams, key: SortKey) -> tuple[str, str]:
     """Give the order that the table has by a column, and the link that orders by it."""
-    now = asked.sort == key
-    turned: Any = "desc" if now and asked.order == "asc" else "asc"
-    aria = {"asc": "ascending", "desc": "descending"}[asked.order] if now else ""
-    return aria, _link(asked, sort=key, order=turned) + "#tickers"
+    now = query.sort == key
+    turned: Any = "desc" if now and query.order == "asc" else "asc"
+    aria = {"asc": "ascending", "desc": "descending"}[query.order] if now else ""
+    return aria, _link(query, sort=key, order=turned) + "#tickers"
 
 
-def _link(asked: PerformanceParams, **changed: str) -> str:
-    return address("/performance", **(asked.model_dump() | changed))
+def _link(query: PerformanceParams, **changed: str) -> str:
+    return address("/performance", **(query.model_dump() | changed))

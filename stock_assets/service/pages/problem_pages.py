@@ -1,4 +1,4 @@
-"""Problems as pages: a person with a browser reads what a program is told."""
+"""Problems as pages, for browsers."""
 
 from __future__ import annotations
 
@@ -8,45 +8,41 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stock_assets.service.app_state import AppState
 from stock_assets.service.pages.rendering import render
 from stock_assets.service.problems import PROBLEM, Problem
-from stock_assets.service.response_cache import HTML
 
 
 class ProblemPages:
-    """Middleware: a problem becomes a page where HTML is asked for, as browsers do."""
+    """Middleware: renders a problem as a page where the client accepts HTML."""
 
-    def __init__(self, app: ASGIApp, served: AppState) -> None:
-        self._app, self._served = app, served
+    def __init__(self, app: ASGIApp, state: AppState) -> None:
+        self._app, self._state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and write a problem that comes back as a page."""
-        if not _asks_for_a_page(scope):
+        """Handle a request."""
+        if not _accepts_html(scope):
             await self._app(scope, receive, send)
             return
-        held: Message | None = None  # the beginning of a problem, until its body is there
+        start: Message | None = None  # of a problem, until its body follows
 
         async def send_page(message: Message) -> None:
-            nonlocal held
+            nonlocal start
             if message["type"] == "http.response.start" and _is_problem(message):
-                held = message
-            elif held is None:
+                start = message
+            elif start is None:
                 await send(message)
             else:
-                page = self._page(message["body"])
-                headers = MutableHeaders(scope=held)
-                headers["content-type"] = HTML
-                headers["content-length"] = str(len(page))
-                await send(held)
-                await send({**message, "body": page})
+                problem = Problem.model_validate_json(message["body"])
+                page = render("problem.html", self._state, page="", problem=problem)
+                headers = MutableHeaders(scope=start)
+                headers["content-type"] = page.headers["content-type"]
+                headers["content-length"] = page.headers["content-length"]
+                await send(start)
+                await send({**message, "body": page.body})
 
         await self._app(scope, receive, send_page)
 
-    def _page(self, problem: bytes) -> bytes:
-        told = Problem.model_validate_json(problem)
-        return render("problem.html", self._served, page="", problem=told).encode()
 
-
-def _asks_for_a_page(scope: Scope) -> bool:
-    """Whether it is a request of a browser's window, which names HTML among what it takes."""
+def _accepts_html(scope: Scope) -> bool:
+    """Whether a request comes from a browser window, which accepts HTML by name."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return False
     return "text/html" in Headers(scope=scope).get("accept", "")

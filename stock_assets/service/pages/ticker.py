@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
 
 from stock_assets.config.prices import TICKER
 from stock_assets.evaluation.metrics import pooled_scores, roll_terms, sum_terms
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
 from stock_assets.service import charts
-from stock_assets.service.api.lineage import OwnLineage, own_lineage_of
-from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
-from stock_assets.service.errors import no_such_ticker
+from stock_assets.service.api.lineage import TickerLineage, ticker_lineage
+from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.rendering import render, ticker_address
+from stock_assets.service.problems import unknown_ticker
 from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.lineage import find_forecast
@@ -43,16 +44,15 @@ class TickerParams(QueryParams):
 
 @router.get("/ticker/{ticker}")
 def ticker(
-    request: Request,
-    served: AppStateDependency,
+    state: StateDep,
     ticker: str,
-    asked: Annotated[TickerParams, Query()],
-) -> Response:
+    query: Annotated[TickerParams, Query()],
+) -> HTMLResponse:
     """Answer with the page."""
-    return served.answers.page(request, lambda: ticker_page(served, ticker, asked.range))
+    return ticker_page(state, ticker, query.range)
 
 
-def ticker_page(served: AppState, name: str, chosen: str) -> str:
+def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
     """Make the page.
 
     Raises
@@ -60,25 +60,25 @@ def ticker_page(served: AppState, name: str, chosen: str) -> str:
     HTTPException
         404: there is no bar of this ticker.
     """
-    bars = find_bars(served, name)
+    bars = find_bars(state, name)
     last = bars["session"].iloc[-1].date()
     seen = adjust(bars, "split_adjusted", last)
     shown = seen.tail(RANGES[chosen] or len(seen))
     first = shown["session"].iloc[0].date()
     forecasts = on_newest_basis(
-        newest_forecast_of(served.engine, name), bars, "as_of_session", _FORECAST_PRICES
+        newest_forecast_of(state.engine, name), bars, "as_of_session", _FORECAST_PRICES
     )
-    window = served.params.monitoring.window_sessions
+    window = state.params.monitoring.window_sessions
     reach = calendar.previous_session(first, window) if RANGES[chosen] else first
     known = on_newest_basis(
-        scored_forecasts(served.engine, name, reach, last, horizon=1),
+        scored_forecasts(state.engine, name, reach, last, horizon=1),
         *(bars, "session", _SCORED_PRICES),
     )
     scored = known[known["session"] >= pd.Timestamp(first)]
     errors = [row for row in rolling_errors(known, window) if row["session"] >= first]
     return render(
         "ticker.html",
-        served,
+        state,
         page="ticker",
         ticker=name,
         chosen=chosen,
@@ -91,7 +91,7 @@ def ticker_page(served: AppState, name: str, chosen: str) -> str:
         forecasts=list(forecasts.itertuples()),
         outcomes=charts.forecast_figure(scored) if len(scored) else None,
         scored=scored,
-        errors=error_figure(errors, promotions(served.engine, promoted_only=True))
+        errors=error_figure(errors, promotions(state.engine, promoted_only=True))
         if errors
         else None,
         newest_errors=errors[0] if errors else None,
@@ -99,12 +99,12 @@ def ticker_page(served: AppState, name: str, chosen: str) -> str:
         price_rows=list(shown.tail(TABLE_ROWS).iloc[::-1].itertuples()),
         scored_rows=list(scored.tail(TABLE_ROWS).iloc[::-1].itertuples()),
         window=window,
-        nominal=forecasts["coverage"].max() if len(forecasts) else served.params.forecast.coverage,
-        lineage=find_lineage(served, name, forecasts),
+        nominal=forecasts["coverage"].max() if len(forecasts) else state.params.forecast.coverage,
+        lineage=find_lineage(state, name, forecasts),
     )
 
 
-def find_bars(served: AppState, name: str) -> pd.DataFrame:
+def find_bars(state: AppState, name: str) -> pd.DataFrame:
     """Read all bars of a ticker, as traded, the oldest first.
 
     Raises
@@ -113,10 +113,10 @@ def find_bars(served: AppState, name: str) -> pd.DataFrame:
         404: there is none.
     """
     if TICKER.fullmatch(name):
-        bars = read_bars(served.engine, *calendar.HORIZON, [name])
+        bars = read_bars(state.engine, *calendar.HORIZON, [name])
         if not bars.empty:
             return bars
-    raise no_such_ticker(served, name)
+    raise unknown_ticker(state.engine, name)
 
 
 def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> charts.Figure:
@@ -176,16 +176,16 @@ def on_newest_basis(
     return rows.assign(**{name: rows[name] * scale for name in prices})
 
 
-def find_lineage(served: AppState, name: str, forecasts: pd.DataFrame) -> OwnLineage | None:
+def find_lineage(state: AppState, name: str, forecasts: pd.DataFrame) -> TickerLineage | None:
     """Follow a ticker's newest forecast back to the rows in its window; None without one."""
     if forecasts.empty:
         return None
     newest = forecasts.iloc[0]
     found = find_forecast(
-        served.engine,
+        state.engine,
         newest["as_of_session"].date(),
         name,
         int(newest["horizon"]),
         int(newest["model_version"]),
     )
-    return None if found is None else own_lineage_of(served, found)
+    return None if found is None else ticker_lineage(state, found)

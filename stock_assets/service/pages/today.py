@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
 from numpy.typing import NDArray
 from pydantic import Field
 
 from stock_assets.market import calendar
-from stock_assets.service.app_state import AppState, AppStateDependency, QueryParams
+from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.health import session_due, sessions_late
 from stock_assets.service.pages import formatting
 from stock_assets.service.pages.model_status import ModelStatus, find_model_status
@@ -80,29 +81,27 @@ class Column(NamedTuple):
 
 
 @router.get("/")
-def today(
-    request: Request, served: AppStateDependency, asked: Annotated[TodayParams, Query()]
-) -> Response:
+def today(state: StateDep, query: Annotated[TodayParams, Query()]) -> HTMLResponse:
     """Answer with the page."""
-    return served.answers.page(request, lambda: today_page(served, asked))
+    return today_page(state, query)
 
 
-def today_page(served: AppState, asked: TodayParams) -> str:
+def today_page(state: AppState, query: TodayParams) -> HTMLResponse:
     """Make the page, or one that says how to begin where nothing is stored."""
-    newest = newest_session(served.engine)
+    newest = newest_session(state.engine)
     if newest is None:
-        return render("today_empty.html", served, page="today")
-    standing, due = find_model_status(served), session_due(served.params, calendar.utc_now())
-    everyone = find_everyone(served, standing, newest)
-    wanted = asked.q.strip().upper()
-    shown = ordered(everyone[everyone.index.str.contains(wanted, regex=False)], asked)
+        return render("today_empty.html", state, page="today")
+    standing, due = find_model_status(state), session_due(state.params, calendar.utc_now())
+    everyone = find_everyone(state, standing, newest)
+    wanted = query.q.strip().upper()
+    shown = ordered(everyone[everyone.index.str.contains(wanted, regex=False)], query)
     scale = interval_scale(everyone)
     return render(
         "today.html",
-        served,
+        state,
         page="today",
-        asked=asked,
-        columns=columns(asked),
+        query=query,
+        columns=columns(query),
         rows=written(shown, scale),
         scale=scale,
         tickers=len(everyone),
@@ -116,7 +115,7 @@ def today_page(served: AppState, asked: TodayParams) -> str:
     )
 
 
-def find_everyone(served: AppState, standing: ModelStatus, newest: date) -> pd.DataFrame:
+def find_everyone(state: AppState, standing: ModelStatus, newest: date) -> pd.DataFrame:
     """Gather what is known of every ticker with a bar, a forecast or a place in the universe.
 
     Returns
@@ -130,13 +129,13 @@ def find_everyone(served: AppState, standing: ModelStatus, newest: date) -> pd.D
         shares of the ticker's newest bar. NaN, NaT and empty texts where nothing is known.
     """
     sessions = calendar.sessions(calendar.previous_session(newest, SPARKLINE_SESSIONS - 1), newest)
-    closes, ratios = recent_closes(served.engine, sessions)
+    closes, ratios = recent_closes(state.engine, sessions)
     # As stock_assets.market.adjustment has it, seen from the newest session.
     factor = ratios.cumprod(axis=1)
     shares = factor.div(factor.iloc[:, -1], axis=0)
     prices = _prices(closes, shares)
-    forecasts = _forecasts(served, shares)
-    universe = pd.Index(served.params.prices.tickers, dtype=object)
+    forecasts = _forecasts(state, shares)
+    universe = pd.Index(state.params.prices.tickers, dtype=object)
     tickers = prices.index.union(forecasts.index).union(universe)
     everyone = prices.join(forecasts, how="outer").reindex(tickers)
     scored = standing.window.tickers if standing.window else []
@@ -164,10 +163,10 @@ def _prices(closes: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _forecasts(served: AppState, shares: pd.DataFrame) -> pd.DataFrame:
-    as_of = last_predicted_session(served.engine) or calendar.HORIZON[1]
+def _forecasts(state: AppState, shares: pd.DataFrame) -> pd.DataFrame:
+    as_of = last_predicted_session(state.engine) or calendar.HORIZON[1]
     first = calendar.previous_session(as_of, _FORECAST_SESSIONS)
-    found = newest_forecasts(served.engine, first, horizon=1).set_index("ticker")
+    found = newest_forecasts(state.engine, first, horizon=1).set_index("ticker")
     names = {
         "as_of_session": "as_of",
         "target_session": "target",
@@ -194,21 +193,21 @@ def _shares_since(as_of: pd.Series[Any], shares: pd.DataFrame) -> NDArray[np.flo
     return np.where(row >= 0, found, 1.0)
 
 
-def ordered(everyone: pd.DataFrame, asked: TodayParams) -> pd.DataFrame:
+def ordered(everyone: pd.DataFrame, query: TodayParams) -> pd.DataFrame:
     """Order the table as asked; tickers of which nothing is known come last."""
     return everyone.sort_values(
-        asked.sort, ascending=asked.order == "asc", na_position="last", kind="stable"
+        query.sort, ascending=query.order == "asc", na_position="last", kind="stable"
     )
 
 
-def columns(asked: TodayParams) -> list[Column]:
+def columns(query: TodayParams) -> list[Column]:
     """Give the headings, each with the link that orders by it, or turns the order round."""
     headings = []
     for key, title in _COLUMNS.items():
-        sorted_now = asked.sort == key
-        turned = "desc" if sorted_now and asked.order == "asc" else "asc"
-        aria = {"asc": "ascending", "desc": "descending"}[asked.order] if sorted_now else ""
-        link = address("/", sort=key, order=turned, q=asked.q or None)
+        sorted_now = query.sort == key
+        turned = "desc" if sorted_now and query.order == "asc" else "asc"
+        aria = {"asc": "ascending", "desc": "descending"}[query.order] if sorted_now else ""
+        link = address("/", sort=key, order=turned, q=query.q or None)
         headings.append(Column(title, key, aria, link))
     return headings
 

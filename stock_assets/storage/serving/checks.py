@@ -1,4 +1,4 @@
-"""What checks found, the last one made first, and the last one of each."""
+"""Check results: all, and the latest of each check."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from stock_assets.storage.serving.paging import Position, Row, conditions, read_
 from stock_assets.storage.tables import check_results
 
 CHECK_ORDER = ("checked_at", "dagster_run_id", "asset", "check_name")
-"""The columns that checks are ordered by, the last one made first."""
+"""Order of check results; the latest first."""
 
-_FOUND = check_results.c
+_RESULTS = check_results.c
 
 
 def list_checks(
@@ -23,19 +23,19 @@ def list_checks(
     size: int,
     after: Position | None = None,
 ) -> list[Row]:
-    """List what checks found, of every run."""
-    asked = conditions((_FOUND.asset, eq, asset), (_FOUND.passed, eq, passed))
-    made, *others = (_FOUND[name] for name in CHECK_ORDER)
-    query = select(check_results).where(*asked)
-    return read_page(engine, query, [made.desc(), *others], size, after)
+    """List the check results of every run."""
+    chosen = conditions((_RESULTS.asset, eq, asset), (_RESULTS.passed, eq, passed))
+    checked, *others = (_RESULTS[name] for name in CHECK_ORDER)
+    query = select(check_results).where(*chosen)
+    return read_page(engine, query, [checked.desc(), *others], size, after)
 
 
 def newest_checks(engine: Engine) -> list[Row]:
-    """Give what each check found when it was last made, by asset and name."""
-    each = (_FOUND.asset, _FOUND.check_name)
+    """Read the latest result of each check, by asset and name."""
+    each = (_RESULTS.asset, _RESULTS.check_name)
     query = (
         select(check_results)
         .ext(distinct_on(*each))
-        .order_by(*each, _FOUND.checked_at.desc(), _FOUND.dagster_run_id)
+        .order_by(*each, _RESULTS.checked_at.desc(), _RESULTS.dagster_run_id)
     )
     return read_rows(engine, query)

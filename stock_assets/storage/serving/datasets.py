@@ -1,4 +1,4 @@
-"""Datasets, newest first, and what became of them."""
+"""Datasets and their tuning results."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def list_panels(
     size: int,
     after: Position | None = None,
 ) -> list[Row]:
-    """List datasets, the newest id first, without what they were made with."""
-    asked = conditions(
+    """List datasets, the newest id first, without their parameters."""
+    chosen = conditions(
         (_PANELS.as_of_session, ge, as_of_from), (_PANELS.as_of_session, le, as_of_to)
     )
     query = select(
@@ -35,12 +35,12 @@ def list_panels(
         ),
         func.jsonb_array_length(_PANELS.tickers).label("tickers"),
         func.jsonb_array_length(_PANELS.features).label("features"),
-    ).where(*asked)
+    ).where(*chosen)
     return read_page(engine, query, [_PANELS.dataset_run_id.desc()], size, after)
 
 
 def find_panel(engine: Engine, dataset_run_id: str) -> Row | None:
-    """Read all that ``processed_feature_data`` holds of a dataset; None when there is none."""
+    """Read the row of a dataset in ``processed_feature_data``; None without one."""
     query = select(processed_feature_data).where(_PANELS.dataset_run_id == dataset_run_id)
     return next(iter(read_rows(engine, query)), None)
 

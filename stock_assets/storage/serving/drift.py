@@ -1,4 +1,4 @@
-"""Drift of the inputs: as it was measured, and the newest of the version in production."""
+"""Drift of the inputs: all, and the newest of the version in production."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stock_assets.storage.serving.paging import Position, Row, conditions, read_
 from stock_assets.storage.tables import feature_drift
 
 DRIFT_ORDER = ("as_of_session", "model_version", "feature")
-"""The columns that drift is ordered by, the newest session first."""
+"""Order of drift; the newest session first."""
 
 _MEASURED = feature_drift.c
 
@@ -27,15 +27,15 @@ def list_drift(
 ) -> list[Row]:
     """List the drift of each feature as of `first` to `last`, the newest session first."""
     session, *others = (_MEASURED[name] for name in DRIFT_ORDER)
-    asked = conditions(
+    chosen = conditions(
         (_MEASURED.model_version, eq, model_version), (session, ge, first), (session, le, last)
     )
-    query = select(feature_drift).where(*asked)
+    query = select(feature_drift).where(*chosen)
     return read_page(engine, query, [session.desc(), *others], size, after)
 
 
 def newest_drift(engine: Engine) -> list[Row]:
-    """Give the drift of the newest session of the version in production, the strongest first."""
+    """Read the newest drift of the version in production, the strongest first."""
     production = champion_version().scalar_subquery()
     newest = select(func.max(_MEASURED.as_of_session)).where(_MEASURED.model_version == production)
     query = (

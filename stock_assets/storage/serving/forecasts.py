@@ -14,15 +14,15 @@ from stock_assets.storage.serving.paging import Position, Row, conditions, read_
 from stock_assets.storage.tables import predictions
 
 FORECAST_ORDER = ("as_of_session", "ticker", "horizon", "model_version")
-"""The columns that forecasts are ordered by, the newest as-of session first."""
+"""Order of forecasts; the newest as-of session first."""
 
 _MADE = predictions.c
 _TICKERS = select(table("latest_predictions", column("ticker"))).distinct().subquery("tickers")
 
 
 @dataclass(frozen=True)
-class WantedForecasts:
-    """Which forecasts are asked for; an empty or missing part leaves all."""
+class ForecastFilter:
+    """Filter of forecasts; an empty or missing part selects all."""
 
     tickers: Sequence[str] = ()
     horizon: int | None = None
@@ -33,7 +33,7 @@ class WantedForecasts:
     target_to: date | None = None
 
     def conditions(self, made: Any) -> list[ColumnElement[bool]]:
-        """Give what a row of ``predictions``, by its columns, must meet."""
+        """Return the conditions on the columns of ``predictions`` or of an alias."""
         return conditions(
             (made.ticker, ColumnElement.in_, self.tickers or None),
             (made.horizon, eq, self.horizon),
@@ -46,38 +46,38 @@ class WantedForecasts:
 
 
 def list_forecasts(
-    engine: Engine, wanted: WantedForecasts, size: int, after: Position | None = None
+    engine: Engine, chosen: ForecastFilter, size: int, after: Position | None = None
 ) -> list[Row]:
     """List forecasts of every model version, see :data:`FORECAST_ORDER`."""
-    query = select(predictions).where(*wanted.conditions(_MADE))
+    query = select(predictions).where(*chosen.conditions(_MADE))
     return read_page(engine, query, _order(_MADE), size, after)
 
 
 def list_latest_forecasts(
-    engine: Engine, wanted: WantedForecasts, size: int, after: Position | None = None
+    engine: Engine, chosen: ForecastFilter, size: int, after: Position | None = None
 ) -> list[Row]:
-    """List, of each ticker, the wanted forecasts of the newest session that has any.
+    """List the matching forecasts of the newest as-of session of each ticker.
 
-    Where several model versions made them, it is those of the version that spoke last, as in the
-    view ``latest_predictions``.
+    Of several model versions only the one with the latest forecast, as in the view
+    ``latest_predictions``.
     """
     earlier = predictions.alias("earlier").c
     newest = (
         select(earlier.as_of_session, earlier.model_version)
-        .where(earlier.ticker == _TICKERS.c.ticker, *wanted.conditions(earlier))
+        .where(earlier.ticker == _TICKERS.c.ticker, *chosen.conditions(earlier))
         .order_by(
             earlier.as_of_session.desc(), earlier.predicted_at.desc(), earlier.model_version.desc()
         )
         .limit(1)
         .lateral("newest")
     )
-    standing = and_(
+    same_key = and_(
         _MADE.ticker == _TICKERS.c.ticker,
         _MADE.as_of_session == newest.c.as_of_session,
         _MADE.model_version == newest.c.model_version,
     )
-    known = _TICKERS.join(newest, true()).join(predictions, standing)
-    query = select(predictions).select_from(known).where(*wanted.conditions(_MADE))
+    joined = _TICKERS.join(newest, true()).join(predictions, same_key)
+    query = select(predictions).select_from(joined).where(*chosen.conditions(_MADE))
     return read_page(engine, query, _order(_MADE), size, after)
 
 

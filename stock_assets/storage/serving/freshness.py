@@ -1,4 +1,4 @@
-"""How new the data are, and which schema holds them."""
+"""Freshness of the data, and the revision of the schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stock_assets.storage.tables import (
 
 @dataclass(frozen=True)
 class StoredFreshness:
-    """The newest of everything; None where there is nothing."""
+    """The newest stored data; None where there is none."""
 
     newest_session: date | None
     fetched_at: datetime | None
@@ -32,11 +32,11 @@ class StoredFreshness:
 def read_freshness(engine: Engine) -> StoredFreshness:
     """Read the newest session of bars, forecasts, scores and decisions, each from an index.
 
-    ``fetched_at`` is when a bar of the newest session was first written last; ``newest_forecast``
-    an as-of session; ``newest_target`` the furthest session forecast; ``quarantined_bars`` counts
-    the bars that are kept back still.
+    ``fetched_at`` is the time of the latest bar of the newest session; ``newest_forecast`` an
+    as-of session; ``newest_target`` the furthest session forecast; ``quarantined_bars`` the number
+    of bars in quarantine.
     """
-    bars, kept = raw_stock_data.c, quarantined_bars.c
+    bars, quarantine = raw_stock_data.c, quarantined_bars.c
     newest_session = select(func.max(bars.session)).scalar_subquery()
     parts = {
         "newest_session": select(func.max(bars.session)),
@@ -45,7 +45,7 @@ def read_freshness(engine: Engine) -> StoredFreshness:
         "newest_target": select(func.max(predictions.c.target_session)),
         "newest_score": select(func.max(model_performance_log.c.session)),
         "newest_decision": select(func.max(retraining_decisions.c.session)),
-        "quarantined_bars": select(func.count()).where(kept.released_at.is_(None)),
+        "quarantined_bars": select(func.count()).where(quarantine.released_at.is_(None)),
     }
     query = select(*(part.scalar_subquery().label(name) for name, part in parts.items()))
     with engine.connect() as connection:
@@ -53,7 +53,7 @@ def read_freshness(engine: Engine) -> StoredFreshness:
 
 
 def schema_revision(engine: Engine) -> str | None:
-    """Read which migration the tables are at; None before the first."""
+    """Read the Alembic revision of the tables; None before the first migration."""
     with engine.connect() as connection:
         if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
             return None

@@ -1,4 +1,4 @@
-"""What the endpoints of the former system tell."""
+"""Rows for the endpoints of the former system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LATEST = table(
 
 
 def next_session_forecasts(engine: Engine, ticker: str | None = None) -> list[RowMapping]:
-    """Newest forecast one session ahead of every ticker, or of one, by ticker."""
+    """Read the newest forecast one session ahead of each ticker, or of one, by ticker."""
     query = select(_LATEST).where(_LATEST.c.horizon == 1).order_by(_LATEST.c.ticker)
     if ticker is not None:
         query = query.where(_LATEST.c.ticker == ticker)
@@ -33,21 +33,21 @@ def next_session_forecasts(engine: Engine, ticker: str | None = None) -> list[Ro
 
 
 def known_tickers(engine: Engine) -> list[str]:
-    """Every ticker that a source ever gave, in order."""
+    """List every ticker that was ever fetched, in alphabetical order."""
     query = select(instruments.c.ticker).order_by(instruments.c.ticker)
     with engine.connect() as connection:
         return list(connection.scalars(query))
 
 
 def is_known(engine: Engine, ticker: str) -> bool:
-    """Whether a source ever gave this ticker."""
+    """Check whether a ticker was ever fetched."""
     query = select(instruments.c.ticker).where(instruments.c.ticker == ticker)
     with engine.connect() as connection:
         return connection.scalar(query) is not None
 
 
 def newest_bars(engine: Engine, ticker: str, count: int, last: date | None) -> pd.DataFrame:
-    """Newest `count` bars of a ticker up to a session, or of all, as traded, the oldest first."""
+    """Read the newest `count` bars of a ticker up to `last`, as traded, the oldest first."""
     bars = raw_stock_data.c
     query = select(*(bars[name] for name in BAR_COLUMNS)).where(bars.ticker == ticker)
     if last is not None:

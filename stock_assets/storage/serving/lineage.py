@@ -1,4 +1,4 @@
-"""Where one forecast comes from: its row, how it came out, and the raw rows in its window."""
+"""The origin of a forecast: its row, its outcome and the raw bars in its window."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Span:
 def find_forecast(
     engine: Engine, as_of_session: date, ticker: str, horizon: int, model_version: int | None
 ) -> Row | None:
-    """Read a forecast; without a version, the last one made."""
+    """Read a forecast; without a version, the latest one."""
     made = predictions.c
     query = (
         select(predictions)
@@ -46,7 +46,7 @@ def find_forecast(
 
 
 def find_outcome(engine: Engine, forecast: Mapping[str, Any]) -> Row | None:
-    """Read how a forecast came out; None as long as it has not been scored."""
+    """Read the scored forecast; None until it is scored."""
     scored = model_performance_log.c
     query = select(model_performance_log).where(
         scored.session == forecast["target_session"],
@@ -57,8 +57,8 @@ def find_outcome(engine: Engine, forecast: Mapping[str, Any]) -> Row | None:
     return next(iter(read_rows(engine, query)), None)
 
 
-def fetches(engine: Engine, span: Span) -> list[Row]:
-    """Tell which runs and sources brought the bars of a span, the first one first."""
+def list_fetches(engine: Engine, span: Span) -> list[Row]:
+    """List the runs and sources that stored the bars of a span, by first session."""
     query = (
         select(
             _BARS.dagster_run_id,
@@ -75,8 +75,8 @@ def fetches(engine: Engine, span: Span) -> list[Row]:
     return read_rows(engine, query)
 
 
-def revisions(engine: Engine, span: Span) -> list[Row]:
-    """List the changes that were made to the bars of a span, in their order."""
+def list_revisions(engine: Engine, span: Span) -> list[Row]:
+    """List the revisions of the bars of a span, the oldest first."""
     changed = price_revisions.c
     query = (
         select(price_revisions)
@@ -86,12 +86,15 @@ def revisions(engine: Engine, span: Span) -> list[Row]:
     return read_rows(engine, query)
 
 
-def changed_since(
+def count_later_changes(
     engine: Engine, tickers: Sequence[str], days: tuple[date, date], moment: datetime
 ) -> Row:
-    """Count the bars of `days` that were stored, and those that were revised, after a moment.
+    """Count the bars of `days` stored or revised after a moment.
 
-    ``stored_later`` and ``revised_later``.
+    Returns
+    -------
+    dict
+        ``stored_later`` and ``revised_later``.
     """
     changed = price_revisions.c
     stored = select(func.count()).where(

@@ -1,4 +1,4 @@
-"""Pages of a list by the key of the row before: each row once, whatever is added meanwhile."""
+"""Keyset pagination: each row appears once, even if rows are added between pages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ Row = dict[str, Any]
 """A row by its column names."""
 
 Position = tuple[Any, ...]
-"""Values of the columns that a list is ordered by, at one of its rows."""
+"""Values of the ordering columns at one row."""
 
 Order = Sequence[ColumnElement[Any]]
-"""Columns that together tell every row of a list apart; a descending one as ``column.desc()``."""
+"""Columns that identify a row; descending ones as ``column.desc()``."""
+
+Comparison = tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any]
+"""A column, an operator and a value; no condition when the value is None."""
 
 
-QueryParams = tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any]
-"""A column, how it is to compare, and with what; nothing is asked of it when that is None."""
-
-
-def conditions(*asked: QueryParams) -> list[ColumnElement[bool]]:
-    """Give the conditions that are asked for."""
-    return [compare(column, value) for column, compare, value in asked if value is not None]
+def conditions(*comparisons: Comparison) -> list[ColumnElement[bool]]:
+    """Build the conditions of a query."""
+    return [compare(column, value) for column, compare, value in comparisons if value is not None]
 
 
 def read_page(
@@ -43,7 +42,7 @@ def read_page(
     size : int
         Rows at most.
     after : tuple, optional
-        The position of the row before; from the beginning when it is None.
+        Position of the last row of the previous page; None for the first page.
     """
     if after is not None:
         query = query.where(_beyond(order, after))
@@ -71,7 +70,7 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 
 def _beyond(order: Order, position: Position) -> ColumnElement[bool]:
-    """Rows whose first differing column lies beyond; the first column by itself serves an index."""
+    """Select the rows after a position; the condition on the first column uses its index."""
     first = _columns(order)[0]
     reached = first <= position[0] if _descends(order[0]) else first >= position[0]
     further = [

@@ -1,4 +1,4 @@
-"""The tickers that prices are stored of."""
+"""Tickers and their stored prices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BARS = raw_stock_data.c
 def list_tickers(
     engine: Engine, universe: Sequence[str], size: int, after: Position | None = None
 ) -> list[Row]:
-    """List, by name, every ticker of `universe` and every other that was ever asked for.
+    """List the tickers of `universe` and all others ever fetched, in alphabetical order.
 
-    Each with ``currency``, ``source``, ``first_session``, ``last_session`` and ``last_close``,
-    which are None where there is no bar, and ``in_universe``.
+    Each with ``in_universe`` and with ``currency``, ``source``, ``first_session``,
+    ``last_session`` and ``last_close``, None without a bar.
     """
     listed = cast(list(universe), ARRAY(Text))  # an empty list alone has no type
     named = union(
@@ -48,9 +48,9 @@ def list_tickers(
 
 
 def name_since_rename(engine: Engine, ticker: str) -> tuple[str, date] | None:
-    """Tell what a ticker has been called since it was last renamed, and from which session on.
+    """Return the current name of a renamed ticker and its first session; None if not renamed.
 
-    A new name that was renamed in turn, later, is followed to the last one.
+    Later renames of the new name are followed.
     """
     renames = ticker_renames.c
     found: tuple[str, date] | None = None
@@ -69,7 +69,7 @@ def name_since_rename(engine: Engine, ticker: str) -> tuple[str, date] | None:
 
 
 def newest_session(engine: Engine) -> date | None:
-    """Newest session that a bar of any ticker is stored of."""
+    """Read the newest session with a bar."""
     with engine.connect() as connection:
         found: date | None = connection.scalar(select(func.max(_BARS.session)))
         return found
