@@ -1,21 +1,18 @@
-"""The endpoints of the former system: its fields, over what the loop stored."""
+"""The endpoints of the former system: their fields and values."""
 
 from __future__ import annotations
 
 import math
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from sqlalchemy import Engine, text
 
 from stock_assets.market import calendar
+from stock_assets.service.app import create_app
 from stock_assets_tests.conftest import REPLAYED, Loop
-from stock_assets_tests.service.conftest import begin_own
-
-pytestmark = pytest.mark.slow
+from stock_assets_tests.service.conftest import send, state_for
 
 
 def rows(loop: Loop, query: str, **values: object) -> list[Any]:
@@ -23,7 +20,7 @@ def rows(loop: Loop, query: str, **values: object) -> list[Any]:
         return list(connection.execute(text(query), values))
 
 
-def test_the_table_holds_the_newest_forecast_of_every_ticker(client: httpx.Client, loop: Loop):
+def test_table_holds_the_newest_forecast_of_each_ticker(client: httpx.Client, loop: Loop):
     answer = client.get("/predictions/latest_for_table")
 
     assert answer.status_code == 200
@@ -48,44 +45,43 @@ def test_the_table_holds_the_newest_forecast_of_every_ticker(client: httpx.Clien
     }
 
 
-def test_the_tickers_are_those_that_prices_were_fetched_of(client: httpx.Client, loop: Loop):
+def test_tickers_are_the_fetched_ones(client: httpx.Client, loop: Loop):
     assert client.get("/tickers").json() == {
         "status": "success",
         "tickers": [row.ticker for row in rows(loop, "SELECT ticker FROM instruments ORDER BY 1")],
     }
 
 
-def test_the_chart_leads_up_to_the_forecast(client: httpx.Client, loop: Loop):
+def test_chart_holds_the_closes_before_the_forecast(client: httpx.Client, loop: Loop):
     as_of = REPLAYED[1]
-    told = client.get("/historical_context_chart/IBM").json()
+    chart = client.get("/historical_context_chart/IBM").json()
 
-    assert told.keys() == {
+    assert chart.keys() == {
         *("status", "ticker", "historical_dates", "historical_actuals"),
         *("prediction_reference_date", "predicted_price_for_ref_date"),
     }
-    assert (told["status"], told["ticker"]) == ("success", "IBM")
+    assert (chart["status"], chart["ticker"]) == ("success", "IBM")
     sessions = calendar.sessions(calendar.previous_session(as_of, 13), as_of)
-    assert told["historical_dates"] == [day.isoformat() for day in sessions]
+    assert chart["historical_dates"] == [day.isoformat() for day in sessions]
     closes = rows(
         loop,
         "SELECT close FROM raw_stock_data WHERE ticker = 'IBM' AND session = ANY(:days) "
         "ORDER BY session",
         days=sessions,
     )
-    assert told["historical_actuals"] == [row.close for row in closes]  # no split among them
+    assert chart["historical_actuals"] == [row.close for row in closes]  # no split among them
     ((target, price),) = rows(
         loop,
         "SELECT target_session, predicted_price FROM latest_predictions "
         "WHERE ticker = 'IBM' AND horizon = 1",
     )
-    assert date.fromisoformat(told["prediction_reference_date"]) == target
+    assert date.fromisoformat(chart["prediction_reference_date"]) == target
     assert target == calendar.next_session(as_of)
-    assert math.isclose(told["predicted_price_for_ref_date"], price, rel_tol=0)
+    assert math.isclose(chart["predicted_price_for_ref_date"], price, rel_tol=0)
 
 
-@pytest.mark.parametrize("ticker", ["NONE", "AAPL.X", "A"])
-def test_an_unknown_ticker_is_not_found(client: httpx.Client, ticker: str):
-    answer = client.get(f"/historical_context_chart/{ticker}")
+def test_unknown_ticker_is_not_found(client: httpx.Client):
+    answer = client.get("/historical_context_chart/AAPL.X")
 
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -93,12 +89,12 @@ def test_an_unknown_ticker_is_not_found(client: httpx.Client, ticker: str):
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
-        "detail": f"no prices are stored of a ticker called {ticker}",
+        "detail": "no prices are stored for ticker AAPL.X",
     }
 
 
-def test_closes_are_in_the_same_shares_across_a_split(engine: Engine, tmp_path: Path):
-    """Two for one within the sessions shown: the close before it is halved."""
+def test_closes_before_a_split_are_adjusted(engine: Engine):
+    """Two for one: the earlier close is halved."""
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -115,12 +111,12 @@ def test_closes_are_in_the_same_shares_across_a_split(engine: Engine, tmp_path: 
                 ),
                 {"day": f"2013-01-{session}", "close": close, "split": split},
             )
-    with begin_own(engine, tmp_path) as service, service.client() as client:
-        told = client.get("/historical_context_chart/HALF").json()
-        empty = client.get("/historical_context_chart/NEW").json()
+    app = create_app(state_for(engine))
+    chart = send(app, "/historical_context_chart/HALF").json()
+    empty = send(app, "/historical_context_chart/NEW").json()
 
-    assert told["historical_actuals"] == [50.0, 50.0, 50.0]
-    assert told["historical_dates"] == ["2013-01-02", "2013-01-03", "2013-01-04"]
-    assert told["prediction_reference_date"] is None
-    assert told["predicted_price_for_ref_date"] is None
+    assert chart["historical_actuals"] == [50.0, 50.0, 50.0]
+    assert chart["historical_dates"] == ["2013-01-02", "2013-01-03", "2013-01-04"]
+    assert chart["prediction_reference_date"] is None
+    assert chart["predicted_price_for_ref_date"] is None
     assert (empty["historical_dates"], empty["historical_actuals"]) == ([], [])

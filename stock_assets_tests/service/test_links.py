@@ -1,4 +1,4 @@
-"""Links are of the forms that the installed UIs know."""
+"""Links match the routes of the installed UIs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LINKS = Links("http://dagster", "http://mlflow", "A model/of ours")
 
 @pytest.fixture(scope="module")
 def dagster_routes() -> set[str]:
-    """Addresses that the Dagster UI draws pages for."""
+    """Routes of the Dagster UI."""
     folder = Path(dagster_webserver.__file__).parent / "webapp" / "build"
     return routes(folder, rb'path:"(/[^"]*)"')
 
 
 @pytest.fixture(scope="module")
 def mlflow_routes() -> set[str]:
-    """Addresses, after the #, that the MLflow UI draws pages for."""
+    """Routes of the MLflow UI, after the #."""
     folder = Path(str(files("mlflow"))) / "server" / "js" / "build"
     return routes(folder, rb'\("(/[\w/:*-]*)"\)')
 
@@ -33,7 +33,7 @@ def routes(folder: Path, form: bytes) -> set[str]:
     return {route.decode() for script in found for route in script}
 
 
-def test_links_are_of_the_forms_of_dagster(dagster_routes: set[str]) -> None:
+def test_dagster_links_match_its_routes(dagster_routes: set[str]) -> None:
     assert {"/runs/:runId", "/assets(/?.*)"} <= dagster_routes
     assert LINKS.dagster_run("5f0c-1") == "http://dagster/runs/5f0c-1"
     assert LINKS.asset("predictions", "2013-01-15") == (
@@ -41,13 +41,13 @@ def test_links_are_of_the_forms_of_dagster(dagster_routes: set[str]) -> None:
     )
 
 
-def test_links_are_of_the_forms_of_mlflow(mlflow_routes: set[str]) -> None:
+def test_mlflow_links_match_its_routes(mlflow_routes: set[str]) -> None:
     assert {"/runs/:runUuid", "/models/:modelName/versions/:version"} <= mlflow_routes
     assert LINKS.mlflow_run("abc") == "http://mlflow/#/runs/abc"
     assert LINKS.model(3) == "http://mlflow/#/models/A%20model%2Fof%20ours/versions/3"
 
 
-def test_there_is_no_link_without_an_address_or_a_name() -> None:
+def test_no_link_without_an_address_or_an_id() -> None:
     nowhere = Links(None, None, "Model")
     assert nowhere.dagster_run("a") is None
     assert nowhere.asset("predictions", "2013-01-15") is None

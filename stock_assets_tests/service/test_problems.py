@@ -1,101 +1,117 @@
-"""Whatever is asked wrongly is told as a problem, and what was asked never does harm."""
+"""Invalid requests: the status, the problem, and nothing of the server's internals."""
 
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, insert, text
 
+from stock_assets.service.app import create_app
 from stock_assets.service.security import SECURITY_HEADERS
-from stock_assets_tests.conftest import Loop
-
-pytestmark = pytest.mark.slow
+from stock_assets.storage.forecasts import save_predictions
+from stock_assets.storage.tables import ticker_renames
+from stock_assets_tests.service.conftest import send, state_for
+from stock_assets_tests.storage.examples import DAYS, forecasts
 
 INJECTIONS = [
-    "' OR '1'='1",
     "IBM'; DROP TABLE predictions; --",
-    'IBM" UNION SELECT * FROM pg_shadow --',
     "IBM');SELECT pg_sleep(10);--",
     "../../etc/passwd",
-    "..%2f..%2fetc%2fpasswd",
     "<script>alert(1)</script>",
-    "{{7*7}}",
-    "${jndi:ldap://127.0.0.1/a}",
-    "\x00",
     "IBM\x00",
-    "%ff%fe",
     "\r\nSet-Cookie: a=b",
-    "𝕀𝔹𝕄",
     "A" * 5000,
-    "-1",
-    "1e999",
-    "NaN",
-    "%s%s%n",
-    ":name",
 ]
-ROUTES = [
-    *("/predictions/latest_for_table", "/tickers", "/historical_context_chart/IBM"),
-    *("/healthz", "/readyz", "/api/v1/health", "/metrics"),
-]
+"""A few values for free text; the fuzzing of the OpenAPI document covers every parameter."""
+
+INTERNALS = re.compile(r"traceback|psycopg|sqlalchemy|pg_|syntax error|SELECT |\.py\b", re.I)
 
 
-def require_a_problem(answer: httpx.Response) -> None:
-    assert 400 <= answer.status_code < 500, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["status"] == answer.status_code
-    assert told["title"]
+def assert_problem(response: httpx.Response, status: int) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["title"]
     for name, value in SECURITY_HEADERS.items():
-        assert answer.headers[name] == value
-    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
-    assert not re.search(r"Traceback|psycopg2|sqlalchemy|File \"", answer.text)
+        assert response.headers[name] == value
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
+    assert "set-cookie" not in response.headers
 
 
-@pytest.mark.parametrize("written", INJECTIONS)
-def test_a_path_that_is_no_ticker_is_refused(client: httpx.Client, loop: Loop, written: str):
-    path = httpx.QueryParams({"": written}).__str__().removeprefix("=").replace("+", "%20")
-    require_a_problem(client.get(f"/historical_context_chart/{path}"))
-    with loop.store.engine.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM predictions"))
+@pytest.mark.parametrize("value", INJECTIONS, ids=lambda value: ascii(value)[:20])
+def test_injection_is_rejected(client: httpx.Client, value: str):
+    assert_problem(client.get("/api/v1/forecasts", params={"ticker": value}), 422)
+    assert_problem(client.get("/tickers", params={value[:100]: "1"}), 422)
+    path = httpx.QueryParams({"": value}).__str__().removeprefix("=").replace("+", "%20")
+    response = client.get(f"/api/v1/prices/{path}")
+    assert response.status_code in (404, 422)
+    assert not INTERNALS.search(response.text)
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("written", INJECTIONS)
-def test_a_parameter_that_no_route_knows_is_refused(client: httpx.Client, route: str, written: str):
-    require_a_problem(client.get(route, params={"ticker": written}))
-    require_a_problem(client.get(route, params={written[:100]: "1"}))
+def test_invalid_part_is_named(client: httpx.Client):
+    (error,) = client.get("/tickers?limit=1").json()["errors"]
+    assert error["where"] == "query.limit"
 
 
-def test_what_is_wrong_is_named(client: httpx.Client):
-    assert client.get("/tickers?limit=1").json()["errors"] == [
-        {"where": "query.limit", "why": "Extra inputs are not permitted"}
-    ]
+def test_unknown_path_is_not_found(client: httpx.Client):
+    assert_problem(client.get("/predictions/latest"), 404)
 
 
-def test_no_such_address(client: httpx.Client):
-    answer = client.get("/predictions/latest")
-    require_a_problem(answer)
-    assert answer.status_code == 404
-
-
+@pytest.mark.parametrize("path", ["/tickers", "/api/v1/forecasts"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nothing_can_be_changed(client: httpx.Client, method: str):
-    answer = client.request(method, "/tickers")
-    require_a_problem(answer)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, HEAD"
+def test_writing_methods_are_rejected(client: httpx.Client, method: str, path: str):
+    response = client.request(method, path)
+    assert_problem(response, 405)
+    assert response.headers["allow"] == "GET, HEAD"
 
 
-def test_a_body_is_refused_before_it_is_read(client: httpx.Client):
+def test_body_is_rejected_unread(client: httpx.Client):
     for content in (b"x" * 1024, (part for part in [b"x"])):
-        answer = client.request("POST", "/tickers", content=content)
-        require_a_problem(answer)
-        assert answer.status_code == 413
+        assert_problem(client.request("POST", "/tickers", content=content), 413)
 
 
-def test_an_address_without_end_is_refused(client: httpx.Client):
-    answer = client.get("/tickers", params={"x": "y" * 9000})
-    require_a_problem(answer)
-    assert answer.status_code == 414
+def test_too_long_address_is_rejected(client: httpx.Client):
+    assert_problem(client.get("/tickers", params={"x": "y" * 9000}), 414)
+
+
+@pytest.mark.parametrize(
+    "path", ["/ticker/FB", "/api/v1/prices/FB", "/historical_context_chart/FB"]
+)
+def test_renamed_ticker_names_its_new_name(engine: Engine, path: str):
+    app = create_app(state_for(engine))
+    assert_problem(send(app, path), 404)
+    assert "META" not in send(app, path).text
+    renamed = {"old_ticker": "FB", "new_ticker": "META", "first_session": date(2022, 6, 9)}
+    with engine.begin() as connection:
+        connection.execute(insert(ticker_renames), {**renamed, "rows": 1})
+    response = send(app, path)
+    assert_problem(response, 404)
+    assert "META" in response.json()["detail"]
+    assert "2022-06-09" in response.json()["detail"]
+
+
+def test_nan_and_infinity_are_null(engine: Engine):
+    save_predictions(engine, forecasts(DAYS[:1], "A"), DAYS[:1], 1)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE predictions SET predicted_return = 'NaN'"))
+        connection.execute(text("UPDATE predictions SET upper_price = 'Infinity'"))
+    response = send(create_app(state_for(engine)), "/api/v1/forecasts")
+    (item,) = response.json()["items"]
+    assert (item["predicted_return"], item["upper_price"]) == (None, None)
+    assert not re.search("NaN|Infinity", response.text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/forecasts", "/performance", "/performance/tickers", "/models", "/promotions"),
+        *("/retrainings", "/datasets", "/drift", "/checks"),
+    ],
+)
+def test_empty_database_has_empty_lists(engine: Engine, path: str):
+    page = send(create_app(state_for(engine)), f"/api/v1{path}").json()
+    assert (page["items"], page["next"]) == ([], None)

@@ -1,4 +1,4 @@
-"""Small pictures: where their points lie."""
+"""Sparklines: positions of their points."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def points(line: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in (point.split(",") for point in line.split())]
 
 
-def test_a_rise_goes_from_the_lower_left_to_the_upper_right() -> None:
+def test_rising_closes_go_from_lower_left_to_upper_right() -> None:
     (line,) = sparklines(np.array([[1.0, 2.0, 3.0]]))
     assert points(line) == [(2, 26), (60, 14), (118, 2)]
 
 
-def test_equal_closes_are_a_level_line() -> None:
+def test_equal_closes_are_a_horizontal_line() -> None:
     (line,) = sparklines(np.full((1, 4), 7.0))
     assert len({y for _, y in points(line)}) == 1
 
 
-def test_one_close_is_no_line() -> None:
+def test_single_close_has_no_line() -> None:
     assert sparklines(np.array([[np.nan, 5.0], [np.nan, np.nan]])) == ["", ""]
 
 
 @given(arrays(float, (3, 6), elements=PRICES))
-def test_every_known_close_has_a_point_within_the_picture(closes: np.ndarray) -> None:
+def test_each_close_has_a_point_inside_the_image(closes: np.ndarray) -> None:
     for line, row in zip(sparklines(closes), closes, strict=True):
         known = np.isfinite(row)
         drawn = points(line)

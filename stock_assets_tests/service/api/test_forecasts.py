@@ -1,4 +1,4 @@
-"""Which forecasts are given, and how."""
+"""Forecasts: filters and pages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 
 from stock_assets.market.calendar import next_session
 from stock_assets_tests.conftest import REPLAYED, Loop
-from stock_assets_tests.service.api.asking import ask, refuse, rows, walk
-
-pytestmark = pytest.mark.slow
+from stock_assets_tests.service.api.client import get, get_all, get_problem, select
 
 
 def key(item: dict[str, Any]) -> tuple[Any, ...]:
@@ -20,33 +18,31 @@ def key(item: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @pytest.fixture
-def everything(client: httpx.Client) -> list[dict[str, Any]]:
+def all_forecasts(client: httpx.Client) -> list[dict[str, Any]]:
     """Every forecast."""
-    return walk(client, "/forecasts", latest="false")
+    return get_all(client, "/forecasts", latest="false")
 
 
-def test_by_default_the_newest_of_each_ticker_is_given(client: httpx.Client, loop: Loop) -> None:
-    held = rows(
+def test_default_is_the_newest_forecast_of_each_ticker(client: httpx.Client, loop: Loop) -> None:
+    stored = select(
         loop.store.engine,
         "SELECT * FROM latest_predictions ORDER BY as_of_session DESC, ticker, horizon",
     )
-    items = walk(client, "/forecasts")
-    assert [item["ticker"] for item in items] == [row["ticker"] for row in held]
+    items = get_all(client, "/forecasts")
+    assert [item["ticker"] for item in items] == [row["ticker"] for row in stored]
     assert {item["as_of_session"] for item in items} == {REPLAYED[1].isoformat()}
-    assert [item["predicted_price"] for item in items] == [row["predicted_price"] for row in held]
+    assert [item["predicted_price"] for item in items] == [row["predicted_price"] for row in stored]
 
 
-def test_what_stood_at_the_end_of_a_session_is_given(
-    client: httpx.Client, everything: list[dict[str, Any]]
-) -> None:
-    items = walk(client, "/forecasts", as_of_to="2013-01-13")  # a Sunday
+def test_latest_as_of_a_session(client: httpx.Client, all_forecasts: list[dict[str, Any]]) -> None:
+    items = get_all(client, "/forecasts", as_of_to="2013-01-13")  # a Sunday
     assert {item["as_of_session"] for item in items} == {"2013-01-11"}
-    expected = [item for item in everything if item["as_of_session"] == "2013-01-11"]
+    expected = [item for item in all_forecasts if item["as_of_session"] == "2013-01-11"]
     assert items == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "meets"),
+    ("query", "matches"),
     [
         ({"ticker": "IBM"}, lambda item: item["ticker"] == "IBM"),
         ({"ticker": ["IBM", "AAPL"]}, lambda item: item["ticker"] in ("IBM", "AAPL")),
@@ -69,17 +65,17 @@ def test_what_stood_at_the_end_of_a_session_is_given(
         ),
     ],
 )
-def test_forecasts_can_be_chosen(
-    client: httpx.Client, everything: list[dict[str, Any]], asked: dict[str, Any], meets: Any
+def test_filters_select_forecasts(
+    client: httpx.Client, all_forecasts: list[dict[str, Any]], query: dict[str, Any], matches: Any
 ) -> None:
-    found = walk(client, "/forecasts", latest="false", **asked)
-    assert found == [item for item in everything if meets(item)]
+    found = get_all(client, "/forecasts", latest="false", **query)
+    assert found == [item for item in all_forecasts if matches(item)]
 
 
-def test_a_target_is_as_many_sessions_ahead_as_its_horizon_says(
-    everything: list[dict[str, Any]],
+def test_target_is_horizon_sessions_after_as_of(
+    all_forecasts: list[dict[str, Any]],
 ) -> None:
-    for item in everything:
+    for item in all_forecasts:
         as_of = date.fromisoformat(item["as_of_session"])
         assert item["target_session"] == next_session(as_of, item["horizon"]).isoformat()
         assert item["lower_price"] <= item["predicted_price"] <= item["upper_price"]
@@ -103,15 +99,15 @@ def test_a_target_is_as_many_sessions_ahead_as_its_horizon_says(
         ("tickers", "AAPL"),
     ],
 )
-def test_a_wrong_parameter_is_named(client: httpx.Client, name: str, value: str) -> None:
-    (wrong,) = refuse(client, "/forecasts", 422, **{name: value})["errors"]
-    assert wrong["where"].startswith(f"query.{name}")
+def test_invalid_parameter_is_named(client: httpx.Client, name: str, value: str) -> None:
+    (invalid,) = get_problem(client, "/forecasts", 422, **{name: value})["errors"]
+    assert invalid["where"].startswith(f"query.{name}")
 
 
-def test_a_page_goes_on_where_the_one_before_ended(
-    client: httpx.Client, everything: list[dict[str, Any]]
+def test_next_page_starts_after_the_previous_one(
+    client: httpx.Client, all_forecasts: list[dict[str, Any]]
 ) -> None:
-    first = ask(client, "/forecasts", latest="false", limit=3)
-    second = ask(client, "/forecasts", latest="false", limit=4, cursor=first["next"])
-    assert [*first["items"], *second["items"]] == everything[:7]
-    assert len({key(item) for item in everything}) == len(everything)
+    first = get(client, "/forecasts", latest="false", limit=3)
+    second = get(client, "/forecasts", latest="false", limit=4, cursor=first["next"])
+    assert [*first["items"], *second["items"]] == all_forecasts[:7]
+    assert len({key(item) for item in all_forecasts}) == len(all_forecasts)
