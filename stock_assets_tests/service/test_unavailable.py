@@ -29,7 +29,7 @@ def installation() -> Iterator[Installation]:
         with engine.begin() as connection:
             connection.execute(
                 text(
-                    "INSERT INTO instruments (ticker, currency, asked_from, source) "
+                    "INSERT INTO instruments (ticker, currency, fetched_from, source) "
                     "VALUES ('IBM', 'USD', '2013-01-02', 'csv')"
                 )
             )

@@ -11,15 +11,15 @@ from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine
 
 from stock_assets_tests.browsing import clean_page
-from stock_assets_tests.service.conftest import begin_own
+from stock_assets_tests.service.conftest import serve_database
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars
 
 
 @pytest.fixture
-def nothing(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Page]:
+def nothing(engine: Engine, browser: Browser, project: Path) -> Iterator[Page]:
     with (
-        begin_own(engine, tmp_path) as service,
-        clean_page(browser, service.address) as page,
+        serve_database(engine, project) as address,
+        clean_page(browser, address) as page,
     ):
         yield page
 

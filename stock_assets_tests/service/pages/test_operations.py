@@ -24,7 +24,7 @@ from stock_assets.storage.quarantine import quarantine
 from stock_assets.storage.serving.drift import newest_drift
 from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.conftest import Loop
-from stock_assets_tests.service.conftest import begin_own
+from stock_assets_tests.service.conftest import serve_database
 from stock_assets_tests.service.pages.conftest import Visit, table
 from stock_assets_tests.storage.examples import (
     DATASET,
@@ -42,7 +42,7 @@ RUN = "0f0f0f0f-1111-2222-3333-444444444444"
 
 
 @pytest.fixture
-def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Page]:
+def operations(engine: Engine, browser: Browser, project: Path) -> Iterator[Page]:
     """The page on ticker histories of which one is late, one has a hole and one was revised."""
     store_bars(engine, bars(["AAPL"], DAYS))
     store_bars(engine, bars(["IBM"], DAYS[:-1]))
@@ -73,10 +73,10 @@ def operations(engine: Engine, browser: Browser, tmp_path: Path) -> Iterator[Pag
         passed, check_name="bars_are_sound", passed=False, message="stale <i>repeat</i>: 1"
     )
     save_check_results(engine, [passed, found])
-    ui = {"STOCK_ASSETS_DAGSTER_UI": "http://dagster.test:3000"}
+    ui = {"dagster_ui": "http://dagster.test:3000"}
     with (
-        begin_own(engine, tmp_path, **ui) as service,
-        clean_page(browser, service.address) as page,
+        serve_database(engine, project, **ui) as address,
+        clean_page(browser, address) as page,
     ):
         page.goto("/operations")
         yield page
@@ -106,7 +106,7 @@ def test_everything_that_needs_a_look_is_listed_and_runs_link_to_dagster(operati
         ["RSI", "0.260", "0.050", "100", "beyond the usual"],
         ["Volume", "0.250", "0.050", "100", "beyond the usual"],
         ["ROC", "0.070", "0.050", "100", "beyond the usual"],
-        ["ATR", "0.040", "0.050", "100", "baseline_p95"],
+        ["ATR", "0.040", "0.050", "100", "usual"],
     ]
     assert "3 of 4" in operations.locator("section:has(#drift)").inner_text()
 
@@ -135,12 +135,12 @@ def test_the_drift_is_that_of_the_table(visit: Visit, loop: Loop) -> None:
 
 
 def test_prices_without_a_forecast_say_how_drift_is_measured(
-    engine: Engine, browser: Browser, tmp_path: Path
+    engine: Engine, browser: Browser, project: Path
 ) -> None:
     store_bars(engine, bars(["AAPL"], DAYS))
     with (
-        begin_own(engine, tmp_path) as service,
-        clean_page(browser, service.address) as page,
+        serve_database(engine, project) as address,
+        clean_page(browser, address) as page,
     ):
         page.goto("/operations")
         assert "stock-assets predict" in page.locator("section:has(#drift)").inner_text()

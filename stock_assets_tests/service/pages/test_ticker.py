@@ -20,7 +20,7 @@ from stock_assets.storage.forecasts import (
 )
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
-from stock_assets_tests.service.conftest import served
+from stock_assets_tests.service.conftest import state_for
 from stock_assets_tests.service.pages.conftest import Visit, table
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 
@@ -134,7 +134,7 @@ def test_a_forecast_from_before_a_split_is_drawn_in_the_shares_of_the_candles(
     store_bars(engine, bars(["AAPL"], DAYS[:-1]))
     store_bars(engine, bars(["AAPL"], DAYS[-1:], close=25.0).assign(stock_splits=4.0))
     save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
-    page = ticker_page(served(engine), "AAPL", "1M")
+    page = ticker_page(state_for(engine), "AAPL", "1M").body.decode()
     drawn = json.loads(page.split('id="prices-data">')[1].split("</script>")[0])
     assert drawn["data"][2]["y"] == [pytest.approx(101.5 / 4, abs=1e-4)]
     assert f"{formatting.price(101.5 / 4)}</p>" in page

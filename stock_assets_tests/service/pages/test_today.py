@@ -26,7 +26,7 @@ from stock_assets.storage.forecasts import (
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.conftest import LAST_INGESTED, REPLAYED, Loop
-from stock_assets_tests.service.conftest import begin_own, served
+from stock_assets_tests.service.conftest import serve_database, state_for
 from stock_assets_tests.service.pages.conftest import Visit, shown, table
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 
@@ -164,7 +164,7 @@ def test_a_forecast_from_before_a_split_is_told_in_the_shares_of_the_close(engin
     halved = bars(["AAPL"], DAYS[-1:], close=100.1 / ratio).assign(stock_splits=ratio)
     store_bars(engine, halved)
     save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
-    everyone = find_everyone(served(engine, "sample"), ModelStatus(None, None), DAYS[-1])
+    everyone = find_everyone(state_for(engine, "sample"), ModelStatus(None, None), DAYS[-1])
     apple = everyone.loc["AAPL"]
     assert apple["close"] == 100.1 / ratio
     prices = apple[["from", "forecast", "lower", "upper"]]
@@ -176,20 +176,20 @@ def test_a_forecast_from_before_a_split_is_told_in_the_shares_of_the_close(engin
 def test_prices_that_should_be_newer_are_said_to_be_late(engine: Engine) -> None:
     store_bars(engine, bars(["AAPL"], DAYS))
     late = "Prices are late by"
-    assert late in today_page(served(engine, "csv"), TodayParams())
-    assert late not in today_page(served(engine, "sample"), TodayParams())
+    assert late in today_page(state_for(engine, "csv"), TodayParams()).body.decode()
+    assert late not in today_page(state_for(engine, "sample"), TodayParams()).body.decode()
 
 
 def test_late_tickers_unforecast_ones_and_tickers_without_a_bar_say_so(
-    browser: Browser, engine: Engine, tmp_path: Path, project: Path
+    browser: Browser, engine: Engine, project: Path
 ) -> None:
     store_bars(engine, bars(["AAPL"], DAYS))
     store_bars(engine, bars(["IBM"], DAYS[:-2]))
     store_bars(engine, bars(["MSFT"], DAYS))
     save_predictions(engine, forecasts(DAYS[-1:], ["AAPL", "IBM"]), DAYS[-1:], 1)
     with (
-        begin_own(engine, tmp_path) as service,
-        clean_page(browser, service.address) as page,
+        serve_database(engine, project) as address,
+        clean_page(browser, address) as page,
     ):
         page.goto("/")
         states = {row[0]: row[8] for row in table(page, "#tickers")}
