@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.serving.forecasts import (
     FORECAST_ORDER,
-    WantedForecasts,
+    ForecastFilter,
     list_forecasts,
     list_latest_forecasts,
 )
@@ -44,9 +44,9 @@ def stored(engine: Engine) -> pd.DataFrame:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("listed", [list_forecasts, list_latest_forecasts])
 def test_pages_hold_everything_once_and_in_order(made: Engine, listed: Any, size: int) -> None:
-    whole = listed(made, WantedForecasts(), EVERYTHING)
+    whole = listed(made, ForecastFilter(), EVERYTHING)
     walked: list[dict[str, Any]] = []
-    while page := listed(made, WantedForecasts(), size, keys(walked)[-1] if walked else None):
+    while page := listed(made, ForecastFilter(), size, keys(walked)[-1] if walked else None):
         walked += page
     assert walked == whole
     assert keys(whole) == sorted(keys(whole), key=lambda key: (-key[0].toordinal(), *key[1:]))
@@ -55,7 +55,7 @@ def test_pages_hold_everything_once_and_in_order(made: Engine, listed: Any, size
 def test_all_forecasts_are_the_table(made: Engine) -> None:
     table = stored(made)
     assert len(table) > 20
-    listed = pd.DataFrame(list_forecasts(made, WantedForecasts(), EVERYTHING))
+    listed = pd.DataFrame(list_forecasts(made, ForecastFilter(), EVERYTHING))
     key = list(FORECAST_ORDER)
     pd.testing.assert_frame_equal(
         listed.sort_values(key, ignore_index=True), table.sort_values(key, ignore_index=True)
@@ -63,30 +63,30 @@ def test_all_forecasts_are_the_table(made: Engine) -> None:
 
 
 def test_a_page_begins_after_a_row_that_is_gone(made: Engine) -> None:
-    whole = list_forecasts(made, WantedForecasts(), EVERYTHING)
+    whole = list_forecasts(made, ForecastFilter(), EVERYTHING)
     with made.begin() as connection:
         connection.execute(text("DELETE FROM predictions WHERE ticker = 'A'"))
     left = [row for row in whole[5:] if row["ticker"] != "A"]
-    assert list_forecasts(made, WantedForecasts(), EVERYTHING, keys(whole)[4]) == left
+    assert list_forecasts(made, ForecastFilter(), EVERYTHING, keys(whole)[4]) == left
 
 
 @pytest.mark.parametrize(
     "wanted",
     [
-        WantedForecasts(),
-        WantedForecasts(tickers=["A", "C"]),
-        WantedForecasts(horizon=1),
-        WantedForecasts(horizon=2),
-        WantedForecasts(model_version=1),
-        WantedForecasts(as_of_to=DAYS[5]),
-        WantedForecasts(as_of_from=DAYS[6]),
-        WantedForecasts(target_from=DAYS[3], target_to=DAYS[5]),
-        WantedForecasts(tickers=["B"], model_version=2, as_of_to=DAYS[7]),
-        WantedForecasts(tickers=["NONE"]),
+        ForecastFilter(),
+        ForecastFilter(tickers=["A", "C"]),
+        ForecastFilter(horizon=1),
+        ForecastFilter(horizon=2),
+        ForecastFilter(model_version=1),
+        ForecastFilter(as_of_to=DAYS[5]),
+        ForecastFilter(as_of_from=DAYS[6]),
+        ForecastFilter(target_from=DAYS[3], target_to=DAYS[5]),
+        ForecastFilter(tickers=["B"], model_version=2, as_of_to=DAYS[7]),
+        ForecastFilter(tickers=["NONE"]),
     ],
 )
 def test_the_newest_are_those_that_stand_among_the_wanted(
-    made: Engine, wanted: WantedForecasts
+    made: Engine, wanted: ForecastFilter
 ) -> None:
     table = stored(made)
     for name, compare in {
@@ -115,7 +115,7 @@ def test_the_view_of_the_newest_tells_the_same(made: Engine) -> None:
     with made.connect() as connection:
         view = connection.execute(text("SELECT * FROM latest_predictions")).mappings()
         seen = {(row["ticker"], row["horizon"]): dict(row) for row in view}
-    listed = list_latest_forecasts(made, WantedForecasts(), EVERYTHING)
+    listed = list_latest_forecasts(made, ForecastFilter(), EVERYTHING)
     assert seen == {(row["ticker"], row["horizon"]): row for row in listed}
     assert seen["A", 1]["model_version"] == 1  # it spoke last of the newest session
     assert seen["C", 1]["as_of_session"] == DAYS[5]
@@ -123,12 +123,12 @@ def test_the_view_of_the_newest_tells_the_same(made: Engine) -> None:
 
 def test_an_older_forecast_further_ahead_is_none_of_the_newest(made: Engine) -> None:
     assert {1, 2} == set(stored(made).query("ticker == 'A'")["horizon"])
-    listed = list_latest_forecasts(made, WantedForecasts(tickers=["A"]), EVERYTHING)
+    listed = list_latest_forecasts(made, ForecastFilter(tickers=["A"]), EVERYTHING)
     assert [row["horizon"] for row in listed] == [1]
-    (asked,) = list_latest_forecasts(made, WantedForecasts(["A"], horizon=2), EVERYTHING)
+    (asked,) = list_latest_forecasts(made, ForecastFilter(["A"], horizon=2), EVERYTHING)
     assert asked["as_of_session"] == DAYS[1]
 
 
 def test_without_a_forecast_there_is_none(engine: Engine) -> None:
-    assert list_forecasts(engine, WantedForecasts(), EVERYTHING) == []
-    assert list_latest_forecasts(engine, WantedForecasts(), EVERYTHING) == []
+    assert list_forecasts(engine, ForecastFilter(), EVERYTHING) == []
+    assert list_latest_forecasts(engine, ForecastFilter(), EVERYTHING) == []

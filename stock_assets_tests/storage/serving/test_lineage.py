@@ -10,11 +10,11 @@ from stock_assets.evaluation.scoring import score_due
 from stock_assets.storage.forecasts import forecasts_due, save_performance, save_predictions
 from stock_assets.storage.serving.lineage import (
     Span,
-    changed_since,
-    fetches,
+    count_later_changes,
     find_forecast,
     find_outcome,
-    revisions,
+    list_fetches,
+    list_revisions,
 )
 from stock_assets.storage.serving.tickers import list_tickers, newest_session
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
@@ -58,7 +58,7 @@ def test_an_outcome_belongs_to_one_version(brought: Engine) -> None:
 
 
 def test_runs_that_brought_rows_are_told(brought: Engine) -> None:
-    told = fetches(brought, SPAN)
+    told = list_fetches(brought, SPAN)
     assert [(row["dagster_run_id"], row["rows"]) for row in told] == [
         ("third", 1),
         ("first", 2),
@@ -69,27 +69,30 @@ def test_runs_that_brought_rows_are_told(brought: Engine) -> None:
 
 
 def test_revisions_of_the_span_alone_are_told(brought: Engine) -> None:
-    told = revisions(brought, SPAN)
+    told = list_revisions(brought, SPAN)
     assert {row["field"] for row in told} == {"open", "high", "low", "close"}
     assert {row["dagster_run_id"] for row in told} == {"third"}
-    assert revisions(brought, Span("A", DAYS[1], DAYS[4])) == []
-    assert revisions(brought, Span("B", DAYS[0], DAYS[4])) == []
+    assert list_revisions(brought, Span("A", DAYS[1], DAYS[4])) == []
+    assert list_revisions(brought, Span("B", DAYS[0], DAYS[4])) == []
 
 
 def test_rows_that_changed_after_the_forecast_are_counted(brought: Engine) -> None:
     made = find_forecast(brought, DAYS[2], "A", 1, 1)
     assert made is not None
     days = SPAN.first, SPAN.last
-    assert changed_since(brought, ["A"], days, made["predicted_at"]) == {
+    assert count_later_changes(brought, ["A"], days, made["predicted_at"]) == {
         "stored_later": 0,
         "revised_later": 1,
     }
-    assert changed_since(brought, ["A", "B"], days, made["predicted_at"]) == {
+    assert count_later_changes(brought, ["A", "B"], days, made["predicted_at"]) == {
         "stored_later": 1,
         "revised_later": 1,
     }
     now = pd.Timestamp.now("UTC").to_pydatetime()
-    assert changed_since(brought, ["A", "B"], days, now) == {"stored_later": 0, "revised_later": 0}
+    assert count_later_changes(brought, ["A", "B"], days, now) == {
+        "stored_later": 0,
+        "revised_later": 0,
+    }
 
 
 def test_tickers_are_those_stored_and_those_wanted(brought: Engine) -> None:
