@@ -1,4 +1,4 @@
-"""Typed parameters: what the system does, as ``params.yaml`` says it."""
+"""Typed parameters of ``params.yaml``."""
 
 from stock_assets.config.modelling import (
     Architecture,

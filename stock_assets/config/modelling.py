@@ -1,4 +1,4 @@
-"""From stored bars to a model and what it says: features, dataset, search, training, forecast."""
+"""Parameters of features, dataset, tuning, training, folds and forecasts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FoldTraining = Literal["expanding", "rolling"]
 
 
 class Features(Section):
-    """What a model sees of each ticker and session."""
+    """The input features of the networks."""
 
     groups: Annotated[list[FeatureGroup], Field(min_length=1)] = Field(
         ["returns", "momentum"], description="groups of declared features, see docs/features.md"
@@ -27,28 +27,32 @@ class Features(Section):
     basis: Basis = Field("adjusted", description="prices the features are computed from")
     correlation_threshold: Share | None = Field(
         None,
-        description="a feature that correlates more with an earlier one, in the training sessions, "
-        "is left out; no feature is when empty",
+        description="drop a feature whose correlation with an earlier one exceeds this in the "
+        "training sessions; none when empty",
     )
 
 
 class Dataset(Section):
-    """How history becomes windows, labels and three segments of time."""
+    """Windows, labels and the three segments of a dataset."""
 
     target: Target = Field("log_return", description="what a network is trained to predict")
-    window: PositiveInt = Field(30, description="sessions a network looks back over")
-    prediction_length: PositiveInt = Field(1, description="sessions forecast, one after the other")
+    window: PositiveInt = Field(30, description="sessions in a window")
+    prediction_length: PositiveInt = Field(1, description="longest horizon, in sessions")
     scaler: ScalerKind = Field("standard", description="per ticker and feature")
     history_sessions: PositiveInt | None = Field(
-        None, description="newest sessions to use; all of them when empty"
+        None, description="number of newest sessions to use; all when empty"
     )
-    validation_sessions: PositiveInt = Field(126, description="labels for tuning and stopping")
-    test_sessions: PositiveInt = Field(63, description="labels for the promotion decision alone")
-    embargo_sessions: Count = Field(0, description="extra gap beside the purge")
+    validation_sessions: PositiveInt = Field(
+        126, description="window ends for tuning and early stopping"
+    )
+    test_sessions: PositiveInt = Field(
+        63, description="window ends for the promotion decision only"
+    )
+    embargo_sessions: Count = Field(0, description="window ends skipped in addition to the purge")
 
     @model_validator(mode="after")
     def _history_holds_three_segments(self) -> Dataset:
-        # Each gap between two segments holds a window, the steps of a label past its first and
+        # Each gap between two segments has a window, the steps of a label past its first and
         # the embargo; the last label follows the last window. Warm-up of the features comes on top.
         label = self.prediction_length
         purges = 2 * (self.window + label - 1 + self.embargo_sessions)
@@ -72,7 +76,7 @@ class IntegerRange(Section):
 
 
 class FloatRange(Section):
-    """Numbers from low to high; on a logarithmic scale, or in steps, if asked."""
+    """Numbers from low to high, optionally in steps or on a logarithmic scale."""
 
     low: float
     high: float
@@ -87,7 +91,7 @@ class FloatRange(Section):
 
 
 class SearchSpace(Section):
-    """What tuning may choose from."""
+    """The ranges that tuning searches."""
 
     architecture: list[Architecture] = Field(
         ["lstm", "lstm_attention", "lstm_cross_attention"], min_length=1
@@ -114,58 +118,58 @@ class SearchSpace(Section):
 
 
 class Tuning(Section):
-    """The budget and the space of the hyperparameter search."""
+    """Budget of the hyperparameter search."""
 
-    trials: PositiveInt = Field(30, description="hyperparameter sets tried")
+    trials: PositiveInt = Field(30, description="number of trials")
     epochs: PositiveInt = Field(
-        50, description="most epochs of one trial; fewer than training has judge by less"
+        50, description="maximum epochs of a trial; fewer than in training are less precise"
     )
     patience: PositiveInt = Field(8, description="epochs without improvement that end a trial")
     timeout_seconds: PositiveFloat | None = Field(
         None,
-        description="no new trial after a study took this, and the one at work is pruned",
+        description="after this no trial starts and the running one is pruned",
     )
     workers: PositiveInt = Field(
-        1, description="trials at the same time; from two on, each in a process with one CPU thread"
+        1, description="parallel trials; from 2 on each has its own process with one CPU thread"
     )
     search_space: SearchSpace = Field(default_factory=SearchSpace)
 
 
 class Training(Section):
-    """How a network is fitted."""
+    """How the networks are trained."""
 
-    epochs: PositiveInt = Field(50, description="most epochs of the candidate")
+    epochs: PositiveInt = Field(50, description="maximum epochs of the candidate")
     patience: PositiveInt = Field(8, description="epochs without improvement that end training")
     loss: Loss = Field("huber", description="on the scaled target")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="of AdamW")
-    gradient_clip: PositiveFloat = Field(1.0, description="largest gradient norm")
+    gradient_clip: PositiveFloat = Field(1.0, description="maximum gradient norm")
     plateau_epochs: PositiveInt = Field(
-        3, description="epochs without improvement after which the learning rate falls"
+        3, description="epochs without improvement that reduce the learning rate"
     )
-    plateau_factor: Share = Field(0.5, description="what the learning rate is then multiplied by")
-    threads: PositiveInt = Field(1, description="CPU threads; small networks lose with more")
+    plateau_factor: Share = Field(0.5, description="factor of the reduced learning rate")
+    threads: PositiveInt = Field(1, description="CPU threads; more slow small networks down")
     device: Device = Field(
-        "auto", description="auto is cuda where there is one; only a cpu repeats every bit"
+        "auto", description="auto uses cuda if available; only cpu is reproducible to the bit"
     )
-    seed: Count = Field(20130301, description="of initialisation, dropout, order and search")
+    seed: Count = Field(20130301, description="of initial weights, dropout, batches and search")
 
 
 class WalkForward(Section):
-    """How often tuning and evaluation divide history, each time as of a later session."""
+    """Repeated divisions of history for tuning and evaluation, each as of a later session."""
 
     folds: PositiveInt = Field(
         1,
-        description="divisions into training, validation and test; the last is the dataset's own, "
-        "each one before ends test_sessions earlier",
+        description="number of divisions into segments; the last is the dataset's own, each "
+        "earlier one ends test_sessions before the next",
     )
     training: FoldTraining = Field(
         "expanding",
-        description="expanding: training starts with history; rolling: all folds train on as many "
-        "sessions as the first",
+        description="expanding: training segments start with history; rolling: all are as long as "
+        "the first",
     )
 
 
 class Forecast(Section):
-    """What is said about the coming sessions."""
+    """The forecasts."""
 
-    coverage: Share = Field(0.9, description="share of outcomes the interval is meant to hold")
+    coverage: Share = Field(0.9, description="target share of outcomes inside the interval")

@@ -1,4 +1,4 @@
-"""When to retrain, when to promote, when to run, and what things are called in MLflow."""
+"""Parameters of monitoring, promotion, the schedule and MLflow."""
 
 from __future__ import annotations
 
@@ -11,37 +11,39 @@ from stock_assets.config.section import Count, PositiveFloat, PositiveInt, Secti
 
 
 class Thresholds(Section):
-    """The model is retrained when its recent scores are worse than any of these."""
+    """Limits of the recent scores; a breach of any one launches a retraining."""
 
-    mape_max: PositiveFloat = Field(0.10, description="mean absolute percentage error, a fraction")
-    relative_mae_max: PositiveFloat = Field(1.10, description="error over persistence's error")
+    mape_max: PositiveFloat = Field(
+        0.10, description="maximum mean absolute percentage error, a fraction"
+    )
+    relative_mae_max: PositiveFloat = Field(1.10, description="maximum relative MAE")
     direction_accuracy_min: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.40, description="share of moves whose sign was right"
+        0.40, description="minimum share of moves with the correct sign"
     )
 
 
 class Monitoring(Section):
-    """When scores call for retraining."""
+    """When to retrain."""
 
-    window_sessions: PositiveInt = Field(20, description="newest scored sessions that count")
-    minimum_forecasts: PositiveInt = Field(50, description="fewer than this decide nothing")
-    cooldown_sessions: Count = Field(20, description="sessions between two retrainings")
+    window_sessions: PositiveInt = Field(20, description="number of newest scored sessions to use")
+    minimum_forecasts: PositiveInt = Field(50, description="with fewer nothing is decided")
+    cooldown_sessions: Count = Field(20, description="minimum sessions between retrainings")
     thresholds: Thresholds = Field(default_factory=Thresholds)
 
 
 class Promotion(Section):
-    """When a candidate replaces production."""
+    """When to promote a candidate."""
 
     metric: Literal["mae", "rmse", "mape", "relative_mae"] = Field(
         "relative_mae", description="lower is better"
     )
     minimum_improvement: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share by which the candidate must be better than production"
+        0.0, description="minimum relative improvement over production"
     )
     significance: Share | None = Field(
         None,
-        description="p-value of the Diebold-Mariano test below which the candidate must differ "
-        "from production; not asked for when empty, see docs/evaluation.md",
+        description="maximum p-value of the Diebold-Mariano test against production; no test when "
+        "empty, see docs/evaluation.md",
     )
     refit: bool = Field(
         False,

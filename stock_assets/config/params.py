@@ -1,4 +1,4 @@
-"""``params.yaml`` as a whole."""
+"""All of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stock_assets.core.yaml_file import read_yaml
 
 
 class Params(Section):
-    """Everything in ``params.yaml``."""
+    """The parameters, one field per section."""
 
     prices: Prices = Field(default_factory=Prices)
     features: Features = Field(default_factory=Features)
@@ -55,7 +55,7 @@ _RENAMED = {
     "promotion.metric: mase": "promotion.metric: relative_mae",
     "prices.checks.severities.history is another one": "history is unrelated",
 }
-"""Keys and values of earlier versions, and what they are called now."""
+"""Renamed keys and values of earlier versions."""
 
 
 def load_params(path: Path) -> Params:
@@ -64,8 +64,8 @@ def load_params(path: Path) -> Params:
     Raises
     ------
     StockAssetsError
-        The file is missing, is not YAML, or holds an unknown key or a value of the wrong kind; the
-        message names the key.
+        The file is missing, is not YAML, or has an unknown key or an invalid value; the message
+        names the key.
     """
     content = read_yaml(path)
     try:
@@ -75,13 +75,11 @@ def load_params(path: Path) -> Params:
         key = ".".join(str(part) for part in first["loc"]).removesuffix(".[key]") or "the file"
         old = next((name for name in (key, f"{key}: {first['input']}") if name in _RENAMED), None)
         if old is not None:
-            raise StockAssetsError(
-                f"{path}: {old} has another name", f"Write {_RENAMED[old]}"
-            ) from None
-        told = first["type"] == "extra_forbidden" or isinstance(first["input"], dict)
-        given = "" if told else f" (got {first['input']!r})"
-        wrong = first["msg"].removeprefix("Value error, ")
+            raise StockAssetsError(f"{path}: {old} was renamed", f"Write {_RENAMED[old]}") from None
+        unknown_key = first["type"] == "extra_forbidden" or isinstance(first["input"], dict)
+        value = "" if unknown_key else f" (got {first['input']!r})"
+        problem = first["msg"].removeprefix("Value error, ")
         raise StockAssetsError(
-            f"{path}: {key}: {wrong}{given}",
+            f"{path}: {key}: {problem}{value}",
             "Correct this key; docs/configuration.md lists all of them",
         ) from None

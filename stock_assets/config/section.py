@@ -1,4 +1,4 @@
-"""What every section of ``params.yaml`` is made of."""
+"""Base class of the sections of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of ``params.yaml``: unknown keys are errors and nothing changes after loading."""
+    """A section of ``params.yaml``: unknown keys are errors, and it is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
