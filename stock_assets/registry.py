@@ -1,10 +1,12 @@
-"""MLflow: the experiment, the runs of a retraining, registered versions and the alias."""
+"""The model registry in MLflow: versions, the alias of production, and logged trainings."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +18,7 @@ from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.champion import ModelVersion
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
 
     from stock_assets.models.bundle import Bundle
@@ -23,24 +26,24 @@ if TYPE_CHECKING:
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 TRAINING_PREFIX = "training."
-"""Of the MLflow parameters that are settings of a training."""
+"""Prefix of the MLflow parameters that are training settings."""
 
 _BUNDLE = "bundle"
-_MOST_VERSIONS = 10_000
+_MAXIMUM_VERSIONS = 10_000
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a candidate came to its weights.
+    """The logged training of a candidate, which a refit repeats.
 
     Attributes
     ----------
     training : Training
-        The settings that were not tuned, its seed among them.
+        Settings that were not tuned, with the seed.
     batch_size : int
         Windows per step.
     learning_rates : tuple of float
-        Of each epoch up to the best.
+        Learning rate of each epoch up to the best.
     """
 
     training: Training
@@ -54,9 +57,9 @@ class Registry:
     Parameters
     ----------
     tracking : Tracking
-        Names of the experiment and of the registered model.
+        Names of the experiment and the registered model.
     renames : sequence of Rename
-        Tickers that have another name since a session: models from before are loaded with it.
+        Ticker renames, applied to earlier models when they are loaded.
     """
 
     def __init__(self, tracking: Tracking, renames: Sequence[Rename] = ()) -> None:
@@ -69,80 +72,73 @@ class Registry:
         return self._tracking.model_name
 
     def client(self) -> MlflowClient:
-        """Client of the tracking store that the environment names."""
+        """Return a client of the configured tracking store.
+
+        Raises
+        ------
+        StockAssetsError
+            The environment configures none.
+        """
         import mlflow
 
         uri = os.environ.get(TRACKING_VARIABLE)
         if not uri:
             raise StockAssetsError(
-                f"no MLflow store is named by {TRACKING_VARIABLE}",
-                'Run eval "$(stock-assets env)" first',
+                f"{TRACKING_VARIABLE} is not set", 'Run eval "$(stock-assets env)" first'
             )
         mlflow.set_tracking_uri(uri)
         return mlflow.MlflowClient()
 
     def ensure_experiment(self) -> None:
         """Create the experiment, with its artifacts under the data folder, unless it exists."""
-        from mlflow.exceptions import MlflowException
-
         client, name = self.client(), self._tracking.experiment
-        if client.get_experiment_by_name(name) is not None:
-            return
-        artifacts = find_locations().artifacts_folder
-        try:
-            client.create_experiment(name, artifact_location=artifacts.as_uri())
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was first
-                raise
+        if client.get_experiment_by_name(name) is None:
+            artifacts = find_locations().artifacts_folder
+            with _may_exist():
+                client.create_experiment(name, artifact_location=artifacts.as_uri())
 
     def register(
-        self, bundle: Bundle, folder: Path, example: Any, refit_of: int | None = None
+        self, bundle: Bundle, example: pd.DataFrame, refit_of: int | None = None
     ) -> ModelVersion:
         """Log a bundle as a pyfunc model in the active MLflow run and register it.
 
-        If the newest version for the same dataset has the same content, it is given back instead of
-        a second one. An older one is not: the newest is what a promotion is about.
+        If the newest version of the same dataset and kind has the same content, return that. An
+        older version is not reused, because a promotion decides on the newest.
 
         Parameters
         ----------
         bundle : Bundle
-            The model.
-        folder : Path
-            A scratch folder to lay the bundle out in.
         example : DataFrame
-            Bars up to the as-of session of the bundle, whose columns the signature takes.
+            Bars up to the as-of session of the bundle, for the model signature.
         refit_of : int, optional
-            The candidate that the bundle is a refit of.
+            Version of the candidate, if the bundle is its refit.
         """
-        of_its_kind = (
-            model
-            for model in self.versions_of(bundle.recipe.dataset_run_id)
-            if model.refit_of == refit_of
-        )
-        newest = next(of_its_kind, None)
+        earlier = self.versions_of(bundle.recipe.dataset_run_id)
+        newest = next((model for model in earlier if model.refit_of == refit_of), None)
         if newest is not None and newest.digest == bundle.digest():
             return newest
         import mlflow
         from mlflow.types import ParamSchema, ParamSpec
 
         client, as_of = self.client(), bundle.recipe.as_of
-        laid_out = folder / _BUNDLE
-        bundle.save(laid_out)
         package = Path(__file__).parent
         forecasts = bundle.forecast(example, [as_of]).astype({"horizon": float})
         signature = mlflow.models.infer_signature(example.head(), forecasts)
         signature.params = ParamSchema([ParamSpec("sessions", "string", [], shape=(-1,))])
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.filterwarnings("ignore", "An input example was not provided|.*input_example")
+            saved = Path(folder) / _BUNDLE
+            bundle.save(saved)
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(package / "models" / "pyfunc_model.py"),
-                artifacts={_BUNDLE: str(laid_out)},
+                artifacts={_BUNDLE: str(saved)},
                 code_paths=[str(package)],
                 pip_requirements=_requirements(),
                 signature=signature,
             )
-        self._ensure_model()
+        with _may_exist():
+            client.create_registered_model(self.model_name)
         created = client.create_model_version(
             self.model_name,
             source=info.model_uri,
@@ -155,20 +151,16 @@ class Registry:
             }
             | ({} if refit_of is None else {"refit_of": str(refit_of)}),
         )
-        return _described(created)
-
-    def _ensure_model(self) -> None:
-        """Create the registered model unless it exists."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client().create_registered_model(self.model_name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        return _model_version(created)
 
     def version(self, version: int) -> ModelVersion:
-        """Look a version up by number."""
+        """Return a version by number.
+
+        Raises
+        ------
+        StockAssetsError
+            It does not exist.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -178,10 +170,10 @@ class Registry:
                 f"{self.model_name} has no version {version}",
                 "List the versions: stock-assets status",
             ) from None
-        return _described(found)
+        return _model_version(found)
 
     def production(self) -> ModelVersion | None:
-        """Give the version that carries the alias ``Production``, or None when none does."""
+        """Return the version with the alias ``Production``, or None."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -190,46 +182,46 @@ class Registry:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return _described(found)
+        return _model_version(found)
 
     def versions(self) -> list[ModelVersion]:
-        """Give every version of the registered model, newest first."""
-        return self._found(f"name = '{self.model_name}'")
+        """Return all versions of the registered model, newest first."""
+        return self._search(f"name = '{self.model_name}'")
 
     def versions_of(self, dataset_id: str) -> list[ModelVersion]:
-        """Give the versions trained on a dataset, candidates and refits, newest first."""
-        return self._found(f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'")
+        """Return the candidates and refits of a dataset, newest first."""
+        return self._search(f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'")
 
-    def _found(self, condition: str) -> list[ModelVersion]:
-        found = self.client().search_model_versions(condition, max_results=_MOST_VERSIONS)
-        return sorted(map(_described, found), key=lambda model: -model.version)
+    def _search(self, condition: str) -> list[ModelVersion]:
+        found = self.client().search_model_versions(condition, max_results=_MAXIMUM_VERSIONS)
+        return sorted(map(_model_version, found), key=lambda model: -model.version)
 
     def candidate(self, dataset_id: str) -> ModelVersion:
-        """Give the newest version trained on a dataset that is no refit.
+        """Return the newest candidate of a dataset.
 
         Raises
         ------
         StockAssetsError
-            None was registered.
+            There is none.
         """
-        found = [model for model in self.versions_of(dataset_id) if model.refit_of is None]
-        if not found:
-            raise StockAssetsError(
-                f"dataset {dataset_id} has no registered candidate",
-                "Materialize its candidate_model first",
-            )
-        return found[0]
+        for model in self.versions_of(dataset_id):
+            if model.refit_of is None:
+                return model
+        raise StockAssetsError(
+            f"dataset {dataset_id} has no registered candidate",
+            "Materialize its candidate_model first",
+        )
 
     def refit(self, candidate: ModelVersion) -> ModelVersion | None:
-        """Give the newest refit of a candidate, or None when there is none."""
-        known = self.versions_of(candidate.dataset_run_id)
-        return next((model for model in known if model.refit_of == candidate.version), None)
+        """Return the newest refit of a candidate, or None."""
+        versions = self.versions_of(candidate.dataset_run_id)
+        return next((model for model in versions if model.refit_of == candidate.version), None)
 
     def evaluation_version(self, model: ModelVersion) -> ModelVersion:
-        """Give the version that stands for a model where models are compared.
+        """Return the version to compare a model by: the candidate of a refit, or the model itself.
 
-        Sessions that a later candidate is held out on may be among those that a refit was trained
-        on. The version that it is a refit of was not trained on them, and stands for it.
+        A refit may have been trained on the held-out sessions of a later candidate. Its candidate
+        was not.
         """
         return model if model.refit_of is None else self.version(model.refit_of)
 
@@ -238,18 +230,15 @@ class Registry:
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
 
     def schedule(self, candidate: ModelVersion) -> Schedule:
-        """Read from the MLflow run of a candidate how it came to its weights.
+        """Read the training of a candidate from its MLflow run.
 
         Raises
         ------
         StockAssetsError
-            The run does not say how: it is of an earlier version of this package.
+            The run, of an earlier version of this package, lacks training settings.
         """
-        client, run_id = self.client(), candidate.mlflow_run_id
-        logged = client.get_run(run_id).data
-        rates = {
-            point.step: point.value for point in client.get_metric_history(run_id, "learning_rate")
-        }
+        logged = self.client().get_run(candidate.mlflow_run_id).data
+        rates = self._metric(candidate.mlflow_run_id, "learning_rate")
         settings = {
             name.removeprefix(TRAINING_PREFIX): value
             for name, value in logged.params.items()
@@ -257,7 +246,7 @@ class Registry:
         }
         if settings.keys() != Training.model_fields.keys() or "best_epoch" not in logged.metrics:
             raise StockAssetsError(
-                f"the MLflow run of {candidate} does not say how it was trained",
+                f"the MLflow run of {candidate} lacks training settings",
                 "Train a new candidate, or set promotion.refit to false",
             )
         epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
@@ -268,21 +257,21 @@ class Registry:
         )
 
     def training_history(self, mlflow_run_id: str) -> list[dict[str, float]]:
-        """Give the losses of every epoch that an MLflow run logged."""
-        client = self.client()
-        losses = {
-            name: {
-                point.step: point.value for point in client.get_metric_history(mlflow_run_id, name)
-            }
-            for name in ("train_loss", "validation_loss")
-        }
+        """Return ``epoch``, ``train_loss`` and ``validation_loss`` of every logged epoch."""
+        names = ("train_loss", "validation_loss")
+        losses = {name: self._metric(mlflow_run_id, name) for name in names}
         return [
-            {"epoch": epoch} | {name: points[epoch] for name, points in losses.items()}
+            {"epoch": epoch} | {name: values[epoch] for name, values in losses.items()}
             for epoch in sorted(losses["train_loss"])
         ]
 
+    def _metric(self, mlflow_run_id: str, name: str) -> dict[int, float]:
+        """Return the values of a logged metric by step."""
+        history = self.client().get_metric_history(mlflow_run_id, name)
+        return {point.step: point.value for point in history}
+
     def load(self, version: int) -> Bundle:
-        """Load the bundle of a version, its tickers called as they are now."""
+        """Load the bundle of a version, with current ticker symbols."""
         import mlflow
 
         from stock_assets.models.bundle import Bundle
@@ -293,7 +282,19 @@ class Registry:
         return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
 
 
-def _described(found: Any) -> ModelVersion:
+@contextmanager
+def _may_exist() -> Iterator[None]:
+    """Ignore the error of MLflow that a resource already exists."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _model_version(found: Any) -> ModelVersion:
     """Read the tags that :meth:`Registry.register` sets."""
     refit_of = found.tags.get("refit_of")
     try:
@@ -308,22 +309,13 @@ def _described(found: Any) -> ModelVersion:
     except KeyError as missing:
         raise StockAssetsError(
             f"version {found.version} of {found.name} has no tag {missing}",
-            "Point the alias Production at a version that stock-assets registered",
+            "Set the alias Production to a version registered by stock-assets",
         ) from None
 
 
 def _requirements() -> list[str]:
-    """Exact versions of what a bundle needs besides the code logged with it."""
+    """Return the pinned requirements of a bundle and the code logged with it."""
     from importlib.metadata import version
 
-    names = (
-        "TA-Lib",
-        "numpy",
-        "pandas",
-        "pydantic",
-        "pyyaml",
-        "safetensors",
-        "torch",
-        "tqdm",
-    )
+    names = "TA-Lib", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "torch", "tqdm"
     return [f"{name}=={version(name)}" for name in names]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,7 +31,7 @@ from stock_assets.models.recipe import Recipe
 from stock_assets.models.refit import Refit, refit_bundle
 from stock_assets.models.study_report import improvements
 from stock_assets.models.tuning import Hyperparameters, Tuned, tune
-from stock_assets.registry import Registry, Schedule
+from stock_assets.registry import Schedule
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     PanelRecord,
@@ -229,14 +227,6 @@ def refit_on_dataset(
     recipe = bundle.recipe
     bars = read_bars(engine, recipe.first_session, recipe.as_of, recipe.tickers)
     return refit, bars, checkpoints
-
-
-def register_bundle(
-    registry: Registry, bundle: Bundle, bars: pd.DataFrame, refit_of: int | None = None
-) -> ModelVersion:
-    """Register a bundle in the active MLflow run; equal content keeps its version."""
-    with tempfile.TemporaryDirectory() as folder:
-        return registry.register(bundle, Path(folder) / "bundle", bars, refit_of)
 
 
 def _recipe(

@@ -22,7 +22,7 @@ PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".npy", ".npz"}
 
 @pytest.fixture(scope="module")
 def logged(
-    platform: Platform, tmp_path_factory: pytest.TempPathFactory
+    platform: Platform,
 ) -> tuple[Registry, ModelVersion]:
     """Register a bundle as a separate model."""
     registry = Registry(Tracking(experiment="pyfunc", model_name="Pyfunc"))
@@ -30,8 +30,7 @@ def logged(
     registry.ensure_experiment()
     mlflow.set_experiment("pyfunc")
     with mlflow.start_run():
-        folder = tmp_path_factory.mktemp("pyfunc")
-        return registry, registry.register(bundle(), folder, sample_bars())
+        return registry, registry.register(bundle(), sample_bars())
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +57,12 @@ def test_named_sessions_are_forecast_as_the_bundle_does(
 
 
 def test_several_horizons_are_served_as_the_bundle_forecasts_them(
-    logged: tuple[Registry, ModelVersion], tmp_path: Path
+    logged: tuple[Registry, ModelVersion],
 ) -> None:
     registry, _ = logged
     ahead = bundle(horizon=3, dataset_id="20121026_130000")
     with mlflow.start_run():
-        version = registry.register(ahead, tmp_path, sample_bars()).version
+        version = registry.register(ahead, sample_bars()).version
     model = mlflow.pyfunc.load_model(f"models:/{registry.model_name}/{version}")
     expected = ahead.forecast(sample_bars(), [LAST])
     assert expected["horizon"].tolist() == [1, 2, 3] * 5

@@ -107,7 +107,7 @@ def _registered_refit(
 ) -> ModelVersion:
     """Return the refit of a candidate: the registered one, or else a new one."""
     from stock_assets.tracking import log_refit
-    from stock_assets.training import refit_on_dataset, register_bundle
+    from stock_assets.training import refit_on_dataset
 
     known = registry.refit(candidate)
     if known is not None:
@@ -116,7 +116,7 @@ def _registered_refit(
     refit, bars, checkpoints = refit_on_dataset(
         store.engine, store.arrays, candidate, bundle, schedule
     )
-    version = register_bundle(registry, refit.bundle, bars, refit_of=candidate.version)
+    version = registry.register(refit.bundle, bars, refit_of=candidate.version)
     shutil.rmtree(checkpoints.folder, ignore_errors=True)
     log_refit(mlflow_run, version, refit)
     return version

@@ -100,13 +100,13 @@ def training_assets() -> list[dg.AssetsDefinition]:
         from stock_assets.evaluation.scorecard import narrowed
         from stock_assets.reporting.figures import training_figure
         from stock_assets.tracking import log_training
-        from stock_assets.training import register_bundle, train_on_dataset
+        from stock_assets.training import train_on_dataset
 
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, params)
         fit, folds = trained.candidate.fit, trained.folds
         losses = training_figure(pd.DataFrame(fit.history))
         log_training(mlflow_run, trained, params.training, losses)
-        version = register_bundle(registry, trained.bundle, trained.bars)
+        version = registry.register(trained.bundle, trained.bars)
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(version.digest),

@@ -107,7 +107,7 @@ def test_a_ticker_that_is_renamed_goes_on_without_a_break(
     registry.ensure_experiment()
     mlflow.set_experiment(TRACKING.experiment)
     with mlflow.start_run():
-        registry.promote(registry.register(bundle(), tmp_path / "model", sample_bars()).version)
+        registry.promote(registry.register(bundle(), sample_bars()).version)
     old, new = ["AAPL", "FB", "GOOG", "IBM", "MSFT"], ["AAPL", "GOOG", "IBM", "META", "MSFT"]
     run(["raw_prices", "predictions"], DAY, own_store, universe(folder, old))
     said = predictions_as_of(own_store.engine, [DAY]).set_index("ticker")["predicted_price"]

@@ -169,9 +169,9 @@ def met(
     registry.ensure_experiment()
     mlflow.set_experiment(tracking.experiment)
     with mlflow.start_run():
-        old = registry.register(bundle(), folder / "old", sample_bars())
+        old = registry.register(bundle(), sample_bars())
         registry.promote(old.version)
-        registry.register(candidate, folder / "new", sample_bars())
+        registry.register(candidate, sample_bars())
     edited = params(tracking=tracking.model_dump(), **sections)
     result = materialize(["promotion"], SECOND_DATASET, store, edited, instance=instance)
     assert result.success, failure(result)
