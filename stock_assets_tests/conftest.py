@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
+import psutil
 import pytest
-import yaml
+
+from stock_assets_tests.prepared import (
+    DATASET,
+    FIRST_INGESTED,
+    LAST_INGESTED,
+    MIGRATED_DATABASE,
+    REPLAYED,
+    ROOT,
+    SECOND_DATASET,
+    SMALL,
+    SUITE_VARIABLE,
+    copy_home,
+    move_artifacts,
+    prepare_in_background,
+    prepared,
+    processes_of,
+    suite_folder,
+    write_project,
+)
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -25,156 +47,173 @@ if TYPE_CHECKING:
     from stock_assets.cli.platform import Platform
     from stock_assets.defs.resources import Store
 
-ROOT = Path(__file__).parent.parent
+__all__ = ["DATASET", "FIRST_INGESTED", "LAST_INGESTED", "REPLAYED", "ROOT", "SECOND_DATASET"]
 
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("suite")
 
-SMALL = {
-    "tuning": {
-        "trials": 2,
-        "epochs": 1,
-        "search_space": {
-            "architecture": ["lstm"],
-            "hidden_size": {"low": 8, "high": 8, "step": 8},
-            "layers": {"low": 1, "high": 1},
-            "batch_size": {"low": 128, "high": 128},
-        },
-    },
-    "training": {"epochs": 2, "patience": 2},
-    "dataset": {"history_sessions": 700, "validation_sessions": 60, "test_sessions": 30},
-}
-"""Parameters that make a retraining take seconds; everything else is as the project ships it."""
 
-
-def write_project(folder: Path, **sections: dict[str, object]) -> Path:
-    """Lay out a project folder with the shipped files and, over them, `sections` of parameters."""
-    folder.mkdir(parents=True, exist_ok=True)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name, section in sections.items():
-        params[name] = {**params.get(name, {}), **section}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    for name in ("dagster.yaml", "workspace.yaml"):
-        (folder / name).write_text((ROOT / name).read_text())
-    return folder
-
-
-_SCRATCH = tempfile.TemporaryDirectory(prefix="stock_assets_")
-
-
-def pytest_configure() -> None:
-    """Name a fresh project and home: commands and definitions find params.yaml there."""
-    folder = write_project(Path(_SCRATCH.name) / "project", **SMALL)
+def pytest_configure(config: pytest.Config) -> None:
+    """Name a fresh project and home; the processes of one run of the suite share a folder."""
+    if not _is_worker(config):
+        # Not below pytest's own folder, which is closed to the user that PostgreSQL runs as.
+        os.environ[SUITE_VARIABLE] = tempfile.mkdtemp(prefix="stock_assets_suite_")
+    folder = suite_folder() / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    write_project(folder, **SMALL)
     for name in [name for name in os.environ if name.startswith("STOCK_ASSETS_")]:
         del os.environ[name]
     os.environ["STOCK_ASSETS_PROJECT"] = str(folder)
     os.environ["STOCK_ASSETS_HOME"] = str(folder / "home")
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of several processes that share out the tests."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse two tests of one id: processes that share out the suite would run one of them."""
+    """Put the tests that need no installation first; refuse two tests of one id.
+
+    Several processes that share out the suite would run only one of the two.
+    """
     twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:
         raise pytest.UsageError(f"several tests have one id: {', '.join(twice)}")
+    # While these run, the installations that the others need are built. The files with the longest
+    # tests follow, so that none of them is left for one process at the end.
+    order = {
+        name: place
+        for place, name in enumerate(("demo", "looped", "new_home", "loop", "platform"), 1)
+    }
+    places: dict[Path, int] = {}
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        place = min((order[name] for name in names if name in order), default=9)
+        places[item.path] = min(place, places.get(item.path, 9))
+    items.sort(key=lambda item: places[item.path] % 9)
 
 
-def pytest_unconfigure() -> None:
-    """Stop the suite's database, if it was started, and remove the suite's own folder."""
-    home = Path(_SCRATCH.name) / "project" / "home"
-    if (home / "postgres").exists():
-        from stock_assets.core.locations import Locations
-        from stock_assets.storage import server
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin with the installations that tests need while the tests that need none run."""
+    fixtures = {"loop": ("loop", "looped"), "demo": ("demo",)}
+    needed = [name for name, users in fixtures.items() if any(_needs(session, u) for u in users)]
+    if needed and os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
+        prepare_in_background(needed)
 
-        server.stop(Locations(project=home.parent, home=home, arrays_url=str(home / "arrays")))
-    _SCRATCH.cleanup()
+
+def _needs(session: pytest.Session, fixture: str) -> bool:
+    return any(fixture in getattr(item, "fixturenames", ()) for item in session.items)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End everything that the run has started, also by processes that crashed, and remove it."""
+    if _is_worker(config):
+        return
+    for process in processes_of(suite_folder()):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            process.wait()
+    shutil.rmtree(suite_folder(), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def project() -> Path:
-    """The suite's project folder, named in the environment before anything loads the graph."""
+    """Return the project folder of this process, named in the environment."""
     return Path(os.environ["STOCK_ASSETS_PROJECT"])
 
 
 @pytest.fixture(scope="session")
-def platform(project: Path) -> Iterator[Platform]:
-    """The suite's installation: database running, schema migrated, environment set."""
+def platform(project: Path, request: pytest.FixtureRequest) -> Platform:
+    """Return this process's installation: database running, schema migrated, environment set.
+
+    Where some test of the run needs the loop, the installation holds it from the beginning.
+    """
     from stock_assets.cli.platform import open_platform
 
+    copy_home(prepared("loop" if _needs(request.session, "loop") else "empty"), project)
     opened = open_platform()
+    move_artifacts(opened.locations.home, opened.variables["MLFLOW_TRACKING_URI"])
     assert opened.engine  # connected before a test names another database
-    yield opened
+    return opened
 
 
-FIRST_INGESTED = date(2000, 3, 1)
-LAST_INGESTED = date(2013, 3, 1)
 AS_OF = date(2012, 12, 31)
-DATASET = "20121231_120000"
-SECOND_DATASET = "20130131_120000"
-REPLAYED = (date(2012, 12, 31), date(2013, 1, 31))
-"""First and last session that the loop forecasts; what came due of them is scored."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A whole turn of the loop on the suite's installation, each part made once.
+    """A whole turn of the loop on this process's installation.
 
     All prices of the sample; a retraining as of the end of 2012, promoted as there was nothing
-    before; January 2013 replayed.
+    before; January 2013 replayed; a retraining as of its end.
     """
 
     platform: Platform
-    ingest: dg.ExecuteInProcessResult
-    forecasts: dg.ExecuteInProcessResult
-    scores: dg.ExecuteInProcessResult
     replayed: tuple[date, ...]
     store: Store
+
+    @cached_property
+    def ingest(self) -> dg.ExecuteInProcessResult:
+        """The run that stored the prices."""
+        return self._result("ingest")
+
+    @cached_property
+    def forecasts(self) -> dg.ExecuteInProcessResult:
+        """The run that forecast the replayed sessions."""
+        return self._result("forecasts")
+
+    @cached_property
+    def scores(self) -> dg.ExecuteInProcessResult:
+        """The run that scored them."""
+        return self._result("scores")
+
+    def _result(self, name: str) -> dg.ExecuteInProcessResult:
+        """Read a run's events back from the event log."""
+        import dagster as dg
+
+        instance = self.platform.instance
+        run_id = json.loads((self.platform.locations.home / "runs.json").read_text())[name]
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        events = [entry.dagster_event for entry in instance.all_logs(run_id)]
+        return dg.ExecuteInProcessResult(
+            [event for event in events if event is not None],
+            run,
+            None,
+            self.platform.definitions.resolve_job_def(run.job_name),
+        )
 
 
 @pytest.fixture(scope="session")
 def loop(platform: Platform) -> Loop:
-    """Run the loop once, through the same functions as the command line."""
-    from rich.console import Console
-
-    from stock_assets.cli.runs import run_dataset, run_sessions
+    """Return the loop that this process's installation holds."""
     from stock_assets.defs.resources import Store
     from stock_assets.market import calendar
     from stock_assets.storage.database import STORE_URL_VARIABLE
 
-    console = Console(quiet=True)
     store = Store(
         database_url=platform.variables[STORE_URL_VARIABLE],
         arrays_url=platform.locations.arrays_url,
     )
-    ingested = calendar.sessions(FIRST_INGESTED, LAST_INGESTED)
-    replayed = calendar.sessions(*REPLAYED)
-    ingest = run_sessions(platform, console, ["raw_prices"], ingested)
-    run_dataset(platform, console, DATASET)
-    forecasts = run_sessions(platform, console, ["predictions"], replayed)
-    scores = run_sessions(platform, console, ["performance_log"], replayed[1:])
-    return Loop(platform, ingest, forecasts, scores, tuple(replayed), store)
+    return Loop(platform, tuple(calendar.sessions(*REPLAYED)), store)
 
 
 @pytest.fixture(scope="session")
 def second_retraining(loop: Loop) -> str:
-    """A second dataset whose candidate has met the one that was in production; its id."""
-    from rich.console import Console
-
-    from stock_assets.cli.runs import run_dataset
-
-    run_dataset(loop.platform, Console(quiet=True), SECOND_DATASET)
+    """Return the dataset whose candidate has met the one that was in production."""
     return SECOND_DATASET
 
 
 @contextmanager
-def throw_away_database(platform: Platform) -> Iterator[str]:
-    """Make a database without a table on the suite's server; gives its address."""
+def throw_away_database(platform: Platform, template: str = "template1") -> Iterator[str]:
+    """Create a database on the suite's server, by default without a table; yields its address."""
     from sqlalchemy.engine import make_url
 
     from stock_assets.storage.database import STORE_URL_VARIABLE
     from stock_assets.storage.server import database_url
 
     name = f"suite_{uuid.uuid4().hex}"
-    _administer(platform, f"CREATE DATABASE {name}")
+    _administer(platform, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield database_url(make_url(platform.variables[STORE_URL_VARIABLE]), name)
     _administer(platform, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -182,10 +221,7 @@ def throw_away_database(platform: Platform) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def own_database(platform: Platform) -> Iterator[str]:
     """Address of a migrated database beside the installation's, for tests that write."""
-    from stock_assets.storage.database import upgrade
-
-    with throw_away_database(platform) as url:
-        upgrade(url)
+    with throw_away_database(platform, MIGRATED_DATABASE) as url:
         yield url
 
 

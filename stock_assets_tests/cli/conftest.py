@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -21,15 +24,26 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from stock_assets.cli import main
 from stock_assets.storage import server
 from stock_assets.storage.tables import metadata
-from stock_assets_tests.conftest import ROOT, SMALL, write_project
+from stock_assets_tests.prepared import (
+    NO_LATER_WINNER,
+    ROOT,
+    SMALL,
+    copy_home,
+    environment_of,
+    move_artifacts,
+    prepared,
+    processes_of,
+    suite_folder,
+    write_project,
+)
 
 COMMAND = Path(sys.executable).with_name("stock-assets")
-FOREIGN = ("DAGSTER_HOME", "MLFLOW_TRACKING_URI")
 
-NO_LATER_WINNER = {"minimum_improvement": 0.9}
-"""Only the first model of the registry is promoted, so that production never depends on luck."""
+IDLE_SECONDS = 60
+"""How long processes may use no processor time before a wait for them is given up."""
 
 OF_RUNS = {"check_results"}
 """Tables with rows of every run, also of one that changes nothing."""
@@ -53,17 +67,9 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """Variables of a shell in which nothing but the two folders is set."""
-        ours = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("STOCK_ASSETS_") and name not in FOREIGN
-        }
-        folders = {"STOCK_ASSETS_PROJECT": self.project, "STOCK_ASSETS_HOME": self.home}
-        return ours | {name: str(folder) for name, folder in folders.items()}
+        return environment_of(self.project) | {"STOCK_ASSETS_HOME": str(self.home)}
 
-    def run(
-        self, *arguments: str, timeout: float = 240, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run ``stock-assets`` to its end, whatever that is."""
         return subprocess.run(
             [COMMAND, *arguments],
@@ -71,7 +77,6 @@ class Installation:
             cwd=self.project,
             capture_output=True,
             text=True,
-            timeout=timeout,
             check=False,
         )
 
@@ -160,23 +165,36 @@ class Installation:
 
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to this home, by its command line, folder or environment."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
-        except (psutil.NoSuchProcess, psutil.AccessDenied):  # ended, or nobody's of ours
-            return False
-        return any(str(self.home) in word for word in words)
+        return processes_of(self.home)
 
 
-def wait_until(holds: Callable[[], Any], seconds: float, told: str = "") -> Any:
-    """Ask again and again until the answer is true, and give it back."""
-    deadline = time.monotonic() + seconds
-    while not (answer := holds()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {told}"
+def wait_until(holds: Callable[[], Any], what: str) -> Any:
+    """Return the first true result of a function that is called again and again.
+
+    Raises
+    ------
+    AssertionError
+        Nothing moves any more: no process that this one has started has used processor time for
+        `IDLE_SECONDS`. So a slow machine is waited for, and a stuck one is not.
+    """
+    used, since = -1.0, time.monotonic()
+    while not (found := holds()):
+        if time.monotonic() - since > IDLE_SECONDS:
+            now = _processor_seconds()
+            assert now > used + 0.1, f"nothing moves, and this has not come: {what}"
+            used, since = now, time.monotonic()
         time.sleep(0.1)
-    return answer
+    return found
+
+
+def _processor_seconds() -> float:
+    """Processor time of every process that this one has started, and they in turn."""
+    seconds = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            seconds += times.user + times.system
+    return seconds
 
 
 def is_free(port: int) -> bool:
@@ -194,33 +212,114 @@ def free_port() -> int:
 
 
 @contextmanager
-def new_installation(**sections: dict[str, object]) -> Iterator[Installation]:
-    """Lay out a project with the small parameters and an empty home, removed at the end.
+def new_installation(
+    *, bare: bool = False, **sections: dict[str, object]
+) -> Iterator[Installation]:
+    """Write a project with the small parameters; its home is migrated and holds no row.
 
-    Not below pytest's folder: each session of pytest closes that to other users, and PostgreSQL
-    runs as another user where the suite is root.
+    Parameters
+    ----------
+    bare : bool
+        There is no home at all: the first command creates everything.
     """
-    with TemporaryDirectory(prefix="stock_assets_") as folder:
+    # Not below pytest's folder: each session of pytest closes that to other users, and PostgreSQL
+    # runs as another user where the suite is root.
+    with TemporaryDirectory(prefix="installation_", dir=suite_folder()) as folder:
         project = Path(folder) / "project"
         write_project(project, **{**SMALL, "promotion": NO_LATER_WINNER, **sections})
         (project / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-        made = Installation(project, project / "home")
+        created = Installation(project, project / "home")
+        if not bare:
+            copy_home(prepared("empty"), project)
         try:
-            yield made
+            yield created
         finally:
-            made.run("db", "stop")
+            for process in created.processes():
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    process.wait()
 
 
 @pytest.fixture
 def new_home() -> Iterator[Installation]:
-    """An empty installation of the test's own."""
+    """An installation of the test's own, migrated and without a row."""
     with new_installation() as made:
         yield made
 
 
+@pytest.fixture
+def bare_home() -> Iterator[Installation]:
+    """A project of the test's own in which nothing was ever started."""
+    with new_installation(bare=True) as made:
+        yield made
+
+
+def copy_of(name: str, installation: Installation) -> None:
+    """Give an installation without a home a copy of a prepared one, its database running."""
+    copy_home(prepared(name), installation.project)
+    installation.succeed("db", "start")
+    address = installation.address("mlflow").render_as_string(hide_password=False)
+    move_artifacts(installation.home, address)
+
+
+@pytest.fixture(scope="session")
+def looped() -> Iterator[Installation]:
+    """A copy of the loop for the commands, its database running; tests take nothing away."""
+    with new_installation(bare=True) as created:
+        copy_of("loop", created)
+        yield created
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command that ran in this process ended."""
+
+    returncode: object
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The only line of a failure, without the word that begins it."""
+        assert self.returncode != 0
+        assert "Traceback" not in self.stdout
+        (line,) = self.stderr.splitlines()
+        assert line.startswith("error: ")
+        return line.removeprefix("error: ")
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def command(looped: Installation, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run ``stock-assets`` in this process, on the loop; `project` names another project folder.
+
+    The environment and the handlers of signals are as before afterwards.
+    """
+
+    def run(*words: str, project: Path | None = None, **variables: str) -> Finished:
+        installation = replace(looped, project=project or looped.project)
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        capsys.readouterr()
+        with (
+            patch.dict(os.environ, installation.environment | variables, clear=True),
+            patch.object(sys, "argv", ["stock-assets", *words]),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main.main()
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        main._options["traceback"] = False
+        return Finished(ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
 @dataclass(frozen=True)
 class Demo:
-    """An installation with a demo in it, and what was seen when the demo ended."""
+    """A copy of an installation with a demo in it, and what was seen when the demo ended."""
 
     installation: Installation
     printed: str
@@ -230,12 +329,11 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
-    """One demo for all tests, its database left running; tests add to it and take nothing away."""
-    with new_installation() as made:
-        printed = made.succeed("demo")
-        left = [" ".join(process.cmdline()) for process in made.processes()]
-        made.succeed("db", "start")
-        yield Demo(made, printed, left, made.lasting_rows())
+    """One demo for all tests of a process, its database running; tests take nothing away."""
+    with new_installation(bare=True) as made:
+        copy_of("demo", made)
+        seen = json.loads((prepared("demo") / "demo.json").read_text())
+        yield Demo(made, seen["printed"], seen["left"], made.lasting_rows())
 
 
 @pytest.fixture

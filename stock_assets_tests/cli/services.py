@@ -14,8 +14,6 @@ from typing import Any
 
 from stock_assets_tests.cli.conftest import Installation, free_port, is_free, wait_until
 
-READY_SECONDS = 120
-
 
 @dataclass(frozen=True)
 class Services:
@@ -46,8 +44,7 @@ class Services:
         """Wait until the addresses are printed."""
         wait_until(
             lambda: "Ctrl-C stops everything." in self.installation.output,
-            READY_SECONDS,
-            self.installation.output,
+            "the addresses of all services",
         )
 
     def ask_dagster(self, query: str) -> Any:
@@ -69,7 +66,7 @@ class Services:
 
     def require_nothing_left(self) -> None:
         """No process of the installation, and nothing that listens on its ports."""
-        wait_until(lambda: not self.installation.processes(), 5, "a process is left")
+        wait_until(lambda: not self.installation.processes(), "a process is left")
         assert is_free(self.dashboard_port)
         assert is_free(self.dagster_port)
         assert is_free(self.mlflow_port)

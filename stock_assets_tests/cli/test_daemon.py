@@ -43,12 +43,12 @@ def test_a_breach_launches_one_retraining(strict: Installation):
         services.wait_until_ready()
         _score(strict)
 
-        (run,) = wait_until(lambda: _retrainings(strict), 90, "the sensor launches a run")
+        (run,) = wait_until(lambda: _retrainings(strict), "the sensor launches a run")
         ticks = _ticks(strict)
         _score(strict)  # an event that wakes the sensor again
-        wait_until(lambda: _status(strict, run) in ("SUCCESS", "FAILURE"), 150, "it ends")
+        wait_until(lambda: _status(strict, run) in ("SUCCESS", "FAILURE"), "it ends")
         assert _status(strict, run) == "SUCCESS"
-        wait_until(lambda: _ticks(strict) > ticks, 90, "the sensor wakes again")
+        wait_until(lambda: _ticks(strict) > ticks, "the sensor wakes again")
         assert _retrainings(strict) == [run]
 
         (dataset,) = _datasets(strict) - known

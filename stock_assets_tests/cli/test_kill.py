@@ -80,7 +80,7 @@ def _require_interruption(installation: Installation, number: signal.Signals) ->
     command = installation.begin("backfill", "raw_prices", *span)
     started = "SELECT FROM runs JOIN event_logs USING (run_id) WHERE status = 'STARTED'"
     step = f"{started} AND dagster_event_type = 'STEP_START'"
-    wait_until(lambda: installation.has(step, "dagster"), 60, "the step begins")
+    wait_until(lambda: installation.has(step, "dagster"), "the step begins")
     command.send_signal(number)
     assert command.wait(60) == 1
     told = "error: raw_prices was interrupted. Run the command again to go on."
@@ -91,7 +91,7 @@ def _kill_demo_when(
     installation: Installation, has_come: Callable[[], object], moment: str
 ) -> None:
     demo = installation.begin("demo")
-    wait_until(lambda: has_come() or demo.poll() is not None, 600, moment)
+    wait_until(lambda: has_come() or demo.poll() is not None, moment)
     os.killpg(demo.pid, signal.SIGKILL)
     assert demo.wait() == -signal.SIGKILL, f"{moment}: {installation.output}"
 

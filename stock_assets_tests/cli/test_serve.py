@@ -26,7 +26,7 @@ def begun(
     port = free_port()
     process = installation.begin("serve", "--port", str(port), *words)
     try:
-        wait_until(lambda: process.poll() is not None or not is_free(port), 60, "it listens")
+        wait_until(lambda: process.poll() is not None or not is_free(port), "it listens")
         assert process.poll() is None, installation.output
         with urllib.request.urlopen(f"http://{probe}:{port}/healthz", timeout=30) as answer:
             assert answer.status == 200
@@ -53,7 +53,7 @@ def test_it_answers_until_it_is_interrupted(new_home: Installation, number: sign
         assert f"http://127.0.0.1:{port}" in new_home.output
         process.send_signal(number)
         assert process.wait(60) == 0
-        wait_until(lambda: not new_home.processes(), 10, "a process is left")
+        wait_until(lambda: not new_home.processes(), "a process is left")
         assert is_free(port)
         assert "Traceback" not in new_home.output
 

@@ -37,7 +37,6 @@ def test_it_stops_while_it_is_still_starting(demoed: Installation):
     with begin_up(demoed) as services:
         wait_until(
             lambda: any("mlflow server" in _command(process) for process in demoed.processes()),
-            60,
             "the last service begins",
         )
 
@@ -93,7 +92,7 @@ def _require_automation(services: Services) -> None:
         ("retrain_on_breach", "RUNNING"),
         ("score_when_forecasting_failed", "RUNNING"),
     }
-    wait_until(lambda: _healthy(services), 60, "healthy daemons")
+    wait_until(lambda: _healthy(services), "healthy daemons")
 
 
 def _healthy(services: Services) -> bool:

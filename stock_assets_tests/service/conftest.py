@@ -62,7 +62,7 @@ def serve_app(app: FastAPI) -> Iterator[str]:
     thread = Thread(target=server.run)
     thread.start()
     try:
-        wait_until(lambda: server.started or not thread.is_alive(), 60, "the server listens")
+        wait_until(lambda: server.started or not thread.is_alive(), "the server listens")
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -139,7 +139,7 @@ def serve_process(
         )
     running = Process(process, f"http://127.0.0.1:{port}", log)
     try:
-        wait_until(lambda: _is_alive(running), 60, "the service answers")
+        wait_until(lambda: _is_alive(running), "the service answers")
         yield running
     finally:
         if process.poll() is None:
