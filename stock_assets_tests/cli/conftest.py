@@ -265,7 +265,7 @@ def copy_of(name: str, installation: Installation) -> None:
 @pytest.fixture(scope="session")
 def looped() -> Iterator[Installation]:
     """A copy of the loop for the commands, its database running; tests take nothing away."""
-    with new_installation(bare=True) as created:
+    with new_installation(bare=True, promotion={}) as created:  # with the loop's parameters
         copy_of("loop", created)
         yield created
 

@@ -60,7 +60,7 @@ class Services:
     def stop(self, number: signal.Signals) -> None:
         """Send a signal to ``up`` alone, and require that nothing of it is left."""
         self.process.send_signal(number)
-        assert self.process.wait(60) == 0, self.installation.output
+        assert self.process.wait() == 0, self.installation.output
         assert self.installation.output.rstrip().endswith("Stopped.")
         self.require_nothing_left()
 
@@ -89,4 +89,4 @@ def begin_up(installation: Installation) -> Iterator[Services]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(services.process.pid, signal.SIGTERM)
-        services.process.wait(60)
+        services.process.wait()

@@ -197,7 +197,7 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password(
 
 
 class TestAnEmptyInstallation:
-    """What a first command is told to do first."""
+    """Its first commands name the next step."""
 
     @pytest.fixture
     def empty(self, command: Command, new_home: Installation) -> Command:

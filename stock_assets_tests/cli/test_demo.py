@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from stock_assets_tests.cli.conftest import Demo, Installation
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_summary_is_for_a_person(demo: Demo):

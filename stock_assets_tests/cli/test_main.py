@@ -1,4 +1,4 @@
-"""The last resort of the command line: one line for an error that nobody foresaw."""
+"""Unexpected errors and interrupts: one line without a password, or none."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_an_unforeseen_error_is_one_line_without_a_password(
     )
 
 
-def test_its_traceback_is_shown_to_those_who_ask(
+def test_the_traceback_option_shows_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(monkeypatch, RuntimeError(), traceback=True) == 1
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert told.splitlines()[-1] == "error: RuntimeError."
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert printed.splitlines()[-1] == "error: RuntimeError."
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), click.Abort()])

@@ -1,4 +1,4 @@
-"""Opening an installation: the folder, the environment file, ports, and what services are given."""
+"""Opening an installation: the data folder, .env, ports, and the environment of services."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from stock_assets_tests.conftest import write_project
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of the test's own, in which nothing was started."""
+    """a project of its own in which nothing was started."""
     project = write_project(tmp_path / "project")
     monkeypatch.setenv("STOCK_ASSETS_PROJECT", str(project))
     monkeypatch.setenv("STOCK_ASSETS_HOME", str(project / "home"))
     return project
 
 
-def test_a_data_folder_that_cannot_be_written_is_told_in_one_line(
+def test_an_unwritable_data_folder_is_named_in_one_line(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = elsewhere / "params.yaml" / "home"
@@ -43,7 +43,7 @@ def test_a_data_folder_that_cannot_be_written_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
-def test_a_project_file_that_is_not_yaml_is_told_in_one_line(elsewhere: Path, name: str) -> None:
+def test_a_project_file_that_is_not_yaml_is_named_in_one_line(elsewhere: Path, name: str) -> None:
     (elsewhere / name).write_text("storage: [\n  x: {")
     with pytest.raises(StockAssetsError, match=rf"{name} is not valid YAML: .*line 2") as caught:
         open_platform()
@@ -73,7 +73,7 @@ def test_a_privileged_port_is_not_called_in_use(monkeypatch: pytest.MonkeyPatch)
         require_free_port("127.0.0.1", 80, "--dagster-port")
 
 
-def test_a_proxy_is_not_asked_for_our_own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_addresses_bypass_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as proxy:
         proxy.bind(("127.0.0.1", 0))
         proxy.listen()
@@ -111,7 +111,7 @@ def handled_by(number: signal.Signals, handler: signal.Handlers) -> Iterator[Non
 
 
 @pytest.mark.parametrize("number", INTERRUPTS)
-def test_a_signal_to_end_is_noted_while_services_run(number: signal.Signals) -> None:
+def test_a_signal_is_recorded_while_services_run(number: signal.Signals) -> None:
     with handled_by(number, signal.SIG_DFL):
         with recorded_signals(*INTERRUPTS) as received:
             os.kill(os.getpid(), number)
@@ -119,7 +119,7 @@ def test_a_signal_to_end_is_noted_while_services_run(number: signal.Signals) -> 
         assert signal.getsignal(number) == signal.SIG_DFL
 
 
-def test_nohup_is_heeded() -> None:
+def test_sighup_stays_ignored_under_nohup() -> None:
     with handled_by(signal.SIGHUP, signal.SIG_IGN), recorded_signals(*INTERRUPTS) as received:
         os.kill(os.getpid(), signal.SIGHUP)
         assert received == []
