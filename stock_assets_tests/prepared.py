@@ -237,7 +237,7 @@ def _prepare_ingested() -> None:
     platform = open_platform()
     assert platform.engine
     sessions = calendar.sessions(FIRST_INGESTED, LAST_INGESTED)
-    _move(platform.variables["MLFLOW_TRACKING_URI"])
+    move_artifacts(platform.locations.home, platform.variables["MLFLOW_TRACKING_URI"])
     ingest = run_sessions(platform, Console(), ["raw_prices"], sessions)
     (platform.locations.home / "runs.json").write_text(json.dumps({"ingest": ingest.run_id}))
 
@@ -253,7 +253,7 @@ def _prepare_loop() -> None:
     console, platform = Console(), open_platform()
     assert platform.engine
     replayed = calendar.sessions(*REPLAYED)
-    _move(platform.variables["MLFLOW_TRACKING_URI"])
+    move_artifacts(platform.locations.home, platform.variables["MLFLOW_TRACKING_URI"])
     run_dataset(platform, console, DATASET)
     forecasts = run_sessions(platform, console, ["predictions"], replayed)
     scores = run_sessions(platform, console, ["performance_log"], replayed[1:])
@@ -265,28 +265,29 @@ def _prepare_loop() -> None:
 
 def _prepare_demo() -> None:
     """Run the demo as a person runs it; what it printed and left running is in ``demo.json``."""
-    from stock_assets.cli.platform import open_platform
-    from stock_assets.storage import server
-
-    platform = open_platform()
-    _move(platform.variables["MLFLOW_TRACKING_URI"])
-    server.stop(platform.locations)
+    project = Path(os.environ["STOCK_ASSETS_PROJECT"])
+    # In a process of its own: the demo stops the database if no other process uses it.
+    subprocess.run([sys.executable, "-m", "stock_assets_tests.prepared", "move"], check=True)
     command = Path(sys.executable).with_name("stock-assets")
     finished = subprocess.run(
         [command, "demo"],
-        env=environment_of(platform.locations.project),
+        env=environment_of(project),
         capture_output=True,
         text=True,
         check=False,
     )
     sys.stderr.write(finished.stdout + finished.stderr)
     assert (finished.returncode, finished.stderr) == (0, "")
-    left = [" ".join(process.cmdline()) for process in processes_of(platform.locations.home)]
+    left = [" ".join(process.cmdline()) for process in processes_of(project / "home")]
     Path("demo.json").write_text(json.dumps({"printed": finished.stdout, "left": left}))
 
 
-def _move(mlflow_url: str) -> None:
-    move_artifacts(Path(os.environ["STOCK_ASSETS_HOME"]), mlflow_url)
+def _move() -> None:
+    """Let the registry of a copied installation name its own files."""
+    from stock_assets.cli.platform import open_platform
+
+    platform = open_platform()
+    move_artifacts(platform.locations.home, platform.variables["MLFLOW_TRACKING_URI"])
 
 
 _PREPARATIONS: dict[str, Callable[[], None]] = {
@@ -294,6 +295,7 @@ _PREPARATIONS: dict[str, Callable[[], None]] = {
     "ingested": _prepare_ingested,
     "loop": _prepare_loop,
     "demo": _prepare_demo,
+    "move": _move,
 }
 
 if __name__ == "__main__":
