@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import uuid
 from collections import Counter
@@ -49,13 +51,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DATASET", "FIRST_INGESTED", "LAST_INGESTED", "REPLAYED", "ROOT", "SECOND_DATASET"]
 
-hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("suite")
+for _profile, _examples in (("default suite", 20), ("long suite", 100)):
+    hypothesis.settings.register_profile(
+        _profile, max_examples=_examples, deadline=None, print_blob=True
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name a fresh project and home; the processes of one run of the suite share a folder."""
+    is_default = "not long" in config.option.markexpr
+    hypothesis.settings.load_profile("default suite" if is_default else "long suite")
     if not _is_worker(config):
+        # A run that is terminated stops its servers, too.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         # Not below pytest's own folder, which is closed to the user that PostgreSQL runs as.
         os.environ[SUITE_VARIABLE] = tempfile.mkdtemp(prefix="stock_assets_suite_")
     folder = suite_folder() / os.environ.get("PYTEST_XDIST_WORKER", "main")
