@@ -87,15 +87,11 @@ def test_requests_get_503_until_the_database_is_back(
         expected = {path: client.get(path).content for path in PATHS}
         with Load(serving) as load:
             installation.succeed("db", "stop")
-            wait_until(
-                lambda: all(client.get(path).status_code == 503 for path in PATHS), "503s"
-            )
+            wait_until(lambda: all(client.get(path).status_code == 503 for path in PATHS), "503s")
             assert client.get("/healthz").status_code == 200
             assert "stock_assets_database_up 0.0" in client.get("/metrics").text
             installation.succeed("db", "start")
-            wait_until(
-                lambda: all(client.get(path).status_code == 200 for path in PATHS), "200s"
-            )
+            wait_until(lambda: all(client.get(path).status_code == 200 for path in PATHS), "200s")
     assert not load.failures
     for path, responses in load.responses.items():
         assert {response.status_code for response in responses} == {200, 503}
