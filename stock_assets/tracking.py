@@ -92,7 +92,7 @@ def log_comparison(
     figures: list[Figure],
 ) -> None:
     """Log the scores, tables and plots of a promotion decision."""
-    from stock_assets.evaluation.scorecard import narrowed
+    from stock_assets.evaluation.scorecard import narrow
 
     outcome, decided = comparison.outcome, comparison.decided
     for name, card in outcome.scores.items():
@@ -106,11 +106,11 @@ def log_comparison(
         )
     sections = [("All tickers together", tables["models"]), ("Per ticker", tables["tickers"])]
     if tables["horizons"]["horizon"].max() > 1:
-        sections.insert(1, ("Per horizon", narrowed(tables["horizons"])))
+        sections.insert(1, ("Per horizon", narrow(tables["horizons"])))
     if outcome.unmatched:
         without = "without a counterpart in production, which decided nothing"
         sections += [
-            (f"Per horizon, {without}", narrowed(tables["unmatched_horizons"])),
+            (f"Per horizon, {without}", narrow(tables["unmatched_horizons"])),
             (f"Per ticker, {without}", tables["unmatched_tickers"]),
         ]
     title = f"Dataset {decided.dataset_run_id} on its test segment"

@@ -22,7 +22,7 @@ from stock_assets.storage.forecasts import PromotionRecord
 
 
 def newest_forecasts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Keep, where several models forecast a session, the newest version's scored forecasts."""
+    """Keep the newest version's scored forecasts where several models forecast a session."""
     newest = rows.sort_values("model_version").drop_duplicates(KEY, keep="last")
     return newest.sort_values([*KEY]).reset_index(drop=True)
 
@@ -30,7 +30,7 @@ def newest_forecasts(rows: pd.DataFrame) -> pd.DataFrame:
 def describe(
     rows: pd.DataFrame, model_name: str, version: ModelVersion, decided: PromotionRecord | None
 ) -> str:
-    """Tell in plain text how the replay went, beside persistence, and with which model.
+    """Summarise the replay, beside persistence, and the model behind it, as plain text.
 
     Parameters
     ----------
@@ -41,23 +41,23 @@ def describe(
     version : ModelVersion
         The version that made them.
     decided : PromotionRecord or None
-        Why that version was put in production; None when that was done by hand.
+        The decision that put that version into production; None when that was done by hand.
     """
     model = summarise(rows)
     persistence = summarise(score_rows(persistence_forecasts(rows)))
     tickers = by_ticker(rows)[["ticker", "forecasts", "mape", "relative_mae", "direction_accuracy"]]
     first, last = rows["session"].min(), rows["session"].max()
-    reason = decided.reason if decided else "Chosen by hand: no decision about it is on record"
+    reason = decided.reason if decided else "Chosen by hand: no decision is on record"
     refit = "" if version.refit_of is None else f", refit of version {version.refit_of}"
     lines = [
         f"Replay              {first:%Y-%m-%d} to {last:%Y-%m-%d}: "
         f"{model.forecasts} forecasts of {model.sessions} sessions",
         f"Error (MAPE)        {model.mape:.3%}   persistence {persistence.mape:.3%}   "
         f"relative MAE {model.relative_mae:.4f}",
-        f"                    {_verdict(model)}",
+        f"                    {_comparison(model)}",
         f"Direction           {model.direction_accuracy:.1%} right; {model.base_rate_up:.1%} of "
         "moves were up",
-        f"Interval            held {model.coverage:.1%} of outcomes",
+        f"Interval            {model.coverage:.1%} of outcomes inside",
         "",
         tickers.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}"),
         "",
@@ -68,8 +68,8 @@ def describe(
     return "\n".join(lines)
 
 
-def _verdict(model: Metrics) -> str:
-    """Say in words what the scaled error means; daily closes are close to a random walk."""
+def _comparison(model: Metrics) -> str:
+    """Describe the relative MAE; daily closes are close to a random walk."""
     if model.relative_mae < 1:
         return f"{1 - model.relative_mae:.2%} less error than forecasting no change"
     return f"no better than forecasting no change ({model.relative_mae - 1:.2%} more error)"

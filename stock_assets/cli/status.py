@@ -1,4 +1,4 @@
-"""``stock-assets status``: one look at the whole loop."""
+"""``stock-assets status``: the state of the whole loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stock_assets.storage.quarantine import read_quarantine
 
 
 def gather_status(platform: Platform) -> dict[str, Any]:
-    """Collect, as plain values, what is stored, in production, forecast, scored and decided."""
+    """Return what is stored, in production, forecast, scored and decided, as plain values."""
     engine, params = platform.engine, platform.params
     production = Registry(params.tracking).production()
     decided = promotions(engine)
@@ -47,22 +47,23 @@ def gather_status(platform: Platform) -> dict[str, Any]:
 
 
 def _late_tickers(platform: Platform) -> dict[str, date | None]:
-    """Tickers without a bar of the newest stored session, and their last one."""
-    held = stored_histories(platform.engine)
-    last = {t: held[t].last_session if t in held else None for t in platform.params.prices.tickers}
+    """Return the tickers without a bar of the newest stored session, and their last session."""
+    stored = stored_histories(platform.engine)
+    tickers = platform.params.prices.tickers
+    last = {t: stored[t].last_session if t in stored else None for t in tickers}
     newest = max((day for day in last.values() if day), default=None)
     return {ticker: day for ticker, day in last.items() if newest and day != newest}
 
 
 def _quarantined(platform: Platform) -> list[dict[str, Any]]:
     rows = read_quarantine(platform.engine)
-    told = rows[["ticker", "rule", "detail"]].assign(session=rows["session"].dt.date)
-    records: list[dict[str, Any]] = told.to_dict("records")  # type: ignore[assignment]
+    bars = rows[["ticker", "rule", "detail"]].assign(session=rows["session"].dt.date)
+    records: list[dict[str, Any]] = bars.to_dict("records")  # type: ignore[assignment]
     return records
 
 
 def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[str, Any] | None:
-    """Scores of the production model that monitoring looks at, beside persistence's."""
+    """Return the scores that monitoring uses, of the production model and of persistence."""
     if production is None:
         return None
     window = platform.params.monitoring.window_sessions
@@ -78,11 +79,11 @@ def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[
 
 
 def show_status(found: dict[str, Any], console: Console) -> None:
-    """Lay the status out for a person, with the next command where something is missing."""
+    """Print the status, with the next command where something is missing."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for heading, told in (
+    for heading, text in (
         ("prices", _prices(found)),
         ("late", _late(found)),
         ("quarantine", _quarantine(found)),
@@ -93,8 +94,8 @@ def show_status(found: dict[str, Any], console: Console) -> None:
         ("retraining", _retraining(found)),
         ("data", found["home"]),
     ):
-        if told:
-            table.add_row(heading, told)
+        if text:
+            table.add_row(heading, text)
     console.print(table)
 
 
@@ -114,9 +115,10 @@ def _late(found: dict[str, Any]) -> str:
 
 
 def _quarantine(found: dict[str, Any]) -> str:
-    kept = found["quarantined_bars"]
-    named = [f"{bar['ticker']} {bar['session']}: {bar['rule']}" for bar in kept]
-    return ", ".join(truncate(named, 5))
+    bars = found["quarantined_bars"]
+    return ", ".join(
+        truncate([f"{bar['ticker']} {bar['session']}: {bar['rule']}" for bar in bars], 5)
+    )
 
 
 def _production(found: dict[str, Any]) -> str:
@@ -141,16 +143,16 @@ def _scores(found: dict[str, Any]) -> str:
     if scores is None:
         return "none of the model yet: stock-assets backfill performance_log --from DATE --to DATE"
     model, persistence = scores["model"], scores["persistence"]
-    relative_mae = _told(model["relative_mae"], ".3f")
+    relative_mae = _metric(model["relative_mae"], ".3f")
     return (
-        f"MAPE {_told(model['mape'], '.2%')} beside persistence's "
-        f"{_told(persistence['mape'], '.2%')} (relative MAE {relative_mae}), "
+        f"MAPE {_metric(model['mape'], '.2%')} beside persistence's "
+        f"{_metric(persistence['mape'], '.2%')} (relative MAE {relative_mae}), "
         f"{model['forecasts']} forecasts, {scores['first_session']} to {scores['last_session']}"
     )
 
 
-def _told(metric: float | None, form: str) -> str:
-    return "undefined" if metric is None else format(metric, form)
+def _metric(value: float | None, form: str) -> str:
+    return "undefined" if value is None else format(value, form)
 
 
 def _retraining(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Drift: how far what a model reads now is distributed from what it was trained on."""
+"""Drift: how far the distribution of a model's inputs is from that of its training inputs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 10
-"""Bins that the training rows of a feature are divided into, as equally as ties allow."""
+"""Bins of a feature's training rows, as equally filled as ties allow."""
 
 _PSEUDO_COUNT = 0.5
-_USUAL_SHARE = 0.95
+_BASELINE_QUANTILE = 0.95
 
 FloatArray = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,19 +20,19 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """How features were distributed in training.
+    """The distribution of the features in training.
 
     Attributes
     ----------
     edges : (F, 9) float64
-        Deciles of the training rows, as `reference_edges` gives them.
+        Deciles of the training rows, from `reference_edges`.
     counts : (F, 10) int64
-        Training rows in each bin. With ties they are not all the same: of a feature that never
-        varied, one bin has all.
+        Training rows in each bin. With ties the counts differ: one bin has every row of a feature
+        that never varied.
     sessions : int
-        Length of the windows that are held against training.
+        Length of the windows that are compared with training.
     baseline_p95 : (F,) float64
-        The index that one in twenty such windows of training itself has.
+        The 95th percentile of the index over such windows of training itself.
     """
 
     edges: FloatArray
@@ -46,7 +46,7 @@ class Reference:
         return int(self.counts[0].sum())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give lists and numbers only, for JSON; `from_dict` gives the same bits back."""
+        """Return lists and numbers only, for JSON; `from_dict` restores the same bits."""
         return {
             "edges": self.edges.tolist(),
             "counts": self.counts.tolist(),
@@ -56,7 +56,7 @@ class Reference:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Reference:
-        """Rebuild a reference from `to_dict`, also after a trip through JSON."""
+        """Rebuild a reference from `to_dict`."""
         return cls(
             edges=np.array(content["edges"], dtype=np.float64),
             counts=np.array(content["counts"], dtype=np.int64),
@@ -66,11 +66,11 @@ class Reference:
 
 
 def reference_edges(rows: NDArray[np.floating[Any]]) -> FloatArray:
-    """Give the deciles of each feature, (F, 9), of rows (R, F) without NaN.
+    """Compute the deciles of each feature, (F, 9), of rows (R, F) without NaN.
 
-    Each is the smallest value that at least so many tenths of the rows do not exceed. Of deciles
-    that are equal the lower half is moved to the next smaller number, so that the value that so
-    many rows have is alone in a bin, and what lies below it and above it is told apart.
+    The k-th decile is the smallest value that at least k tenths of the rows do not exceed. Of equal
+    deciles the lower half is moved to the next smaller number, so that a frequent value has its own
+    bin, separate from the values below and above it.
     """
     order = np.arange(1, BINS)
     deciles = np.quantile(rows, order / BINS, axis=0, method="inverted_cdf").T + 0.0  # no -0.0
@@ -84,10 +84,10 @@ def reference_edges(rows: NDArray[np.floating[Any]]) -> FloatArray:
 
 
 def count_rows(rows: NDArray[np.floating[Any]], edges: FloatArray) -> Counts:
-    """Count rows by bin, (..., F, 10), of rows (..., R, F); NaN is in no bin.
+    """Count the rows in each bin, (..., F, 10), of rows (..., R, F); NaN is in no bin.
 
-    A bin reaches from its lower edge, which is not in it, to its upper edge, which is. The outer
-    bins have no end, and a bin between equal edges is empty.
+    A bin includes its upper edge and not its lower one. The outer bins are open, and a bin between
+    equal edges is empty.
     """
     known = np.count_nonzero(~np.isnan(rows), axis=-2)
     above = [np.count_nonzero(rows > edge, axis=-2) for edge in edges.T]
@@ -96,11 +96,11 @@ def count_rows(rows: NDArray[np.floating[Any]], edges: FloatArray) -> Counts:
 
 
 def stability(counts: Counts, reference: Counts) -> FloatArray:
-    """Give the population stability index of each feature: the sum of (p - q) ln(p / q) over bins.
+    """Compute the population stability index of each feature: sum of (p - q) ln(p / q) over bins.
 
     p and q are the shares of the rows in a bin, now and in training (Siddiqi 2006, "Credit Risk
-    Scorecards"). Each bin counts half a row more on both sides, so that an empty one has a
-    logarithm; a bin that is empty on both sides is none.
+    Scorecards"). Half a row is added to each bin on both sides, so that the logarithm of an empty
+    bin is defined; a bin that is empty on both sides is ignored.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def stability(counts: Counts, reference: Counts) -> FloatArray:
     Returns
     -------
     (..., F) float64
-        0 where the shares are equal, otherwise above; NaN where there is no row now.
+        0 where the shares are equal, positive elsewhere; NaN where there is no row now.
     """
     used = (counts > 0) | (reference > 0)
     now, then = (_shares(rows, used) for rows in (counts, reference))
@@ -127,33 +127,33 @@ def _shares(counts: Counts, used: NDArray[np.bool_]) -> FloatArray:
     return shares
 
 
-def rolled(by_session: Counts, sessions: int) -> Counts:
-    """Sum counts (T, F, 10) over every window of so many sessions, (T - sessions + 1, F, 10)."""
+def window_counts(by_session: Counts, sessions: int) -> Counts:
+    """Sum counts (T, F, 10) over every window of `sessions`, (T - sessions + 1, F, 10)."""
     summed = np.zeros((len(by_session) + 1, *by_session.shape[1:]), dtype=np.int64)
     by_session.cumsum(axis=0, out=summed[1:])
     return summed[sessions:] - summed[:-sessions]
 
 
-def usual_level(by_session: Counts, sessions: int) -> FloatArray:
-    """Give the index that one in twenty windows of training has when held against all of training.
+def baseline_p95(by_session: Counts, sessions: int) -> FloatArray:
+    """Compute the 95th percentile of the index of training windows against all of training.
 
-    The textbook's level, a quantile of chi-squared, is for independent rows. Those of neighbouring
-    sessions and of tickers on one day are alike, so that a calm month differs much from years of
-    all weathers; this is what such months have had.
+    The textbook threshold, a quantile of chi-squared, assumes independent rows. Neighbouring
+    sessions, and tickers on one day, are correlated, so that a calm month differs strongly from
+    years of training; this percentile accounts for that.
 
     Parameters
     ----------
     by_session : (T, F, 10) int64
         Rows in each bin, of each training session.
     sessions : int
-        Length of a window; all sessions are one window where there are not so many.
+        Length of a window; all sessions are one window where there are fewer.
 
     Returns
     -------
     (F,) float64
     """
-    windows = rolled(by_session, min(sessions, len(by_session)))
+    windows = window_counts(by_session, min(sessions, len(by_session)))
     level: FloatArray = np.nanquantile(
-        stability(windows, by_session.sum(axis=0)), _USUAL_SHARE, axis=0
+        stability(windows, by_session.sum(axis=0)), _BASELINE_QUANTILE, axis=0
     )
     return level

@@ -1,4 +1,4 @@
-"""What a forecast must be before anybody sees it."""
+"""Conditions that a forecast must meet to be stored."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ def invalid_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
     ----------
     forecasts : DataFrame
         ``as_of_session``, ``target_session``, ``ticker``, ``horizon``, ``last_close``,
-        ``predicted_price``, ``lower_price``, ``upper_price`` and, where it is
-        known, ``model_as_of``: the newest session that the model has seen.
+        ``predicted_price``, ``lower_price``, ``upper_price`` and, where known, ``model_as_of``,
+        the newest session that the model has seen.
 
     Returns
     -------
     DataFrame
-        The offending rows with a column ``problem``: a price that is not finite and positive (the
-        lower bound may be zero), a price outside its interval, a target that is not as many
-        sessions after the as-of session as the horizon says, or a model that has seen sessions
-        after the as-of session.
+        The invalid rows with a column ``problem``: a price that is not finite and positive (the
+        lower bound may be zero), a price outside its interval, a target that is not ``horizon``
+        sessions after the as-of session, or a model that has seen later sessions.
     """
     prices = forecasts[_PRICES].to_numpy(dtype=np.float64)
     finite = (np.isfinite(prices) & (prices > 0)).all(axis=1)
@@ -35,9 +34,11 @@ def invalid_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
         forecasts["lower_price"], forecasts["upper_price"]
     )
     as_of = forecasts["as_of_session"]
-    asked = list(zip(as_of, forecasts["horizon"], strict=True))
-    due = {key: pd.Timestamp(calendar.next_session(key[0].date(), key[1])) for key in set(asked)}
-    on_time = forecasts["target_session"] == [due[key] for key in asked]
+    origins = list(zip(as_of, forecasts["horizon"], strict=True))
+    targets = {
+        key: pd.Timestamp(calendar.next_session(key[0].date(), key[1])) for key in set(origins)
+    }
+    on_time = forecasts["target_session"] == [targets[key] for key in origins]
     later = forecasts.get("model_as_of", as_of) > as_of
     problem = np.select(
         [~(finite & bounded), ~inside, ~on_time, later],
@@ -49,5 +50,5 @@ def invalid_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
         ],
         "",
     )
-    named = forecasts.assign(problem=problem)
-    return named[named["problem"] != ""]
+    invalid: pd.DataFrame = forecasts.assign(problem=problem).loc[problem != ""]
+    return invalid

@@ -1,4 +1,4 @@
-"""Prediction intervals that hold a stated share of outcomes."""
+"""Prediction intervals with a stated coverage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stock_assets.core.errors import StockAssetsError
 
 
 def conformal_width(residuals: NDArray[np.floating], coverage: float) -> float:
-    """Half-width of a split-conformal interval around a point forecast.
+    """Compute the half-width of a split-conformal interval around a point forecast.
 
     The ``ceil((K + 1) * coverage)``-th smallest absolute residual: if residuals and the next error
     are exchangeable, ``forecast ± width`` holds the outcome with probability at least ``coverage``
@@ -24,7 +24,7 @@ def conformal_width(residuals: NDArray[np.floating], coverage: float) -> float:
     residuals : ndarray (K,)
         Actual minus predicted, in any one unit (here the scaled target); the width has the same.
     coverage : float
-        The share of outcomes to hold, in (0, 1).
+        The share of outcomes inside the interval, in (0, 1).
 
     Raises
     ------
@@ -37,7 +37,7 @@ def conformal_width(residuals: NDArray[np.floating], coverage: float) -> float:
             f"{int((~np.isfinite(sizes)).sum())} of {sizes.size} residuals are not finite",
             "Take residuals only where actual and predicted are both known",
         )
-    # Rounded first, so that 0.9 * 10 is 9 whatever its last bit says.
+    # Rounded first, so that 0.9 * 10 is exactly 9.
     rank = math.ceil(round((sizes.size + 1) * coverage, 9))
     if rank > sizes.size:
         needed = math.ceil(round(coverage / (1 - coverage), 9))

@@ -1,7 +1,7 @@
 """Scores of forecasts against what happened and against persistence.
 
 Persistence is the forecast of no change: tomorrow's close is today's. It is the reference for a
-series that is close to a random walk, so every score here is told beside it.
+series that is close to a random walk, so every score is reported with its own.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stock_assets.core.errors import StockAssetsError
 
 KEY = ("session", "ticker", "horizon")
-"""What tells the scored forecasts of a model apart; the session is the target."""
+"""Columns that identify a scored forecast of a model; the session is the target."""
 
 PRICES = ("actual", "predicted", "persistence")
 
 CONSTANT = 1e-12
-"""Returns that differ by less than this are equal: the difference is rounding."""
+"""Returns that differ by less than this are equal: the difference is a rounding error."""
 
 _DECIMALS = 12
 
@@ -43,16 +43,15 @@ class Metrics:
         Mean of ``|error| / actual``, a fraction (as ``sklearn.metrics``).
     relative_mae : float
         Sum of ``|error| / persistence`` over the same sum for the persistence forecast: below 1 is
-        better than no change. This is the scaled error of Hyndman and Koehler (2006, "Another look
-        at measures of forecast accuracy", Int. J. Forecasting 22), scaled by persistence on the
-        same forecasts rather than in sample, and of relative errors, so that the dearest stock
-        does not decide it. Undefined when no price moved.
+        better than no change. This is RelMAE of Hyndman and Koehler (2006, "Another look at
+        measures of forecast accuracy", Int. J. Forecasting 22), of errors relative to the last
+        close, so that the most expensive stock does not decide it. Undefined when no price moved.
     direction_accuracy : float
         Share of forecasts whose move had the sign of the actual move, among those where neither
         move is zero.
     base_rate_up : float
-        Share of rises among the actual moves of the same forecasts: what "always up" would have
-        scored on them.
+        Share of rises among the actual moves of the same forecasts: the direction accuracy of
+        "always up".
     ic : float
         Information coefficient: Pearson correlation of predicted and actual returns over all
         forecasts. Undefined when either return never varies.
@@ -75,19 +74,19 @@ class Metrics:
     coverage: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the scores as JSON holds them: an undefined one is None."""
+        """Return the scores for JSON: an undefined one is None."""
         return undefined_as_none(asdict(self))
 
 
 def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Score each forecast by itself.
+    """Score each forecast.
 
     Parameters
     ----------
     forecasts : DataFrame
         One row per forecast: ``session`` (the target), ``ticker``, ``horizon`` (sessions ahead),
         ``actual``, ``predicted``, ``persistence`` (the last close when the forecast was made) and,
-        where there are intervals, ``lower`` and ``upper``. All prices are on one basis.
+        where there are intervals, ``lower`` and ``upper``. All prices have one basis.
 
     Returns
     -------
@@ -120,9 +119,8 @@ def score_rows(forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def persistence_forecasts(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Give the same rows with persistence as the forecast, and without an interval."""
-    kept = forecasts[[*KEY, *PRICES]]
-    return kept.assign(predicted=kept["persistence"])
+    """Replace the forecast of each row by persistence, without an interval."""
+    return forecasts[[*KEY, *PRICES]].assign(predicted=forecasts["persistence"])
 
 
 def summarise(rows: pd.DataFrame) -> Metrics:
@@ -148,17 +146,17 @@ def summarise(rows: pd.DataFrame) -> Metrics:
 
 
 def one_group(rows: pd.DataFrame | pd.Series[Any]) -> pd.Series[int]:
-    """Put all rows into one group, for functions that work group by group."""
+    """Assign all rows to one group, for functions that compute per group."""
     return pd.Series(0, index=rows.index)
 
 
 def undefined_as_none(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Give figures as JSON holds them: NaN, which it cannot hold, is None."""
+    """Replace NaN, which JSON does not have, by None."""
     return {name: None if value != value else value for name, value in figures.items()}
 
 
 def relative_returns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Give each forecast's predicted and actual move as a fraction of the last close.
+    """Return each forecast's predicted and actual move as a fraction of the last close.
 
     Parameters
     ----------
@@ -168,8 +166,8 @@ def relative_returns(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``predicted`` and ``actual``, float64, on the index of `rows`. They are rounded to 12
-        decimals, so that moves that differ by rounding alone are ties.
+        ``predicted`` and ``actual``, float64, on the index of `rows`, rounded to 12 decimals: moves
+        that differ only by a rounding error are ties.
     """
     moves = rows[["predicted", "actual"]].div(rows["persistence"], axis=0) - 1
     return moves.round(_DECIMALS)
@@ -189,12 +187,12 @@ def by_ticker(rows: pd.DataFrame) -> pd.DataFrame:
 def correlations(
     pairs: pd.DataFrame, by: pd.Series[Any] | list[pd.Series[Any]]
 ) -> pd.Series[float]:
-    """Pearson's correlation of `predicted` and `actual` within each group.
+    """Compute Pearson's correlation of `predicted` and `actual` within each group.
 
     Parameters
     ----------
     pairs : DataFrame
-        ``predicted`` and ``actual``, as :func:`relative_returns` gives them, or their ranks.
+        ``predicted`` and ``actual`` from :func:`relative_returns`, or their ranks.
     by : Series, or list of Series
         The group of each row.
 

@@ -1,4 +1,4 @@
-"""All that is said of models scored on the same forecasts, and the tables that say it."""
+"""Scores, standard errors and tests of models on the same forecasts, and tables of them."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ SHOWN = (
     "p_persistence",
     "p_production",
 )
-"""Figures of `Scorecard.to_dict` that a narrow table shows; the files have all of them."""
+"""Figures of `Scorecard.to_dict` in a narrow table; the files have all of them."""
 
-_OF_TESTS = ("dm_", "p_", "q_", "undefined_")
+_TEST_PREFIXES = ("dm_", "p_", "q_", "undefined_")
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """Pooled scores of one model, how sure they are, and its tests against each reference."""
+    """Pooled scores of one model, their standard errors, and its tests against each reference."""
 
     metrics: Metrics
     skill: Skill
     against: dict[str, DieboldMariano]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give every figure under one flat name, as JSON holds it: an undefined one is None.
+        """Return every figure under one flat name, for JSON: an undefined one is None.
 
         The fields of `Metrics` and `Skill`; per reference ``dm_…`` (the statistic), ``p_…`` and,
         where the test is undefined, ``undefined_…`` with the reason.
@@ -70,13 +70,12 @@ class Scorecard:
 
 
 def score_models(scored: Mapping[str, pd.DataFrame]) -> dict[str, Scorecard]:
-    """Summarise each model, and test it against the references that are among them.
+    """Summarise each model, and test it against each reference in the mapping.
 
     Parameters
     ----------
     scored : mapping of str to DataFrame
-        By the model's name, its scored forecasts; all of the same (session, ticker, horizon)
-        triples.
+        The scored forecasts of each model, of the same (session, ticker, horizon) triples.
     """
     return {
         name: Scorecard(
@@ -95,17 +94,17 @@ def score_models(scored: Mapping[str, pd.DataFrame]) -> dict[str, Scorecard]:
 
 
 def pooled_table(figures: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Give one row per figure, scores before tests before reasons, and one column per model.
+    """Return one row per figure, scores before tests before reasons, and one column per model.
 
     Parameters
     ----------
     figures : mapping of str to mapping
-        By the model's name, what `Scorecard.to_dict` gave.
+        `Scorecard.to_dict` of each model.
 
     Returns
     -------
     DataFrame
-        ``figure`` and the models; None where a figure is undefined or a model does not have it.
+        ``figure`` and the models; None where a figure is undefined or missing.
     """
     names = list(dict.fromkeys(name for own in figures.values() for name in own))
     names.sort(key=lambda name: name.startswith("undefined_"))
@@ -114,56 +113,56 @@ def pooled_table(figures: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def session_table(scored: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
-    """Give what is drawn of one model per session, beside persistence.
+    """Return the loss and the correlations of one model per session, for plots.
 
     Returns
     -------
     DataFrame
-        ``session``, ``difference`` of the loss (a fraction of price), ``cumulative`` with its
-        ``lower`` and ``upper`` bound, ``ic`` and ``rank_ic``; where several horizons end in a
-        session, their mean.
+        ``session``, ``difference`` of the loss from persistence's (a fraction of price),
+        ``cumulative`` with its ``lower`` and ``upper`` bound, ``ic`` and ``rank_ic``; the mean
+        where several horizons end in a session.
     """
     rows = scored[name]
     differences = loss_difference(rows, scored["persistence"])
     summed = cumulative_difference(differences, int(rows["horizon"].max()))
-    told = summed.join(session_ics(rows).groupby("session").mean())
-    told.insert(0, "difference", differences)
-    return told.reset_index()
+    table = summed.join(session_ics(rows).groupby("session").mean())
+    table.insert(0, "difference", differences)
+    return table.reset_index()
 
 
 def horizon_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Give the scores of each model at each horizon by itself, the nearest horizon first.
+    """Score each model at each horizon separately, the nearest horizon first.
 
     Returns
     -------
     DataFrame
-        ``horizon``, ``model`` and the figures of `Scorecard.to_dict`; the tests count the overlap
-        of their own horizon.
+        ``horizon``, ``model`` and the figures of `Scorecard.to_dict`; each test accounts for the
+        overlap of its horizon.
     """
     horizons = sorted({horizon for rows in scored.values() for horizon in rows["horizon"]})
-    told = [
+    table = [
         {"horizon": horizon, "model": name, **card.to_dict()}
         for horizon in horizons
         for name, card in score_models(
             {name: rows[rows["horizon"] == horizon] for name, rows in scored.items()}
         ).items()
     ]
-    return pd.DataFrame(told)
+    return pd.DataFrame(table)
 
 
-def narrowed(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the figures that are not `SHOWN`; whatever is no figure stays."""
-    scores, tests = {*Metrics.__dataclass_fields__, *Skill.__dataclass_fields__}, _OF_TESTS
-    figures = [name for name in table if name in scores or str(name).startswith(tests)]
+def narrow(table: pd.DataFrame) -> pd.DataFrame:
+    """Drop the figures that are not `SHOWN`, and keep the other columns."""
+    scores = {*Metrics.__dataclass_fields__, *Skill.__dataclass_fields__}
+    figures = [name for name in table if name in scores or str(name).startswith(_TEST_PREFIXES)]
     return table.drop(columns=[name for name in figures if name not in SHOWN])
 
 
 def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Give the scores of each model on each ticker by itself, and how sure they are.
+    """Score each model on each ticker separately, with standard errors.
 
-    Of many tickers some are significant by luck alone: of five hundred without any edge, two dozen
-    at 5%. So each p-value has a ``q``: among the tickers of a model whose ``q`` is below a level,
-    the expected share without a difference is below that level (Benjamini and Hochberg 1995,
+    Of many tickers some are significant by chance: of five hundred without an edge, two dozen at
+    5%. So each p-value has a ``q``: among the tickers of a model whose ``q`` is below a level, the
+    expected share without a difference is below that level (Benjamini and Hochberg 1995,
     "Controlling the false discovery rate", J. Royal Statistical Society B 57; it holds for
     independent tests, and for those that depend positively: Benjamini and Yekutieli 2001).
 
@@ -179,16 +178,16 @@ def ticker_table(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _by_ticker(name: str, rows: pd.DataFrame, scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     horizon = int(rows["horizon"].max())
-    told = by_ticker(rows).set_index("ticker").join(standard_errors(rows, rows["ticker"]))
+    table = by_ticker(rows).set_index("ticker").join(standard_errors(rows, rows["ticker"]))
     for reference in _references(name, scored):
         tests = diebold_mariano_tests(loss_differences(rows, scored[reference]), horizon)
-        told[f"dm_{reference}"], told[f"p_{reference}"] = tests["statistic"], tests["p_value"]
-        told[f"q_{reference}"] = _false_discovery_rates(tests["p_value"])
-    return told
+        table[f"dm_{reference}"], table[f"p_{reference}"] = tests["statistic"], tests["p_value"]
+        table[f"q_{reference}"] = _false_discovery_rates(tests["p_value"])
+    return table
 
 
 def _references(name: str, scored: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Name the models that a model is tested against."""
+    """Return the names of the models that a model is tested against."""
     return [other for other in REFERENCES if other in scored and other != name]
 
 

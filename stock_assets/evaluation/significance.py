@@ -1,7 +1,7 @@
-"""Whether a difference between forecasts is more than chance.
+"""Tests of whether a difference between forecasts is more than chance.
 
-Tickers move together, so forecasts of one session are not independent of each other: here a session
-is one observation, however many tickers it has.
+Tickers move together, so forecasts of one session are not independent: a session is one
+observation, however many tickers it has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.special import stdtr, stdtrit
 from stock_assets.evaluation.metrics import CONSTANT
 
 FEWEST_SESSIONS = 8
-"""Sessions that a test needs: the smallest sample in Harvey, Leybourne and Newbold (1997)."""
+"""Fewest sessions of a test: the smallest sample in Harvey, Leybourne and Newbold (1997)."""
 
 DEFAULT_LEVEL = 0.05
 """Probability below which a difference is significant, unless the parameters set another."""
@@ -28,28 +28,26 @@ DEFAULT_LEVEL = 0.05
 def clustered_errors(
     influence: pd.Series[float], session: pd.Series[Any], by: pd.Series[Any], horizon: int = 1
 ) -> pd.Series[float]:
-    """Give the standard error of each group's mean, or of a statistic that is one to first order.
+    """Compute the standard error of each group's mean, or of a statistic linear to first order.
 
     With ``u`` the influences, ``N`` of them in ``G`` sessions, one session ahead::
 
         sqrt(G / (G - 1) * sum over sessions of (sum of u in the session)**2) / N
 
-    This is the cluster-robust error of the constant in a regression on nothing else (Liang and
-    Zeger 1986, "Longitudinal data analysis using generalized linear models", Biometrika 73), with
-    the small-sample factor of Cameron, Gelbach and Miller 2011, "Robust inference with multiway
+    This is the cluster-robust error of the constant in a regression on a constant (Liang and Zeger
+    1986, "Longitudinal data analysis using generalized linear models", Biometrika 73), with the
+    small-sample factor of Cameron, Gelbach and Miller 2011, "Robust inference with multiway
     clustering", J. Business & Economic Statistics 29, which for one coefficient is ``G / (G - 1)``.
-    Forecasts further ahead share sessions with those of their neighbours. The products of sessions
-    that are less than `horizon` apart are then added, as by `diebold_mariano` and with its
-    correction; the autocovariances of the sums over tickers are the idea of Driscoll and Kraay
-    1998, "Consistent covariance matrix estimation with spatially dependent panel data", Review of
-    Economics and Statistics 80.
+    Forecasts further ahead overlap, so the products of sessions less than `horizon` apart are
+    added, with the correction of `diebold_mariano`; the autocovariances of the sums over tickers
+    follow Driscoll and Kraay 1998, "Consistent covariance matrix estimation with spatially
+    dependent panel data", Review of Economics and Statistics 80.
 
     Parameters
     ----------
     influence : Series
-        What each forecast adds to the error of its group's statistic; for a mean, its deviation
-        from it; NaN for one that counts for nothing. They add up to zero in each group, and the
-        result has their unit.
+        The influence of each forecast on its group's statistic; for a mean, its deviation from it;
+        NaN for a forecast to ignore. They add up to zero in each group; the result has their unit.
     session, by : Series
         The session and the group of each, on the index of `influence`.
     horizon : int
@@ -67,7 +65,7 @@ def clustered_errors(
 
 
 def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[float]:
-    """Give, per session, by how much a model's loss exceeds another's on the same forecasts.
+    """Compute, per session, by how much a model's loss exceeds another's on the same forecasts.
 
     The loss is that of relative MAE: the absolute error as a fraction of the last close, averaged
     over the tickers and horizons of a target session.
@@ -87,7 +85,7 @@ def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[fl
 
 
 def loss_differences(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Give the same ticker by ticker, each averaged over the horizons of a target session.
+    """Compute the same per ticker, averaged over the horizons of a target session.
 
     Returns
     -------
@@ -108,7 +106,7 @@ def _losses(rows: pd.DataFrame) -> pd.Series[float]:
 
 @dataclass(frozen=True)
 class DieboldMariano:
-    """The outcome of a test for equal accuracy.
+    """The result of a test for equal accuracy.
 
     Attributes
     ----------
@@ -116,10 +114,9 @@ class DieboldMariano:
         Mean loss difference per session, a fraction of price; negative is better than the
         reference.
     sessions : int
-        Observations there were.
+        Number of observations.
     statistic, p_value : float or None
-        Student's t and its two-sided probability if both are equally accurate; None where the test
-        is undefined, with the `reason`.
+        Student's t and its two-sided p-value; None where the test is undefined.
     reason : str
         Why the test is undefined; empty where it is not.
     """
@@ -176,7 +173,7 @@ def diebold_mariano(differences: NDArray[np.floating[Any]], horizon: int = 1) ->
 
     The statistic of Diebold and Mariano 1995 ("Comparing predictive accuracy", J. Business &
     Economic Statistics 13): the mean loss difference over its standard error, with the
-    autocovariances of forecasts that overlap. It is corrected and held against Student's t with
+    autocovariances of forecasts that overlap. It is corrected and compared with Student's t with
     ``n - 1`` degrees of freedom as by Harvey, Leybourne and Newbold 1997 ("Testing the equality of
     prediction mean squared errors", Int. J. Forecasting 13). With a horizon of one session that is
     the paired t-test.
@@ -197,7 +194,7 @@ def diebold_mariano(differences: NDArray[np.floating[Any]], horizon: int = 1) ->
 
 
 def diebold_mariano_tests(differences: pd.DataFrame, horizon: int = 1) -> pd.DataFrame:
-    """Test each column by itself, all at once.
+    """Test each column separately.
 
     Parameters
     ----------
@@ -229,7 +226,7 @@ def diebold_mariano_tests(differences: pd.DataFrame, horizon: int = 1) -> pd.Dat
 def _tested_variance(
     differences: pd.DataFrame, horizon: int
 ) -> tuple[pd.Series[float], NDArray[np.str_]]:
-    """Variance of the sum of each column; NaN where the test is undefined, with the reason why."""
+    """Compute the variance of each column's sum; NaN where the test is undefined, with a reason."""
     count, mean = differences.count(), differences.mean()
     deviations = differences - mean
     variance, spread = _variance_of_sum(deviations, horizon), deviations.abs().max()
@@ -255,7 +252,7 @@ def _tested_variance(
 def cumulative_difference(
     differences: pd.Series[float], horizon: int = 1, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Add loss differences up over the sessions, with the band of their clustered error.
+    """Sum loss differences over the sessions, with a confidence band.
 
     After ``t`` sessions the half width is the quantile of Student's t times ``s * sqrt(t)``. One
     session ahead, ``s`` is the standard deviation of the differences: a session is one observation;
@@ -285,7 +282,7 @@ def cumulative_difference(
 
 
 def _variance_of_sum(deviations: pd.DataFrame, horizon: int) -> pd.Series[float]:
-    """Variance of the sum of each column, of deviations from its mean by session.
+    """Compute the variance of the sum of each column of deviations from its mean by session.
 
     Each session has covariances with the ``horizon - 1`` after it; the sum of all of them, which
     may be negative, is corrected as by Harvey, Leybourne and Newbold. A session that a column lacks

@@ -1,4 +1,4 @@
-"""How sure pooled scores are, and how well forecasts rank the tickers of a session."""
+"""Standard errors of pooled scores, and information coefficients within sessions."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Skill:
     session_rank_ic, session_rank_ic_se, rank_icir : float
         The same of ranks.
     ic_sessions : int
-        Sessions that have an information coefficient, see `session_ics`. With one ticker, or a
-        forecast that is the same for all, there are none and the six numbers above are NaN.
+        Sessions with an information coefficient, see `session_ics`. With one ticker, or one
+        forecast for all tickers, there are none and the six numbers above are NaN.
     """
 
     error_difference: float
@@ -52,7 +52,7 @@ class Skill:
 
 
 def measure_skill(rows: pd.DataFrame) -> Skill:
-    """Measure the skill of scored forecasts.
+    """Compute the skill of scored forecasts.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def measure_skill(rows: pd.DataFrame) -> Skill:
 
 
 def standard_errors(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
-    """Measure how sure the scores of each group are.
+    """Compute the standard errors of the scores of each group.
 
     Parameters
     ----------
@@ -92,13 +92,13 @@ def standard_errors(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
         The fields of `Skill` up to ``coverage_se``, one row per group, in order of the groups.
     """
     horizon, session = int(rows["horizon"].max()), rows["session"]
-    own = rows["absolute_error"] / rows["persistence"]
-    idle = rows["persistence_absolute_error"] / rows["persistence"]
+    loss = rows["absolute_error"] / rows["persistence"]
+    persistence = rows["persistence_absolute_error"] / rows["persistence"]
     return pd.DataFrame(
         {
-            "error_difference": (own - idle).groupby(by).mean(),
-            "error_difference_se": _mean_errors(own - idle, session, by, horizon),
-            "relative_mae_se": _ratio_errors(own, idle, session, by, horizon),
+            "error_difference": (loss - persistence).groupby(by).mean(),
+            "error_difference_se": _mean_errors(loss - persistence, session, by, horizon),
+            "relative_mae_se": _ratio_errors(loss, persistence, session, by, horizon),
             "direction_accuracy_se": _mean_errors(rows["direction_hit"], session, by, horizon),
             "ic_se": _correlation_errors(relative_returns(rows), session, by, horizon),
             "coverage_se": _mean_errors(rows["covered"], session, by, horizon),
@@ -107,7 +107,7 @@ def standard_errors(rows: pd.DataFrame, by: pd.Series[Any]) -> pd.DataFrame:
 
 
 def session_ics(rows: pd.DataFrame) -> pd.DataFrame:
-    """Correlate predicted and actual returns over the tickers of each session and horizon.
+    """Correlate predicted and actual returns across the tickers of each session and horizon.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def session_ics(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_sessions(values: pd.Series[float], horizon: int) -> tuple[float, float, float]:
-    """Mean, its standard error, and mean over standard deviation, of values by session."""
+    """Return the mean of values by session, its standard error, and mean over deviation."""
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     if not deviation > CONSTANT:
         return mean, float("nan"), float("nan")
@@ -141,7 +141,7 @@ def _over_sessions(values: pd.Series[float], horizon: int) -> tuple[float, float
 def _mean_errors(
     values: pd.Series[float], session: pd.Series[Any], by: pd.Series[Any], horizon: int
 ) -> pd.Series[float]:
-    """Error of each group's mean; an undefined value counts for nothing."""
+    """Compute the standard error of each group's mean; undefined values are ignored."""
     return clustered_errors(values - values.groupby(by).transform("mean"), session, by, horizon)
 
 
@@ -152,7 +152,7 @@ def _ratio_errors(
     by: pd.Series[Any],
     horizon: int,
 ) -> pd.Series[float]:
-    """Error of each group's ``sum(above) / sum(below)``, to first order."""
+    """Compute the standard error of each ``sum(above) / sum(below)``, to first order."""
     means = [part.groupby(by).transform("mean") for part in (above, below)]
     influence = (above - means[0] / means[1] * below) / means[1]
     error = clustered_errors(influence, session, by, horizon)
@@ -162,7 +162,7 @@ def _ratio_errors(
 def _correlation_errors(
     moves: pd.DataFrame, session: pd.Series[Any], by: pd.Series[Any], horizon: int
 ) -> pd.Series[float]:
-    """Error of Pearson's correlation r in each group, to first order.
+    """Compute the standard error of Pearson's correlation r in each group, to first order.
 
     The influence of a pair of standardised values is ``x * y - r * (x**2 + y**2) / 2`` (Devlin,
     Gnanadesikan and Kettenring 1975, "Robust estimation and outlier detection with correlation

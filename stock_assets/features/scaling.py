@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Dataset
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.drift import BINS, Reference, count_rows, reference_edges, usual_level
+from stock_assets.evaluation.drift import BINS, Reference, baseline_p95, count_rows, reference_edges
 from stock_assets.features.splits import Segment, sessions_read
 
 Kind = Literal["standard", "minmax", "robust", "zero_mean"]
@@ -215,4 +215,4 @@ def fit_reference(
         edges[columns] = reference_edges(rows[valid])
         rows[~valid] = np.nan
         counts[:, columns] = count_rows(rows, edges[columns])
-    return Reference(edges, counts.sum(axis=0), sessions, usual_level(counts, sessions))
+    return Reference(edges, counts.sum(axis=0), sessions, baseline_p95(counts, sessions))

@@ -1,4 +1,4 @@
-"""Forecasts, how they came out, and what was decided about models."""
+"""Forecasts, their scores, and the decisions about models."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from stock_assets.storage.tables import (
     retraining_decisions,
 )
 
-# After a rollback an older version forecasts a session again: equal rows, newly said.
-_STAND_AGAIN = text("""
+# After a rollback an older version forecasts a session again: equal rows become the newest.
+_RENEW = text("""
     UPDATE predictions p SET predicted_at = now()
     WHERE p.as_of_session = ANY(:sessions) AND p.model_version = :version AND EXISTS (
         SELECT 1 FROM predictions o
@@ -45,11 +45,11 @@ def save_predictions(
     tickers: Sequence[str] | None = None,
     drift: pd.DataFrame | None = None,
 ) -> Merge:
-    """Make the forecasts of one model version as of `sessions` equal to `frame`.
+    """Replace the forecasts of one model version as of `sessions` by `frame`.
 
-    Forecasts of other versions, and of others than `tickers` if these are given, are kept as
-    history; the ones saved here stand from now on. The drift of what the version read, if it was
-    measured, is made equal to `drift` in the same transaction.
+    Forecasts of other versions, and of tickers outside `tickers` if those are passed, are kept; the
+    saved ones become the newest. The version's drift, if measured, is replaced by `drift` in the
+    same transaction.
     """
     scope: dict[str, Sequence[object]] = {
         "as_of_session": list(sessions),
@@ -59,45 +59,46 @@ def save_predictions(
         scope["ticker"] = list(tickers)
     with engine.begin() as connection:
         saved = replace(connection, predictions, _plain_dates(frame), scope)
-        connection.execute(_STAND_AGAIN, {"sessions": list(sessions), "version": model_version})
+        connection.execute(_RENEW, {"sessions": list(sessions), "version": model_version})
         if drift is not None:
-            measured = {name: scope[name] for name in ("as_of_session", "model_version")}
-            replace(connection, feature_drift, _plain_dates(drift), measured)
+            drift_scope = {name: scope[name] for name in ("as_of_session", "model_version")}
+            replace(connection, feature_drift, _plain_dates(drift), drift_scope)
         return saved
 
 
 def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
-    """Forecasts whose target is one of `sessions`, of every model version."""
+    """Return the forecasts of every model version whose target is one of `sessions`."""
     return _read(engine, predictions, predictions.c.target_session.in_(list(sessions)))
 
 
 def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
-    """Forecasts made as of `sessions`; where several models forecast a ticker, the last one's.
+    """Return the forecasts as of `sessions`, of each ticker those of the model that forecast last.
 
-    All horizons of a ticker are of one model: another may have looked further ahead.
+    All horizons of a ticker are of one model: another one may forecast further ahead.
     """
-    made = predictions.c
+    column = predictions.c
     newest = (
-        select(made.as_of_session, made.ticker, made.model_version)
-        .where(made.as_of_session.in_(list(sessions)))
-        .ext(distinct_on(made.as_of_session, made.ticker))
+        select(column.as_of_session, column.ticker, column.model_version)
+        .where(column.as_of_session.in_(list(sessions)))
+        .ext(distinct_on(column.as_of_session, column.ticker))
         .order_by(
-            made.as_of_session, made.ticker, made.predicted_at.desc(), made.model_version.desc()
+            *(column.as_of_session, column.ticker),
+            *(column.predicted_at.desc(), column.model_version.desc()),
         )
         .subquery()
     )
-    same = [made[column.name] == column for column in newest.c]
+    same = [column[chosen.name] == chosen for chosen in newest.c]
     query = (
         select(predictions)
         .join(newest, and_(*same))
-        .order_by(made.as_of_session, made.ticker, made.horizon)
+        .order_by(column.as_of_session, column.ticker, column.horizon)
     )
     with engine.connect() as connection:
         return copy_out(connection, query, dates=("as_of_session", "target_session"))
 
 
 def last_predicted_session(engine: Engine) -> date | None:
-    """Newest as-of session that has forecasts."""
+    """Return the newest as-of session with forecasts."""
     with engine.connect() as connection:
         newest: date | None = connection.scalar(select(func.max(predictions.c.as_of_session)))
         return newest
@@ -113,20 +114,20 @@ _SCORED = tuple(
 def save_performance(
     engine: Engine, rows: pd.DataFrame, sessions: Sequence[date], dagster_run_id: str
 ) -> Merge:
-    """Make the performance log of the scored `sessions` equal to `rows`."""
+    """Replace the performance log of the scored `sessions` by `rows`."""
     frame = _plain_dates(rows[list(_SCORED)]).assign(dagster_run_id=dagster_run_id)
     with engine.begin() as connection:
         return replace(connection, model_performance_log, frame, {"session": list(sessions)})
 
 
 def read_performance(engine: Engine, first: date, last: date) -> pd.DataFrame:
-    """Scored forecasts of the sessions `first` to `last`."""
+    """Return the scored forecasts of the sessions `first` to `last`."""
     table = model_performance_log
     return _read(engine, table, table.c.session.between(first, last))
 
 
 def recent_performance(engine: Engine, sessions: int, model_version: int) -> pd.DataFrame:
-    """Scored forecasts of one model version over its newest scored `sessions`."""
+    """Return the scored forecasts of one model version over its newest scored `sessions`."""
     table = model_performance_log
     newest = (
         select(table.c.session)
@@ -311,14 +312,13 @@ def retraining_decisions_newest_first(engine: Engine) -> list[RetrainingRecord]:
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
     """Write ``historical/{date}.json`` per target session and ``latest_predictions.json``.
 
-    They hold what was said one session ahead: the forecast that stands for a session when it opens.
-    Each file appears whole or not at all. The latest file follows the newest target session, so
-    that forecasts made for the past never replace it.
+    The files contain the forecasts one session ahead. Each file is replaced atomically. The latest
+    file follows the newest target session: forecasts of the past never replace it.
 
     Parameters
     ----------
     folder : Path
-        Where the files go; created when missing.
+        Folder of the files; created when missing.
     frame : DataFrame
         Forecasts with the columns of ``predictions``.
     """
@@ -351,5 +351,5 @@ def _read(engine: Engine, table: Any, condition: Any) -> pd.DataFrame:
 
 
 def _plain_dates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Replace datetime64 sessions by dates, as the tables hold them."""
+    """Replace datetime64 sessions by dates, the type of the tables."""
     return frame.assign(**{name: frame[name].dt.date for name in _SESSIONS if name in frame})

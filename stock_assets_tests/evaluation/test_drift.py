@@ -14,11 +14,11 @@ from scipy import signal, stats
 from stock_assets.evaluation.drift import (
     BINS,
     Reference,
+    baseline_p95,
     count_rows,
     reference_edges,
-    rolled,
     stability,
-    usual_level,
+    window_counts,
 )
 from stock_assets_tests.features.examples import same_bits
 
@@ -97,8 +97,8 @@ def test_one_in_twenty_windows_of_training_is_beyond_the_usual() -> None:
     days = signal.lfilter([1.0], [1.0, -0.9], shocks, axis=0)  # neighbouring days are alike
     edges = reference_edges(days[:, 0])
     by_session = count_rows(days, edges)
-    usual = usual_level(by_session, 20)
-    windows = stability(rolled(by_session, 20), by_session.sum(axis=0))
+    usual = baseline_p95(by_session, 20)
+    windows = stability(window_counts(by_session, 20), by_session.sum(axis=0))
     assert (windows > usual).mean() == pytest.approx(0.05, abs=0.005)
     independent = (1 / 20 + 1 / 600) * stats.chi2.ppf(0.95, 9)
     assert (usual > independent).all()
@@ -107,7 +107,7 @@ def test_one_in_twenty_windows_of_training_is_beyond_the_usual() -> None:
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_rolled_counts_are_sums_of_neighbours(total: int, sessions: int) -> None:
     by_session = np.random.default_rng(total).integers(0, 9, (max(total, sessions), 2, 10))
-    found = rolled(by_session, sessions)
+    found = window_counts(by_session, sessions)
     assert len(found) == len(by_session) - sessions + 1
     for first, window in enumerate(found):
         np.testing.assert_array_equal(window, by_session[first : first + sessions].sum(axis=0))
@@ -115,7 +115,7 @@ def test_rolled_counts_are_sums_of_neighbours(total: int, sessions: int) -> None
 
 def test_fewer_sessions_than_a_window_are_one_window() -> None:
     by_session = np.random.default_rng(2).integers(1, 9, (5, 3, 10))
-    np.testing.assert_allclose(usual_level(by_session, 20), 0.0, atol=1e-15)
+    np.testing.assert_allclose(baseline_p95(by_session, 20), 0.0, atol=1e-15)
 
 
 def test_the_index_is_its_formula() -> None:

@@ -20,7 +20,7 @@ from stock_assets.evaluation.scorecard import (
     SHOWN,
     Scorecard,
     horizon_table,
-    narrowed,
+    narrow,
     pooled_table,
     score_models,
     session_table,
@@ -113,10 +113,10 @@ def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
 
 def test_a_narrow_table_keeps_what_is_no_figure_and_the_figures_shown() -> None:
     table = horizon_table(AHEAD)
-    narrow = narrowed(table)
+    narrowed = narrow(table)
     shown = [name for name in SHOWN if name != "p_production"]
-    assert list(narrow) == ["horizon", "model", *shown]
-    pd.testing.assert_frame_equal(narrow, table[list(narrow)])
+    assert list(narrowed) == ["horizon", "model", *shown]
+    pd.testing.assert_frame_equal(narrowed, table[list(narrowed)])
 
 
 def test_one_horizon_by_itself_is_the_whole(cards: dict[str, Scorecard]) -> None:

@@ -191,16 +191,16 @@ def _decision_metadata(decided: PromotionRecord) -> dict[str, Any]:
 
 def _details(tables: dict[str, pd.DataFrame], figures: "list[Figure]") -> dict[str, Any]:
     """Show all models per horizon, the candidate per ticker and session, and the first plots."""
-    from stock_assets.evaluation.scorecard import narrowed
+    from stock_assets.evaluation.scorecard import narrow
 
     tickers = tables["tickers"]
     shown = {
-        "per_horizon": narrowed(tables["horizons"]),
+        "per_horizon": narrow(tables["horizons"]),
         "per_ticker": tickers[tickers["model"].isin(("candidate", "persistence"))],
         "per_session": tables["sessions"],
     }
     if "unmatched_horizons" in tables:
-        shown["unmatched"] = narrowed(tables["unmatched_horizons"])
+        shown["unmatched"] = narrow(tables["unmatched_horizons"])
     return {
         "plots": plots(figures[:4]),
         **{name: table(frame, limit=len(frame)) for name, frame in shown.items()},

@@ -97,7 +97,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
         mlflow_run: dg.ResourceParam[Any],
     ) -> dg.MaterializeResult:
         """Train the candidate, log its training to MLflow and register its bundle."""
-        from stock_assets.evaluation.scorecard import narrowed
+        from stock_assets.evaluation.scorecard import narrow
         from stock_assets.reporting.figures import training_figure
         from stock_assets.tracking import log_training
         from stock_assets.training import train_on_dataset
@@ -122,7 +122,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
                 validation_loss=fit.best.validation_loss,
                 interval_widths=list(trained.candidate.interval_widths),
                 digest=version.digest,
-                folds=table(narrowed(folds), limit=len(folds)) if len(folds) else None,
+                folds=table(narrow(folds), limit=len(folds)) if len(folds) else None,
                 plots=plots([losses]),
             ),
         )

@@ -87,14 +87,14 @@ _NEWEST = text(f"SELECT max(session) FROM model_performance_log WHERE {_WANTED}"
 
 @dataclass(frozen=True)
 class WantedScores:
-    """Which scored forecasts count; an empty or missing part counts all."""
+    """Filter of scored forecasts; an empty or missing part selects all."""
 
     tickers: Sequence[str] = ()
     horizon: int | None = None
     model_version: int | None = None
 
     def parameters(self) -> dict[str, Any]:
-        """Give the values that the queries are bound to."""
+        """Return the bound parameters of the queries."""
         return asdict(self) | {"tickers": list(self.tickers) or None}
 
 
@@ -114,11 +114,11 @@ def rolling_scores(
     engine : Engine
         The ``stock_assets`` database.
     wanted : WantedScores
-        The forecasts that count.
+        The filter.
     window : int
-        Scored sessions of a version that make one figure; fewer at its beginning.
+        Scored sessions of a version in one window; fewer at its beginning.
     first, last : date, optional
-        Sessions of the figures, not of what they are made of.
+        Range of the last session of a window.
     size : int
         Rows at most.
     after : (date, int), optional
@@ -178,7 +178,7 @@ def score_terms(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def newest_scored_session(engine: Engine, wanted: WantedScores) -> date | None:
-    """Newest session on which a wanted forecast was scored."""
+    """Return the newest session with a scored forecast of the filter."""
     with engine.connect() as connection:
         found: date | None = connection.scalar(_NEWEST, wanted.parameters())
         return found
