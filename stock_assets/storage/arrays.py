@@ -1,4 +1,4 @@
-"""Files named by the digest of their content."""
+"""Array files named by the digest of their content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stock_assets.core.errors import StockAssetsError
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of the store: SHA-256 of its bytes, key below the store's root, and size in bytes."""
+    """A stored file: SHA-256 of its bytes, key below the root of the store, size in bytes."""
 
     digest: str
     location: str
@@ -27,10 +27,10 @@ class StoredFile:
 
 
 class ArrayStore:
-    """A folder or object store in which a file's name is the digest of its content.
+    """A folder or object store of files named by the digest of their content.
 
-    Nothing is ever overwritten: equal content is the same file, and a file appears under its name
-    only when it is whole.
+    Nothing is overwritten: equal content is the same file, and a file gets its name only when it
+    is complete.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ArrayStore:
         from safetensors.numpy import save_file
 
         contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        with tempfile.TemporaryDirectory(dir=self._workshop(), prefix="partial-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._temporary_root(), prefix="partial-") as folder:
             path = Path(folder) / "new.safetensors"
             save_file(contiguous, path)
             with path.open("rb") as file:
@@ -62,12 +62,12 @@ class ArrayStore:
         return dict(load_file(self.local_path(location)))
 
     def local_path(self, location: str) -> Path:
-        """Path of a stored file on this machine; a remote file is fetched into a cache once.
+        """Return the local path of a stored file; a remote file is cached once.
 
         Raises
         ------
         StockAssetsError
-            The store holds no such file.
+            The file is missing.
         """
         key = self._key(location)
         if "file" in self._files.protocol:
@@ -81,12 +81,12 @@ class ArrayStore:
         return cached
 
     def digest(self, location: str) -> str:
-        """SHA-256 of a file as the store holds it now, whatever is in the cache.
+        """Return the SHA-256 of a file as it is in the store, not in the cache.
 
         Raises
         ------
         StockAssetsError
-            The store holds no such file.
+            The file is missing.
         """
         with self._files.open(self._key(location), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -96,12 +96,12 @@ class ArrayStore:
         if not self._files.exists(key):
             raise StockAssetsError(
                 f"the array file {location} is missing from {self._root}",
-                "Restore the folder, or build the dataset again: stock-assets retrain",
+                "Restore the folder, or create a new dataset: stock-assets retrain",
             )
         return key
 
-    def _workshop(self) -> Path | None:
-        """Where a file is written before it has its name: beside the others, if these are local."""
+    def _temporary_root(self) -> Path | None:
+        """Return the folder of unfinished files: the root if it is local, for an atomic rename."""
         if "file" not in self._files.protocol:
             return None
         root = Path(self._root)

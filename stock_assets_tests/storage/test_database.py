@@ -349,7 +349,9 @@ def test_without_a_database_in_the_environment_the_remedy_is_a_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(STORE_URL_VARIABLE, raising=False)
-    with pytest.raises(StockAssetsError, match=r'STORE_URL\. Run eval "\$\(stock-assets env\)"'):
+    with pytest.raises(
+        StockAssetsError, match=r'STORE_URL is not set\. Run eval "\$\(stock-assets env\)"'
+    ):
         store_engine()
 
 

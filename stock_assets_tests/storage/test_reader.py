@@ -132,7 +132,7 @@ def test_the_statements_are_sound_sql(engine: Engine):
 
 
 def test_a_role_that_can_write_is_refused(engine: Engine):
-    with pytest.raises(StockAssetsError, match="may write to the database") as caught:
+    with pytest.raises(StockAssetsError, match="may write to the table") as caught:
         require_reader(engine.url)
     assert READER_VARIABLE in caught.value.remedy
     ensure_reader(engine)

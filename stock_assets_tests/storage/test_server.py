@@ -65,19 +65,15 @@ def test_an_external_address_names_the_driver_in_use(
 
 
 @pytest.mark.parametrize(
-    ("address", "problem"),
-    [
-        ("db.example:5432", "is not a database address"),
-        ("postgresql://u:pa:ss@h:x/db", "is not a database address"),
-        ("sqlite:///here.db", "names sqlite, not PostgreSQL"),
-        ("mysql://me@db/stock_assets", "names mysql, not PostgreSQL"),
-    ],
+    "address", ["db.example:5432", "postgresql://u:pa:ss@h:x/db", "sqlite:///here.db"]
 )
-def test_another_address_is_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, address: str, problem: str
+def test_an_address_of_another_kind_is_an_error_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv(EXTERNAL_VARIABLE, address)
-    with pytest.raises(StockAssetsError, match=problem) as caught:
+    with pytest.raises(
+        StockAssetsError, match="not the address of a PostgreSQL database"
+    ) as caught:
         server.external_url()
     assert "postgresql://USER:PASSWORD@HOST:5432/stock_assets" in caught.value.remedy
     assert "\n" not in str(caught.value)
