@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def log_training(
             "as_of_session": record.as_of_session.isoformat(),
             "tickers": ",".join(record.tickers),
             "features": len(record.features),
-            **trained.best.to_dict(),
+            **asdict(trained.best),
             **{f"{TRAINING_PREFIX}{name}": value for name, value in training.model_dump().items()},
         }
     )

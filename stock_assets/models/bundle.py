@@ -277,10 +277,7 @@ def _as_traded_close(
 ) -> NDArray[np.float64]:
     """Return closes as traded, shape (B, N), NaN without a bar."""
     index = pd.DatetimeIndex(list(sessions))
-    wanted = bars[bars["session"].isin(index)]
-    closes = np.full((len(index), len(tickers)), np.nan)
-    columns = pd.Index(tickers).get_indexer(pd.Index(wanted["ticker"]))
-    known = columns >= 0
-    rows = index.get_indexer(pd.DatetimeIndex(wanted["session"]))
-    closes[rows[known], columns[known]] = wanted["close"].to_numpy()[known]
-    return closes
+    closes = bars[bars["session"].isin(index)].pivot(
+        index="session", columns="ticker", values="close"
+    )
+    return closes.reindex(index=index, columns=list(tickers)).to_numpy(dtype=np.float64)

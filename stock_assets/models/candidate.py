@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def train_candidate(
     settings = best.fit_settings(training)
     inputs = {
         "settings": settings.model_dump(),
-        "network": network.spec.to_dict(),
+        "network": asdict(network.spec),
         "device": pick_device(training.device).type,
     }
     checkpoint = checkpoints.checkpoint(name, **inputs) if checkpoints else None

@@ -9,8 +9,7 @@ forecasts exactly 0, which is persistence if the target is a log return.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -57,15 +56,6 @@ class NetworkSpec:
     layers: int
     dropout: float
     horizon: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> NetworkSpec:
-        """Restore a specification from `to_dict`."""
-        return cls(**fields)
 
     @property
     def windows_per_pass(self) -> int:

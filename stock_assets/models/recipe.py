@@ -95,7 +95,7 @@ class Recipe:
             "as_of": self.as_of.isoformat(),
             "first_session": self.first_session.isoformat(),
             "anchors": {ticker: asdict(own) for ticker, own in factors.items()},
-            "network": self.network.to_dict(),
+            "network": asdict(self.network),
             "feature_scaler": self.feature_scaler.to_dict(),
             "target_scaler": self.target_scaler.to_dict(),
             "reference": self.reference.to_dict(),
@@ -116,7 +116,7 @@ class Recipe:
                 "adjustment_factors": {
                     ticker: AdjustmentFactors(**values) for ticker, values in factors.items()
                 },
-                "network": NetworkSpec.from_dict(fields["network"]),
+                "network": NetworkSpec(**fields["network"]),
                 "feature_scaler": Scaler.from_dict(fields["feature_scaler"]),
                 "target_scaler": Scaler.from_dict(fields["target_scaler"]),
                 "reference": Reference.from_dict(fields["reference"]),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -64,15 +64,6 @@ class Hyperparameters:
     dropout: float
     learning_rate: float
     batch_size: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Hyperparameters:
-        """Restore hyperparameters from `to_dict`."""
-        return cls(**fields)
 
     def network_spec(self, data: TrainingData) -> NetworkSpec:
         """Return the specification of the network for the shape of ``data``."""
@@ -330,7 +321,7 @@ def _in_space(space: SearchSpace, chosen: Hyperparameters) -> dict[str, Any]:
     """Keep the hyperparameters that lie in the search space."""
     return {
         name: choice
-        for name, choice in chosen.to_dict().items()
+        for name, choice in asdict(chosen).items()
         if _is_option(getattr(space, name), choice)
     }
 
@@ -350,4 +341,4 @@ def _best(study: Study) -> Hyperparameters:
             f"no trial of the study {study.study_name} completed: every validation loss diverged",
             "Lower tuning.search_space.learning_rate, or check the features for extreme values",
         )
-    return Hyperparameters.from_dict(study.best_params)
+    return Hyperparameters(**study.best_params)

@@ -47,7 +47,7 @@ def spec(architecture: str = "lstm", **changes: object) -> NetworkSpec:
         "layers": 1,
         "dropout": 0.1,
     }
-    return NetworkSpec.from_dict(fields | changes)
+    return NetworkSpec(**fields | changes)
 
 
 def unscaled(values: np.ndarray, valid: np.ndarray) -> Windows:

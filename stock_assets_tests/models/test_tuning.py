@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def test_best_is_the_completed_trial_with_the_lowest_loss() -> None:
     assert len(tuned.trials) == 6
     completed = tuned.trials[tuned.trials["state"] == "COMPLETE"]
     winner = completed.loc[completed["value"].idxmin()]
-    assert tuned.best.to_dict() == {name: winner[f"params_{name}"] for name in tuned.best.to_dict()}
+    assert asdict(tuned.best) == {name: winner[f"params_{name}"] for name in asdict(tuned.best)}
 
 
 def test_trial_loss_is_reproducible_from_its_hyperparameters() -> None:
@@ -318,7 +318,7 @@ def test_first_trial_uses_the_start(database: str) -> None:
     start = Hyperparameters("lstm_attention", 8, 2, 0.3, 0.004, 48)
     tuned = tune(one_fold, budget(3), TRAINING, "study", database, start)
     first, *others = tuned.study.get_trials()
-    assert first.params == pytest.approx(start.to_dict())
+    assert first.params == pytest.approx(asdict(start))
     plain = tune(one_fold, budget(3), TRAINING, "plain")
     again = replace(start, hidden_size=4)
     assert tune(one_fold, budget(3), TRAINING, "study", database, again).best == tuned.best
@@ -346,7 +346,7 @@ def test_proposals_lie_in_the_search_space() -> None:
 
 def test_hyperparameters_survive_json_and_combine_with_untuned_parameters() -> None:
     chosen = Hyperparameters("lstm_attention", 8, 2, 0.30000000000000004, 0.00228, 64)
-    assert Hyperparameters.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    assert Hyperparameters(**json.loads(json.dumps(asdict(chosen)))) == chosen
     spec = chosen.network_spec(DATA)
     assert (spec.tickers, spec.features, spec.window) == (3, 2, 6)
     settings = chosen.fit_settings(TRAINING)

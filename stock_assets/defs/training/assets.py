@@ -1,6 +1,7 @@
 """Training: ``tuned_params`` and ``candidate_model``, by :mod:`stock_assets.training`."""
 
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -45,7 +46,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
         found = search_hyperparameters(
             store.engine, store.arrays, context.partition_key, params.tuning, params.training
         )
-        best, study = found.tuned.best.to_dict(), found.tuned.study
+        best, study = asdict(found.tuned.best), found.tuned.study
         save_tuning(
             store.engine,
             context.partition_key,

@@ -243,7 +243,7 @@ def test_what_the_test_segment_holds_changes_no_weight(loop: Loop, tmp_path: Pat
         Segment(segments[name].first_position, segments[name].last_position)
         for name in ("train", "validation")
     ]
-    best = Hyperparameters.from_dict(load_tuning(engine, DATASET))
+    best = Hyperparameters(**load_tuning(engine, DATASET))
     digests = set()
     for path in paths:
         data = load_training_data(path, loop.platform.params.dataset, scalers, *spans)
