@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import random
+import os
+import signal
 from collections.abc import Iterator
 from datetime import date, datetime
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from sqlalchemy import Engine, text
 
+from stock_assets import ingestion
 from stock_assets.config import Checks, Prices
 from stock_assets.config import Yahoo as YahooSettings
 from stock_assets.core.errors import StockAssetsError
@@ -23,6 +25,7 @@ from stock_assets.market.actions import actions_of
 from stock_assets.market.adjustment import adjust
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.storage import prices as prices_store
 from stock_assets.storage.database import engine_for
 from stock_assets.storage.prices import read_bars, reset_fetch_start
 from stock_assets.storage.quarantine import read_quarantine
@@ -32,7 +35,7 @@ from stock_assets_tests.market import yahoo_loopback
 from stock_assets_tests.storage.examples import stored_actions
 
 TICKERS = ["AAPL", "IBM", "MSFT"]
-FIRST, LAST = date(2004, 10, 1), date(2005, 4, 29)
+FIRST, LAST = date(2004, 11, 1), date(2005, 4, 29)
 DIVIDEND = date(2004, 11, 15)  # MSFT, 3.08 a share
 SPLIT = date(2005, 2, 28)  # AAPL, two for one
 QUICK = YahooSettings(
@@ -46,7 +49,7 @@ PRICES = Prices(source="yahoo", tickers=TICKERS, first_session=FIRST, yahoo=QUIC
 
 
 def traded(last: date = LAST, first: date = FIRST) -> pd.DataFrame:
-    """What traded, of everyone."""
+    """Bars of all tickers as traded."""
     bars = load_sample()
     wanted = bars["ticker"].isin(TICKERS) & bars["session"].between(
         pd.Timestamp(first), pd.Timestamp(last)
@@ -63,14 +66,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[yahoo_loopback.
 
 @pytest.fixture
 def yahoo(server: yahoo_loopback.Yahoo) -> yahoo_loopback.Yahoo:
-    """The server, sound and all-knowing."""
+    """The server with sound data of all sessions."""
     server.list_anew(traded())
     server.now = evening(LAST)
     return server
 
 
 def evening(session: date) -> datetime:
-    """When its bars are final."""
+    """A moment at which the session's bars are final."""
     return datetime.combine(session, datetime.min.time(), yahoo_loopback.NEW_YORK).replace(hour=18)
 
 
@@ -105,7 +108,7 @@ def rows(engine: Engine, table: str) -> list[tuple[object, ...]]:
 
 
 def everything(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
-    """What is stored of prices, whoever stored it."""
+    """The price tables without the times of writing."""
     names = ("raw_stock_data", "corporate_actions", "instruments", "price_revisions")
     return {name: rows(engine, name) for name in names}
 
@@ -120,7 +123,7 @@ def empty(engine: Engine) -> None:
         connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
 
 
-def test_new_tickers_get_their_whole_history_in_one_request_each(
+def test_ingest_fetches_a_new_ticker_whole_in_one_request(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     done = bring(engine, yahoo, LAST)
@@ -132,10 +135,11 @@ def test_new_tickers_get_their_whole_history_in_one_request_each(
     assert rules(done) == []
 
 
-def test_day_by_day_across_a_split_and_dividends_is_one_fresh_fetch_afterwards(
+def test_ingest_day_by_day_across_a_split_equals_one_fetch(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
-    for session in calendar.sessions(DIVIDEND, date(2005, 3, 4))[::3]:
+    days = [calendar.previous_session(DIVIDEND), DIVIDEND, calendar.previous_session(SPLIT), SPLIT]
+    for session in (*days, calendar.next_session(SPLIT)):
         done = seen(engine, yahoo, session)
         assert rules(done) == []
         assert_frame_equal(stored(engine), traded(session), check_exact=True)
@@ -147,7 +151,7 @@ def test_day_by_day_across_a_split_and_dividends_is_one_fresh_fetch_afterwards(
     assert day_by_day["price_revisions"] == []
 
 
-def test_prices_as_of_a_session_are_those_a_person_saw_that_day(
+def test_adjusted_prices_are_those_shown_on_the_as_of_session(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     friday, monday = date(2005, 2, 25), SPLIT
@@ -163,11 +167,11 @@ def test_prices_as_of_a_session_are_those_a_person_saw_that_day(
     assert close(as_of=friday, day=friday) == 88.99
     assert close(as_of=monday, day=friday) == 88.99 / 2
     assert close(as_of=monday, day=monday) == 44.86
-    assert yahoo.log == []  # nothing was asked for again
+    assert yahoo.log == []  # no request
     assert_frame_equal(stored(engine), bars)
 
 
-def test_a_session_again_changes_nothing(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
+def test_ingest_repeated_changes_nothing(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
     bring(engine, yahoo, LAST)
     before = everything(engine)
     done = bring(engine, yahoo, LAST)
@@ -175,7 +179,7 @@ def test_a_session_again_changes_nothing(engine: Engine, yahoo: yahoo_loopback.Y
     assert (done.stored.bars.changed, done.stored.actions.changed, done.healed) == (0, 0, {})
 
 
-def test_a_day_asks_each_ticker_once_for_the_newest_sessions(
+def test_ingest_of_a_day_requests_each_ticker_once(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     seen(engine, yahoo, calendar.previous_session(LAST))
@@ -185,7 +189,7 @@ def test_a_day_asks_each_ticker_once_for_the_newest_sessions(
     assert done.stored.bars.inserted == 3
 
 
-def test_a_ranged_backfill_is_one_request_per_ticker(
+def test_ingest_of_a_range_requests_each_ticker_once(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     bring(engine, yahoo, LAST)
@@ -194,7 +198,7 @@ def test_a_ranged_backfill_is_one_request_per_ticker(
     assert sorted(yahoo.charts) == TICKERS
 
 
-def test_a_bar_that_came_late_is_filled_by_a_later_run(
+def test_ingest_fills_a_late_bar_in_a_later_run(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     day = date(2005, 4, 12)
@@ -202,14 +206,14 @@ def test_a_bar_that_came_late_is_filled_by_a_later_run(
     late = seen(engine, yahoo, day)
     assert (late.complete, late.late) == (["AAPL", "MSFT"], ["IBM"])
     assert rules(late) == [("IBM", "no bar", "warning")]
-    seen(engine, yahoo, date(2005, 4, 26))  # Yahoo has not found it yet
+    seen(engine, yahoo, date(2005, 4, 26))  # still missing at Yahoo
     yahoo.recover()
     done = seen(engine, yahoo, LAST)
     assert day in done.healed
     assert_frame_equal(stored(engine), traded(), check_exact=True)
 
 
-def test_a_dividend_whose_bar_is_missing_keeps_its_day(
+def test_ingest_keeps_the_ex_date_of_a_dividend_whose_bar_is_late(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     yahoo.always_answers("MSFT", faults.without_prices(DIVIDEND.isoformat()))
@@ -223,7 +227,9 @@ def test_a_dividend_whose_bar_is_missing_keeps_its_day(
     assert_frame_equal(stored(engine), traded(date(2004, 11, 30)), check_exact=True)
 
 
-def test_a_late_correction_is_a_revision(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
+def test_ingest_records_a_corrected_newest_bar_as_revisions(
+    engine: Engine, yahoo: yahoo_loopback.Yahoo
+) -> None:
     bring(engine, yahoo, LAST)
     corrected = traded()
     newest = corrected["ticker"].eq("IBM") & corrected["session"].eq(pd.Timestamp(LAST))
@@ -231,14 +237,14 @@ def test_a_late_correction_is_a_revision(engine: Engine, yahoo: yahoo_loopback.Y
     corrected.loc[newest, ["close", "volume"]] = [round(old - 0.01, 2), 1.0]
     yahoo.list_anew(corrected)
     done = bring(engine, yahoo, LAST)
-    assert sorted(yahoo.charts) == TICKERS  # no doubt about the rest of its history
+    assert sorted(yahoo.charts) == TICKERS  # the history is not refetched
     assert done.stored.revisions == 2
     revised = [row[1:6] for row in rows(engine, "price_revisions")]
     assert ("IBM", LAST, "close", old, round(old - 0.01, 2)) in revised
     assert_frame_equal(stored(engine), corrected, check_exact=True)
 
 
-def test_a_settled_bar_that_changed_brings_the_whole_history_again(
+def test_ingest_refetches_a_history_whose_settled_bar_changed(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     bring(engine, yahoo, LAST)
@@ -254,7 +260,7 @@ def test_a_settled_bar_that_changed_brings_the_whole_history_again(
     assert_frame_equal(stored(engine), corrected, check_exact=True)
 
 
-def test_a_ticker_in_doubt_that_cannot_be_asked_again_fails_alone(
+def test_a_ticker_whose_refetch_fails_fails_alone(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     seen(engine, yahoo, calendar.previous_session(LAST))
@@ -270,7 +276,7 @@ def test_a_ticker_in_doubt_that_cannot_be_asked_again_fails_alone(
     assert_frame_equal(stored(engine), corrected, check_exact=True)
 
 
-def test_all_splits_that_yahoo_forgot_change_nothing(
+def test_ingest_rejects_a_history_without_its_splits(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     first, friday = date(2000, 3, 1), date(2005, 3, 4)  # AAPL was split in June 2000, too
@@ -290,7 +296,7 @@ def test_all_splits_that_yahoo_forgot_change_nothing(
     assert everything(engine) == before
 
 
-def test_a_split_that_yahoo_forgot_changes_nothing_and_is_an_error(
+def test_ingest_rejects_a_history_without_its_newest_split(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     seen(engine, yahoo, date(2005, 3, 3))
@@ -308,7 +314,7 @@ def test_a_split_that_yahoo_forgot_changes_nothing_and_is_an_error(
     assert done.complete == ["IBM", "MSFT"]
 
 
-def test_a_history_that_shrank_keeps_its_bars_and_is_told(
+def test_ingest_keeps_the_bars_of_a_history_that_shrank(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     bring(engine, yahoo, LAST)
@@ -317,11 +323,11 @@ def test_a_history_that_shrank_keeps_its_bars_and_is_told(
     found = done.findings[done.findings["rule"] == "history shrank"]
     assert found["ticker"].tolist() == TICKERS
     gone = len(traded(date(2005, 4, 25))) // 3
-    assert found["detail"].iloc[0] == f"{gone} stored bars are missing since 2004-10-01; they stay"
+    assert found["detail"].iloc[0] == f"{gone} stored bars are missing since 2004-11-01; they stay"
     assert_frame_equal(stored(engine), traded(), check_exact=True)
 
 
-def test_a_symbol_that_another_company_has_now_is_refused(
+def test_ingest_rejects_the_history_of_another_company(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     seen(engine, yahoo, date(2005, 4, 22))
@@ -333,7 +339,7 @@ def test_a_symbol_that_another_company_has_now_is_refused(
     assert_frame_equal(stored(engine), before)
 
 
-def test_another_currency_is_refused(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
+def test_ingest_rejects_another_currency(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
     seen(engine, yahoo, calendar.previous_session(LAST))
     yahoo.always_answers("IBM", faults.meta(currency="EUR"))
     done = seen(engine, yahoo, LAST)
@@ -342,7 +348,7 @@ def test_another_currency_is_refused(engine: Engine, yahoo: yahoo_loopback.Yahoo
     assert done.complete == ["AAPL", "MSFT"]
 
 
-def test_a_history_that_is_right_after_all_is_taken_when_a_person_says_so(
+def test_reset_fetch_start_accepts_a_rejected_history(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     bring(engine, yahoo, LAST)
@@ -361,7 +367,7 @@ def test_a_history_that_is_right_after_all_is_taken_when_a_person_says_so(
     assert_frame_equal(stored(engine), doubled, check_exact=True)
 
 
-def test_a_bar_that_breaks_a_rule_waits_in_quarantine(
+def test_ingest_quarantines_a_broken_bar_until_a_valid_one_arrives(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     day = date(2005, 4, 26)
@@ -381,7 +387,7 @@ def test_a_bar_that_breaks_a_rule_waits_in_quarantine(
     assert_frame_equal(stored(engine), traded(), check_exact=True)
 
 
-def test_a_bar_that_stays_broken_is_an_error_until_it_is_settled_and_then_waits_in_silence(
+def test_ingest_reports_a_broken_bar_until_it_is_settled(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     day = date(2005, 4, 12)
@@ -389,13 +395,13 @@ def test_a_bar_that_stays_broken_is_an_error_until_it_is_settled_and_then_waits_
     wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
     broken.loc[wrong, "low"] = 500.0
     yahoo.list_anew(broken)
-    told = [rules(seen(engine, yahoo, calendar.next_session(day, n))) for n in (1, 2, 9)]
-    assert told == [[("IBM", "low is above open or close", "error")], [], []]
+    found = [rules(seen(engine, yahoo, calendar.next_session(day, n))) for n in (1, 2, 9)]
+    assert found == [[("IBM", "low is above open or close", "error")], [], []]
     assert ("IBM", "low is above open or close", "error") in rules(bring(engine, yahoo, day))
     assert len(read_quarantine(engine)) == 1
 
 
-def test_the_bar_of_this_evening_may_be_out_of_order_without_stopping_anyone(
+def test_a_provisional_bar_out_of_order_is_a_warning(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     odd = traded()
@@ -425,7 +431,7 @@ def test_one_ticker_that_fails_does_not_stop_the_others(
     assert_frame_equal(stored(engine), traded(), check_exact=True)
 
 
-def test_a_jump_is_told_and_stored(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
+def test_ingest_reports_and_stores_a_jump(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
     fallen = traded()
     newest = fallen["ticker"].eq("IBM") & fallen["session"].eq(pd.Timestamp(LAST))
     fallen.loc[newest, ["open", "high", "low", "close"]] *= 0.5
@@ -440,7 +446,7 @@ def test_a_jump_is_told_and_stored(engine: Engine, yahoo: yahoo_loopback.Yahoo) 
     assert done.complete == again.complete == TICKERS
 
 
-def test_what_was_odd_once_is_not_told_again_by_later_sessions(
+def test_ingest_reports_a_finding_of_a_series_once(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     before = calendar.previous_session(LAST)
@@ -454,20 +460,20 @@ def test_what_was_odd_once_is_not_told_again_by_later_sessions(
 SESSIONS = calendar.sessions(date(2005, 2, 1), date(2005, 3, 31))
 visits = st.lists(
     st.tuples(
-        st.sampled_from(SESSIONS),  # the newest session wanted
+        st.sampled_from(SESSIONS),  # the newest requested session
         st.integers(0, 30),  # how many before it
-        st.integers(0, 15),  # how many sessions later it is asked for
-        st.sampled_from([None, *TICKERS]),  # who fails
+        st.integers(0, 15),  # how many sessions later it is fetched
+        st.sampled_from([None, *TICKERS]),  # the ticker that fails
     ),
     max_size=5,
 )
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(visits)
-def test_whatever_the_order_overlap_and_interruption_the_tables_end_the_same(
+def test_tables_do_not_depend_on_order_overlap_and_failures_of_runs(
     engine: Engine,
     yahoo: yahoo_loopback.Yahoo,
     visits: list[tuple[date, int, int, str | None]],
@@ -490,38 +496,40 @@ def test_whatever_the_order_overlap_and_interruption_the_tables_end_the_same(
     assert rows(engine, "price_revisions") == []
 
 
-def _visit(url: str, moment: datetime, session: date) -> None:
-    """Ingest a session, in a process that may be killed."""
+KILL_POINTS = {
+    "quarantine": ingestion,
+    "merge_staged": prices_store,
+    "release": prices_store,
+    "_replace_actions": prices_store,
+    "apply_actions": prices_store,
+    "_merge_instruments": prices_store,
+}
+"""Functions called in this order between the fetch and the commit, and their modules."""
+
+
+def _killed_at(point: str, url: str, moment: datetime, session: date) -> None:
+    """Ingest a session in a process that is killed when it reaches a function."""
+    setattr(KILL_POINTS[point], point, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     ingest(engine_for(url), YahooSource(QUICK, now=lambda: moment), PRICES, [session])
 
 
 @pytest.mark.slow
-def test_killed_fifty_times_nothing_is_lost_doubled_or_half(
+def test_ingest_killed_at_any_point_stores_nothing_and_can_be_repeated(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
+    seen(engine, yahoo, date(2005, 2, 25))
+    before = everything(engine)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     address = engine.url.render_as_string(hide_password=False)
-    chance = random.Random(20050228)
-    sessions = calendar.sessions(date(2005, 1, 18), LAST)
-    truth = traded()
-    killed = finished = 0
-    patience = 1.2  # seconds, which find their own measure: some visits end, most are killed
-    while killed < 50:
-        session = sessions[min(killed + finished, len(sessions) - 1)]
-        yahoo.now = evening(session)
-        visit = context.Process(target=_visit, args=(address, yahoo.now, session))
+    for point in KILL_POINTS:
+        visit = context.Process(
+            target=_killed_at, args=(point, address, evening(SPLIT), SPLIT), name=point
+        )
         visit.start()
-        visit.join(chance.uniform(0.0, patience))
-        visit.kill()
         visit.join()
-        patience *= 1.1 if visit.exitcode else 0.8
-        killed, finished = killed + (visit.exitcode != 0), finished + (visit.exitcode == 0)
-        held = stored(engine)
-        expected = truth.merge(held[["ticker", "session"]], on=["ticker", "session"])
-        assert_frame_equal(held, expected, check_exact=True)
-    assert finished > 0
-    seen(engine, yahoo, LAST)
-    assert_frame_equal(stored(engine), truth, check_exact=True)
-    assert_frame_equal(stored_actions(engine), actions_of(truth), check_exact=True)
+        assert visit.exitcode == -signal.SIGKILL
+        assert everything(engine) == before
+    seen(engine, yahoo, SPLIT)
+    assert_frame_equal(stored(engine), traded(SPLIT), check_exact=True)
     assert rows(engine, "price_revisions") == []

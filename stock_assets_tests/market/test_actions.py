@@ -85,7 +85,7 @@ def test_nothing_stays_nothing():
     assert_frame_equal(actions_of(empty_bars()), no_actions())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(DAYS[1:]), st.floats(0.01, 5.0)),
     st.dictionaries(st.sampled_from(DAYS[1:]), st.sampled_from([2.0, 3.0, 0.1, 1.5])),

@@ -28,7 +28,7 @@ SESSIONS = calendar.sessions(date(2013, 1, 2), date(2013, 3, 1))
 END = SESSIONS[-1]
 SCALED = [*PRICE_COLUMNS, "volume", "dividends"]
 
-law = settings(max_examples=40, deadline=None)
+law = settings(max_examples=15, deadline=None)
 bases = st.sampled_from(["raw", "split_adjusted", "adjusted"])
 positions = st.integers(0, len(SESSIONS) - 1)
 ratios = st.sampled_from([0.0] * 12 + [2.0, 3.0, 1.5, 10.0, 0.1])

@@ -31,7 +31,7 @@ def test_a_bars_frame_has_these_columns_and_dtypes():
         assert frame.dtypes.astype(str).tolist() == ["object", "datetime64[ns]", *["float64"] * 7]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(order=st.permutations(range(6)), columns=st.permutations(BAR_COLUMNS))
 def test_tidying_puts_rows_and_columns_in_their_order(order, columns):
     mixed = sample().iloc[list(order)][list(columns)].assign(note="left out")
@@ -89,7 +89,7 @@ def test_a_digest_knows_one_nan_and_one_zero():
     assert content_digest(odd) == content_digest(plain)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(row=st.integers(0, 5), column=st.sampled_from(BAR_COLUMNS))
 def test_a_digest_changes_with_any_value(row, column):
     changed = sample()

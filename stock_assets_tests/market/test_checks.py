@@ -156,7 +156,7 @@ def plainly_broken(bar):
     }
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(*[NUMBERS] * 7), min_size=1, max_size=8))
 def test_the_rules_hold_for_any_numbers(rows):
     bars = few_bars(9).head(len(rows))
@@ -235,7 +235,7 @@ def test_the_first_bar_of_a_ticker_has_none_before_it():
     assert series_findings(bars.set_index(bars.index + 7), Checks()).empty
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(
     ratio=st.floats(1e-3, 1e3),
     moves=st.lists(st.floats(-0.999, 0.999), min_size=1, max_size=20),
@@ -294,7 +294,7 @@ def test_a_session_without_volume_is_odd():
     assert found["severity"].tolist() == ["warning"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.dictionaries(
         st.sampled_from(["A", "B", "C"]),
@@ -354,7 +354,7 @@ TICKERS = st.sampled_from(["A", "B", "C"])
 DAYS = st.sampled_from(SESSIONS[:6])
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.sets(st.tuples(TICKERS, DAYS)),
     st.lists(TICKERS, unique=True),

@@ -55,7 +55,7 @@ def test_other_content_is_another_file(tmp_path: Path) -> None:
     assert len(names) == len(files_under(tmp_path)) == 5
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(
     hnp.arrays(
         st.sampled_from([np.float32, np.float64, np.bool_, np.int64]),

@@ -45,7 +45,7 @@ from stock_assets.storage.database import (
 )
 from stock_assets_tests.conftest import throw_away_database
 
-law = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+law = settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ITEMS = Table(
     "items",

@@ -149,7 +149,7 @@ def test_two_writers_at_once_store_and_record_once(engine: Engine) -> None:
     assert sorted(part.revisions for part in done) == [0, 4 * len(frame)]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=4), st.data())
 def test_spans_in_any_order_and_overlap_give_the_same_bars(
     engine: Engine, spans: list[tuple[int, int]], data: st.DataObject
@@ -254,7 +254,7 @@ ANY_ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANY_ACTIONS, st.sets(st.sampled_from(DAYS[1:-1])), st.permutations(range(3)))
 def test_what_is_in_force_is_what_the_frame_says(
     engine: Engine, given: list[tuple[date, str, float]], halted: set[date], order: list[int]

@@ -349,7 +349,7 @@ def empty(engine: Engine) -> None:
         connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories, places, places, st.booleans())
 def test_any_split_of_a_history_ends_as_one_that_always_had_the_new_name(
     engine: Engine, history: History, one: int, other: int, at_once: bool

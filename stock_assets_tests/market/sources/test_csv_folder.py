@@ -95,7 +95,7 @@ def test_rows_may_be_in_any_order(folder, tmp_path):
     assert_frame_equal(shuffled_bars, bars)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     prices=st.lists(
         st.integers(1, 10**7).map(lambda cents: cents / 100), min_size=250, max_size=250

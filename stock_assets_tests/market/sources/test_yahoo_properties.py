@@ -65,7 +65,7 @@ def evening(session):
 
 
 few = settings(
-    max_examples=30,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
