@@ -1,4 +1,4 @@
-"""Corporate actions: the dividends and splits of a ticker, as facts of their own.
+"""Corporate actions: dividends and splits of tickers, independent of bars.
 
 An *actions* frame has the columns ``ACTION_COLUMNS`` in this order, sorted by the first three, with
 a ``RangeIndex``; a ticker has at most one action of a kind on a day:
@@ -7,13 +7,13 @@ a ``RangeIndex``; a ticker has at most one action of a kind on a day:
 column   dtype          meaning
 ======== ============== =========================================================================
 ticker   object (str)   the exchange's symbol
-ex_date  datetime64[ns] naive midnight of the first day on which a buyer no longer takes part
+ex_date  datetime64[ns] naive midnight of the first day without the right to the action
 kind     object (str)   "dividend" or "split"
 value    float64        cash per share as traded that day, or new shares per old one; positive
 ======== ============== =========================================================================
 
-An action takes effect with the first bar on or after its ex-date. It may be known before that bar
-is, and keeps its day when a halt lies between.
+An action takes effect with the first bar on or after its ex-date: after a trading halt, or a day
+without a bar, that is a later session. :func:`attach` is the only place that decides this.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KIND_OF = {"dividends": DIVIDEND, "stock_splits": SPLIT}
 
 
 def tidy_actions(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give a frame the columns, dtypes, order and index of an actions frame."""
+    """Convert to an actions frame: its columns, dtypes, order and index."""
     dtypes: dict[str, Any] = {
         "ticker": "object",
         "ex_date": "datetime64[ns]",
@@ -43,12 +43,12 @@ def tidy_actions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def no_actions() -> pd.DataFrame:
-    """Make an actions frame without rows."""
+    """Create an actions frame without rows."""
     return tidy_actions(pd.DataFrame(columns=list(ACTION_COLUMNS)))
 
 
 def actions_of(bars: pd.DataFrame) -> pd.DataFrame:
-    """Read the actions that bars carry, each on the session of its bar.
+    """Return the actions in effect on bars, with the session as ex-date.
 
     Parameters
     ----------
@@ -65,21 +65,19 @@ def actions_of(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def attach(bars: pd.DataFrame, actions: pd.DataFrame) -> pd.DataFrame:
-    """Let actions take effect in bars.
+    """Set the dividends and splits of bars to the actions in effect on them.
 
     Parameters
     ----------
     bars : DataFrame
-        A bars frame; what its columns ``dividends`` and ``stock_splits`` hold is replaced.
+        A bars frame; its ``dividends`` and ``stock_splits`` are replaced.
     actions : DataFrame
-        An actions frame, of the same tickers or others. Those before a ticker's first bar and
-        after its last one have no effect.
+        An actions frame. Actions before a ticker's first bar or after its last have no effect.
 
     Returns
     -------
     DataFrame
-        The same bars. Where several actions of a kind fall on one bar, dividends are added and
-        splits multiplied.
+        The same bars. Several dividends of one bar are added, several splits multiplied.
     """
     first = bars.groupby("ticker")["session"].min()
     known = actions[actions["ex_date"] >= actions["ticker"].map(first)]

@@ -1,4 +1,4 @@
-"""From prices as they traded to comparable ones, seen from any session.
+"""Adjust prices as traded for corporate actions, as of any session.
 
 For each ticker, with ``s`` the split ratio of a session (1 without a split), ``D`` its dividend and
 ``P`` the close of the bar before, in the shares of the session (the close as traded, over ``s``)::
@@ -13,9 +13,9 @@ so that the bar of A itself is always as traded. Volumes go the other way and fo
 dividends follow splits alone; split ratios never change. The dividend factor ``1 - D / P`` is the
 one of Yahoo's "Adj Close" (its help page "What is the adjusted close?", after CRSP's standards).
 
-``K`` starts with the first bar given, so the factors of one history belong to frames that start
-with the same bar. A row's ``K`` is made of the rows before it, in their order: its bits do not
-depend on what comes later, nor on other tickers.
+``K`` starts with the first bar of the frame, so factors belong to frames that start with the same
+bar. A row's ``K`` is computed from the rows up to it: its bits do not depend on later rows or other
+tickers.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from stock_assets.market.bars import PRICE_COLUMNS
 
 @dataclass(frozen=True)
 class AdjustmentFactors:
-    """What one ticker's bars are rebased to.
+    """The factors of one ticker at its as-of session.
 
     Attributes
     ----------
     price : float
-        K of the basis at the anchor's session.
+        K of the basis.
     volume : float
-        K of the splits alone at that session (1.0 on the basis "raw").
+        K of the splits alone (1.0 on the basis "raw").
     close : float
-        K of all events at that session, whatever the basis.
+        K of all events, on every basis.
     """
 
     price: float
@@ -74,9 +74,9 @@ def price_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
 
 
 def event_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
-    """Compute K(t) / K(t - 1), what the events of each bar alone do; 1 where there is none.
+    """Compute K(t) / K(t - 1), the factor of each bar's own events; 1 without any.
 
-    It is made of a bar and the one before it. Parameters, result and error are those of
+    It depends on a bar and the one before it. Parameters, result and error are those of
     :func:`price_factor`.
     """
     if basis == "raw":
@@ -86,7 +86,7 @@ def event_factor(bars: pd.DataFrame, basis: Basis) -> pd.Series:
 
 
 def _kept_after_dividend(bars: pd.DataFrame, ratio: pd.Series) -> pd.Series:
-    """Compute 1 - D / P; 1 where there is no dividend or no bar before."""
+    """Compute 1 - D / P; 1 without a dividend or a previous bar."""
     same_ticker = bars["ticker"].eq(bars["ticker"].shift())
     before = bars["close"].shift().where(same_ticker, np.inf) / ratio
     kept = 1.0 - (bars["dividends"] / before).where(bars["dividends"] > 0, 0.0)
@@ -102,14 +102,14 @@ def _kept_after_dividend(bars: pd.DataFrame, ratio: pd.Series) -> pd.Series:
 
 
 def adjustment_factors(bars: pd.DataFrame, basis: Basis) -> dict[str, AdjustmentFactors]:
-    """Give each ticker's anchor at its last bar.
+    """Compute each ticker's factors at its last bar.
 
     Parameters
     ----------
     bars : DataFrame
         Bars as traded, each ticker from its first bar on.
     basis : {"raw", "split_adjusted", "adjusted"}
-        The basis that the adjustment_factors will be used for.
+        The basis to adjust to.
     """
     last = ~bars["ticker"].duplicated(keep="last")
     price = price_factor(bars, basis)[last]
@@ -125,29 +125,28 @@ def adjustment_factors(bars: pd.DataFrame, basis: Basis) -> dict[str, Adjustment
 def rebase(
     bars: pd.DataFrame, basis: Basis, adjustment_factors: dict[str, AdjustmentFactors]
 ) -> pd.DataFrame:
-    """Express bars as seen from the session of their tickers' factors.
+    """Adjust bars to the as-of session of the factors.
 
     Parameters
     ----------
     bars : DataFrame
-        Bars as traded, before and after the session of the factors, starting where
-        their history started.
+        Bars as traded, before and after that session, from the first bar of the history on.
     basis : {"raw", "split_adjusted", "adjusted"}
         The basis that the factors were computed for.
     adjustment_factors : dict of str to AdjustmentFactors
-        A ticker that is not named keeps the prices of its first bar (its anchor is 1).
+        Tickers without factors are adjusted to their first bar (factor 1).
 
     Returns
     -------
     DataFrame
-        The same rows on the basis, with a column ``adjusted_close`` that all events are taken out
-        of, whatever the basis. A row gets the same bits whatever rows follow it.
+        The same rows on the basis, with ``adjusted_close``, which is adjusted for all events on
+        every basis. A row's bits do not depend on later rows.
     """
     origin = AdjustmentFactors(1.0, 1.0, 1.0)
-    own = {name: adjustment_factors.get(name, origin) for name in bars["ticker"].unique()}
+    factors = {name: adjustment_factors.get(name, origin) for name in bars["ticker"].unique()}
     price_at, shares_at, close_at = (
         bars["ticker"]
-        .map({name: getattr(anchor, field) for name, anchor in own.items()})
+        .map({name: getattr(factor, field) for name, factor in factors.items()})
         .astype(float)
         for field in ("price", "volume", "close")
     )
@@ -162,16 +161,16 @@ def rebase(
 
 
 def adjust(bars: pd.DataFrame, basis: Basis, as_of: date) -> pd.DataFrame:
-    """Give the bars up to a session as they looked, adjusted, at its end.
+    """Adjust the bars up to a session as of its close.
 
     Parameters
     ----------
     bars : DataFrame
         Bars as traded, each ticker from its first bar on.
     basis : {"raw", "split_adjusted", "adjusted"}
-        Which events are taken out of the prices.
+        Which events to adjust for.
     as_of : date
-        Later rows are left out before anything is computed.
+        The as-of session; later rows are dropped first.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The frame of daily bars that everything passes around.
+"""The bars frame: daily bars of tickers.
 
 A *bars* frame has the columns ``BAR_COLUMNS`` in this order, one row per ticker and session, sorted
 by both, with a ``RangeIndex``:
@@ -32,13 +32,12 @@ BAR_COLUMNS = ("ticker", "session", *_NUMBER_COLUMNS)
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give a frame the columns, dtypes, order and index of a bars frame.
+    """Convert to a bars frame: its columns, dtypes, order and index.
 
     Parameters
     ----------
     frame : DataFrame
-        Has at least ``BAR_COLUMNS``; other columns are left out. ``session`` holds dates or naive
-        timestamps.
+        Has at least ``BAR_COLUMNS``; others are dropped. ``session`` has dates or naive times.
 
     Returns
     -------
@@ -58,16 +57,15 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def empty_bars() -> pd.DataFrame:
-    """Make a bars frame without rows."""
+    """Create a bars frame without rows."""
     return tidy(pd.DataFrame(columns=list(BAR_COLUMNS)))
 
 
 def content_digest(frame: pd.DataFrame) -> str:
-    """Hash the column names and the values of a frame, in their order; the index is left out.
+    """Hash the column names and values of a frame in their order, without the index.
 
-    Equal content gives the same digest in every process and on every machine: a NaN is a NaN
-    whatever its bits, minus zero is zero, and neither the width of a float nor the resolution of a
-    timestamp counts.
+    Equal content has the same digest on every machine. All NaN are equal, minus zero is zero, and
+    the width of floats and the resolution of timestamps do not count.
 
     Returns
     -------

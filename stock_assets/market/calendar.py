@@ -1,8 +1,8 @@
 """Trading sessions of the New York Stock Exchange (XNYS), as plain dates.
 
-The calendar is frozen in ``xnys_closures.json``, so that it is the same in every process, costs no
-heavy import, and changes only in a commit. The file is made from the package
-``exchange_calendars`` by ``python -m stock_assets.market.calendar``.
+The calendar is the file ``xnys_closures.json``: the same in every process, without a heavy import,
+changed only by commits. ``python -m stock_assets.market.calendar`` writes it from the package
+``exchange_calendars``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXCHANGE = "XNYS"
 HORIZON: tuple[date, date] = (date(1990, 1, 1), date(2035, 12, 31))
 TIMEZONE = "America/New_York"
 SETTLING_TIME = timedelta(minutes=15)
-"""How long after the close of a session its bar may still change."""
+"""Time after a session's close in which its bar may still change."""
 
 _FILE = Path(__file__).with_name("xnys_closures.json")
 _REGULAR_CLOSE = time(16)
@@ -67,19 +67,19 @@ def is_session(day: date) -> bool:
 
 
 def next_session(day: date, count: int = 1) -> date:
-    """Give the ``count``-th session strictly after ``day``; ``count`` is at least 1.
+    """Return the ``count``-th session strictly after ``day``; ``count`` is at least 1.
 
     Raises
     ------
     StockAssetsError
-        ``day`` or the answer lies outside ``HORIZON``.
+        ``day`` or the result lies outside ``HORIZON``.
     """
     after = bisect_right(_calendar().sessions, _in_horizon(day))
     return _session_at(after + _at_least_one(count) - 1)
 
 
 def next_sessions(day: date, count: int) -> list[date]:
-    """Give the ``count`` sessions strictly after ``day``, in order; ``count`` is at least 1.
+    """Return the ``count`` sessions strictly after ``day``, in order; ``count`` is at least 1.
 
     Raises
     ------
@@ -90,57 +90,57 @@ def next_sessions(day: date, count: int) -> list[date]:
 
 
 def previous_session(day: date, count: int = 1) -> date:
-    """Give the ``count``-th session strictly before ``day``; ``count`` is at least 1.
+    """Return the ``count``-th session strictly before ``day``; ``count`` is at least 1.
 
     Raises
     ------
     StockAssetsError
-        ``day`` or the answer lies outside ``HORIZON``.
+        ``day`` or the result lies outside ``HORIZON``.
     """
     return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)) - _at_least_one(count))
 
 
 def last_session_on_or_before(day: date) -> date:
-    """Give ``day`` itself if it is a session, else the nearest session before it.
+    """Return ``day`` if it is a session, else the nearest session before it.
 
     Raises
     ------
     StockAssetsError
-        ``day`` or the answer lies outside ``HORIZON``.
+        ``day`` or the result lies outside ``HORIZON``.
     """
     return _session_at(bisect_right(_calendar().sessions, _in_horizon(day)) - 1)
 
 
 def first_session_on_or_after(day: date) -> date:
-    """Give ``day`` itself if it is a session, else the nearest session after it.
+    """Return ``day`` if it is a session, else the nearest session after it.
 
     Raises
     ------
     StockAssetsError
-        ``day`` or the answer lies outside ``HORIZON``.
+        ``day`` or the result lies outside ``HORIZON``.
     """
     return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)))
 
 
 def require_session(day: date) -> date:
-    """Give ``day`` back if the exchange opens on it.
+    """Return ``day`` if it is a session.
 
     Raises
     ------
     StockAssetsError
-        ``day`` is not a session, with the nearest ones named, or lies outside ``HORIZON``.
+        ``day`` is not a session, or lies outside ``HORIZON``.
     """
     if is_session(day):
         return day
     before, after = last_session_on_or_before(day), first_session_on_or_after(day)
     raise StockAssetsError(
         f"{day} is not a trading session of {EXCHANGE} (the nearest are {before} and {after})",
-        "Name a day on which the exchange opens",
+        "Choose a trading session",
     )
 
 
 def close_time(session: date) -> datetime:
-    """Give the moment, with its time zone, at which trading ends: 16:00 New York, or earlier.
+    """Return the time, with its zone, at which trading ends: 16:00 New York, or earlier.
 
     Raises
     ------
@@ -152,12 +152,12 @@ def close_time(session: date) -> datetime:
 
 
 def last_closed_session(now: datetime) -> date:
-    """Give the newest session whose bar is final at a moment.
+    """Return the newest session whose bar is final at a time.
 
     Parameters
     ----------
     now : datetime
-        With its time zone.
+        The time, with its zone.
     """
     session = last_session_on_or_before(now.astimezone(ZoneInfo(TIMEZONE)).date())
     if now < close_time(session) + SETTLING_TIME:
@@ -166,13 +166,13 @@ def last_closed_session(now: datetime) -> date:
 
 
 def utc_now() -> datetime:
-    """Give the present moment, with its time zone."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class _Calendar:
-    """The content of the frozen file, and the sessions that follow from it; all in date order."""
+    """The content of the file and the sessions it implies, in date order."""
 
     sessions: tuple[date, ...]
     closures: tuple[date, ...]
@@ -223,7 +223,7 @@ def _session_at(position: int) -> date:
     days = _calendar().sessions
     if not 0 <= position < len(days):
         raise StockAssetsError(
-            f"the session asked for lies outside the calendar of {EXCHANGE}, "
+            f"the session lies outside the calendar of {EXCHANGE}, "
             f"which covers {HORIZON[0]} to {HORIZON[1]}",
             _WIDEN,
         )
@@ -237,7 +237,7 @@ def _at_least_one(count: int) -> int:
 
 
 def frozen_content() -> dict[str, object]:
-    """Make the content of the frozen file from ``exchange_calendars``.
+    """Compute the content of the file from ``exchange_calendars``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the checks of a run found."""
+"""Results of asset checks, per run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CheckRecord:
 
 
 def save_check_results(engine: Engine, records: Sequence[CheckRecord]) -> None:
-    """Store what checks found; a check that the same run made before is put in its place."""
+    """Store check results; a repeated check of the same run replaces the earlier result."""
     if not records:
         return
     statement = insert(check_results).values([asdict(record) for record in records])

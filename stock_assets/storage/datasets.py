@@ -1,4 +1,4 @@
-"""What is known of each dataset: its panel, scalers, segments and tuned hyperparameters."""
+"""Records of datasets: panel, scalers, segments and tuned hyperparameters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from stock_assets.storage.tables import (
 
 @dataclass(frozen=True)
 class PanelRecord:
-    """A row of ``processed_feature_data``: what the panel of a dataset was made from."""
+    """A row of ``processed_feature_data``: the panel of a dataset and what it was built from."""
 
     dataset_run_id: str
     as_of_session: date
@@ -69,9 +69,9 @@ class SegmentRecord:
 
 
 def save_panel(engine: Engine, record: PanelRecord) -> None:
-    """Store the description of a dataset's panel, over an earlier one of the same dataset.
+    """Store or replace the record of a dataset's panel.
 
-    It is as old as the rows that it was made of: made again of others, it is new.
+    ``created_at`` becomes the current time if the panel was built from other rows than before.
     """
     stored = processed_feature_data.c
     with engine.begin() as connection:
@@ -85,7 +85,7 @@ def save_panel(engine: Engine, record: PanelRecord) -> None:
 
 
 def load_panel(engine: Engine, dataset_id: str) -> PanelRecord:
-    """Read the description of a dataset's panel.
+    """Read the record of a dataset's panel.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def scaler_summary(engine: Engine, dataset_id: str) -> dict[str, str] | None:
 
 
 def save_segments(engine: Engine, dataset_id: str, segments: Sequence[SegmentRecord]) -> None:
-    """Store the segments of a dataset, in place of earlier ones."""
+    """Replace the segments of a dataset."""
     table = scaled_feature_sets
     with engine.begin() as connection:
         connection.execute(delete(table).where(table.c.dataset_run_id == dataset_id))
@@ -152,7 +152,7 @@ def load_segments(engine: Engine, dataset_id: str) -> dict[str, SegmentRecord]:
 
 
 def segments_of(engine: Engine, dataset_id: str) -> list[SegmentRecord]:
-    """Read the segments of a dataset in the order of time; none if it has none yet."""
+    """Read the segments of a dataset in order of time; an empty list before they are built."""
     table = scaled_feature_sets
     columns = [table.c[name] for name in SegmentRecord.__dataclass_fields__]
     query = select(*columns).where(table.c.dataset_run_id == dataset_id)
@@ -186,9 +186,9 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
 
 
 def previous_best_params(engine: Engine, as_of: date) -> dict[str, Any] | None:
-    """Give the best hyperparameters of the tuned dataset with the newest as-of session before this.
+    """Read the best hyperparameters of the newest dataset tuned as of an earlier session.
 
-    None where there is none.
+    None if there is none.
     """
     panels, tuned = processed_feature_data, optimization_results
     query = (
@@ -204,7 +204,7 @@ def previous_best_params(engine: Engine, as_of: date) -> dict[str, Any] | None:
 
 
 def list_datasets(engine: Engine) -> list[dict[str, Any]]:
-    """Tell of every dataset, newest first, what it is and what was decided about its candidate."""
+    """List the datasets, newest first, each with the newest decision about its candidate."""
     panels, decided = processed_feature_data, model_promotions
     newest = (
         select(decided.c.dataset_run_id, decided.c.candidate_version, decided.c.promoted)
@@ -232,18 +232,18 @@ def list_datasets(engine: Engine) -> list[dict[str, Any]]:
 
 
 def created_at(engine: Engine, dataset_id: str) -> datetime:
-    """When a dataset was first made of the rows that it was made of."""
+    """Return when a dataset was first built from its rows."""
     moment: datetime = _row(engine, processed_feature_data, dataset_id)["created_at"]
     return moment
 
 
 def revised_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
-    """Revisions of a dataset's bars after it was made, in their order."""
+    """Read the revisions of a dataset's bars since it was built, in the order of writing."""
     revisions = price_revisions.c
     query = (
         select(price_revisions)
         .where(
-            revisions.revised_at > _moment(record),
+            revisions.revised_at > _created_at(record),
             revisions.session.between(record.first_session, record.as_of_session),
             revisions.ticker.in_(record.tickers),
         )
@@ -254,12 +254,12 @@ def revised_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
 
 
 def bars_stored_since(engine: Engine, record: PanelRecord, first: date) -> Sequence[RowMapping]:
-    """Bars from `first` on that a dataset would have today and that it was made without."""
+    """Read the bars from `first` on that were stored since a dataset was built."""
     bars = raw_stock_data.c
     query = (
         select(bars.ticker, bars.session, bars.fetched_at)
         .where(
-            bars.fetched_at > _moment(record),
+            bars.fetched_at > _created_at(record),
             bars.session.between(first, record.as_of_session),
             bars.ticker.in_(record.params["prices"]["tickers"]),
         )
@@ -270,19 +270,19 @@ def bars_stored_since(engine: Engine, record: PanelRecord, first: date) -> Seque
 
 
 def renamed_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
-    """Give renames from or to a ticker of a dataset that were applied after it was made."""
+    """Read the renames of a dataset's tickers applied since it was built."""
     renames = ticker_renames.c
     named = renames.old_ticker.in_(record.tickers) | renames.new_ticker.in_(record.tickers)
-    query = select(ticker_renames).where(renames.applied_at > _moment(record), named)
+    query = select(ticker_renames).where(renames.applied_at > _created_at(record), named)
     with engine.connect() as connection:
         return connection.execute(query.order_by(renames.applied_at)).mappings().all()
 
 
-def _moment(record: PanelRecord) -> ScalarSelect[Any]:
-    """When a dataset was first made."""
+def _created_at(record: PanelRecord) -> ScalarSelect[Any]:
+    """Select when a dataset was built."""
     panels = processed_feature_data.c
-    made = select(panels.created_at).where(panels.dataset_run_id == record.dataset_run_id)
-    return made.scalar_subquery()
+    created = select(panels.created_at).where(panels.dataset_run_id == record.dataset_run_id)
+    return created.scalar_subquery()
 
 
 def _upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
@@ -308,5 +308,5 @@ def _unknown(engine: Engine, table: Table, dataset_id: str) -> StockAssetsError:
         known = ", ".join(connection.scalars(query))
     return StockAssetsError(
         f"dataset {dataset_id} has no row in {table.name}",
-        f"The newest there are {known}" if known else "Make one: stock-assets retrain",
+        f"The newest there are {known}" if known else "Build one: stock-assets retrain",
     )

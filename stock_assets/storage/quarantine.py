@@ -1,4 +1,4 @@
-"""Bars that broke a rule: kept apart with the reason, never among the prices."""
+"""Quarantined bars: bars that broke a rule, with the reason, separate from the prices."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def quarantine(
     source: str,
     dagster_run_id: str | None = None,
 ) -> int:
-    """Keep bars apart that broke a rule; doing it again changes nothing.
+    """Store bars that broke a rule; repeating it changes nothing.
 
     Parameters
     ----------
     engine : Engine
         The ``stock_assets`` database.
     bars : DataFrame
-        Bars as a source gave them.
+        Bars as fetched.
     findings : DataFrame
-        Which of them break which rule, see :mod:`stock_assets.market.checks`.
+        The rules they break, see :mod:`stock_assets.market.checks`.
     source : str
         Name of the price source.
     dagster_run_id : str, optional
@@ -37,12 +37,12 @@ def quarantine(
     Returns
     -------
     int
-        Rows that are new, or had been released.
+        Rows that are new or were released before.
     """
-    # Two bars of one session are told apart by their order.
-    told = findings[_KEY].assign(nth=findings.groupby(["ticker", "session", "rule"]).cumcount())
+    # Two bars of one session are matched by their order.
+    numbered = findings[_KEY].assign(nth=findings.groupby(["ticker", "session", "rule"]).cumcount())
     given = bars.assign(nth=bars.groupby(["ticker", "session"]).cumcount())
-    broken = told.merge(given, on=["ticker", "session", "nth"]).drop_duplicates(_KEY)
+    broken = numbered.merge(given, on=["ticker", "session", "nth"]).drop_duplicates(_KEY)
     rows = broken.drop(columns="nth").assign(
         session=broken["session"].dt.date,
         source=source,
@@ -55,14 +55,14 @@ def quarantine(
 
 
 def release(connection: Connection, staged: str) -> int:
-    """Note that sound bars have come for days that are in quarantine.
+    """Release quarantined bars whose session has a valid bar now.
 
     Parameters
     ----------
     connection : Connection
-        In the transaction that stores them.
+        In the transaction that stores the valid bars.
     staged : str
-        The table that holds the sound bars.
+        The temporary table of the valid bars.
     """
     return connection.execute(
         text(
@@ -74,7 +74,7 @@ def release(connection: Connection, staged: str) -> int:
 
 
 def read_quarantine(engine: Engine) -> pd.DataFrame:
-    """List what is in quarantine and was not released, by ticker and session."""
+    """Read the bars in quarantine that are not released, by ticker and session."""
     names = (*_KEY, *_NUMBERS, "source")
     query = select(*(quarantined_bars.c[name] for name in names)).where(
         quarantined_bars.c.released_at.is_(None)

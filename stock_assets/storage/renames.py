@@ -1,4 +1,4 @@
-"""One history for a ticker whose name has changed: its rows get the new name."""
+"""Apply renames: rows of a ticker's old name get the new one."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ _DAYS: tuple[Column[object], ...] = (
     predictions.c.as_of_session,
     model_performance_log.c.session,
 )
-"""Per table, the day that tells whose a row is: before a rename, the name meant the other."""
+"""Per table, the day to compare with a rename: earlier rows of the old name move."""
 
 
 def apply_renames(
     engine: Engine, renames: Sequence[Rename], dagster_run_id: str | None = None
 ) -> dict[Rename, int]:
-    """Give rows of old names the new ones, in one transaction; doing it again changes nothing.
+    """Move rows from old names to new ones, in one transaction; repeating it changes nothing.
 
-    Only rows from before a rename's first session move, for a symbol may be given to another
-    company. Where both names have a row, that of the new one stays and the other goes: a source
-    usually carries the whole history under the new name.
+    Only rows before a rename's first session move, since another company may get the old symbol.
+    If both names have a row, that of the new name stays and the other is deleted: a source usually
+    has the whole history under the new name.
 
     Parameters
     ----------
     engine : Engine
         The ``stock_assets`` database.
     renames : sequence of Rename
-        As ``prices.renames`` has them; one may lead to the old name of a later one.
+        As in ``prices.renames``; a new name may be the old name of a later rename.
     dagster_run_id : str, optional
-        The run that this belongs to.
+        The run to record.
 
     Returns
     -------
     dict of Rename to int
-        How many rows left their old name; renames without such rows are not named.
+        The number of moved or deleted rows, of the renames that had any.
     """
-    if not _something_to_move(engine, renames):
+    if not _has_rows(engine, renames):
         return {}
     with engine.begin() as connection:
         lock_prices(connection)
@@ -80,16 +80,16 @@ def apply_renames(
     return moved
 
 
-def _something_to_move(engine: Engine, renames: Sequence[Rename]) -> bool:
-    found = [exists().where(_named_before(day, rename)) for rename in renames for day in _DAYS]
+def _has_rows(engine: Engine, renames: Sequence[Rename]) -> bool:
+    found = [exists().where(_before(day, rename)) for rename in renames for day in _DAYS]
     if not found:
         return False
     with engine.connect() as connection:
         return bool(connection.scalar(select(or_(*found))))
 
 
-def _named_before(day: Column[object], rename: Rename) -> ColumnElement[bool]:
-    """Rows of a table that the old name has from before the rename."""
+def _before(day: Column[object], rename: Rename) -> ColumnElement[bool]:
+    """Select the rows of the old name before the rename."""
     return (day.table.c.ticker == rename.old) & (day < rename.first_session)
 
 
@@ -101,8 +101,8 @@ def _apply(connection: Connection, rename: Rename) -> int:
 
 
 def _move(connection: Connection, day: Column[object], rename: Rename) -> int:
-    """Move the rows of one table, and delete those that the new name has already."""
-    table, before = day.table, _named_before(day, rename)
+    """Move the rows of one table; delete those that the new name has too."""
+    table, before = day.table, _before(day, rename)
     twin = table.alias()
     same = [twin.c[key.name] == key for key in table.primary_key if key.name != "ticker"]
     has_it = exists().where(twin.c.ticker == rename.new, *same)
@@ -112,7 +112,7 @@ def _move(connection: Connection, day: Column[object], rename: Rename) -> int:
 
 
 def _move_instrument(connection: Connection, rename: Rename) -> None:
-    """Join what is known of the two names; the old one stays known if it has bars of its own."""
+    """Merge the records of the two names; keep the old one if it still has bars."""
     names = instruments.c
     as_new = select(*(literal(rename.new) if name is names.ticker else name for name in names))
     joined = insert(instruments).from_select(names.keys(), as_new.where(names.ticker == rename.old))
@@ -137,7 +137,7 @@ def _apply_actions(connection: Connection, renames: Iterable[Rename], run_id: st
 
 
 def _record(connection: Connection, moved: Mapping[Rename, int], run_id: str | None) -> None:
-    """Note what moved, beside what moved before."""
+    """Record the moved rows, added to those of earlier runs."""
     statement = insert(ticker_renames).values(
         [
             {

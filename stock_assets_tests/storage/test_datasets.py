@@ -145,7 +145,7 @@ LOADERS = [load_panel, load_scalers, load_segments, load_tuning]
 def test_without_any_dataset_the_remedy_is_to_make_one(
     engine: Engine, load: Callable[[Engine, str], object]
 ) -> None:
-    with pytest.raises(StockAssetsError, match=r"Make one: stock-assets retrain\.$") as caught:
+    with pytest.raises(StockAssetsError, match=r"Build one: stock-assets retrain\.$") as caught:
         load(engine, DATASET)
     assert f"dataset {DATASET} has no row in " in caught.value.problem
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What every source of bars offers."""
+"""The interface of a price source, and the answers it returns."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from stock_assets.market.bars import empty_bars, tidy
 
 @dataclass(frozen=True)
 class Fetch:
-    """What one request to a source brought.
+    """The answer of a source to one request.
 
     Attributes
     ----------
     bars : DataFrame
-        Bars as traded, of the tickers that did not fail; the actions have taken effect in them.
+        Bars as traded of the tickers that did not fail, with their actions in effect.
     actions : DataFrame
-        Corporate actions as traded, on their ex-dates, from each ticker's start on: also those
-        whose bar is not there yet.
+        Corporate actions as traded on their ex-dates, from each ticker's start on, including those
+        without a bar yet.
     failures : dict of str to str
-        Ticker to the reason why it has no bars here. A ticker that is not named is complete for the
-        range that was asked for, as far as the source knows.
+        Ticker to the reason of its failure. The bars of every other ticker are complete for the
+        requested range, as far as the source knows.
     currencies : dict of str to str
-        What the prices of each ticker that did not fail are in, an ISO 4217 code.
+        The currency of each ticker that did not fail, an ISO 4217 code.
     provisional : date or None
         The newest session, if the source may still correct its bars.
     """
@@ -41,40 +41,40 @@ class Fetch:
 
 
 class PriceSource(Protocol):
-    """A place that bars come from."""
+    """A source of daily bars."""
 
     @property
     def name(self) -> str:
-        """What the source is called in ``params.yaml``."""
+        """The name of the source in ``params.yaml``."""
 
     @property
     def last_session(self) -> date | None:
-        """The newest session that the source can ever give; None for a live source."""
+        """The newest session of a source that never grows; None for a live source."""
 
     def fetch(self, starts: Mapping[str, date], last: date) -> Fetch:
-        """Get bars as traded.
+        """Fetch bars as traded.
 
         Parameters
         ----------
         starts : mapping of str to date
-            Whom to ask for, and from which session on.
+            The first session to fetch of each ticker.
         last : date
-            The last session, included, for everyone.
+            The last session of all tickers, included.
 
         Raises
         ------
         StockAssetsError
-            A person must mend something before the source can answer at all.
+            The source cannot answer at all.
         """
 
 
 def fetch_from_bars(bars: pd.DataFrame) -> Fetch:
-    """Make the answer of a source whose bars, in US dollars, carry all their actions."""
+    """Create the answer for bars in US dollars that carry all their actions."""
     return Fetch(bars, actions_of(bars), currencies=dict.fromkeys(bars["ticker"].unique(), "USD"))
 
 
 def clip_to_request(bars: pd.DataFrame, starts: Mapping[str, date], last: date) -> Fetch:
-    """Cut bars in US dollars that carry all their actions to what was asked for."""
+    """Create the answer for a request from bars in US dollars that carry all their actions."""
     start = pd.to_datetime(bars["ticker"].map(dict(starts)))
     wanted = bars["session"].between(start, pd.Timestamp(last))
     cut = fetch_from_bars(bars[wanted].reset_index(drop=True))
@@ -82,7 +82,7 @@ def clip_to_request(bars: pd.DataFrame, starts: Mapping[str, date], last: date) 
 
 
 def concat_fetches(fetches: Iterable[Fetch], failures: Mapping[str, str]) -> Fetch:
-    """Put answers for different tickers into one."""
+    """Combine answers for different tickers."""
     parts = list(fetches)
     return Fetch(
         bars=tidy(pd.concat([empty_bars(), *(part.bars for part in parts)])),

@@ -1,4 +1,4 @@
-"""From the name of a source in ``params.yaml`` to the source."""
+"""Price sources by their name in ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stock_assets.market.sources.yahoo import YahooSource
 
 
 def open_source(prices: Prices, project: Path) -> PriceSource:
-    """Make the source that the parameters name.
+    """Create the source that the parameters name.
 
     Parameters
     ----------

@@ -22,17 +22,17 @@ _NUMBERS = [name for name in COLUMNS if name != "Date"]
 class CsvFolderSource:
     """The files of a folder as a price source.
 
-    Each file has the columns ``Date, Open, High, Low, Close, Volume, Dividends, Stock Splits`` (and
-    any others, which are left out) of ``yfinance.Ticker(...).history(auto_adjust=False)``: prices,
-    volume and dividends adjusted for every split up to the file's last row. A date may carry a time
-    and an offset; the day it names counts. A session that has not closed has no bar.
+    Each file has the columns ``Date, Open, High, Low, Close, Volume, Dividends, Stock Splits`` of
+    ``yfinance.Ticker(...).history(auto_adjust=False)``; others are ignored. Prices, volume and
+    dividends are adjusted for every split up to the file's last row. A date may have a time
+    and an offset, which are ignored. A session that has not closed has no bar.
 
     Parameters
     ----------
     folder : Path
-        Where the files are.
+        The folder with the files.
     now : callable
-        Tells the present moment, with its time zone.
+        Returns the current time with its time zone.
     """
 
     name = "csv"
@@ -60,13 +60,12 @@ class CsvFolderSource:
         return min(newest, calendar.last_closed_session(self._now()))
 
     def fetch(self, starts: Mapping[str, date], last: date) -> Fetch:
-        """Get bars as traded; see ``PriceSource.fetch``.
+        """Fetch bars as traded; see ``PriceSource.fetch``.
 
         Raises
         ------
         StockAssetsError
-            A ticker has no file, or a file holds something that is not a bar: nothing is returned
-            then.
+            A ticker has no file, or a row of a file is not a bar.
         """
         missing = [ticker for ticker in starts if not self._file(ticker).is_file()]
         if missing:
@@ -95,7 +94,7 @@ def read_history(file: Path) -> Fetch:
     """
     text = _read_text(file)
     days = _days(text, file)
-    _refuse_if(days.duplicated(), text["Date"], file, "is there twice")
+    _refuse_if(days.duplicated(), text["Date"], file, "is repeated")
     for name in _NUMBERS:
         number = pd.to_numeric(text[name], errors="coerce")
         _refuse_if(~number.abs().lt(np.inf), text[name], file, "is not a number")

@@ -1,9 +1,9 @@
-"""Bars and actions as traded, from the table that ``yfinance.Ticker.history`` makes.
+"""Bars and actions as traded, from a table of ``yfinance.Ticker.history``.
 
 Yahoo divides prices and dividends by every later split, and multiplies volumes. Undoing that is not
 exact: prices come as 32-bit floats, dividends with six decimals. But shares trade in whole cents
 (below one dollar, in hundredths of a cent: Regulation NMS, rule 612), so the result is rounded to
-what can have traded, and is the same whichever splits were known when it was fetched.
+prices that can trade, and does not depend on the splits known when it was fetched.
 """
 
 from __future__ import annotations
@@ -32,20 +32,19 @@ _PRICE_DIGITS = 6
 _CENTS, _HUNDREDTHS = 2, 4
 
 
-def as_traded(history: pd.DataFrame, shown: pd.DataFrame, currency: str) -> Fetch:
-    """Turn one ticker's history, as Yahoo shows it, into what traded.
+def as_traded(history: pd.DataFrame, reported: pd.DataFrame, currency: str) -> Fetch:
+    """Convert one ticker's history from Yahoo's adjusted prices to prices as traded.
 
     Parameters
     ----------
     history : DataFrame
         A bars frame of one ticker: prices and volume in the shares of the newest action, not
-        adjusted for dividends. What it holds of actions is not looked at. Days without prices are
-        left out.
-    shown : DataFrame
+        adjusted for dividends. Its actions are ignored. Days without prices are left out.
+    reported : DataFrame
         An actions frame of that ticker: all splits since the oldest bar, and dividends in the
         shares of the newest split.
     currency : str
-        What the prices are in.
+        The currency of the prices.
 
     Returns
     -------
@@ -55,16 +54,16 @@ def as_traded(history: pd.DataFrame, shown: pd.DataFrame, currency: str) -> Fetc
     Raises
     ------
     StockAssetsError
-        A dividend is not smaller than the close before it: no price could be adjusted for it.
+        A dividend is not smaller than the close before it, so no price can be adjusted for it.
     """
-    splits = shown[shown["kind"] == SPLIT]
+    splits = reported[reported["kind"] == SPLIT]
     bars = history.dropna(subset=list(PRICE_COLUMNS), how="all").reset_index(drop=True)
     later = _later_ratio(bars["session"], splits)
     prices = {name: _quoted(bars[name].to_numpy() * later) for name in PRICE_COLUMNS}
     shares = (bars["volume"] / later).round()
-    dividends = shown[shown["kind"] == DIVIDEND]
+    dividends = reported[reported["kind"] == DIVIDEND]
     ratio = _later_ratio(dividends["ex_date"], splits)
-    # The step that Yahoo rounds to has grown by the ratio.
+    # Undoing the ratio multiplies the step that Yahoo rounds to.
     decimals = np.floor(-np.log10(_DIVIDEND_STEP * ratio)).astype(int)
     paid = dividends.assign(value=_rounded(dividends["value"].to_numpy() * ratio, decimals))
     actions = tidy_actions(pd.concat([splits, paid]))
@@ -75,7 +74,7 @@ def as_traded(history: pd.DataFrame, shown: pd.DataFrame, currency: str) -> Fetc
 
 
 def _later_ratio(days: pd.Series, splits: pd.DataFrame) -> NDArray[np.float64]:
-    """Multiply, for each day, the ratios of the splits after it."""
+    """Return, for each day, the product of the ratios of all later splits."""
     ordered = splits.sort_values("ex_date")
     products = np.append(ordered["value"].to_numpy()[::-1].cumprod()[::-1], 1.0)
     after = ordered["ex_date"].searchsorted(days, side="right")
@@ -83,7 +82,7 @@ def _later_ratio(days: pd.Series, splits: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _quoted(prices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to six digits, yet to no more than the decimals that a quote can have."""
+    """Round to six digits, and at most to the decimals of a quote."""
     with np.errstate(divide="ignore", invalid="ignore"):
         magnitude = np.floor(np.log10(np.abs(prices)))
     sound = np.where(np.isfinite(magnitude), magnitude, 0.0).astype(int)
@@ -91,6 +90,6 @@ def _quoted(prices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _rounded(values: NDArray[np.float64], decimals: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Round each value to decimals of its own."""
+    """Round each value to its number of decimals."""
     scale = 10.0**decimals
     return np.round(values * scale) / scale

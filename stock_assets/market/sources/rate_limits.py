@@ -1,4 +1,4 @@
-"""How fast a source is asked, and how long it has been silent. Both are safe between threads."""
+"""The rate of requests to a source, and its consecutive failures; both are thread-safe."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 
 class RateLimiter:
-    """Gives out moments to send requests at, evenly apart.
+    """Spaces requests evenly in time.
 
     Parameters
     ----------
     per_second : float
-        The most requests in a second.
+        The largest number of requests per second.
     sleep : callable
-        Waits for a number of seconds; what it returns is not looked at.
+        Waits for a number of seconds; its result is ignored.
     clock : callable
-        Tells the seconds since any fixed moment.
+        Returns the seconds since any fixed moment.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class RateLimiter:
         self._free_from = self._resumes = clock()
 
     def wait(self) -> None:
-        """Wait until it is the caller's turn."""
+        """Wait for the caller's turn."""
         turn = self._turn()
         # A pause that began while the caller slept moves its turn.
         while turn < self._resumes:
             turn = self._turn()
 
     def pause(self, seconds: float) -> None:
-        """Let nobody's turn come for some seconds from now."""
+        """Delay every turn until some seconds from now."""
         with self._lock:
             self._resumes = max(self._resumes, self._clock() + seconds)
             self._free_from = max(self._free_from, self._resumes)
@@ -55,27 +55,27 @@ class RateLimiter:
 
 
 class ConsecutiveFailures:
-    """Counts requests in a row that brought no answer.
+    """Counts consecutive requests without an answer.
 
     Attributes
     ----------
-    broken : bool
-        Whether there has ever been an answer.
+    ever_answered : bool
+        Whether any request was answered.
     """
 
     def __init__(self) -> None:
-        self.broken = False
+        self.ever_answered = False
         self._tickers: list[str] = []
         self._lock = threading.Lock()
 
-    def end(self) -> None:
-        """Note that an answer came."""
+    def reset(self) -> None:
+        """Record an answer."""
         with self._lock:
-            self.broken = True
+            self.ever_answered = True
             self._tickers.clear()
 
-    def grow(self, ticker: str) -> tuple[int, int]:
-        """Note that none came; gives how many did not in a row, and for how many tickers."""
+    def record(self, ticker: str) -> tuple[int, int]:
+        """Record a failure; return the consecutive failures and the number of their tickers."""
         with self._lock:
             self._tickers.append(ticker)
             return len(self._tickers), len(set(self._tickers))

@@ -20,7 +20,7 @@ from stock_assets.market.sources.base import Fetch, clip_to_request
 
 
 class SampleSource:
-    """The sample as a price source: history that never grows."""
+    """The sample as a price source; it never grows."""
 
     name = "sample"
 
@@ -31,7 +31,7 @@ class SampleSource:
         return newest
 
     def fetch(self, starts: Mapping[str, date], last: date) -> Fetch:
-        """Get bars as traded; see ``PriceSource.fetch``.
+        """Fetch bars as traded; see ``PriceSource.fetch``.
 
         Raises
         ------
@@ -51,10 +51,10 @@ class SampleSource:
 
 @cache
 def load_sample() -> pd.DataFrame:
-    """Read the whole sample as bars as traded, with the splits and dividends recovered.
+    """Read the sample as bars as traded, with splits and dividends recovered.
 
-    The file states its events only through the ratio F of the adjusted close to the close. F grows
-    on an ex-date, by ``s * (1 + D / close)`` for a split ``s`` and a dividend ``D`` (the formula of
+    The file has its events only in the ratio F of the adjusted close to the close. F grows on an
+    ex-date, by ``s * (1 + D / close)`` for a split ``s`` and a dividend ``D`` (the formula of
     the WIKI data), and on no other day; the dividends are whole hundredths of a cent.
 
     Returns

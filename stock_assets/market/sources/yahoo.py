@@ -26,32 +26,32 @@ from stock_assets.market.sources.yahoo_chart import (
     NoAnswerError,
     RefusedError,
     UnreachableError,
-    ask,
     connection,
+    fetch_chart,
 )
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-_SOUND_SESSIONS = 5
-"""Of so many sessions in a row, a sound answer has at least one."""
-_SPARED = "not asked any more, after many in a row: "
+_MINIMUM_SESSIONS = 5
+"""A sound answer has at least one bar in this many consecutive sessions."""
+_SKIPPED = "not requested after many consecutive failures: "
 
 
 class YahooSource:
     """Daily bars from Yahoo, one request per ticker.
 
     Yahoo divides its prices by every split up to the moment of the request. Each request therefore
-    runs to the present, so that all those splits are in the answer and can be undone, and is cut to
-    the range afterwards. A session that has not closed has no bar, and an action whose ex-date is
-    still to come is left out: Yahoo has not applied it yet.
+    runs to the present, so that the answer has all those splits and they can be undone; it is cut
+    to the range afterwards. A session that has not closed has no bar. An action with a future
+    ex-date is left out: Yahoo has not applied it yet.
 
     Parameters
     ----------
     settings : config.Yahoo
-        How fast, how long and how often to ask.
+        Rate, timeout and retries of requests.
     now : callable
-        Tells the present moment, with its time zone.
+        Returns the current time with its time zone.
     """
 
     name = "yahoo"
@@ -64,12 +64,11 @@ class YahooSource:
         self._now = now
 
     def fetch(self, starts: Mapping[str, date], last: date) -> Fetch:
-        """Get bars as traded; see ``PriceSource.fetch``.
+        """Fetch bars as traded; see ``PriceSource.fetch``.
 
-        A ticker without a bar from its start on has failed, since a caller that asks for some
-        stored session again always gets one. Only where no session has closed since the start is
-        there nothing to get; a few earlier ones are asked for then, to tell a sound answer from one
-        without any bar.
+        A ticker without a bar from its start on has failed: requests overlap with a stored session.
+        If no session has closed since the start, a few earlier ones are requested, since a sound
+        answer has at least one bar.
 
         Raises
         ------
@@ -80,11 +79,11 @@ class YahooSource:
         closed = calendar.last_closed_session(now)
         today = now.astimezone(ZoneInfo(calendar.TIMEZONE)).date()
         end = min(last, closed)
-        sound = calendar.previous_session(end, _SOUND_SESSIONS - 1)
-        asked = {ticker: min(start, sound) for ticker, start in starts.items()}
+        latest = calendar.previous_session(end, _MINIMUM_SESSIONS - 1)
+        requests = {ticker: min(start, latest) for ticker, start in starts.items()}
         found: dict[str, Fetch] = {}
         errors: dict[str, Exception] = {}
-        with closing(BatchFetcher(self._settings, len(asked)).ask_all(asked)) as outcomes:
+        with closing(BatchFetcher(self._settings, len(requests)).fetch_all(requests)) as outcomes:
             for ticker, outcome in outcomes:
                 try:
                     chart = outcome.result()
@@ -93,51 +92,50 @@ class YahooSource:
                     found[ticker] = replace(traded, currencies=currencies, provisional=closed)
                 except (RefusedError, NoAnswerError) as error:
                     errors[ticker] = error
-        _refuse_silence(errors, len(asked))
+        _require_any_answer(errors, len(requests))
         failures = {ticker: str(errors[ticker]) for ticker in sorted(errors)}
         return concat_fetches((found[ticker] for ticker in sorted(found)), failures)
 
 
 def _traded(chart: Chart, start: date, end: date, today: date) -> Fetch:
-    """Give what traded from a start on; there must be a bar wherever there can be one."""
+    """Return bars and actions as traded from a start on, at least one bar if one can exist."""
     closed = chart.bars[chart.bars["session"] <= pd.Timestamp(end)]
     kept = closed[closed["session"] >= pd.Timestamp(start)]
     if closed.empty or (kept.empty and start <= end):
-        raise RefusedError(
-            f"Yahoo shows no bar of it from {start} to {end}: late, halted or delisted"
-        )
+        raise RefusedError(f"Yahoo has no bar from {start} to {end}: late, halted or delisted")
     known = chart.actions[chart.actions["ex_date"] <= pd.Timestamp(today)]
     try:
         traded = as_traded(kept, known, chart.currency)
     except StockAssetsError as error:
-        raise RefusedError(f"Yahoo shows what cannot be stored: {error.problem}") from error
+        raise RefusedError(f"Yahoo's history cannot be stored: {error.problem}") from error
     actions = traded.actions[traded.actions["ex_date"] >= pd.Timestamp(start)]
     return replace(traded, actions=actions.reset_index(drop=True))
 
 
-def _refuse_silence(errors: Mapping[str, Exception], asked: int) -> None:
-    """Raise if nothing came back for anyone."""
-    silent = [error for error in errors.values() if isinstance(error, UnreachableError)]
-    if silent and len(silent) == asked:
+def _require_any_answer(errors: Mapping[str, Exception], requests: int) -> None:
+    """Fail if Yahoo was unreachable for every ticker."""
+    unreachable = [error for error in errors.values() if isinstance(error, UnreachableError)]
+    if unreachable and len(unreachable) == requests:
         raise StockAssetsError(
-            f"none of {asked} tickers could be asked for: {str(silent[0]).removeprefix(_SPARED)}",
-            "Check the network and the proxy that HTTPS_PROXY names, then run this again",
+            f"Yahoo was unreachable for {requests} of {requests} tickers: "
+            f"{str(unreachable[0]).removeprefix(_SKIPPED)}",
+            "Check the network and HTTPS_PROXY, then run this again",
         )
 
 
 class BatchFetcher:
-    """The requests of one fetch: a few at a time, at one pace, given up together."""
+    """The requests of one fetch: parallel, at one rate, and stopped together."""
 
     def __init__(self, settings: config.Yahoo, tickers: int) -> None:
         import tenacity
 
         self._settings = settings
         self._connection = connection()
-        self._at_once = max(1, min(settings.workers, tickers))
+        self._workers = max(1, min(settings.workers, tickers))
         self._stopped = threading.Event()
-        self._last: NoAnswerError = NoAnswerError("nothing has gone wrong")
-        self._pace = RateLimiter(settings.requests_per_second, sleep=self._stopped.wait)
-        self._silence = ConsecutiveFailures()
+        self._last: NoAnswerError = NoAnswerError("no failure")
+        self._rate = RateLimiter(settings.requests_per_second, sleep=self._stopped.wait)
+        self._failures = ConsecutiveFailures()
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(NoAnswerError),
             stop=tenacity.stop_any(
@@ -149,51 +147,51 @@ class BatchFetcher:
                 max=settings.backoff_limit_seconds,
                 jitter=settings.backoff_seconds,
             ),
-            before_sleep=self._share_the_wait,
+            before_sleep=self._pause_all,
             sleep=tenacity.sleep_using_event(self._stopped),
             reraise=True,
         )
 
-    def ask_all(self, starts: Mapping[str, date]) -> Generator[tuple[str, Future[Chart]]]:
-        """Ask for every ticker; gives each with its outcome as soon as it is there."""
-        with ThreadPoolExecutor(self._at_once, thread_name_prefix="yahoo") as pool:
+    def fetch_all(self, starts: Mapping[str, date]) -> Generator[tuple[str, Future[Chart]]]:
+        """Fetch every ticker; yield each with its outcome as soon as it is complete."""
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="yahoo") as pool:
             try:
-                asked = {
-                    pool.submit(self._retrying, self._ask, ticker, start): ticker
+                requests = {
+                    pool.submit(self._retrying, self._fetch, ticker, start): ticker
                     for ticker, start in starts.items()
                 }
-                for done in bar(as_completed(asked), "Yahoo", len(asked)):
-                    yield asked[done], done
+                for done in bar(as_completed(requests), "Yahoo", len(requests)):
+                    yield requests[done], done
             finally:
                 self._stopped.set()
 
-    def _ask(self, ticker: str, start: date) -> Chart:
-        """Ask once."""
-        self._pace.wait()
+    def _fetch(self, ticker: str, start: date) -> Chart:
+        """Send one request."""
+        self._rate.wait()
         if self._stopped.is_set():
-            raise type(self._last)(f"{_SPARED}{self._last}")
+            raise type(self._last)(f"{_SKIPPED}{self._last}")
         try:
-            chart = ask(self._connection, ticker, start, self._settings.timeout_seconds)
+            chart = fetch_chart(self._connection, ticker, start, self._settings.timeout_seconds)
         except RefusedError:
-            self._silence.end()
+            self._failures.reset()
             raise
-        except NoAnswerError as trouble:
-            self._stop_if_useless(ticker, trouble)
+        except NoAnswerError as error:
+            self._stop_if_all_fail(ticker, error)
             raise
-        self._silence.end()
+        self._failures.reset()
         return chart
 
-    def _stop_if_useless(self, ticker: str, trouble: NoAnswerError) -> None:
-        """Stop everyone when it is not one ticker, nor those asked with it, that fails."""
-        requests, tickers = self._silence.grow(ticker)
-        nobody_there = isinstance(trouble, UnreachableError) and not self._silence.broken
-        stuck = requests if nobody_there and tickers > 1 else tickers
-        if stuck >= 2 * self._at_once:
-            self._last = trouble
+    def _stop_if_all_fail(self, ticker: str, error: NoAnswerError) -> None:
+        """Stop all requests when more tickers fail in a row than twice the parallel requests."""
+        requests, tickers = self._failures.record(ticker)
+        offline = isinstance(error, UnreachableError) and not self._failures.ever_answered
+        failed = requests if offline and tickers > 1 else tickers
+        if failed >= 2 * self._workers:
+            self._last = error
             self._stopped.set()
 
-    def _share_the_wait(self, state: RetryCallState) -> None:
-        """Let everybody wait when Yahoo wants fewer requests."""
+    def _pause_all(self, state: RetryCallState) -> None:
+        """Delay all requests when Yahoo limits their rate."""
         outcome = state.outcome
         if outcome and isinstance(outcome.exception(), LimitedError):
-            self._pace.pause(state.upcoming_sleep)
+            self._rate.pause(state.upcoming_sleep)

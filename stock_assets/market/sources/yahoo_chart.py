@@ -1,4 +1,4 @@
-"""One ticker's chart at Yahoo Finance, through yfinance: one request, and an answer or a reason."""
+"""One ticker's chart at Yahoo Finance, through yfinance: one request, a chart or an error."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from stock_assets.market.sources.history import COLUMNS
 
 _CONNECT_SECONDS = 5.0
 _CHART = "/v8/finance/chart/"
-# The plain ones are how yfinance stumbles over an answer of another shape than it expects.
-_STUMBLES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+# yfinance raises these for an answer of unexpected shape.
+_PARSE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 class RefusedError(Exception):
-    """Yahoo's answer is final and holds nothing that can be stored; the text says why."""
+    """Yahoo's answer is final and cannot be stored; the text is the reason."""
 
 
 class NoAnswerError(Exception):
-    """No sound answer came, but another attempt may bring one; the text says what was wrong."""
+    """No valid answer, but another attempt may succeed; the text is the reason."""
 
 
 class LimitedError(NoAnswerError):
-    """Yahoo wants fewer requests."""
+    """Yahoo limits the rate of requests."""
 
 
 class UnreachableError(NoAnswerError):
-    """Nothing came back at all."""
+    """There was no response."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What Yahoo shows of a ticker.
+    """Yahoo's history of a ticker.
 
     Attributes
     ----------
     bars : DataFrame
         A bars frame, but for its index: prices divided by all splits up to the moment of the
-        request. Its actions are not to be used: yfinance puts one without a bar on another day.
+        request. Do not use its actions: yfinance moves one without a bar to another day.
     actions : DataFrame
-        An actions frame, on the ex-dates that Yahoo names; dividends in the shares of the prices.
+        An actions frame on Yahoo's ex-dates; dividends in the shares of the prices.
     currency : str
-        What prices and dividends are in.
+        The currency of prices and dividends.
     """
 
     bars: pd.DataFrame
@@ -64,10 +64,10 @@ class Chart:
 
 @cache
 def connection() -> Any:
-    """Set yfinance up, once per process; gives the ``YfData`` that it sends its requests with.
+    """Set up yfinance once per process; return the ``YfData`` that sends its requests.
 
-    Errors are raised, and not logged as well. The cookie cache (SQLite) gets a folder of this
-    process: processes that share a cold one lose tickers.
+    Errors are raised and not logged. The cookie cache (SQLite) is in a folder of this process:
+    processes that share an empty one lose tickers.
     """
     import yfinance
     from curl_cffi.requests import Session
@@ -75,7 +75,7 @@ def connection() -> Any:
     from yfinance.exceptions import YFRateLimitError
 
     class Plain(Session[Any]):
-        """Lets a limit and a failing server be seen: yfinance would ask twice more at once."""
+        """Raises at a rate limit and a server error, which yfinance would retry twice at once."""
 
         def request(self, method: Any, url: str, **options: Any) -> Any:  # type: ignore[override]
             longest = options["timeout"]
@@ -96,16 +96,16 @@ def connection() -> Any:
     return YfData(session=Plain(impersonate="chrome"))
 
 
-def ask(connection: Any, ticker: str, start: date, timeout: float) -> Chart:
-    """Ask for a ticker's bars and actions, from a day to the present.
+def fetch_chart(connection: Any, ticker: str, start: date, timeout: float) -> Chart:
+    """Fetch a ticker's bars and actions, from a day to the present.
 
-    Without an end the answer holds every split that its prices are divided by, and yfinance does
-    not take it from its memory of earlier answers, failed ones included.
+    Without an end the answer has every split that its prices are divided by, and yfinance does not
+    use its cache, which holds failed answers too.
 
     Parameters
     ----------
     connection : yfinance.data.YfData
-        See ``connection``.
+        From :func:`connection`.
     ticker : str
         Yahoo's symbol.
     start : date
@@ -116,7 +116,7 @@ def ask(connection: Any, ticker: str, start: date, timeout: float) -> Chart:
     Raises
     ------
     RefusedError
-        Yahoo does not know the ticker, or shows it in a way that cannot be stored.
+        Yahoo does not know the ticker, or its history cannot be stored.
     NoAnswerError
         Anything else.
     """
@@ -124,7 +124,7 @@ def ask(connection: Any, ticker: str, start: date, timeout: float) -> Chart:
     from yfinance.exceptions import YFException
     from yfinance.scrapers.history import PriceHistory
 
-    # What ``yfinance.Ticker`` uses, after a request of its own for the time zone.
+    # ``yfinance.Ticker`` uses it too, after an extra request for the time zone.
     history = PriceHistory(connection, ticker, calendar.TIMEZONE)
     try:
         table = history.history(
@@ -139,12 +139,12 @@ def ask(connection: Any, ticker: str, start: date, timeout: float) -> Chart:
         rows = table.tz_localize(None).rename_axis("Date").reset_index().rename(columns=COLUMNS)
         bars = tidy(rows.assign(ticker=ticker)).dropna(subset=list(PRICE_COLUMNS), how="all")
         return Chart(bars, _actions(history, ticker, currency), currency)
-    except (YFException, RequestException, *_STUMBLES) as error:
+    except (YFException, RequestException, *_PARSE_ERRORS) as error:
         raise _reason(error, start) from error
 
 
 def _reason(error: Exception, start: date) -> Exception:
-    """Say what went wrong in one line, and whether asking again can help."""
+    """Return the error in one line, by whether another attempt can succeed."""
     from curl_cffi.requests.exceptions import RequestException
     from yfinance.exceptions import YFDataException, YFPricesMissingError, YFRateLimitError
 
@@ -165,7 +165,7 @@ def _reason(error: Exception, start: date) -> Exception:
                 "renamed; remove it from prices.tickers or add a rename"
             )
         case YFDataException():
-            return NoAnswerError("Yahoo says that it is down")
+            return NoAnswerError("Yahoo reports that it is down")
         case RequestException(code=0, response=response) if response is not None:
             return NoAnswerError(f"Yahoo answered HTTP {response.status_code}")
         case RequestException():
@@ -179,18 +179,18 @@ def _currency(metadata: Mapping[str, Any]) -> str:
     zone, currency = metadata["exchangeTimezoneName"], metadata["currency"]
     if zone != calendar.TIMEZONE:
         raise RefusedError(
-            f"it trades in the time zone {zone}, not {calendar.TIMEZONE}: "
+            f"its exchange is in the time zone {zone}: "
             "only tickers of New York's exchanges can be stored"
         )
     if not currency:
-        raise RefusedError("Yahoo does not say which currency its prices are in")
+        raise RefusedError("Yahoo reports no currency")
     return str(currency)
 
 
 def _actions(history: Any, ticker: str, currency: str) -> pd.DataFrame:
-    """Collect the actions on the days that Yahoo names."""
-    # Only these private attributes have those days: the table moves an action without a bar to
-    # another day, and the public methods send requests of their own.
+    """Return the actions on Yahoo's ex-dates."""
+    # Only these private attributes have the ex-dates: the table moves an action without a bar, and
+    # the public methods send further requests.
     dividends, splits = pd.DataFrame(history._dividends), history._splits
     if "currency" in dividends:
         foreign = set(dividends["currency"].dropna()) - {currency, ""}
@@ -200,13 +200,14 @@ def _actions(history: Any, ticker: str, currency: str) -> pd.DataFrame:
                 "they cannot be stored together"
             )
     paid = dividends["Dividends"].astype(float)
-    # Yahoo rounds; a tiny one is shown as zero.
+    # Yahoo rounds: a tiny dividend is zero.
     paid, ratios = paid[paid != 0.0], splits.astype(float)
     for kind, values in ((DIVIDEND, paid), (SPLIT, ratios)):
         odd = ~values.between(0.0, np.inf, inclusive="neither")
         if odd.any():
             raise RefusedError(
-                f"Yahoo shows a {kind} of {values[odd].iloc[0]} on {_days(values[odd])[0]:%Y-%m-%d}"
+                f"Yahoo reports a {kind} of {values[odd].iloc[0]} "
+                f"on {_days(values[odd])[0]:%Y-%m-%d}"
             )
     known = {
         DIVIDEND: paid.groupby(_days(paid)).sum(),

@@ -219,7 +219,7 @@ def test_a_log_that_cannot_be_read_is_an_error_and_not_health(
     loop: Loop, own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(STORE_URL_VARIABLE)
-    with pytest.raises(StockAssetsError, match="no database is named"):
+    with pytest.raises(StockAssetsError, match="STOCK_ASSETS_STORE_URL is not set"):
         tick(loop, Store(), with_thresholds())
 
 

@@ -188,7 +188,7 @@ def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) ->
 def test_an_empty_answer_is_a_failure_and_says_what_to_do(own_store: Store) -> None:
     result = materialize(["raw_prices"], "2013-03-04", own_store, params())
     assert not result.success
-    assert "source sample gave no bar for 2013-03-04" in failure(result)
+    assert "source sample returned no bar for 2013-03-04" in failure(result)
     assert "Its newest session is 2013-03-01" in failure(result)
     assert not result.asset_materializations_for_node("raw_prices")
 
@@ -204,7 +204,9 @@ def test_a_range_that_the_source_does_not_reach_is_a_failure_and_names_the_first
     loop: Loop, last: date, empty: str, remedy: str
 ) -> None:
     days = calendar.sessions(date(2013, 2, 27), last)
-    with pytest.raises(RunFailedError, match=f"source sample gave no bar for {empty}") as caught:
+    with pytest.raises(
+        RunFailedError, match=f"source sample returned no bar for {empty}"
+    ) as caught:
         run_sessions(loop.platform, Console(quiet=True), ["raw_prices"], days)
     assert remedy in caught.value.remedy
     assert "\n" not in str(caught.value)
@@ -217,7 +219,7 @@ def test_a_session_without_any_bar_inside_a_range_is_a_failure(
     lose(csv_params, "IBM", DAY)
     result = materialize(["raw_prices"], KEY, own_store, csv_params)
     assert not result.success
-    assert f"source csv gave no bar for {DAY}" in failure(result)
+    assert f"source csv returned no bar for {DAY}" in failure(result)
     assert not result.asset_materializations_for_node("raw_prices")
 
 
@@ -255,7 +257,7 @@ def test_too_few_tickers_fail_the_run_and_what_arrived_is_stored(
     lose(csv_params, "IBM", DAY)
     result = materialize(["raw_prices"], KEY, own_store, csv_params)
     assert not result.success
-    assert f"gave a bar of {DAY} for 1 of 2 tickers, fewer than" in failure(result)
+    assert f"returned a bar of {DAY} for 1 of 2 tickers, fewer than" in failure(result)
     assert "prices.minimum_share (80%): IBM: no bar of 2013-01-04 yet" in failure(result)
     assert stored(own_store)["ticker"].tolist() == ["AAPL"]
 

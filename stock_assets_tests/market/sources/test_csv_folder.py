@@ -149,7 +149,7 @@ def test_an_unknown_ticker_is_told_how_to_make_its_file(folder):
         (HEADER, "has no rows"),
         (GOOD.replace("High,Low", "Hi,Lo"), "has no column High, Low"),
         (GOOD.replace("2024-06-07", "07/06/2024"), "line 3: Date '07/06/2024' is not a date"),
-        (GOOD.replace("2024-06-07", "2024-06-06"), "line 3: Date '2024-06-06' is there twice"),
+        (GOOD.replace("2024-06-07", "2024-06-06"), "line 3: Date '2024-06-06' is repeated"),
         (GOOD.replace("121.0,", "n/a,"), "line 2: Close 'n/a' is not a number"),
         (GOOD.replace("121.0,", ","), "line 2: Close '' is not a number"),
         (GOOD.replace("121.0,", "inf,"), "line 2: Close 'inf' is not a number"),

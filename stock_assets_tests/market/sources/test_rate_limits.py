@@ -87,8 +87,8 @@ def test_all_threads_share_the_turns():
 
 def test_silence_counts_requests_and_their_tickers_until_an_answer():
     silence = ConsecutiveFailures()
-    assert [silence.grow(ticker) for ticker in ("A", "A", "B")] == [(1, 1), (2, 1), (3, 2)]
-    assert not silence.broken
-    silence.end()
-    assert silence.broken
-    assert silence.grow("A") == (1, 1)
+    assert [silence.record(ticker) for ticker in ("A", "A", "B")] == [(1, 1), (2, 1), (3, 2)]
+    assert not silence.ever_answered
+    silence.reset()
+    assert silence.ever_answered
+    assert silence.record("A") == (1, 1)

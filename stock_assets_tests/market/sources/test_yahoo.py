@@ -227,7 +227,7 @@ def test_a_range_that_yahoo_has_no_bar_of_is_a_failure(source, yahoo):
     yahoo.list_anew(SAMPLE.query("session < '2013-02-27'"))
     fetch = source.fetch({"IBM": date(2013, 2, 27)}, date(2013, 3, 1))
     assert fetch.failures == {
-        "IBM": "Yahoo shows no bar of it from 2013-02-27 to 2013-03-01: late, halted or delisted"
+        "IBM": "Yahoo has no bar from 2013-02-27 to 2013-03-01: late, halted or delisted"
     }
     assert fetch.bars.empty and fetch.actions.empty and fetch.currencies == {}
 
