@@ -22,7 +22,7 @@ from stock_assets.evaluation.drift import (
 )
 from stock_assets_tests.features.examples import same_bits
 
-law = settings(max_examples=60, deadline=None)
+law = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10_000)
 values = st.one_of(
     st.floats(-1e6, 1e6, width=32),

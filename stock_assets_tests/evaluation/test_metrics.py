@@ -27,7 +27,7 @@ from stock_assets.evaluation.metrics import (
     undefined_as_none,
 )
 
-law = settings(max_examples=30, deadline=None)
+law = settings(max_examples=12, deadline=None)
 
 DAYS = pd.bdate_range("2013-01-02", periods=5)
 

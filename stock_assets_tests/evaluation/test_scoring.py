@@ -109,7 +109,7 @@ def test_a_forecast_of_three_sessions_is_scored_across_a_split_and_a_dividend() 
     assert rows["covered"].tolist() == [1.0, 1.0, 0.0]
 
 
-@settings(max_examples=30)
+@settings(max_examples=10, deadline=None)
 @given(
     st.sampled_from([0.1, 0.5, 1.5, 2.0, 3.0, 7.0, 10.0, 20.0]),
     st.floats(0.8, 1.25),
@@ -145,7 +145,7 @@ def real_forecasts(bars: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=4, deadline=None)
 @given(st.dates(date(2012, 5, 25), date(2012, 8, 7)), st.dates(date(2012, 8, 9), date(2013, 3, 1)))
 def test_a_score_has_the_same_bits_in_a_range_as_by_itself(first: date, last: date) -> None:
     """IBM's ex-date of 2012-08-08, after others of many years or of none."""

