@@ -2,7 +2,7 @@
 
 The calendar is the file ``xnys_closures.json``: the same in every process, without a heavy import,
 changed only by commits. ``python -m stock_assets.market.calendar`` writes it from the package
-``exchange_calendars``.
+``exchange_calendars``. A day or a result outside ``HORIZON`` is a ``StockAssetsError``.
 """
 
 from __future__ import annotations
@@ -32,93 +32,45 @@ _WIDEN = (
 
 
 def closures(first: date, last: date) -> list[date]:
-    """Weekdays from ``first`` to ``last``, both included, on which the exchange does not open.
-
-    Raises
-    ------
-    StockAssetsError
-        A bound lies outside ``HORIZON``.
-    """
+    """Weekdays from ``first`` to ``last``, both included, on which the exchange does not open."""
     return _between(_calendar().closures, first, last)
 
 
 def sessions(first: date, last: date) -> list[date]:
-    """Sessions from ``first`` to ``last``, both included, in order.
-
-    Raises
-    ------
-    StockAssetsError
-        A bound lies outside ``HORIZON``.
-    """
+    """Sessions from ``first`` to ``last``, both included, in order."""
     return _between(_calendar().sessions, first, last)
 
 
 def is_session(day: date) -> bool:
-    """Whether the exchange opens on ``day``.
-
-    Raises
-    ------
-    StockAssetsError
-        ``day`` lies outside ``HORIZON``.
-    """
+    """Whether the exchange opens on ``day``."""
     days = _calendar().sessions
     position = bisect_left(days, _in_horizon(day))
     return position < len(days) and days[position] == day
 
 
 def next_session(day: date, count: int = 1) -> date:
-    """Return the ``count``-th session strictly after ``day``; ``count`` is at least 1.
-
-    Raises
-    ------
-    StockAssetsError
-        ``day`` or the result lies outside ``HORIZON``.
-    """
+    """Return the ``count``-th session strictly after ``day``; ``count`` is at least 1."""
     after = bisect_right(_calendar().sessions, _in_horizon(day))
     return _session_at(after + _at_least_one(count) - 1)
 
 
 def next_sessions(day: date, count: int) -> list[date]:
-    """Return the ``count`` sessions strictly after ``day``, in order; ``count`` is at least 1.
-
-    Raises
-    ------
-    StockAssetsError
-        ``day`` or one of the sessions lies outside ``HORIZON``.
-    """
+    """Return the ``count`` sessions strictly after ``day``, in order; ``count`` is at least 1."""
     return sessions(next_session(day), next_session(day, count))
 
 
 def previous_session(day: date, count: int = 1) -> date:
-    """Return the ``count``-th session strictly before ``day``; ``count`` is at least 1.
-
-    Raises
-    ------
-    StockAssetsError
-        ``day`` or the result lies outside ``HORIZON``.
-    """
+    """Return the ``count``-th session strictly before ``day``; ``count`` is at least 1."""
     return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)) - _at_least_one(count))
 
 
 def last_session_on_or_before(day: date) -> date:
-    """Return ``day`` if it is a session, else the nearest session before it.
-
-    Raises
-    ------
-    StockAssetsError
-        ``day`` or the result lies outside ``HORIZON``.
-    """
+    """Return ``day`` if it is a session, else the nearest session before it."""
     return _session_at(bisect_right(_calendar().sessions, _in_horizon(day)) - 1)
 
 
 def first_session_on_or_after(day: date) -> date:
-    """Return ``day`` if it is a session, else the nearest session after it.
-
-    Raises
-    ------
-    StockAssetsError
-        ``day`` or the result lies outside ``HORIZON``.
-    """
+    """Return ``day`` if it is a session, else the nearest session after it."""
     return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)))
 
 

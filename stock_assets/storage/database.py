@@ -164,14 +164,9 @@ def copy_out(
     return frame.astype(dict.fromkeys(dates, "datetime64[ns]"))
 
 
-def staged_name(table: Table) -> str:
-    """Return the name of the temporary table of :func:`stage`."""
-    return f"staged_{table.name}"
-
-
 def stage(connection: Connection, table: Table, frame: pd.DataFrame) -> str:
     """Copy `frame` into a temporary table, which is dropped with the transaction."""
-    name = staged_name(table)
+    name = f"staged_{table.name}"
     connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
     connection.execute(
         text(
