@@ -196,7 +196,7 @@ def fit_reference(
     Parameters
     ----------
     values, valid : (T, N, F) and (T, N) arrays
-        Of the panel. The valid rows of all tickers are pooled.
+        Of the panel: NaN where not valid. The valid rows of all tickers are pooled.
     scaler : Scaler
         Fitted to the same sessions.
     train : Segment
@@ -213,6 +213,5 @@ def fit_reference(
         own = replace(scaler, centre=scaler.centre[:, columns], scale=scaler.scale[:, columns])
         rows = own.transform(values[:, :, columns])
         edges[columns] = reference_edges(rows[valid])
-        rows[~valid] = np.nan
         counts[:, columns] = count_rows(rows, edges[columns])
     return Reference(edges, counts.sum(axis=0), sessions, baseline_p95(counts, sessions))

@@ -69,32 +69,32 @@ def assert_same(left: FeatureSet, right: FeatureSet) -> None:
 
 
 def test_label_is_the_close_after_the_window() -> None:
-    made = numbered_set("close")
-    close = made.panel.features.index("Close")
-    values = torch.from_numpy(made.panel.values)
+    data = numbered_set("close")
+    close = data.panel.features.index("Close")
+    values = torch.from_numpy(data.panel.values)
     ends = torch.arange(9, 59)
     windows = cut_windows(values, ends, 10)
     for ticker, offset in ((0, 0), (1, 1000)):
         newest = windows[:, -1, ticker, close]
         np.testing.assert_array_equal(newest, offset + np.arange(10, 60))
         np.testing.assert_array_equal(windows[:, 0, ticker, close], newest - 9)
-        np.testing.assert_array_equal(made.target[9:59, ticker], newest + 1)
-        assert np.isnan(made.target[59, ticker])
+        np.testing.assert_array_equal(data.target[9:59, ticker], newest + 1)
+        assert np.isnan(data.target[59, ticker])
 
 
 def test_label_is_the_return_after_the_window() -> None:
-    made = numbered_set("log_return")
+    data = numbered_set("log_return")
     count = np.arange(1.0, 60.0)
-    np.testing.assert_allclose(made.target[:-1, 0], np.log((count + 1) / count), rtol=1e-12)
-    assert np.isnan(made.target[-1]).all()
+    np.testing.assert_allclose(data.target[:-1, 0], np.log((count + 1) / count), rtol=1e-12)
+    assert np.isnan(data.target[-1]).all()
 
 
 def test_dataset_ignores_bars_after_the_as_of_session() -> None:
     known = BARS[BARS["session"] <= pd.Timestamp(AS_OF)]
     assert_same(built(), built(known))
-    made = built()
-    assert made.panel.sessions[-1] == pd.Timestamp(AS_OF)
-    assert np.isnan(made.target[-1]).all()
+    data = built()
+    assert data.panel.sessions[-1] == pd.Timestamp(AS_OF)
+    assert np.isnan(data.target[-1]).all()
 
 
 @settings(max_examples=12)
@@ -122,9 +122,9 @@ def test_features_do_not_depend_on_the_as_of_session() -> None:
 
 
 def test_history_starts_at_the_configured_session() -> None:
-    made = built(history_sessions=120)
-    assert len(made.panel.sessions) == 120
-    assert made.panel.sessions[-1] == pd.Timestamp(AS_OF)
+    data = built(history_sessions=120)
+    assert len(data.panel.sessions) == 120
+    assert data.panel.sessions[-1] == pd.Timestamp(AS_OF)
     for more in (5000, 90_000):  # than the calendar has
         assert len(built(history_sessions=more).panel.sessions) == 300
     start = session_dates(40)[-1].date()
@@ -134,9 +134,9 @@ def test_history_starts_at_the_configured_session() -> None:
 
 def test_dataset_leaves_out_tickers_without_bars() -> None:
     young = BARS[(BARS["ticker"] != "BBB") | (BARS["session"] > pd.Timestamp(AS_OF))]
-    made = built(young.reset_index(drop=True))
-    assert made.panel.tickers == ("AAA", "CCC")
-    assert set(made.adjustment_factors) == {"AAA", "CCC"}
+    data = built(young.reset_index(drop=True))
+    assert data.panel.tickers == ("AAA", "CCC")
+    assert set(data.adjustment_factors) == {"AAA", "CCC"}
 
 
 def test_dataset_without_bars_is_an_error() -> None:
@@ -147,14 +147,14 @@ def test_dataset_without_bars_is_an_error() -> None:
 
 def test_adjusted_features_do_not_jump_at_corporate_actions() -> None:
     sample = load_sample()
-    made = build_feature_set(
+    data = build_feature_set(
         sample, Features(groups=["returns"]), Dataset(), date(2004, 1, 2), date(2006, 1, 3)
     )
-    assert made.panel.tickers == ("AAPL", "GOOG", "IBM", "MSFT")
-    split = made.panel.sessions.get_loc(pd.Timestamp("2005-02-28"))  # AAPL, 2:1
-    change = made.panel.values[split, 0, made.panel.features.index("Log_Return")]
+    assert data.panel.tickers == ("AAPL", "GOOG", "IBM", "MSFT")
+    split = data.panel.sessions.get_loc(pd.Timestamp("2005-02-28"))  # AAPL, 2:1
+    change = data.panel.values[split, 0, data.panel.features.index("Log_Return")]
     assert abs(change) < 0.05
-    assert np.nanmax(np.abs(made.target[:, 0])) < 0.2
+    assert np.nanmax(np.abs(data.target[:, 0])) < 0.2
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
@@ -166,10 +166,10 @@ def test_labels_scored_as_forecasts_have_no_error(basis: str, target: str) -> No
     assert (bars["stock_splits"] > 0).any()
     assert (bars["dividends"] > 0.1 * bars["close"]).any(), "Microsoft's special dividend"
     dataset = DATASET.model_copy(update={"target": target})
-    made = build_feature_set(bars, Features(groups=["returns"], basis=basis), dataset, first, as_of)
-    close = made.panel.close
-    ratio = np.exp(made.target) if target == "log_return" else made.target / close
-    days, tickers = made.panel.sessions, made.panel.tickers
+    data = build_feature_set(bars, Features(groups=["returns"], basis=basis), dataset, first, as_of)
+    close = data.panel.close
+    ratio = np.exp(data.target) if target == "log_return" else data.target / close
+    days, tickers = data.panel.sessions, data.panel.tickers
     wide = pd.DataFrame(ratio[:-1], days[:-1], tickers).rename_axis("as_of_session").reset_index()
     labels = wide.melt("as_of_session", var_name="ticker", value_name="ratio").dropna()
     traded = bars.set_index(["session", "ticker"])["close"]
@@ -193,30 +193,30 @@ def test_labels_scored_as_forecasts_have_no_error(basis: str, target: str) -> No
 @pytest.mark.parametrize("rows", [1, 2, 20, 21])
 def test_find_lookahead_accepts_short_panels(rows: int) -> None:
     as_of = session_dates(rows)[-1].date()
-    made = built(as_of=as_of)
-    assert find_lookahead(made, EVERY_GROUP, 20) == []
+    data = built(as_of=as_of)
+    assert find_lookahead(data, EVERY_GROUP, 20) == []
 
 
-def arrays(made: FeatureSet) -> dict[str, np.ndarray]:
-    return {"values": made.panel.values, "valid": made.panel.valid, "target": made.target}
+def arrays(data: FeatureSet) -> dict[str, np.ndarray]:
+    return {"values": data.panel.values, "valid": data.panel.valid, "target": data.target}
 
 
-def scalers_of(made: FeatureSet, dataset: Dataset = DATASET):
-    train = split_dataset(len(made.panel.sessions), dataset).train
-    return fit_scalers(**arrays(made), train=train, dataset=dataset)
+def scalers_of(data: FeatureSet, dataset: Dataset = DATASET):
+    train = split_dataset(len(data.panel.sessions), dataset).train
+    return fit_scalers(**arrays(data), train=train, dataset=dataset)
 
 
 def test_scaled_digest_covers_exactly_the_network_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = built(features=Features(groups=["returns"]))
-    scalers, split = scalers_of(made), split_dataset(300, DATASET)
+    data = built(features=Features(groups=["returns"]))
+    scalers, split = scalers_of(data), split_dataset(300, DATASET)
 
     def digest(split: Split = split, **changes: np.ndarray) -> str:
-        return scaled_digest(**(arrays(made) | changes), scalers=scalers, split=split)
+        return scaled_digest(**(arrays(data) | changes), scalers=scalers, split=split)
 
     before = digest()
-    junk = np.where(made.panel.valid[..., None], made.panel.values, np.float32(7.0))
+    junk = np.where(data.panel.valid[..., None], data.panel.values, np.float32(7.0))
     assert digest(values=junk) == before
-    values, target, valid = made.panel.values.copy(), made.target.copy(), made.panel.valid.copy()
+    values, target, valid = data.panel.values.copy(), data.target.copy(), data.panel.valid.copy()
     values[200, 1, 0] = np.nextafter(values[200, 1, 0], np.float32(9))
     target[200, 1] += 1e-3
     valid[200, 1] = False

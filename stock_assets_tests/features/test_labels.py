@@ -33,9 +33,9 @@ def test_only_the_last_row_has_no_label(rows, target):
 
 def steps_of(closes, horizon):
     """What each of the sessions after a window does, for every window that has them all."""
-    made = {target: session_labels(closes, target) for target in ("close", "log_return")}
+    labels = {target: session_labels(closes, target) for target in ("close", "log_return")}
     ends = np.arange(len(closes) - horizon)
-    return {target: made[target][ends[:, None] + np.arange(horizon)] for target in made}
+    return {target: labels[target][ends[:, None] + np.arange(horizon)] for target in labels}
 
 
 @law

@@ -140,6 +140,26 @@ def test_find_lookahead_detects_filled_and_masked_values(
     assert find_lookahead(built(momentum, bars=GAPPY), momentum, 20)
 
 
+def test_find_lookahead_detects_masked_sessions_before_a_delisting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mask(panel: Panel) -> Panel:
+        traded = np.isfinite(panel.close)
+        last = len(traded) - 1 - traded[::-1].argmax(axis=0)
+        final = np.arange(len(traded))[:, np.newaxis] > last - 5
+        return replace(panel, valid=panel.valid & ~(final & ~traded[-1]))
+
+    delisted = (BARS["ticker"] == "BBB") & (BARS["session"] > session_dates(ROWS)[200])
+    bars = BARS[~delisted].reset_index(drop=True)
+    for module in ("dataset", "lookahead"):
+        monkeypatch.setattr(
+            f"stock_assets.features.{module}.build_panel",
+            lambda *arguments: mask(build_panel(*arguments)),
+        )
+    momentum = Features(groups=["momentum"])
+    assert find_lookahead(built(momentum, bars=bars), momentum, 20) == ["valid"]
+
+
 @pytest.mark.parametrize(
     "leak",
     [
@@ -156,8 +176,8 @@ def test_find_lookahead_detects_a_feature_that_looks_ahead(
     planted = replace(FEATURES["RSI"], formula=leak, window=60, warm_up=0)
     monkeypatch.setitem(FEATURES, "RSI", planted)
     momentum = Features(groups=["momentum"])
-    made = built(momentum)
-    assert "RSI" in find_lookahead(made, momentum, 20)
+    data = built(momentum)
+    assert "RSI" in find_lookahead(data, momentum, 20)
 
 
 def test_find_lookahead_accepts_all_declared_features() -> None:
@@ -169,60 +189,60 @@ def test_find_lookahead_accepts_all_declared_features() -> None:
 def test_find_lookahead_does_not_depend_on_block_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = built()
-    made.panel.values[250, 1, 3] += 1.0
+    data = built()
+    data.panel.values[250, 1, 3] += 1.0
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 1)
     assert list(blocks(3, 10)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert find_lookahead(made, GROUPS, 20) == [made.panel.features[3]]
+    assert find_lookahead(data, GROUPS, 20) == [data.panel.features[3]]
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
 def test_find_wrong_labels_accepts_next_closes(target: str) -> None:
-    made = built(dataset=DATASET.model_copy(update={"target": target}))
-    assert not find_wrong_labels(made, target).any()
+    data = built(dataset=DATASET.model_copy(update={"target": target}))
+    assert not find_wrong_labels(data, target).any()
 
 
 @pytest.mark.parametrize("target", ["log_return", "close"])
 @pytest.mark.parametrize("sessions", [-1, 1])
 def test_find_wrong_labels_detects_shifts(target: str, sessions: int) -> None:
-    made = built(dataset=DATASET.model_copy(update={"target": target}))
-    shifted = replace(made, target=np.roll(made.target, sessions, axis=0))
+    data = built(dataset=DATASET.model_copy(update={"target": target}))
+    shifted = replace(data, target=np.roll(data.target, sessions, axis=0))
     assert find_wrong_labels(shifted, target).mean() > 0.9
 
 
 def test_find_wrong_labels_detects_a_label_of_the_last_session() -> None:
-    made = built()
-    made.target[-1, 0] = 0.0
-    assert np.argwhere(find_wrong_labels(made, "log_return")).tolist() == [[ROWS - 1, 0]]
+    data = built()
+    data.target[-1, 0] = 0.0
+    assert np.argwhere(find_wrong_labels(data, "log_return")).tolist() == [[ROWS - 1, 0]]
 
 
-def training(made: FeatureSet) -> Segment:
-    return split_dataset(len(made.panel.sessions), DATASET).train
+def training(data: FeatureSet) -> Segment:
+    return split_dataset(len(data.panel.sessions), DATASET).train
 
 
-def leak_of(fitted: tuple[Scaler, Scaler], made: FeatureSet, dataset: Dataset) -> bool:
-    panel = made.panel
-    return has_scaler_leak(fitted, panel.values, panel.valid, made.target, training(made), dataset)
+def leak_of(fitted: tuple[Scaler, Scaler], data: FeatureSet, dataset: Dataset) -> bool:
+    panel = data.panel
+    return has_scaler_leak(fitted, panel.values, panel.valid, data.target, training(data), dataset)
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
 def test_scaler_leak_of_a_single_session_is_detected(kind: str) -> None:
-    made, dataset = built(), DATASET.model_copy(update={"scaler": kind})
-    train, panel = training(made), made.panel
+    data, dataset = built(), DATASET.model_copy(update={"scaler": kind})
+    train, panel = training(data), data.panel
     for later, leaks in ((0, False), (1, True)):
         known = replace(train, last=train.last + later)
-        fitted = fit_scalers(panel.values, panel.valid, made.target, known, dataset)
-        assert leak_of(fitted, made, dataset) is leaks
+        fitted = fit_scalers(panel.values, panel.valid, data.target, known, dataset)
+        assert leak_of(fitted, data, dataset) is leaks
 
 
 @pytest.mark.parametrize("kind", ["standard", "minmax", "robust"])
 def test_scaler_leak_of_all_sessions_is_detected(kind: str) -> None:
-    made, dataset = built(), DATASET.model_copy(update={"scaler": kind})
-    own = fit_scalers(made.panel.values, made.panel.valid, made.target, training(made), dataset)
-    everything = fit_scaler(made.panel.values, made.panel.valid, kind)
-    assert leak_of((everything, own[1]), made, dataset)
-    labels = fit_scaler(made.target[..., None], np.isfinite(made.target), "zero_mean")
-    assert leak_of((own[0], labels), made, dataset)
+    data, dataset = built(), DATASET.model_copy(update={"scaler": kind})
+    own = fit_scalers(data.panel.values, data.panel.valid, data.target, training(data), dataset)
+    everything = fit_scaler(data.panel.values, data.panel.valid, kind)
+    assert leak_of((everything, own[1]), data, dataset)
+    labels = fit_scaler(data.target[..., None], np.isfinite(data.target), "zero_mean")
+    assert leak_of((own[0], labels), data, dataset)
 
 
 CORRELATED = Features(groups=["raw", "trend", "momentum"], correlation_threshold=0.9)
@@ -231,9 +251,9 @@ ROLLING = WalkForward(folds=4, training="rolling")
 
 @pytest.mark.parametrize("folds", [ONE_FOLD, ROLLING], ids=["one", "rolling"])
 def test_selection_on_the_train_segment_is_no_leak(folds: WalkForward) -> None:
-    made = built(CORRELATED, folds=folds)
-    assert made.dropped_features
-    assert not has_selection_leak(made, CORRELATED, DATASET, folds)
+    data = built(CORRELATED, folds=folds)
+    assert data.dropped_features
+    assert not has_selection_leak(data, CORRELATED, DATASET, folds)
     assert not has_selection_leak(built(), Features(), DATASET, folds)
 
 
@@ -249,6 +269,6 @@ def test_selection_on_later_sessions_is_detected(
     monkeypatch.setattr("stock_assets.features.dataset.split_dataset", beyond)
     for threshold in np.arange(0.5, 1, 0.02):
         close = CORRELATED.model_copy(update={"correlation_threshold": threshold})
-        made = built(close)
-        found.append(has_selection_leak(made, close, DATASET, ONE_FOLD))
+        data = built(close)
+        found.append(has_selection_leak(data, close, DATASET, ONE_FOLD))
     assert any(found), "no threshold was decided by later sessions"

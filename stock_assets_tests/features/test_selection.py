@@ -116,39 +116,39 @@ def test_invalid_values_are_ignored(filler: float, missing: bool) -> None:
 
 
 def test_without_a_threshold_no_feature_is_dropped() -> None:
-    made = unfiltered()
-    assert made.dropped_features == {}
-    assert made.panel.features == select(FEATURES.groups)
+    data = unfiltered()
+    assert data.dropped_features == {}
+    assert data.panel.features == select(FEATURES.groups)
 
 
 def test_dataset_drops_redundant_features() -> None:
-    made, whole = built(), unfiltered()
-    assert {"Open", "High", "SMA_50", "Williams_R"} <= set(made.dropped_features)
-    assert made.dropped_features["Williams_R"] == "Stochastic_K"
-    assert "Close" in made.panel.features
-    kept = [name for name in whole.panel.features if name not in made.dropped_features]
-    assert list(made.panel.features) == kept
-    assert set(made.dropped_features.values()) <= set(kept)
+    data, whole = built(), unfiltered()
+    assert {"Open", "High", "SMA_50", "Williams_R"} <= set(data.dropped_features)
+    assert data.dropped_features["Williams_R"] == "Stochastic_K"
+    assert "Close" in data.panel.features
+    kept = [name for name in whole.panel.features if name not in data.dropped_features]
+    assert list(data.panel.features) == kept
+    assert set(data.dropped_features.values()) <= set(kept)
 
 
 def test_panel_equals_the_one_that_serving_builds() -> None:
-    made = built()
+    data = built()
     served = build_panel(
-        rebase(made.bars, FEATURES.basis, made.adjustment_factors),
-        made.panel.tickers,
-        made.panel.features,
+        rebase(data.bars, FEATURES.basis, data.adjustment_factors),
+        data.panel.tickers,
+        data.panel.features,
         FIRST,
         AS_OF,
     )
-    assert same_bits(served.values, made.panel.values)
-    assert np.array_equal(served.valid, made.panel.valid)
+    assert same_bits(served.values, data.panel.values)
+    assert np.array_equal(served.valid, data.panel.valid)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_selection_does_not_depend_on_bars_after_training(seed: int) -> None:
-    made = built()
-    stop = split_dataset(len(made.panel.sessions), DATASET).train.last + 1
-    end = made.panel.sessions[stop - 1]
+    data = built()
+    stop = split_dataset(len(data.panel.sessions), DATASET).train.last + 1
+    end = data.panel.sessions[stop - 1]
     other = as_frame(
         {name: walk(400, seed + 50 + i) for i, name in enumerate(("AAA", "BBB", "CCC"))}
     )
@@ -156,6 +156,6 @@ def test_selection_does_not_depend_on_bars_after_training(seed: int) -> None:
     mixed = BARS.where(~later, other)
     mixed.loc[mixed.index[later][40], "stock_splits"] = 7.0
     again = built(mixed)
-    assert again.dropped_features == made.dropped_features
-    assert again.panel.features == made.panel.features
+    assert again.dropped_features == data.dropped_features
+    assert again.panel.features == data.panel.features
     assert columns_of(mixed, "AAA")["close"][-1] != columns_of(BARS, "AAA")["close"][-1]

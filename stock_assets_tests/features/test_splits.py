@@ -18,6 +18,7 @@ from stock_assets.features.splits import (
     Split,
     fold_splits,
     segment_sessions,
+    sessions_read,
     split_dataset,
     split_sessions,
 )
@@ -123,6 +124,12 @@ def test_folds_have_adjacent_test_segments(dataset, folds, spare) -> None:
     assert ends[-1] + dataset.prediction_length == count - 1
 
 
+def test_sessions_read_are_the_inputs_of_a_segment() -> None:
+    dataset = Dataset(window=10)
+    read = sessions_read(Segment(9, 20), dataset.window)
+    assert set(range(30)[read]) == inputs_of(Segment(9, 20), dataset) == set(range(21))
+
+
 def test_folds_beyond_history_are_an_error() -> None:
     dataset = Dataset(window=10, validation_sessions=30, test_sessions=40)
     with pytest.raises(StockAssetsError, match="first of 9 folds") as caught:
@@ -133,15 +140,15 @@ def test_folds_beyond_history_are_an_error() -> None:
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_scalers_ignore_sessions_after_the_train_segment(seed: int) -> None:
-    made = built(features=Features(groups=["returns"]))
-    split = split_dataset(len(made.panel.sessions), DATASET)
+    data = built(features=Features(groups=["returns"]))
+    split = split_dataset(len(data.panel.sessions), DATASET)
     known = split.train.last + 1
     random = np.random.default_rng(seed)
-    changed = {name: value.copy() for name, value in arrays(made).items()}
+    changed = {name: value.copy() for name, value in arrays(data).items()}
     for name in ("values", "target"):
         changed[name][known:] = random.normal(size=changed[name][known:].shape)
     changed["valid"][known:] = random.random(changed["valid"][known:].shape) > 0.5
-    before, after = scalers_of(made), fit_scalers(**changed, train=split.train, dataset=DATASET)
+    before, after = scalers_of(data), fit_scalers(**changed, train=split.train, dataset=DATASET)
     for left, right in zip(before, after, strict=True):
         assert left.to_dict() == right.to_dict()
 
@@ -149,10 +156,10 @@ def test_scalers_ignore_sessions_after_the_train_segment(seed: int) -> None:
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_drift_reference_ignores_sessions_after_the_train_segment(seed: int) -> None:
-    made = built(features=Features(groups=["returns"]))
-    split, random = split_dataset(len(made.panel.sessions), DATASET), np.random.default_rng(seed)
-    known, scaler = split.train.last + 1, scalers_of(made)[0]
-    values, valid = made.panel.values.copy(), made.panel.valid.copy()
+    data = built(features=Features(groups=["returns"]))
+    split, random = split_dataset(len(data.panel.sessions), DATASET), np.random.default_rng(seed)
+    known, scaler = split.train.last + 1, scalers_of(data)[0]
+    values, valid = data.panel.values.copy(), data.panel.valid.copy()
     before = fit_reference(values, valid, scaler, split.train, DATASET.window, 20)
     assert before.rows == valid[:known].sum()
     values[known:] = random.normal(size=values[known:].shape)
@@ -162,9 +169,9 @@ def test_drift_reference_ignores_sessions_after_the_train_segment(seed: int) -> 
 
 
 def test_drift_reference_does_not_depend_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = built(features=Features(groups=["returns"]))
-    panel, split = made.panel, split_dataset(len(made.panel.sessions), DATASET)
-    arguments = panel.values, panel.valid, scalers_of(made)[0], split.train, DATASET.window, 20
+    data = built(features=Features(groups=["returns"]))
+    panel, split = data.panel, split_dataset(len(data.panel.sessions), DATASET)
+    arguments = panel.values, panel.valid, scalers_of(data)[0], split.train, DATASET.window, 20
     whole = fit_reference(*arguments)
     monkeypatch.setattr("stock_assets.features.scaling.BLOCK_NUMBERS", 1)
     parts = fit_reference(*arguments)
@@ -172,10 +179,10 @@ def test_drift_reference_does_not_depend_on_block_size(monkeypatch: pytest.Monke
 
 
 def test_scalers_use_the_last_training_session() -> None:
-    made = built(features=Features(groups=["returns"]))
-    split = split_dataset(len(made.panel.sessions), DATASET)
-    made.panel.values[split.train.last, 0, 0] += 1
-    changed = scalers_of(made)[0].to_dict()
+    data = built(features=Features(groups=["returns"]))
+    split = split_dataset(len(data.panel.sessions), DATASET)
+    data.panel.values[split.train.last, 0, 0] += 1
+    changed = scalers_of(data)[0].to_dict()
     assert changed != scalers_of(built(features=Features(groups=["returns"])))[0].to_dict()
 
 
@@ -192,27 +199,27 @@ def test_scalers_use_the_last_training_session() -> None:
 )
 def test_target_scaler_maps_persistence_to_zero(target: str, scaler: str, kind: str) -> None:
     dataset = DATASET.model_copy(update={"target": target, "scaler": scaler})
-    made = build_feature_set(BARS, Features(groups=["returns"]), dataset, FIRST, AS_OF)
-    features, labels = scalers_of(made, dataset)
+    data = build_feature_set(BARS, Features(groups=["returns"]), dataset, FIRST, AS_OF)
+    features, labels = scalers_of(data, dataset)
     assert (features.kind, labels.kind) == (scaler, kind)
-    assert features.centre.shape == (3, len(made.panel.features))
+    assert features.centre.shape == (3, len(data.panel.features))
     assert labels.centre.shape == (3, 1)
     if target == "log_return":
         assert (labels.inverse(np.zeros((1, 3, 1))) == 0).all()
 
 
 def test_scalers_of_a_rolling_fold_ignore_earlier_sessions() -> None:
-    made = built(features=Features(groups=["returns"]))
+    data = built(features=Features(groups=["returns"]))
     folds = WalkForward(folds=2, training="rolling")
-    split = fold_splits(len(made.panel.sessions), DATASET, folds)[-1]
+    split = fold_splits(len(data.panel.sessions), DATASET, folds)[-1]
     first = split.train.first - DATASET.window + 1
     assert first > 0
-    changed = {name: value.copy() for name, value in arrays(made).items()}
+    changed = {name: value.copy() for name, value in arrays(data).items()}
     for name in ("values", "target"):
         changed[name][:first] += 5.0
     before, after = (
         fit_scalers(**parts, train=split.train, dataset=DATASET)
-        for parts in (arrays(made), changed)
+        for parts in (arrays(data), changed)
     )
     for left, right in zip(before, after, strict=True):
         assert left.to_dict() == right.to_dict()

@@ -65,13 +65,13 @@ def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
 
 @each_architecture
 def test_bundle_survives_save_and_load(architecture: str, tmp_path: Path) -> None:
-    made = example(architecture)
-    made.save(tmp_path / "bundle")
+    model = example(architecture)
+    model.save(tmp_path / "bundle")
     back = Bundle.load(tmp_path / "bundle")
-    assert back.digest() == made.digest()
-    assert back.recipe.to_dict() == made.recipe.to_dict()
-    assert same_bits(back.recipe.feature_scaler.scale, made.recipe.feature_scaler.scale)
-    assert same_frame(back.forecast(sample_bars(), DAYS), made.forecast(sample_bars(), DAYS))
+    assert back.digest() == model.digest()
+    assert back.recipe.to_dict() == model.recipe.to_dict()
+    assert same_bits(back.recipe.feature_scaler.scale, model.recipe.feature_scaler.scale)
+    assert same_frame(back.forecast(sample_bars(), DAYS), model.forecast(sample_bars(), DAYS))
 
 
 def test_bundle_files_are_json_and_safetensors(tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ def test_load_of_an_incompatible_bundle_is_an_error(tmp_path: Path) -> None:
 
 
 def test_digest_depends_on_recipe_and_weights() -> None:
-    made = example("lstm")
-    other = Bundle(replace(made.recipe, interval_widths=(0.8,)), made.network)
-    digests = {made.digest(), other.digest(), bundle(seed=2).digest()}
+    model = example("lstm")
+    other = Bundle(replace(model.recipe, interval_widths=(0.8,)), model.network)
+    digests = {model.digest(), other.digest(), bundle(seed=2).digest()}
     assert len(digests) == 3
-    assert bundle().digest() == made.digest()
+    assert bundle().digest() == model.digest()
 
 
 def test_forecast_has_its_columns_and_the_next_session() -> None:
@@ -126,26 +126,26 @@ def test_forecast_has_its_columns_and_the_next_session() -> None:
 def test_forecasts_of_a_range_equal_those_of_single_sessions(
     architecture: str, count: int, horizon: int
 ) -> None:
-    made = example(architecture, horizon)
-    whole = made.forecast(sample_bars(), DAYS)
+    model = example(architecture, horizon)
+    whole = model.forecast(sample_bars(), DAYS)
     for start in (0, 3, len(DAYS) - count):
         days = DAYS[start : start + count]
-        assert same_frame(made.forecast(up_to(days[-1]), days), as_of(whole, *days))
+        assert same_frame(model.forecast(up_to(days[-1]), days), as_of(whole, *days))
 
 
 @each_architecture
 def test_forecast_equals_one_without_later_bars(architecture: str) -> None:
-    made = example(architecture)
-    whole = made.forecast(sample_bars(), DAYS)
+    model = example(architecture)
+    whole = model.forecast(sample_bars(), DAYS)
     for day in DAYS[::8]:
-        assert same_frame(made.forecast(up_to(day), [day]), as_of(whole, day))
+        assert same_frame(model.forecast(up_to(day), [day]), as_of(whole, day))
 
 
 @each_architecture
 def test_forecasts_of_selected_sessions_equal_those_of_all(architecture: str) -> None:
-    made = example(architecture)
-    whole, chosen = made.forecast(sample_bars(), DAYS), DAYS[2::9]
-    assert same_frame(made.forecast(sample_bars(), chosen), as_of(whole, *chosen))
+    model = example(architecture)
+    whole, chosen = model.forecast(sample_bars(), DAYS), DAYS[2::9]
+    assert same_frame(model.forecast(sample_bars(), chosen), as_of(whole, *chosen))
 
 
 def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame:
@@ -179,56 +179,56 @@ def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame
 def test_forecasts_do_not_depend_on_later_bars(
     known: int, seed: int, split: bool, newcomer: bool, architecture: str, horizon: int
 ) -> None:
-    made, days = example(architecture, horizon), DAYS[: known + 1]
-    before = made.forecast(sample_bars(), days)
+    model, days = example(architecture, horizon), DAYS[: known + 1]
+    before = model.forecast(sample_bars(), days)
     changed = perturbed(days[-1], seed, split, newcomer)
-    assert same_frame(made.forecast(changed, days), before)
-    assert same_frame(as_of(made.forecast(changed, DAYS), *days), before)
+    assert same_frame(model.forecast(changed, days), before)
+    assert same_frame(as_of(model.forecast(changed, DAYS), *days), before)
 
 
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, len(DAYS) - 8), st.integers(0, 2**32 - 1), st.booleans())
 def test_drift_does_not_depend_on_later_bars(known: int, seed: int, newcomer: bool) -> None:
-    made, days = example("lstm"), DAYS[: known + 1]
-    before = made.drift(made.panel(up_to(days[-1]), days[-1]), days)
-    changed = made.panel(perturbed(days[-1], seed, split=True, newcomer=newcomer), LAST)
-    assert same_frame(made.drift(changed, days), before)
-    assert same_frame(as_of(made.drift(changed, DAYS), *days), before)
+    model, days = example("lstm"), DAYS[: known + 1]
+    before = model.drift(model.panel(up_to(days[-1]), days[-1]), days)
+    changed = model.panel(perturbed(days[-1], seed, split=True, newcomer=newcomer), LAST)
+    assert same_frame(model.drift(changed, days), before)
+    assert same_frame(as_of(model.drift(changed, DAYS), *days), before)
 
 
 def test_drift_compares_recent_rows_of_all_tickers_with_training() -> None:
-    made, day = example("lstm"), DAYS[30]
-    window = made.recipe.reference.sessions
-    panel = made.panel(sample_bars(), LAST)
+    model, day = example("lstm"), DAYS[30]
+    window = model.recipe.reference.sessions
+    panel = model.panel(sample_bars(), LAST)
     end = panel.sessions.get_loc(pd.Timestamp(day)) + 1
-    rows = made.recipe.feature_scaler.transform(panel.values[end - window : end])
-    reference = made.recipe.reference
+    rows = model.recipe.feature_scaler.transform(panel.values[end - window : end])
+    reference = model.recipe.reference
     counts = count_rows(rows[panel.valid[end - window : end]], reference.edges)
-    found = made.drift(panel, DAYS)
+    found = model.drift(panel, DAYS)
     newest = as_of(found, day)
-    assert newest["feature"].tolist() == list(made.recipe.features)
+    assert newest["feature"].tolist() == list(model.recipe.features)
     assert newest["psi"].tolist() == stability(counts, reference.counts).tolist()
     assert set(newest["rows"]) == {5 * window}
     assert newest["baseline_p95"].tolist() == reference.baseline_p95.tolist()
 
 
 def test_training_sessions_have_no_drift() -> None:
-    made = Bundle(example("lstm").recipe, example("lstm").network)
+    model = Bundle(example("lstm").recipe, example("lstm").network)
     split = split_dataset(len(trained().panel.sessions), dataset()[1])
     last = trained().panel.sessions[split.train.last].date()
     read = split.train.last + 1
-    made.recipe = replace(made.recipe, reference=replace(made.recipe.reference, sessions=read))
-    (found,) = set(made.drift(made.panel(sample_bars(), LAST), [last])["psi"])
+    model.recipe = replace(model.recipe, reference=replace(model.recipe.reference, sessions=read))
+    (found,) = set(model.drift(model.panel(sample_bars(), LAST), [last])["psi"])
     assert found == 0.0
 
 
 def test_larger_returns_are_drift() -> None:
-    made, bars = example("lstm"), sample_bars().copy()
+    model, bars = example("lstm"), sample_bars().copy()
     late = bars["session"] > pd.Timestamp(DAYS[20])
-    calm = made.drift(made.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
+    calm = model.drift(model.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
     for name in ("open", "high", "low", "close"):
         bars.loc[late, name] **= 3  # three times the log returns
-    wild = made.drift(made.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
+    wild = model.drift(model.panel(bars, LAST), [LAST]).set_index("feature")["psi"]
     assert wild["Log_Return"] > 0.25 > calm["Log_Return"]
 
 
@@ -274,15 +274,15 @@ def test_serving_panel_equals_training_panel_across_corporate_actions(basis: str
 
 @each_architecture
 def test_forecasts_agree_with_the_network_output(architecture: str) -> None:
-    made = example(architecture)
-    recipe, panel = made.recipe, trained().panel
+    model = example(architecture)
+    recipe, panel = model.recipe, trained().panel
     values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
     windows = Windows.from_panel(values, valid, recipe.feature_scaler, 10)
     ends = np.arange(len(panel.sessions) - 20, len(panel.sessions))
-    scaled = forecast_scaled(made.network, windows, ends)[:, 0]
+    scaled = forecast_scaled(model.network, windows, ends)[:, 0]
     expected = recipe.target_scaler.inverse(scaled[..., None])[..., 0]
     days = [day.date() for day in panel.sessions[ends]]
-    frame = made.forecast(sample_bars(), days)
+    frame = model.forecast(sample_bars(), days)
     found = frame.pivot_table(index="as_of_session", columns="ticker", values="predicted_return")
     np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-4, atol=1e-9)
 
@@ -306,33 +306,33 @@ def test_prices_are_in_shares_of_the_as_of_session() -> None:
 
 
 def test_close_target_forecasts_prices() -> None:
-    made = bundle(target="close")
-    frame = made.forecast(sample_bars(), DAYS)
+    model = bundle(target="close")
+    frame = model.forecast(sample_bars(), DAYS)
     assert frame["lower_price"].lt(frame["predicted_price"]).all()
     np.testing.assert_allclose(
         frame["predicted_price"], frame["last_close"] * np.exp(frame["predicted_return"])
     )
     for day in DAYS[::20]:
-        assert same_frame(made.forecast(up_to(day), [day]), as_of(frame, day))
+        assert same_frame(model.forecast(up_to(day), [day]), as_of(frame, day))
 
 
 @pytest.mark.parametrize("target", ["close", "log_return"])
 def test_close_of_a_ticker_with_pooled_scaler_is_not_forecast(target: str) -> None:
-    made = bundle(target=target)
-    scaler = made.recipe.target_scaler
-    pooled = np.array(made.recipe.tickers) == "FB"
-    unseen = replace(made.recipe, target_scaler=replace(scaler, pooled=pooled))
-    tickers = set(Bundle(unseen, made.network).forecast(sample_bars(), DAYS[-3:])["ticker"])
+    model = bundle(target=target)
+    scaler = model.recipe.target_scaler
+    pooled = np.array(model.recipe.tickers) == "FB"
+    unseen = replace(model.recipe, target_scaler=replace(scaler, pooled=pooled))
+    tickers = set(Bundle(unseen, model.network).forecast(sample_bars(), DAYS[-3:])["ticker"])
     missing = {"FB"} if target == "close" else set()
-    assert tickers == set(made.recipe.tickers) - missing
+    assert tickers == set(model.recipe.tickers) - missing
 
 
 def test_lower_bound_of_a_close_is_at_least_zero() -> None:
-    made = bundle(target="close", features=Features(groups=["raw"]), scaler="minmax")
-    weights = made.network.state_dict()
+    model = bundle(target="close", features=Features(groups=["raw"]), scaler="minmax")
+    weights = model.network.state_dict()
     weights["head.1.weight"].mul_(0.05)
     weights["head.1.bias"].fill_(0.0)  # about the middle of the prices it was trained on
-    wide = Bundle(replace(made.recipe, interval_widths=(3.0,)), made.network)
+    wide = Bundle(replace(model.recipe, interval_widths=(3.0,)), model.network)
     frame = wide.forecast(sample_bars(), DAYS)
     assert frame["lower_price"].eq(0.0).any()
     assert invalid_forecasts(frame).empty
@@ -345,9 +345,9 @@ def test_panel_basis_does_not_depend_on_the_first_bar(basis: str) -> None:
     bars.loc[early, ["open", "high", "low", "close"]] *= 4
     split = (bars["ticker"] == "AAPL") & (bars["session"] == pd.Timestamp("2011-09-01"))
     bars.loc[split, "stock_splits"] = 4.0
-    made = bundle(bars=bars, features=Features(groups=["raw"], basis=basis))
+    model = bundle(bars=bars, features=Features(groups=["raw"], basis=basis))
     later = bars[bars["session"] >= pd.Timestamp("2012-01-03")].reset_index(drop=True)
-    whole, cut = made.panel(bars, LAST), made.panel(later, LAST)
+    whole, cut = model.panel(bars, LAST), model.panel(later, LAST)
     kept = whole.sessions >= pd.Timestamp("2012-01-03")
     np.testing.assert_allclose(cut.close[kept], whole.close[kept], rtol=1e-12)
     np.testing.assert_allclose(cut.values[kept], whole.values[kept], rtol=1e-6)
@@ -355,11 +355,11 @@ def test_panel_basis_does_not_depend_on_the_first_bar(basis: str) -> None:
 
 def test_corrected_split_does_not_shift_price_levels() -> None:
     bars = sample_bars().copy()
-    made = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
+    model = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
     split = (bars["ticker"] == "AAPL") & (bars["session"] == pd.Timestamp("2011-09-01"))
     bars.loc[split, "stock_splits"] = 4.0
-    newest = made.panel(bars, LAST).close[-1]
-    assert same_bits(newest, made.panel(sample_bars(), LAST).close[-1])
+    newest = model.panel(bars, LAST).close[-1]
+    assert same_bits(newest, model.panel(sample_bars(), LAST).close[-1])
 
 
 def test_ticker_without_a_usable_window_has_no_forecast() -> None:
@@ -379,8 +379,8 @@ def test_ticker_without_a_usable_window_has_no_forecast() -> None:
 def test_ticker_that_was_not_trained_on_is_ignored() -> None:
     bars = sample_bars()
     more = tidy(pd.concat([bars, bars[bars["ticker"] == "IBM"].assign(ticker="HAL")]))
-    made = example("lstm")
-    assert same_frame(made.forecast(more, DAYS[:3]), made.forecast(bars, DAYS[:3]))
+    model = example("lstm")
+    assert same_frame(model.forecast(more, DAYS[:3]), model.forecast(bars, DAYS[:3]))
 
 
 def test_day_without_a_session_is_an_error() -> None:
@@ -406,10 +406,10 @@ def renamed_bars(bars: pd.DataFrame, **names: str) -> pd.DataFrame:
 
 @each_architecture
 def test_renamed_bundle_forecasts_the_new_symbol(architecture: str) -> None:
-    made = example(architecture)
-    renamed = Bundle(made.recipe.rename_tickers([FB_TO_META]), made.network)
+    model = example(architecture)
+    renamed = Bundle(model.recipe.rename_tickers([FB_TO_META]), model.network)
     assert renamed.recipe.tickers == ("AAPL", "META", "GOOG", "IBM", "MSFT")  # FB's place
-    expected = made.forecast(sample_bars(), DAYS)
+    expected = model.forecast(sample_bars(), DAYS)
     expected["ticker"] = expected["ticker"].replace({"FB": "META"})
     found = renamed.forecast(renamed_bars(sample_bars(), FB="META"), DAYS)
     assert same_frame(found, expected)
@@ -420,10 +420,10 @@ def test_renamed_bundle_rebases_bars_as_before() -> None:
     bars = sample_bars().copy()
     split = (bars["ticker"] == "FB") & (bars["session"] == pd.Timestamp("2012-08-01"))
     bars.loc[split, "stock_splits"] = 4.0
-    made = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
-    renamed = Bundle(made.recipe.rename_tickers([FB_TO_META]), made.network)
+    model = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
+    renamed = Bundle(model.recipe.rename_tickers([FB_TO_META]), model.network)
     day = date(2012, 10, 1)
-    expected = made.panel(up_to(day, bars), day)
+    expected = model.panel(up_to(day, bars), day)
     found = renamed.panel(renamed_bars(up_to(day, bars), FB="META"), day)
     assert same_bits(found.close, expected.close)
     assert same_bits(found.values, expected.values)

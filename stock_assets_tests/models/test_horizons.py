@@ -123,14 +123,14 @@ def test_exact_forecasts_are_scored_without_error(target: Target, tmp_path: Path
     np.testing.assert_array_equal(ahead, scored["horizon"])
 
 
-def nearest(made: Bundle) -> Bundle:
+def nearest(model: Bundle) -> Bundle:
     """Reduce a bundle to horizon 1."""
-    spec = replace(made.recipe.network, horizon=1)
-    network, weights = build_network(spec), made.network.state_dict()
+    spec = replace(model.recipe.network, horizon=1)
+    network, weights = build_network(spec), model.network.state_dict()
     rows = {name: len(value) for name, value in network.state_dict().items()}
     network.load_state_dict({name: value[: rows[name]] for name, value in weights.items()})
-    widths = made.recipe.interval_widths[:1]
-    return Bundle(replace(made.recipe, network=spec, interval_widths=widths), network.eval())
+    widths = model.recipe.interval_widths[:1]
+    return Bundle(replace(model.recipe, network=spec, interval_widths=widths), network.eval())
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def nearest(made: Bundle) -> Bundle:
     [("lstm", "close"), *((architecture, "log_return") for architecture in ARCHITECTURES)],
 )
 def test_horizon_1_agrees_with_a_model_of_one_session(architecture: str, target: Target) -> None:
-    made = bundle(architecture, target, horizon=HORIZON)
-    frame = made.forecast(sample_bars(), HELD_OUT)
+    model = bundle(architecture, target, horizon=HORIZON)
+    frame = model.forecast(sample_bars(), HELD_OUT)
     own = frame[frame["horizon"] == 1].reset_index(drop=True)
-    expected = nearest(made).forecast(sample_bars(), HELD_OUT)
+    expected = nearest(model).forecast(sample_bars(), HELD_OUT)
     pd.testing.assert_frame_equal(own, expected, rtol=1e-5)
     assert frame["predicted_return"].groupby(frame["horizon"]).std().gt(1e-4).all()
 
@@ -167,8 +167,8 @@ def test_target_sessions_skip_weekends_and_holidays() -> None:
 
 
 def test_each_horizon_has_its_own_interval() -> None:
-    made = bundle(horizon=HORIZON)
-    wide = Bundle(replace(made.recipe, interval_widths=(0.7, 5.0, 0.1)), made.network)
-    before, after = (own.forecast(sample_bars(), HELD_OUT[:5]) for own in (made, wide))
+    model = bundle(horizon=HORIZON)
+    wide = Bundle(replace(model.recipe, interval_widths=(0.7, 5.0, 0.1)), model.network)
+    before, after = (own.forecast(sample_bars(), HELD_OUT[:5]) for own in (model, wide))
     moved = np.sign(after["upper_price"] - before["upper_price"])
     assert moved.tolist() == after["horizon"].map({1: 0.0, 2: 1.0, 3: -1.0}).tolist()
