@@ -65,6 +65,24 @@ class Forecasts:
         """The drift of the newest session, the strongest first."""
         return _newest(self.drift).sort_values("psi", ascending=False)
 
+    @property
+    def invalid_sessions(self) -> set[date]:
+        """The sessions with an invalid forecast."""
+        return set(self.invalid["as_of_session"].dt.date)
+
+    def valid(self) -> Forecasts:
+        """Return the forecasts of the sessions without an invalid one."""
+        refused = self.invalid_sessions
+        sessions = {
+            model: [day for day in days if day not in refused]
+            for model, days in self.sessions.items()
+        }
+        rows, drift = (
+            frame[~frame["as_of_session"].dt.date.isin(refused)].reset_index(drop=True)
+            for frame in (self.rows, self.drift)
+        )
+        return Forecasts(sessions, rows, drift, self.invalid.iloc[:0])
+
     def missing(self, tickers: Sequence[str]) -> dict[str, int]:
         """Count the sessions without a forecast, per ticker of the universe that has any."""
         days = [day for sessions in self.sessions.values() for day in sessions]
@@ -111,6 +129,8 @@ def store_forecasts(
 ) -> None:
     """Store forecasts and drift; forecasts of other tickers and models stay."""
     for model, days in forecasts.sessions.items():
+        if not days:
+            continue
         rows, drift = (
             frame[frame["model_version"] == model.version].assign(dagster_run_id=dagster_run_id)
             for frame in (forecasts.rows, forecasts.drift)

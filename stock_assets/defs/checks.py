@@ -1,12 +1,27 @@
-"""Blocking checks: how a result is recorded, and what a failed one stops."""
+"""Blocking checks: how results are recorded, what a failed one stops, and who is refused later.
 
-from collections.abc import Mapping, Sequence
+An asset checks before it stores. When a blocking check fails, its result is on record in Dagster
+and in the table ``check_results``, nothing is stored or materialized, and the step fails. In a run
+over several sessions the sessions that passed are stored and materialized one by one first. Until a
+newer result passes, downstream assets refuse the partition.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
+from itertools import groupby
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.text import truncate
+from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
-from stock_assets.storage.check_results import CheckRecord, save_check_results
+from stock_assets.market.bars import content_digest
+from stock_assets.storage.check_results import CheckRecord, failed_checks, save_check_results
+
+_MOST_NAMED = 5
 
 
 def blocking_spec(asset: str, name: str, description: str) -> dg.AssetCheckSpec:
@@ -28,22 +43,144 @@ def blocking_check(
 
 
 def persist_check_results(
-    context: dg.AssetExecutionContext, store: Store, results: Sequence[dg.AssetCheckResult]
-) -> list[dg.AssetCheckResult]:
-    """Store check results in ``check_results``, where the service reads them, and return them."""
-    keys = sorted(context.partition_keys)
-    records = [
-        CheckRecord(
-            dagster_run_id=context.run.run_id,
-            asset=context.asset_key.to_user_string(),
-            check_name=str(result.check_name),
-            first_partition=keys[0],
-            last_partition=keys[-1],
-            passed=result.passed,
-            severity="error" if result.severity is dg.AssetCheckSeverity.ERROR else "warning",
-            message=str(result.description),
-        )
-        for result in results
-    ]
+    context: dg.AssetExecutionContext,
+    store: Store,
+    results: Sequence[dg.AssetCheckResult],
+    failed: Mapping[str, Collection[str]] | None = None,
+) -> None:
+    """Store check results in ``check_results``, one row per span of partitions with one result.
+
+    Parameters
+    ----------
+    context : AssetExecutionContext
+    store : Store
+    results : sequence of AssetCheckResult
+    failed : mapping of str to collection of str, optional
+        For each check, the partitions it failed for. A check without an entry has the same result
+        for all partitions of the run.
+    """
+    records = []
+    for result in results:
+        bad = (failed or {}).get(str(result.check_name))
+        keys = sorted({*context.partition_keys, *(bad or ())})
+        for is_bad, span in groupby(keys, key=lambda key: None if bad is None else key in bad):
+            span_keys = list(span)
+            passed = result.passed if is_bad is None else not is_bad
+            error = result.severity is dg.AssetCheckSeverity.ERROR
+            records.append(
+                CheckRecord(
+                    dagster_run_id=context.run.run_id,
+                    asset=context.asset_key.to_user_string(),
+                    check_name=str(result.check_name),
+                    first_partition=span_keys[0],
+                    last_partition=span_keys[-1],
+                    passed=passed,
+                    severity="error" if error else "warning",
+                    message="nothing found" if is_bad is False else str(result.description),
+                )
+            )
     save_check_results(store.engine, records)
-    return list(results)
+
+
+def enforce_checks(
+    context: dg.AssetExecutionContext, store: Store, results: Sequence[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """Record and yield check results, then fail if a blocking one failed.
+
+    Raises
+    ------
+    StockAssetsError
+        A blocking check failed; the step must not store anything.
+    """
+    persist_check_results(context, store, results)
+    yield from results
+    for result in filter(is_blocking_failure, results):
+        raise StockAssetsError(
+            f"{result.check_name} failed: {result.description}",
+            "Nothing was stored; see the check in the Dagster UI",
+        )
+
+
+def enforce_session_checks(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    results: Sequence[dg.AssetCheckResult],
+    failed: Mapping[str, Collection[date]],
+    stored: pd.DataFrame,
+    column: str,
+) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization]:
+    """Record and yield check results; if some sessions failed, materialize the others and fail.
+
+    Parameters
+    ----------
+    context : AssetExecutionContext
+    store : Store
+    results : sequence of AssetCheckResult
+    failed : mapping of str to collection of date
+        For each blocking check that failed, the sessions it failed for.
+    stored : DataFrame
+        What was stored of this run's sessions.
+    column : str
+        The column with the session.
+
+    Raises
+    ------
+    StockAssetsError
+        A blocking check failed; the message names its sessions.
+    """
+    spans = {name: {session_key(day) for day in days} for name, days in failed.items()}
+    persist_check_results(context, store, results, spans)
+    yield from results
+    refused = sorted({key for keys in spans.values() for key in keys})
+    if not refused:
+        return
+    asset = context.asset_key.to_user_string()
+    days = stored[column].dt.strftime("%Y-%m-%d")
+    for key, rows in stored[~days.isin(refused)].groupby(days):
+        yield dg.AssetMaterialization(
+            asset,
+            partition=str(key),
+            metadata={"dagster/row_count": len(rows)},
+            tags={"dagster/data_version": content_digest(rows)},
+        )
+    raise StockAssetsError(
+        f"{', '.join(spans)} failed for {', '.join(truncate(refused, _MOST_NAMED))}",
+        "See the rows of the check in the Dagster UI, then run these sessions again",
+    )
+
+
+def is_blocking_failure(result: dg.AssetCheckResult) -> bool:
+    """Return whether a result stops the step: a failure with severity error."""
+    return not result.passed and result.severity is dg.AssetCheckSeverity.ERROR
+
+
+def require_passed(store: Store, upstream: Mapping[str, Sequence[str]]) -> None:
+    """Fail where the newest result of a blocking check of an upstream partition failed.
+
+    Rows of an earlier run that passed may still be stored: they are not used.
+
+    Parameters
+    ----------
+    store : Store
+    upstream : mapping of str to sequence of str
+        The partitions that are read of each asset.
+
+    Raises
+    ------
+    StockAssetsError
+        The message names the partition, the check and its message.
+    """
+    for asset, partitions in upstream.items():
+        failed = failed_checks(store.engine, asset, partitions)
+        if failed:
+            first = failed[0]
+            others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            raise StockAssetsError(
+                f"{asset} of {first.partition} failed {first.check_name}{others}: {first.message}",
+                f"Fix the cause and run {asset} of {first.partition} again",
+            )
+
+
+def require_dataset_passed(store: Store, dataset_id: str) -> None:
+    """Fail where a check of a dataset's panel or scalers failed, see :func:`require_passed`."""
+    require_passed(store, {"processed_features": [dataset_id], "scalers": [dataset_id]})

@@ -183,6 +183,7 @@ optimization_results = Table(
     Column("best_value", Double, nullable=False),
     Column("trials", JSONB, nullable=False),
     _written("created_at"),
+    Column("settings", JSONB),
     comment="The best hyperparameters and every trial of the study",
 )
 
@@ -280,7 +281,7 @@ check_results = Table(
     Column("dagster_run_id", Text, primary_key=True),
     Column("asset", Text, primary_key=True),
     Column("check_name", Text, primary_key=True),
-    Column("first_partition", Text, nullable=False),
+    Column("first_partition", Text, primary_key=True),
     Column("last_partition", Text, nullable=False),
     Column("passed", Boolean, nullable=False),
     Column("severity", Text, nullable=False),

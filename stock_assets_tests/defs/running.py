@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from stock_assets.cli.runs import RANGE_END, RANGE_START
 from stock_assets.config import Params, load_params
 from stock_assets.core.locations import find_locations
 from stock_assets.definitions import build_definitions
@@ -35,8 +36,14 @@ def materialize(
     params: Params,
     registry: Registry | None = None,
     instance: dg.DagsterInstance | None = None,
+    last: str | None = None,
+    config: dict[str, dict[str, Any]] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Run assets, named or given, for one partition; a failure is in the result, not raised."""
+    """Run assets, named or given; a failure is in the result, not raised.
+
+    For the partition `key`, or for those from `key` to `last` in one run; with the run
+    configuration `config` by asset.
+    """
     graph = {asset.key.to_user_string(): asset for asset in build_definitions(params).assets}
     own = instance or dg.DagsterInstance.ephemeral()
     if "_" in key:
@@ -44,10 +51,14 @@ def materialize(
     given = resources(params) | {"store": store}
     return dg.materialize(
         [graph[asset] if isinstance(asset, str) else asset for asset in assets],
-        partition_key=key,
+        partition_key=key if last is None else None,
+        tags=None if last is None else {RANGE_START: key, RANGE_END: last},
         instance=own,
         resources=given if registry is None else given | {"registry": registry},
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config={
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            "ops": {name: {"config": values} for name, values in (config or {}).items()},
+        },
         raise_on_error=False,
     )
 
@@ -77,6 +88,14 @@ def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:
     """The data version of the only materialization of an asset in a run."""
     (event,) = result.asset_materializations_for_node(asset)
     return str(event.tags["dagster/data_version"])
+
+
+def versions(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, str]:
+    """The data version of every materialized partition of an asset in a run."""
+    return {
+        str(event.partition): event.tags["dagster/data_version"]
+        for event in result.asset_materializations_for_node(asset)
+    }
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:

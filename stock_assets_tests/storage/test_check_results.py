@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 from sqlalchemy import Engine, text
 
-from stock_assets.storage.check_results import CheckRecord, save_check_results
+from stock_assets.storage.check_results import CheckRecord, failed_checks, save_check_results
 from stock_assets.storage.serving.checks import list_checks, newest_checks
 
 SOUND = CheckRecord(
@@ -49,3 +49,17 @@ def test_nothing_found_is_nothing_stored(engine: Engine) -> None:
     save_check_results(engine, [])
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM check_results")) == 0
+
+
+def test_a_partition_is_refused_while_the_newest_result_of_a_blocking_check_failed(
+    engine: Engine,
+) -> None:
+    days = [f"2013-01-0{day}" for day in (1, 2, 3, 4)]
+    save_check_results(engine, [SOUND, AGREE, replace(AGREE, first_partition="2013-02-01")])
+    assert [found.partition for found in failed_checks(engine, "raw_prices", days)] == days[1:]
+    warning = replace(SOUND, dagster_run_id="run-2", passed=False)
+    fixed = replace(AGREE, dagster_run_id="run-2", passed=True, last_partition="2013-01-03")
+    save_check_results(engine, [warning, fixed])
+    (left,) = failed_checks(engine, "raw_prices", days)
+    assert (left.partition, left.check_name, left.message) == (days[3], "histories_agree", "2 rows")
+    assert failed_checks(engine, "predictions", days) == []

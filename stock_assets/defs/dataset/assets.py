@@ -1,12 +1,13 @@
 """A dataset as of a session: feature panel, scalers and segments."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from stock_assets.config import Params
 from stock_assets.datasets.ids import dataset_as_of
-from stock_assets.defs.checks import persist_check_results
+from stock_assets.defs.checks import enforce_checks, require_dataset_passed, require_passed
 from stock_assets.defs.dataset.checks import (
     PANEL_SPECS,
     SCALER_SPECS,
@@ -15,6 +16,7 @@ from stock_assets.defs.dataset.checks import (
     fit_on_train_only,
 )
 from stock_assets.defs.metadata import PER_DATASET, lineage, plots
+from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.storage.datasets import (
     PanelRecord,
@@ -51,13 +53,15 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext,
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         """Build, check and store the panel of a dataset."""
         from stock_assets.datasets.build import build_panel
         from stock_assets.datasets.checks import check_completeness, check_look_ahead
         from stock_assets.features.dataset import build_feature_set
 
         as_of, first = dataset_as_of(context.partition_key), params.prices.first_session
+        # Earlier sessions need no look: a bar that broke a rule is in quarantine, and masked.
+        require_passed(store, {"raw_prices": [session_key(as_of)]})
         apply_renames(store.engine, params.prices.renames, context.run.run_id)
         bars = read_bars(store.engine, first, as_of, params.prices.tickers)
         built = build_feature_set(
@@ -67,13 +71,12 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
             complete(check_completeness(built, params)),
             causal(check_look_ahead(built, params)),
         ]
+        yield from enforce_checks(context, store, checks)
         record = build_panel(context.partition_key, as_of, built, params, store.arrays)
-        if all(check.passed for check in checks):
-            save_panel(store.engine, record)
-        return dg.MaterializeResult(
+        save_panel(store.engine, record)
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(record.digest),
             metadata=_panel_metadata(record, built),
-            check_results=persist_check_results(context, store, checks),
         )
 
     @dg.asset(
@@ -90,26 +93,27 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
     )
     def scalers(
         context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         """Fit, check and store the scalers of a dataset."""
         from stock_assets.datasets.build import build_scalers, recorded_params
         from stock_assets.datasets.checks import scalers_look_ahead
 
+        require_passed(store, {"processed_features": [context.partition_key]})
         record = load_panel(store.engine, context.partition_key)
         fitted = build_scalers(record, store.arrays)
         features, target = fitted.features, fitted.target
         check = fit_on_train_only(scalers_look_ahead(record, store.arrays, fitted))
-        if check.passed:
-            save_scalers(
-                store.engine,
-                record.dataset_run_id,
-                features.to_dict(),
-                target.to_dict(),
-                fitted.digest,
-            )
+        yield from enforce_checks(context, store, [check])
+        save_scalers(
+            store.engine,
+            record.dataset_run_id,
+            features.to_dict(),
+            target.to_dict(),
+            fitted.digest,
+        )
         pooled = [t for t, shared in zip(record.tickers, features.pooled, strict=True) if shared]
         window = recorded_params(record).dataset.window
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(fitted.digest),
             metadata=lineage(
                 dataset_run_id=record.dataset_run_id,
@@ -123,7 +127,6 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
                 pooled_tickers=", ".join(pooled) or "none",
                 digest=fitted.digest,
             ),
-            check_results=persist_check_results(context, store, [check]),
         )
 
     @dg.asset(
@@ -145,6 +148,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         from stock_assets.datasets.build import build_segments
         from stock_assets.features.scaling import Scaler
 
+        require_dataset_passed(store, context.partition_key)
         record = load_panel(store.engine, context.partition_key)
         features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
         segments = build_segments(record, features, target, store.arrays)

@@ -1,11 +1,13 @@
 """Forecasts of the coming sessions, and the scores of those that came due."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.checks import persist_check_results
-from stock_assets.defs.forecasting.checks import SPECS, sound
+from stock_assets.defs.checks import enforce_session_checks, require_passed
+from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
 from stock_assets.defs.metadata import daily, lineage, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
@@ -51,21 +53,27 @@ def forecasting_assets(
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
         registry: dg.ResourceParam[Registry],
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization | dg.MaterializeResult]:
         """Forecast as of each of the run's sessions, and store what is valid."""
         from stock_assets.forecasting import make_forecasts, store_forecasts
 
         sessions, tickers = sessions_of(context), params.prices.tickers
+        require_passed(store, {"raw_prices": context.partition_keys})
         apply_renames(store.engine, params.prices.renames, context.run.run_id)
         made = make_forecasts(store.engine, registry, sessions, params)
-        if made.invalid.empty:
-            store_forecasts(store.engine, made, tickers, context.run.run_id)
-            write_forecast_files(find_locations().forecasts_folder, made.rows)
-            for session, rows in made.rows["as_of_session"].dt.date.value_counts().items():
-                context.add_asset_metadata(
-                    {"dagster/row_count": rows}, partition_key=session_key(session)
-                )
-        return dg.MaterializeResult(
+        valid, invalid = made.valid(), made.invalid_sessions
+        store_forecasts(store.engine, valid, tickers, context.run.run_id)
+        if not valid.rows.empty:
+            write_forecast_files(find_locations().forecasts_folder, valid.rows)
+        failed = {SOUND: invalid} if invalid else {}
+        yield from enforce_session_checks(
+            context, store, [sound(made.invalid)], failed, valid.rows, "as_of_session"
+        )
+        for session, rows in made.rows["as_of_session"].dt.date.value_counts().items():
+            context.add_asset_metadata(
+                {"dagster/row_count": rows}, partition_key=session_key(session)
+            )
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(made.rows)),
             metadata=lineage(
                 first_session=sessions[0],
@@ -78,7 +86,6 @@ def forecasting_assets(
                 newest=table(made.newest),
                 strongest_drift=table(made.strongest_drift, DRIFTING_FEATURES),
             ),
-            check_results=persist_check_results(context, store, [sound(made.invalid)]),
         )
 
     @dg.asset(
@@ -101,7 +108,10 @@ def forecasting_assets(
         from stock_assets.forecasting import newest_scores, score_sessions, scores_by_ticker
 
         sessions = sessions_of(context)
+        require_passed(store, {"raw_prices": context.partition_keys})
         due, scored = score_sessions(store.engine, sessions)
+        forecast = sorted(set(due["as_of_session"].dt.strftime("%Y-%m-%d")))
+        require_passed(store, {"predictions": forecast})
         save_performance(store.engine, scored, sessions, context.run.run_id)
         if scored.empty:
             scores = {"scores": "no forecast was due"}

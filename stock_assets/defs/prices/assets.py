@@ -1,15 +1,17 @@
 """``raw_prices``: bars of a trading day, as traded, from the chosen source."""
 
+from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import dagster as dg
 
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.checks import persist_check_results
+from stock_assets.defs.checks import enforce_session_checks
 from stock_assets.defs.metadata import daily, lineage, sessions_of, table
 from stock_assets.defs.partitions import session_key
-from stock_assets.defs.prices.checks import SPECS, price_checks
+from stock_assets.defs.prices.checks import SPECS, failed_sessions, price_checks
 from stock_assets.defs.resources import Store
 from stock_assets.ingestion import Ingestion, ingest, require_arrival
 from stock_assets.market.bars import content_digest
@@ -38,7 +40,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
         context: dg.AssetExecutionContext,
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization | dg.MaterializeResult]:
         """Fetch, check and store the bars of the run's sessions and those missing before them."""
         sessions = sessions_of(context)
         source = open_source(params.prices, find_locations().project)
@@ -49,8 +51,18 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
             found = ingested.findings.to_string(max_rows=20)
             context.log.warning("Findings of the checks:\n%s", found)
         require_arrival(ingested, source, sessions, params.prices.minimum_share)
-        _record_sessions(context, ingested, source.name)
-        return dg.MaterializeResult(
+        failed = failed_sessions(ingested)
+        refused = set().union(*failed.values())
+        for session, rows in sorted(ingested.healed.items()):
+            if session not in refused:
+                yield _filled(session, rows, source.name)
+        results = price_checks(ingested)
+        yield from enforce_session_checks(context, store, results, failed, ingested.bars, "session")
+        for session, rows in ingested.bars["session"].dt.date.value_counts().items():
+            context.add_asset_metadata(
+                {"dagster/row_count": rows}, partition_key=session_key(session)
+            )
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(ingested.bars)),
             metadata=lineage(
                 source=source.name,
@@ -59,25 +71,19 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
                 **_outcome(ingested),
                 revised=table(read_revisions(store.engine, context.run.run_id)),
             ),
-            check_results=persist_check_results(context, store, price_checks(ingested)),
         )
 
     return [raw_prices]
 
 
-def _record_sessions(context: dg.AssetExecutionContext, ingested: Ingestion, source: str) -> None:
-    """Record the rows of each session of the run, and the sessions that were filled beside them."""
-    for session, rows in ingested.bars["session"].dt.date.value_counts().items():
-        context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
-    for session, rows in sorted(ingested.healed.items()):
-        context.log_event(
-            dg.AssetMaterialization(
-                "raw_prices",
-                f"{rows} missing bars filled",
-                partition=session_key(session),
-                metadata={"bars_filled": rows, "source": source},
-            )
-        )
+def _filled(session: date, bars: int, source: str) -> dg.AssetMaterialization:
+    """Materialize a session beside those of the run, whose missing bars arrived."""
+    return dg.AssetMaterialization(
+        "raw_prices",
+        f"{bars} missing bars filled",
+        partition=session_key(session),
+        metadata={"bars_filled": bars, "source": source},
+    )
 
 
 def _outcome(ingested: Ingestion) -> dict[str, Any]:

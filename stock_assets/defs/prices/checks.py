@@ -1,6 +1,9 @@
 """Checks of ``raw_prices``, each over a group of the rules of :mod:`stock_assets.market.rules`."""
 
+from datetime import date
+
 import dagster as dg
+import pandas as pd
 
 from stock_assets.defs.checks import blocking_spec
 from stock_assets.defs.metadata import table
@@ -33,8 +36,19 @@ def price_checks(ingested: Ingestion) -> list[dg.AssetCheckResult]:
     return [_check(name, ingested) for name in CHECKS]
 
 
+def failed_sessions(ingested: Ingestion) -> dict[str, set[date]]:
+    """Return the sessions with an error, for each check that found any."""
+    found = {name: _findings(name, ingested) for name in CHECKS}
+    errors = {name: rows[rows["severity"] == "error"] for name, rows in found.items()}
+    return {name: set(rows["session"].dt.date) for name, rows in errors.items() if not rows.empty}
+
+
+def _findings(name: str, ingested: Ingestion) -> pd.DataFrame:
+    return ingested.findings[ingested.findings["rule"].isin(rules_of(name))]
+
+
 def _check(name: str, ingested: Ingestion) -> dg.AssetCheckResult:
-    found = ingested.findings[ingested.findings["rule"].isin(rules_of(name))]
+    found = _findings(name, ingested)
     error = bool(found["severity"].eq("error").any())
     counts = (f"{rule}: {count}" for rule, count in found["rule"].value_counts().items())
     return dg.AssetCheckResult(

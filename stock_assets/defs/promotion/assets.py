@@ -8,7 +8,9 @@ import pandas as pd
 
 from stock_assets.config import Params
 from stock_assets.core.fingerprints import plain_digest
+from stock_assets.defs.checks import require_dataset_passed, require_passed
 from stock_assets.defs.metadata import OWNERS, PER_DATASET, lineage, plots, table
+from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.champion import ModelVersion, promotion_is_due, refit_is_due
 from stock_assets.registry import PRODUCTION, Registry
@@ -61,7 +63,9 @@ def promotion_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
         from stock_assets.promotion import compare
         from stock_assets.tracking import log_comparison
 
+        require_dataset_passed(store, context.partition_key)
         candidate = registry.candidate(context.partition_key)
+        require_passed(store, {"raw_prices": [session_key(candidate.as_of)]})
         with advisory_lock(store.engine, "promotion"):
             decided = promotion_of(store.engine, context.partition_key, candidate.version)
             details: dict[str, Any] = {}

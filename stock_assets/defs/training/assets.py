@@ -9,6 +9,7 @@ import pandas as pd
 
 from stock_assets.config import Params
 from stock_assets.core.fingerprints import plain_digest
+from stock_assets.defs.checks import require_dataset_passed
 from stock_assets.defs.metadata import PER_DATASET, lineage, plots, table
 from stock_assets.defs.resources import Store
 from stock_assets.registry import Registry
@@ -43,6 +44,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
         from stock_assets.tracking import log_search
         from stock_assets.training import plain_records, search_hyperparameters
 
+        require_dataset_passed(store, context.partition_key)
         found = search_hyperparameters(
             store.engine, store.arrays, context.partition_key, params.tuning, params.training
         )
@@ -103,6 +105,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
         from stock_assets.tracking import log_training
         from stock_assets.training import train_on_dataset
 
+        require_dataset_passed(store, context.partition_key)
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, params)
         fit, folds = trained.candidate.fit, trained.folds
         losses = training_figure(pd.DataFrame(fit.history))

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import check_results
 
-CHECK_ORDER = ("checked_at", "dagster_run_id", "asset", "check_name")
+CHECK_ORDER = ("checked_at", "dagster_run_id", "asset", "check_name", "first_partition")
 """Order of check results; the latest first."""
 
 _RESULTS = check_results.c
@@ -36,6 +36,6 @@ def newest_checks(engine: Engine) -> list[Row]:
     query = (
         select(check_results)
         .ext(distinct_on(*each))
-        .order_by(*each, _RESULTS.checked_at.desc(), _RESULTS.dagster_run_id)
+        .order_by(*each, _RESULTS.checked_at.desc(), _RESULTS.passed, _RESULTS.dagster_run_id)
     )
     return read_rows(engine, query)

@@ -277,8 +277,8 @@ def test_a_feature_that_looks_ahead_stops_the_dataset(
         for part in result.get_asset_check_evaluations()
         if part.check_name == "features_do_not_look_ahead"
     ]
-    assert found.description is not None
-    assert found.description.startswith("these look ahead: RSI")
+    assert found.metadata["what_looks_ahead"].value == ["RSI"]
+    assert not result.asset_materializations_for_node("processed_features")
     assert not result.asset_materializations_for_node("scalers")
 
 
@@ -299,8 +299,11 @@ def test_a_dataset_that_fails_its_check_leaves_the_one_before(
     assert not result.success
     (found,) = [part for part in result.get_asset_check_evaluations() if not part.passed]
     assert found.check_name == "features_do_not_look_ahead"
-    assert "labels are not the next close" in str(found.description)
+    assert found.metadata["wrong_labels"].value > 0
     assert stored(own_store, KEY) == before
+    for asset in ("scalers", "scaled_features", "tuned_params", "candidate_model", "promotion"):
+        refused = materialize([asset], KEY, own_store, params())
+        assert f"processed_features of {KEY} failed features_do_not_look_ahead" in failure(refused)
 
 
 def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
@@ -314,7 +317,7 @@ def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
     result = made(own_store, recent(), features=groups)
     assert not result.success
     (found,) = [part for part in result.get_asset_check_evaluations() if not part.passed]
-    assert found.description == "the choice of features knows more than training"
+    assert found.metadata["choice_of_features_looks_ahead"].value is True
 
 
 def test_scalers_that_know_later_sessions_stop_the_dataset(
@@ -372,8 +375,6 @@ def test_a_ticker_without_a_training_window_is_named_and_stops_nobody(own_store:
         for part in result.get_asset_check_evaluations()
         if part.check_name == "features_are_complete"
     ]
-    told = "values are finite; no training window, so nothing is learned from: FB"
-    assert found.description == told
     assert found.metadata["tickers_not_learned_from"].value == ["FB"]
     assert result.asset_materializations_for_node("scalers")
 

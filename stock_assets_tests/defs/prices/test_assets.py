@@ -31,6 +31,7 @@ from stock_assets_tests.defs.running import (
     materialize,
     metadata,
     params,
+    versions,
 )
 
 DAY = date(2013, 1, 4)
@@ -168,12 +169,44 @@ def test_an_unsound_bar_fails_the_check_and_is_not_stored(
     result = materialize(["raw_prices", follows], KEY, own_store, lenient(csv_params))
     assert not result.success
     assert not checks(result)["bars_are_sound"]
+    assert not result.asset_materializations_for_node("raw_prices")
     assert not result.asset_materializations_for_node("follows")
     assert stored(own_store)["ticker"].tolist() == ["AAPL"]
     found = evaluation(result, "bars_are_sound")
     assert found.severity == dg.AssetCheckSeverity.ERROR
     assert found.metadata["findings"].value >= 1
     assert {row.data["ticker"] for row in found.metadata["rows"].records} == {"IBM"}
+
+
+def test_a_range_materializes_its_valid_sessions_and_fails_naming_the_others(
+    own_store: Store, csv_params: Params
+) -> None:
+    last = calendar.next_session(DAY, 2)
+    edit(csv_params, "IBM", calendar.next_session(DAY), Close=1e6)
+    found = materialize(["raw_prices"], KEY, own_store, lenient(csv_params), last=last.isoformat())
+    assert not found.success
+    assert "bars_are_sound failed for 2013-01-07" in failure(found)
+    days = calendar.sessions(DAY, last)
+    assert sorted(versions(found, "raw_prices")) == [str(days[0]), str(days[2])]
+    alone = materialize(["raw_prices"], str(days[2]), own_store, csv_params)
+    assert (
+        versions(alone, "raw_prices")[str(days[2])] == versions(found, "raw_prices")[str(days[2])]
+    )
+
+
+def test_downstream_refuses_a_session_until_its_newest_check_passes(
+    own_store: Store, csv_params: Params
+) -> None:
+    valid = load_sample().query("ticker == 'IBM' and session == @DAY")["close"].item()
+    assert materialize(["raw_prices"], KEY, own_store, csv_params).success
+    assert materialize(["performance_log"], KEY, own_store, csv_params).success
+    edit(csv_params, "IBM", DAY, Close=1e6)
+    assert not materialize(["raw_prices"], KEY, own_store, csv_params).success
+    assert stored(own_store)["ticker"].tolist() == ["AAPL", "IBM"]  # of the earlier run
+    refused = materialize(["performance_log"], KEY, own_store, csv_params)
+    assert "raw_prices of 2013-01-04 failed bars_are_sound" in failure(refused)
+    edit(csv_params, "IBM", DAY, Close=valid)
+    assert materialize(["raw_prices", "performance_log"], KEY, own_store, csv_params).success
 
 
 def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) -> None:

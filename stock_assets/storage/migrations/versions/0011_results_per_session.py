@@ -1,0 +1,31 @@
+"""A check has one row per span of partitions with the same result; searches keep their settings."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0011"
+down_revision = "0010"
+
+_OLD_KEY = ["dagster_run_id", "asset", "check_name"]
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.drop_constraint("check_results_pkey", "check_results", type_="primary")
+    op.create_primary_key("check_results_pkey", "check_results", [*_OLD_KEY, "first_partition"])
+    op.add_column("optimization_results", sa.Column("settings", JSONB()))
+
+
+def downgrade() -> None:
+    """Undo; of the spans of one check in one run, a failed one is kept."""
+    op.drop_column("optimization_results", "settings")
+    op.execute(
+        "DELETE FROM check_results WHERE ctid NOT IN (SELECT DISTINCT ON (dagster_run_id, asset,"
+        " check_name) ctid FROM check_results ORDER BY dagster_run_id, asset, check_name, passed,"
+        " first_partition)"
+    )
+    op.drop_constraint("check_results_pkey", "check_results", type_="primary")
+    op.create_primary_key("check_results_pkey", "check_results", _OLD_KEY)
