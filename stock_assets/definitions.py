@@ -4,6 +4,9 @@
 and each would have to read params.yaml. Here it is read once and handed to the folders.
 """
 
+import warnings
+from collections.abc import Sequence
+
 import dagster as dg
 
 from stock_assets.config import Params, load_params
@@ -27,19 +30,29 @@ from stock_assets.defs.training.assets import training_assets
 def build_definitions(params: Params) -> dg.Definitions:
     """Build the graph of some parameters."""
     days = trading_days(params)
+    assets = [
+        *price_assets(days),
+        *dataset_assets(),
+        *training_assets(params),
+        *promotion_assets(params),
+        *forecasting_assets(days, forecasts_reaching(params)),
+    ]
     return dg.Definitions(
-        assets=[
-            *price_assets(days),
-            *dataset_assets(),
-            *training_assets(),
-            *promotion_assets(),
-            *forecasting_assets(days, forecasts_reaching(params)),
-        ],
+        assets=_with_links_to_code(assets),
         jobs=[daily_job, retraining_job],
         schedules=[daily_schedule(params)],
         sensors=[retrain_on_breach, score_when_forecasting_failed],
         resources=resources(params),
     )
+
+
+def _with_links_to_code(
+    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Let the catalogue link to the source of each asset."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # stable in use (dagster 1.13)
+        return list(dg.with_source_code_references(assets))
 
 
 @dg.definitions

@@ -1,14 +1,17 @@
-"""What assets have in common: owners, tags, partitions, and values for the catalogue."""
+"""What assets have in common: owners, tags, partitions, configuration, catalogue metadata."""
 
 import warnings
 from base64 import b64encode
 from collections.abc import Iterable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
+from sqlalchemy import Table
 
+from stock_assets.config.section import Section
 from stock_assets.defs.partitions import datasets, key_session
 
 if TYPE_CHECKING:
@@ -35,6 +38,42 @@ def daily(days: dg.TimeWindowPartitionsDefinition) -> dict[str, Any]:
         "owners": OWNERS,
         "tags": {"cadence": "daily", "domain": "market"},
     }
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def parameter(section: Section, name: str) -> Any:
+    """Return a field of an asset's configuration: default and description of a parameter."""
+    description = type(section).model_fields[name].description
+    return Field(default=getattr(section, name), description=description)
+
+
+def configured(section: SectionT, config: dg.Config, *leave_out: str) -> SectionT:
+    """Return a section of the parameters with the values of a run's configuration."""
+    chosen = config.model_dump(exclude=set(leave_out))
+    return type(section).model_validate(section.model_dump() | chosen)
+
+
+def describe_table(table: Table) -> dict[str, Any]:
+    """Return a table's name and columns as the catalogue shows them."""
+    return {
+        "dagster/table_name": f"stock_assets.public.{table.name}",
+        "dagster/column_schema": dg.TableSchema(table_columns(table)),
+    }
+
+
+def table_columns(table: Table) -> list[dg.TableColumn]:
+    """Return the columns of a table, with types and descriptions of its own definition."""
+    return [
+        dg.TableColumn(
+            column.name,
+            str(column.type).lower(),
+            description=column.doc,
+            constraints=dg.TableColumnConstraints(nullable=bool(column.nullable)),
+        )
+        for column in table.columns
+    ]
 
 
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:

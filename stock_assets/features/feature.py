@@ -48,6 +48,11 @@ class Feature:
     recursive: bool = False
     scale_free: bool = False
 
+    def describe(self) -> str:
+        """Return group, inputs and window in a line."""
+        window = "" if self.window is None else f", over {self.window} sessions"
+        return f"{self.group}: from {', '.join(self.inputs)}{window}"
+
     def compute(self, bars: Mapping[str, FloatArray]) -> FloatArray:
         """Evaluate the feature on one ticker's bars.
 

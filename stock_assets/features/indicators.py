@@ -93,3 +93,13 @@ def select(groups: Iterable[FeatureGroup]) -> tuple[str, ...]:
             f"Set features.groups in params.yaml to some of: {', '.join(known)}",
         )
     return tuple(feature.name for feature in _DECLARED if feature.group in wanted)
+
+
+def price_columns(name: str, basis: str) -> tuple[str, ...]:
+    """Return the columns of a bar that a feature depends on: its inputs, and what adjusts them."""
+    adjusting: dict[str, tuple[str, ...]] = {
+        "raw": (),
+        "split_adjusted": ("stock_splits",),
+        "adjusted": ("dividends", "stock_splits"),
+    }
+    return tuple(dict.fromkeys((*FEATURES[name].inputs, *adjusting[basis])))

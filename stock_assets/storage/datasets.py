@@ -167,6 +167,7 @@ def save_tuning(
     best_params: Mapping[str, Any],
     best_value: float,
     trials: Sequence[Mapping[Any, Any]],
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Store the best hyperparameters of a dataset and every trial of the study."""
     row = {
@@ -174,6 +175,7 @@ def save_tuning(
         "best_params": dict(best_params),
         "best_value": best_value,
         "trials": list(trials),
+        "settings": None if settings is None else dict(settings),
     }
     with engine.begin() as connection:
         _upsert(connection, optimization_results, row)

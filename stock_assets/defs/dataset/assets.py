@@ -15,9 +15,10 @@ from stock_assets.defs.dataset.checks import (
     complete,
     fit_on_train_only,
 )
-from stock_assets.defs.metadata import PER_DATASET, lineage, plots
+from stock_assets.defs.metadata import PER_DATASET, describe_table, lineage, plots, table_columns
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
+from stock_assets.storage import tables
 from stock_assets.storage.datasets import (
     PanelRecord,
     load_panel,
@@ -41,6 +42,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         group_name="dataset",
         kinds={"pandas", "numpy", "postgres"},
         code_version="3",
+        metadata=describe_table(tables.processed_feature_data),
         deps=[dg.AssetDep("raw_prices", partition_mapping=dg.AllPartitionMapping())],
         description=(
             "The (sessions × tickers × features) panel and its labels, from the bars known at the "
@@ -84,6 +86,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         group_name="dataset",
         kinds={"numpy", "postgres"},
         code_version="2",
+        metadata=describe_table(tables.scalers),
         deps=[processed_features],
         description=(
             "Scaling per ticker and feature, fitted on the training sessions only and stored as "
@@ -134,6 +137,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         group_name="dataset",
         kinds={"numpy", "postgres"},
         code_version="3",
+        metadata=describe_table(tables.scaled_feature_sets),
         deps=[processed_features, scalers],
         description=(
             "The train, validation and test segments of the scaled panel, with a purge gap between "
@@ -172,6 +176,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
 
 
 def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
+    from stock_assets.features.indicators import FEATURES, price_columns
     from stock_assets.reporting.figures import validity_figure
 
     panel = built.panel
@@ -194,4 +199,24 @@ def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
         feature_names=dg.MetadataValue.md(", ".join(f"`{name}`" for name in panel.features)),
         features_represented_by=dg.MetadataValue.json(built.dropped_features),
         plots=plots([validity_figure(panel.valid, panel.sessions)]),
-    ) | {"dagster/row_count": sum(valid)}
+    ) | {
+        "dagster/row_count": sum(valid),
+        "dagster/column_schema": dg.TableSchema(
+            [
+                *table_columns(tables.processed_feature_data),
+                *(
+                    dg.TableColumn(name, "float32", description=FEATURES[name].describe())
+                    for name in panel.features
+                ),
+            ]
+        ),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {
+                name: [
+                    dg.TableColumnDep(dg.AssetKey("raw_prices"), column)
+                    for column in price_columns(name, record.basis)
+                ]
+                for name in panel.features
+            }
+        ),
+    }

@@ -8,11 +8,12 @@ from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import enforce_session_checks, require_passed
 from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
-from stock_assets.defs.metadata import daily, lineage, sessions_of, table
+from stock_assets.defs.metadata import daily, describe_table, lineage, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.market.bars import content_digest
 from stock_assets.registry import Registry
+from stock_assets.storage import tables
 from stock_assets.storage.forecasts import save_performance, write_forecast_files
 from stock_assets.storage.renames import apply_renames
 
@@ -38,6 +39,7 @@ def forecasting_assets(
         group_name="serving",
         kinds={"pytorch", "postgres"},
         code_version="2",
+        metadata=describe_table(tables.predictions),
         deps=["raw_prices", "production_model"],
         description=(
             "Per ticker, the forecasts of the sessions after the partition's, as far ahead as the "
@@ -93,6 +95,7 @@ def forecasting_assets(
         group_name="monitoring",
         kinds={"pandas", "postgres"},
         code_version="1",
+        metadata=describe_table(tables.model_performance_log),
         deps=["raw_prices", dg.AssetDep(predictions, partition_mapping=reaching)],
         description=(
             "Forecasts whose target is the partition's session, against its close, beside "
@@ -113,6 +116,10 @@ def forecasting_assets(
         forecast = sorted(set(due["as_of_session"].dt.strftime("%Y-%m-%d")))
         require_passed(store, {"predictions": forecast})
         save_performance(store.engine, scored, sessions, context.run.run_id)
+        for session, rows in scored["session"].dt.date.value_counts().items():
+            context.add_asset_metadata(
+                {"dagster/row_count": rows}, partition_key=session_key(session)
+            )
         if scored.empty:
             scores = {"scores": "no forecast was due"}
         else:

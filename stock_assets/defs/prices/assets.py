@@ -9,7 +9,7 @@ import dagster as dg
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import enforce_session_checks
-from stock_assets.defs.metadata import daily, lineage, sessions_of, table
+from stock_assets.defs.metadata import daily, describe_table, lineage, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.prices.checks import SPECS, failed_sessions, price_checks
 from stock_assets.defs.resources import Store
@@ -18,6 +18,7 @@ from stock_assets.market.bars import content_digest
 from stock_assets.market.sources.catalogue import open_source
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.prices import read_revisions
+from stock_assets.storage.tables import raw_stock_data
 
 
 def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -28,6 +29,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
         group_name="prices",
         kinds={"python", "postgres"},
         code_version="2",
+        metadata=describe_table(raw_stock_data),
         description=(
             "One bar per ticker and session, as traded, with that day's dividends and splits. "
             "Prices are adjusted on reading, as of a session. Each ticker is fetched from its last "

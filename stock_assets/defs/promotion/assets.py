@@ -7,9 +7,19 @@ import dagster as dg
 import pandas as pd
 
 from stock_assets.config import Params
+from stock_assets.config.section import Share
 from stock_assets.core.fingerprints import plain_digest
 from stock_assets.defs.checks import require_dataset_passed, require_passed
-from stock_assets.defs.metadata import OWNERS, PER_DATASET, lineage, plots, table
+from stock_assets.defs.metadata import (
+    OWNERS,
+    PER_DATASET,
+    configured,
+    describe_table,
+    lineage,
+    parameter,
+    plots,
+    table,
+)
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.champion import ModelVersion, promotion_is_due, refit_is_due
@@ -21,6 +31,7 @@ from stock_assets.storage.forecasts import (
     record_refit,
     save_promotion,
 )
+from stock_assets.storage.tables import model_promotions
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,14 +39,22 @@ if TYPE_CHECKING:
 PRODUCTION_MODEL = dg.AssetKey("production_model")
 
 
-def promotion_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Build ``promotion`` and ``production_model``."""
+def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Build ``promotion`` and ``production_model``; the parameters are defaults of a run."""
+
+    class PromotionConfig(dg.Config):
+        """What a run may change of the decision."""
+
+        minimum_improvement: float = parameter(params.promotion, "minimum_improvement")
+        significance: Share | None = parameter(params.promotion, "significance")
+        refit: bool = parameter(params.promotion, "refit")
 
     @dg.asset(
         **PER_DATASET,
         group_name="promotion",
         kinds={"mlflow", "postgres"},
         code_version="4",
+        metadata=describe_table(model_promotions),
         deps=[
             "candidate_model",
             dg.AssetDep("raw_prices", partition_mapping=dg.AllPartitionMapping()),
@@ -50,6 +69,7 @@ def promotion_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
     )
     def promotion(
         context: dg.AssetExecutionContext,
+        config: PromotionConfig,
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
         registry: dg.ResourceParam[Registry],
@@ -63,6 +83,7 @@ def promotion_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
         from stock_assets.promotion import compare
         from stock_assets.tracking import log_comparison
 
+        rule = configured(params.promotion, config)
         require_dataset_passed(store, context.partition_key)
         candidate = registry.candidate(context.partition_key)
         require_passed(store, {"raw_prices": [session_key(candidate.as_of)]})
@@ -70,16 +91,14 @@ def promotion_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
             decided = promotion_of(store.engine, context.partition_key, candidate.version)
             details: dict[str, Any] = {}
             if decided is None:
-                comparison = compare(
-                    store.engine, registry, candidate, params.promotion, context.run.run_id
-                )
+                comparison = compare(store.engine, registry, candidate, rule, context.run.run_id)
                 decided, tables = comparison.decided, comparison.tables()
                 figures = comparison.figures(tables["tickers"])
                 log_comparison(mlflow_run, comparison, tables, figures)
                 save_promotion(store.engine, decided)
                 details = _details(tables, figures)
             history = _history(context.instance, registry.model_name)
-            if params.promotion.refit and refit_is_due(decided, history):
+            if rule.refit and refit_is_due(decided, history):
                 refit = _registered_refit(store, registry, mlflow_run, candidate)
                 decided = record_refit(store.engine, decided, refit.version)
             if promotion_is_due(decided, registry.production(), history):
@@ -88,7 +107,9 @@ def promotion_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
                 context.log_event(_production_event(registry.model_name, winner, decided))
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
-            metadata=_decision_metadata(decided) | details,
+            metadata=_decision_metadata(decided)
+            | {"settings": dg.MetadataValue.json(config.model_dump())}
+            | details,
         )
 
     production_model = dg.AssetSpec(

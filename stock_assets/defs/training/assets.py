@@ -7,23 +7,53 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from stock_assets.config import Params
+from stock_assets.config import Device, Params
+from stock_assets.config.section import Count, PositiveFloat, PositiveInt
 from stock_assets.core.fingerprints import plain_digest
 from stock_assets.defs.checks import require_dataset_passed
-from stock_assets.defs.metadata import PER_DATASET, lineage, plots, table
+from stock_assets.defs.metadata import (
+    PER_DATASET,
+    configured,
+    describe_table,
+    lineage,
+    parameter,
+    plots,
+    table,
+)
 from stock_assets.defs.resources import Store
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import save_tuning
+from stock_assets.storage.tables import optimization_results
 
 
-def training_assets() -> list[dg.AssetsDefinition]:
-    """Build ``tuned_params`` and ``candidate_model``."""
+def training_assets(params: Params) -> list[dg.AssetsDefinition]:
+    """Build ``tuned_params`` and ``candidate_model``; the parameters are defaults of a run."""
+
+    class TuningConfig(dg.Config):
+        """What a run may change of the search."""
+
+        trials: PositiveInt = parameter(params.tuning, "trials")
+        epochs: PositiveInt = parameter(params.tuning, "epochs")
+        patience: PositiveInt = parameter(params.tuning, "patience")
+        timeout_seconds: PositiveFloat | None = parameter(params.tuning, "timeout_seconds")
+        workers: PositiveInt = parameter(params.tuning, "workers")
+        seed: Count = parameter(params.training, "seed")
+
+    class TrainingConfig(dg.Config):
+        """What a run may change of the candidate's training."""
+
+        epochs: PositiveInt = parameter(params.training, "epochs")
+        patience: PositiveInt = parameter(params.training, "patience")
+        threads: PositiveInt = parameter(params.training, "threads")
+        device: Device = parameter(params.training, "device")
+        seed: Count = parameter(params.training, "seed")
 
     @dg.asset(
         **PER_DATASET,
         group_name="training",
         kinds={"optuna", "pytorch"},
         code_version="3",
+        metadata=describe_table(optimization_results),
         deps=["processed_features", "scaled_features"],
         description=(
             "The best hyperparameters on the validation segment, or on those of all walk-forward "
@@ -33,6 +63,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
     )
     def tuned_params(
         context: dg.AssetExecutionContext,
+        config: TuningConfig,
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
         registry: dg.ResourceParam[Registry],
@@ -45,8 +76,10 @@ def training_assets() -> list[dg.AssetsDefinition]:
         from stock_assets.training import plain_records, search_hyperparameters
 
         require_dataset_passed(store, context.partition_key)
+        tuning = configured(params.tuning, config, "seed")
+        training = params.training.model_copy(update={"seed": config.seed})
         found = search_hyperparameters(
-            store.engine, store.arrays, context.partition_key, params.tuning, params.training
+            store.engine, store.arrays, context.partition_key, tuning, training
         )
         best, study = asdict(found.tuned.best), found.tuned.study
         save_tuning(
@@ -55,9 +88,10 @@ def training_assets() -> list[dg.AssetsDefinition]:
             best,
             found.lowest_loss,
             plain_records(found.trials),
+            config.model_dump(),
         )
-        shares = importances(study, params.training.seed)
-        figures = study_figures(study, params.training.seed)
+        shares = importances(study, config.seed)
+        figures = study_figures(study, config.seed)
         log_search(registry, mlflow_run, found, figures)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plain_digest(best)),
@@ -71,7 +105,8 @@ def training_assets() -> list[dg.AssetsDefinition]:
                 best_params=dg.MetadataValue.json(best),
                 importances=dg.MetadataValue.json(shares),
                 trials=len(found.trials),
-                trials_asked_for=params.tuning.trials,
+                trials_asked_for=config.trials,
+                settings=dg.MetadataValue.json(config.model_dump()),
                 trials_complete=len(found.improvements),
                 trials_pruned=found.pruned,
                 plots=plots(figures),
@@ -94,6 +129,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
     )
     def candidate_model(
         context: dg.AssetExecutionContext,
+        config: TrainingConfig,
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
         registry: dg.ResourceParam[Registry],
@@ -106,10 +142,11 @@ def training_assets() -> list[dg.AssetsDefinition]:
         from stock_assets.training import train_on_dataset
 
         require_dataset_passed(store, context.partition_key)
-        trained = train_on_dataset(store.engine, store.arrays, context.partition_key, params)
+        used = params.model_copy(update={"training": configured(params.training, config)})
+        trained = train_on_dataset(store.engine, store.arrays, context.partition_key, used)
         fit, folds = trained.candidate.fit, trained.folds
         losses = training_figure(pd.DataFrame(fit.history))
-        log_training(mlflow_run, trained, params.training, losses)
+        log_training(mlflow_run, trained, used.training, losses)
         version = registry.register(trained.bundle, trained.bars)
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
@@ -121,6 +158,7 @@ def training_assets() -> list[dg.AssetsDefinition]:
                 model_version=version.version,
                 mlflow_run_id=version.mlflow_run_id,
                 architecture=trained.best.architecture,
+                settings=dg.MetadataValue.json(config.model_dump()),
                 epochs=fit.history[-1].epoch,
                 best_epoch=fit.best_epoch,
                 validation_loss=fit.best.validation_loss,

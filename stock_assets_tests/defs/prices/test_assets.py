@@ -189,9 +189,8 @@ def test_a_range_materializes_its_valid_sessions_and_fails_naming_the_others(
     days = calendar.sessions(DAY, last)
     assert sorted(versions(found, "raw_prices")) == [str(days[0]), str(days[2])]
     alone = materialize(["raw_prices"], str(days[2]), own_store, csv_params)
-    assert (
-        versions(alone, "raw_prices")[str(days[2])] == versions(found, "raw_prices")[str(days[2])]
-    )
+    day = str(days[2])
+    assert versions(alone, "raw_prices")[day] == versions(found, "raw_prices")[day]
 
 
 def test_downstream_refuses_a_session_until_its_newest_check_passes(
