@@ -6,6 +6,7 @@ and each would have to read params.yaml. Here it is read once and handed to the 
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -48,11 +49,11 @@ def build_definitions(params: Params) -> dg.Definitions:
 
 def _with_links_to_code(
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
-) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+) -> Sequence[Any]:
     """Let the catalogue link to the source of each asset."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # stable in use (dagster 1.13)
-        return list(dg.with_source_code_references(assets))
+        return dg.with_source_code_references(assets)
 
 
 @dg.definitions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -14,6 +15,7 @@ from stock_assets.config import Params
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import daily_job, retraining_job
 from stock_assets.defs.partitions import datasets, trading_days
+from stock_assets.storage import tables
 
 GROUPS = {
     "raw_prices": "prices",
@@ -39,6 +41,7 @@ DEPS = {
     "predictions": {"raw_prices", "production_model"},
     "performance_log": {"raw_prices", "predictions"},
 }
+RETRAINING = ("tuned_params", "candidate_model", "promotion")
 DAILY = {"raw_prices", "predictions", "performance_log"}
 CHECKS = {
     ("raw_prices", "bars_are_sound"): "blocking",
@@ -172,3 +175,66 @@ def test_loading_the_graph_imports_nothing_heavy() -> None:
     )
     assert done.stdout.split() == []
     assert "Warning" not in done.stderr
+
+
+TABLES = {
+    "raw_prices": "raw_stock_data",
+    "processed_features": "processed_feature_data",
+    "scalers": "scalers",
+    "scaled_features": "scaled_feature_sets",
+    "tuned_params": "optimization_results",
+    "promotion": "model_promotions",
+    "predictions": "predictions",
+    "performance_log": "model_performance_log",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_is_described_by_its_definition(name: str) -> None:
+    table, metadata = tables.metadata.tables[TABLES[name]], SPECS[name].metadata
+    assert metadata["dagster/table_name"] == f"stock_assets.public.{table.name}"
+    columns = metadata["dagster/column_schema"].columns
+    assert [column.name for column in columns] == [column.name for column in table.columns]
+    assert [column.type for column in columns] == [str(c.type).lower() for c in table.columns]
+    assert all(column.description for column in columns)
+
+
+@each_asset
+def test_each_asset_links_to_its_source(name: str) -> None:
+    if name == "production_model":
+        return  # a specification without code
+    (reference,) = SPECS[name].metadata["dagster/code_references"].code_references
+    lines = Path(reference.file_path).read_text(encoding="utf-8").splitlines()
+    assert f"def {name}(" in "\n".join(lines[reference.line_number - 1 :][:40])
+
+
+def test_no_description_shows_markup() -> None:
+    texts = [spec.description for spec in SPECS.values()]
+    texts += [GRAPH.get(key).description for key in GRAPH.asset_check_keys]
+    assert not [text for text in texts if text is None or "**" in text]
+
+
+def test_defaults_of_a_run_are_the_parameters() -> None:
+    changed = PARAMS.model_copy(
+        update={
+            "tuning": PARAMS.tuning.model_copy(update={"trials": 7}),
+            "training": PARAMS.training.model_copy(update={"epochs": 3, "seed": 5}),
+            "promotion": PARAMS.promotion.model_copy(update={"refit": True}),
+        }
+    )
+    job = build_definitions(changed).resolve_job_def("retraining")
+    config = {name: job.get_node_named(name).definition.config_schema.default_value for name in RETRAINING}
+    assert config["tuned_params"]["trials"] == 7
+    assert config["tuned_params"]["seed"] == config["candidate_model"]["seed"] == 5
+    assert config["candidate_model"]["epochs"] == 3
+    assert config["promotion"]["refit"] is True
+
+
+def test_every_field_of_a_configuration_is_described() -> None:
+    job = defs.resolve_job_def("retraining")
+    for name in RETRAINING:
+        fields = job.get_node_named(name).definition.config_schema.config_type.fields
+        assert [key for key, field in fields.items() if not field.description] == []
+    for name, resource in defs.resources.items():
+        fields = resource.get_resource_definition().config_schema.config_type.fields
+        assert [key for key, field in fields.items() if not field.description] == [], name

@@ -21,6 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from stock_assets.storage.column_docs import DOCS
+
 metadata = MetaData()
 
 
@@ -304,3 +306,7 @@ feature_drift = Table(
     _written("measured_at"),
     comment="How far the newest inputs of a model version are from its training inputs (PSI)",
 )
+
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        _column.doc = DOCS.get(_column.name)
