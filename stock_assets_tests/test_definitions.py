@@ -223,7 +223,9 @@ def test_defaults_of_a_run_are_the_parameters() -> None:
         }
     )
     job = build_definitions(changed).resolve_job_def("retraining")
-    config = {name: job.get_node_named(name).definition.config_schema.default_value for name in RETRAINING}
+    config = {
+        name: job.get_node_named(name).definition.config_schema.default_value for name in RETRAINING
+    }
     assert config["tuned_params"]["trials"] == 7
     assert config["tuned_params"]["seed"] == config["candidate_model"]["seed"] == 5
     assert config["candidate_model"]["epochs"] == 3

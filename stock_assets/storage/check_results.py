@@ -67,8 +67,8 @@ def failed_checks(engine: Engine, asset: str, partitions: Sequence[str]) -> list
         By partition and check. A result is blocking if its severity is error.
     """
     failed, newer = check_results.alias("failed"), check_results.alias("newer")
-    keys = func.unnest(bindparam("keys", list(partitions), ARRAY(Text))).table_valued("key")
-    key = keys.c.key
+    listed = func.unnest(bindparam("keys", list(partitions), ARRAY(Text)))
+    key = select(listed.label("key")).subquery("keys").c.key
     replaced = (
         select(literal(1))
         .where(newer.c.asset == failed.c.asset, newer.c.check_name == failed.c.check_name)
@@ -77,8 +77,8 @@ def failed_checks(engine: Engine, asset: str, partitions: Sequence[str]) -> list
     )
     query = (
         select(failed.c.asset, key.label("partition"), failed.c.check_name, failed.c.message)
-        .join_from(keys, failed, key.between(failed.c.first_partition, failed.c.last_partition))
         .where(failed.c.asset == asset, ~failed.c.passed, failed.c.severity == "error")
+        .where(key.between(failed.c.first_partition, failed.c.last_partition))
         .where(~replaced.exists())
         .order_by(key, failed.c.check_name)
     )

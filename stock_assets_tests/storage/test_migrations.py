@@ -94,7 +94,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     connection.rollback()
     upgrade(bare_url)
     assert connection.execute(text(CATALOGUE)).all() == before
-    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0011"]
+    assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0012"]
 
 
 def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
@@ -156,11 +156,12 @@ def test_renamed_rules_are_renamed_in_stored_rows(bare_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["url"] = bare_url
-    command.upgrade(config, "0009")
+    upgrade(bare_url)
     engine = create_engine(bare_url)
     save_check_results(engine, [replace(CHECK, message="history is another one: 2")])
     checks = {"severities": {"history is another one": "warning"}}
     save_panel(engine, replace(panel(DATASET), params={"prices": {"checks": checks}}))
+    command.downgrade(config, "0009")
     upgrade(bare_url)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT message FROM check_results")) == (
