@@ -1,4 +1,4 @@
-"""Runs whose command was killed: left alone, they would look as if they still ran, for ever."""
+"""Runs whose command was killed: without this they would count as running for ever."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def process_tag() -> dict[str, str]:
     return {_PROCESS_TAG: f"{socket.gethostname()}/{os.getpid()}"}
 
 
-def end_abandoned_runs(platform: Platform) -> None:
-    """Mark as failed, in Dagster and MLflow, what killed commands of this host left running.
+def end_orphaned_runs(platform: Platform) -> None:
+    """Mark the runs of killed commands of this host as failed, in Dagster and MLflow.
 
-    A retraining that never ends would hold the one place that retrainings have in the queue.
+    A retraining that never ends would block the queue: one retraining runs at a time.
     """
     for run in platform.instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
         host, _, pid = run.tags.get(_PROCESS_TAG, "").partition("/")

@@ -1,4 +1,4 @@
-"""Running the graph's jobs in this process, with progress, on the instance production uses."""
+"""Run the graph's jobs in this process, with progress, on the installation's Dagster instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import dagster as dg
 from dagster import DagsterEventType as Event
 from rich.console import Console
 
-from stock_assets.cli.orphaned_runs import end_abandoned_runs, process_tag
+from stock_assets.cli.orphaned_runs import end_orphaned_runs, process_tag
 from stock_assets.cli.platform import Platform
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar, keep_terminal
@@ -43,7 +43,7 @@ def run_session(
 
 
 def run_dataset(platform: Platform, console: Console, dataset_id: str) -> None:
-    """Run the retraining job for a dataset, which is added to the partitions if need be."""
+    """Run the retraining job for a dataset, which becomes a partition if it is none."""
     platform.instance.add_dynamic_partitions(str(datasets.name), [dataset_id])
     _run(platform, console, "retraining", None, 1, partition_key=dataset_id)
 
@@ -58,7 +58,7 @@ def _run(
     partition_key: str | None = None,
     tags: dict[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    end_abandoned_runs(platform)
+    end_orphaned_runs(platform)
     keep_terminal()
     job = platform.definitions.resolve_job_def(job_name)
     run_id = str(uuid.uuid4())
@@ -79,7 +79,7 @@ def _run(
 
 
 class _Progress:
-    """Shows each step of a run: a bar over its partitions, then a line when it is done."""
+    """Shows each step of a run: a bar over its partitions, then a line when it has ended."""
 
     def __init__(self, console: Console, partitions: int) -> None:
         self._console, self._partitions = console, partitions
@@ -115,12 +115,12 @@ class _Progress:
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
-    """Tell what failed, in the words of the first check or step that did."""
+    """Return the message of the first blocking check or step that failed."""
     in_the_ui = f"See run {result.run_id} in the Dagster UI: stock-assets up"
     for check in result.get_asset_check_evaluations():
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
             name = f"{check.asset_key.to_user_string()}: the check {check.check_name}"
-            problem = f"{name} failed: {_seen(check)}"
+            problem = f"{name} failed: {_described(check)}"
             return RunFailedError(problem, in_the_ui, result.run_id, "")
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
@@ -129,11 +129,14 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
         if error is None:
             continue
         if error.cls_name == "DagsterExecutionInterruptedError":
-            problem, remedy = f"{event.step_key} was interrupted", "Run the command again to go on"
+            problem, remedy = (
+                f"{event.step_key} was interrupted",
+                "Run the command again to continue",
+            )
             return RunFailedError(problem, remedy, result.run_id, error.to_string())
-        kind, _, told = error.message.strip().partition(": ")
+        kind, _, message = error.message.strip().partition(": ")
         if kind.endswith("StockAssetsError"):
-            problem, _, remedy = told.rpartition(". ") if ". " in told else (told, "", "")
+            problem, _, remedy = message.rpartition(". ") if ". " in message else (message, "", "")
             return RunFailedError(problem, remedy, result.run_id, error.to_string())
         return RunFailedError(
             f"{event.step_key} failed: {error.message.strip().splitlines()[0]}",
@@ -149,8 +152,8 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
     )
 
 
-def _seen(check: dg.AssetCheckEvaluation) -> str:
-    """Repeat what a failed check says, with the first of the offending rows if it shows any."""
+def _described(check: dg.AssetCheckEvaluation) -> str:
+    """Return the message of a failed check, with its first row if it has any."""
     rows = check.metadata.get("rows")
     if not isinstance(rows, dg.TableMetadataValue) or not rows.records:
         return str(check.description)
@@ -159,7 +162,7 @@ def _seen(check: dg.AssetCheckEvaluation) -> str:
 
 
 class RunFailedError(StockAssetsError):
-    """A run failed; ``details`` is the traceback of the step, shown when it is asked for."""
+    """A run failed; ``details`` is the traceback of the step, shown with --traceback."""
 
     def __init__(self, problem: str, remedy: str, run_id: str, details: str) -> None:
         super().__init__(problem, remedy)

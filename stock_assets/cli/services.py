@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy.engine import URL
 
-from stock_assets.cli.orphaned_runs import end_abandoned_runs
+from stock_assets.cli.orphaned_runs import end_orphaned_runs
 from stock_assets.cli.platform import Platform, open_platform, require_free_port
 from stock_assets.cli.serve import find_reader
 from stock_assets.cli.signals import recorded_signals
@@ -71,7 +71,7 @@ def run_services(console: Console, ports: Ports) -> None:
     _require_ports(ports)
     platform = open_platform()
     reader = find_reader()
-    end_abandoned_runs(platform)
+    end_orphaned_runs(platform)
     services = _services(platform, ports, reader)
     with recorded_signals(*INTERRUPTS) as interrupted, _running(services, platform) as processes:
         _wait_until_ready(services, processes, interrupted)

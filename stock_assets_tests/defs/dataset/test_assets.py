@@ -139,6 +139,12 @@ def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
     told = metadata(result, "processed_features")
     assert (told["dataset_run_id"], told["as_of_session"]) == (KEY, "2012-10-26")
     assert told["dagster/row_count"] == sum(told["valid_sessions"].values())
+    described = {column.name: column for column in told["dagster/column_schema"].columns}
+    lineage = told["dagster/column_lineage"].deps_by_column
+    assert described["RSI"].type == "float32"
+    assert {dep.asset_key.to_user_string() for dep in lineage["RSI"]} == {"raw_prices"}
+    read = [dep.column_name for dep in lineage["RSI"]]
+    assert read == ["close", "dividends", "stock_splits"]  # the basis is adjusted
     assert list(images(told["plots"])) == ["Tickers with a valid row in each session, of 5"]
     assert metadata(result, "scaled_features")["purge_sessions"] == 10
 

@@ -57,9 +57,9 @@ def ahead() -> Params:
 
 
 def made(
-    assets: Sequence[Any], key: str, store: Store, ahead: Params, registry: Registry
+    assets: Sequence[Any], key: str, store: Store, ahead: Params, registry: Registry, **config: Any
 ) -> dg.ExecuteInProcessResult:
-    result = materialize(assets, key, store, ahead, registry)
+    result = materialize(assets, key, store, ahead, registry, config=config)
     assert result.success, failure(result)
     return result
 
@@ -68,7 +68,9 @@ def test_the_loop_runs_three_sessions_ahead(
     own_store: Store, ahead: Params, registry: Registry
 ) -> None:
     store_bars(own_store.engine, sample_bars(), "sample")
-    retrained = made(RETRAINING_ASSETS, DATASET, own_store, ahead, registry)
+    chosen = {"tuned_params": {"trials": 1, "seed": 7}, "candidate_model": {"epochs": 1, "seed": 7}}
+    retrained = made(RETRAINING_ASSETS, DATASET, own_store, ahead, registry, **chosen)
+    assert_configured(own_store, registry, retrained)
     assert_trained(own_store, registry)
     assert_decided(own_store, registry, by_partition(retrained, "promotion")[DATASET])
     for day in DAYS:
@@ -83,6 +85,20 @@ def test_the_loop_runs_three_sessions_ahead(
         told = metadata(result, "performance_log")
         assert told["forecasts_due"] == told["forecasts_scored"] == number * len(TICKERS)
         assert_scored(own_store, day, number)
+
+
+def assert_configured(
+    store: Store, registry: Registry, retrained: dg.ExecuteInProcessResult
+) -> None:
+    """What the run was configured with is recorded with the dataset and with the model."""
+    tuned = metadata(retrained, "tuned_params")
+    assert (tuned["trials"], tuned["settings"]["trials"], tuned["settings"]["seed"]) == (1, 1, 7)
+    with store.engine.connect() as connection:
+        settings = connection.scalar(text("SELECT settings FROM optimization_results"))
+    assert settings == tuned["settings"]
+    assert metadata(retrained, "candidate_model")["epochs"] == 1
+    schedule = registry.schedule(registry.candidate(DATASET))
+    assert (schedule.training.epochs, schedule.training.seed) == (1, 7)
 
 
 def assert_trained(store: Store, registry: Registry) -> None:
