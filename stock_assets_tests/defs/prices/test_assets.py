@@ -36,6 +36,7 @@ from stock_assets_tests.defs.running import (
 
 DAY = date(2013, 1, 4)
 KEY = DAY.isoformat()
+RECENT = params(prices={"first_session": date(2012, 12, 3)})
 
 
 @pytest.fixture
@@ -119,8 +120,8 @@ def test_a_first_run_brings_the_whole_history_and_tells_its_sessions(own_store: 
 
 
 def test_a_session_again_changes_nothing(own_store: Store) -> None:
-    materialize(["raw_prices"], KEY, own_store, params())
-    results = [materialize(["raw_prices"], KEY, own_store, params()) for _ in range(2)]
+    materialize(["raw_prices"], KEY, own_store, RECENT)
+    results = [materialize(["raw_prices"], KEY, own_store, RECENT) for _ in range(2)]
     told = [metadata(result, "raw_prices") for result in results]
     assert [(t["inserted"], t["updated"], t["revisions"]) for t in told] == [(0, 0, 0)] * 2
     assert data_version(results[0], "raw_prices") == data_version(results[1], "raw_prices")
@@ -130,9 +131,9 @@ def test_a_session_again_changes_nothing(own_store: Store) -> None:
 
 
 def test_sessions_missed_while_the_system_was_off_are_filled(own_store: Store) -> None:
-    materialize(["raw_prices"], KEY, own_store, params())
+    materialize(["raw_prices"], KEY, own_store, RECENT)
     later = calendar.next_session(DAY, 4)
-    result = materialize(["raw_prices"], later.isoformat(), own_store, params())
+    result = materialize(["raw_prices"], later.isoformat(), own_store, RECENT)
     missed = calendar.sessions(calendar.next_session(DAY), later)
     told = by_partition(result, "raw_prices")
     assert sorted(told) == [day.isoformat() for day in missed]
@@ -305,7 +306,7 @@ def test_a_ticker_that_failed_is_a_warning_too(
         return drop_tickers(fetch(self, starts, last), {"IBM": "no answer at all"})
 
     monkeypatch.setattr(SampleSource, "fetch", without_ibm)
-    result = materialize(["raw_prices"], KEY, own_store, params())
+    result = materialize(["raw_prices"], KEY, own_store, RECENT)
     assert result.success
     assert by_partition(result, "raw_prices")[KEY]["failed_tickers"] == {"IBM": "no answer at all"}
     found = evaluation(result, "no_bar_is_missing")
