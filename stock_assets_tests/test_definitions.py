@@ -93,7 +93,7 @@ def test_each_asset_has_an_owner_a_kind_a_tag_and_a_description(name: str) -> No
 
 
 @each_asset
-def test_each_asset_is_divided_as_it_is_made(name: str) -> None:
+def test_each_asset_has_its_partitions(name: str) -> None:
     partitions = SPECS[name].partitions_def
     if name == "production_model":
         assert partitions is None
@@ -106,7 +106,7 @@ def test_a_range_of_days_is_one_run(name: str) -> None:
     assert GRAPH.get(dg.AssetKey(name)).backfill_policy == dg.BackfillPolicy.single_run()
 
 
-def test_what_is_made_of_all_days_or_datasets_says_so() -> None:
+def test_dependencies_on_all_partitions_are_declared() -> None:
     for name, upstream in (
         ("processed_features", "raw_prices"),
         ("promotion", "raw_prices"),
@@ -127,7 +127,7 @@ def test_a_score_is_of_the_forecast_made_one_session_before() -> None:
     assert set(mapped.partitions_subset.get_partition_keys()) == {"2013-01-18"}
 
 
-def test_checks_on_prices_features_and_forecasts_stop_what_follows() -> None:
+def test_every_check_is_blocking_and_described() -> None:
     found = {}
     for node in GRAPH.asset_check_keys:
         force = "blocking" if GRAPH.get(node).blocking else "a warning"
@@ -137,7 +137,7 @@ def test_checks_on_prices_features_and_forecasts_stop_what_follows() -> None:
         assert GRAPH.get(key).description
 
 
-def test_two_jobs_hold_the_two_cadences() -> None:
+def test_each_job_holds_the_assets_of_its_cadence() -> None:
     jobs = {
         job.name: {key.to_user_string() for key in defs.resolve_job_def(job.name).asset_layer
                    .executable_asset_keys}

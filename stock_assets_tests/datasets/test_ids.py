@@ -50,7 +50,7 @@ def test_a_dataset_id_is_the_as_of_session_and_the_utc_time_of_the_request(
         "20121231_183000; DROP TABLE predictions",
     ],
 )
-def test_another_text_is_not_a_dataset_id(text: str) -> None:
+def test_other_texts_are_not_dataset_ids(text: str) -> None:
     with pytest.raises(StockAssetsError, match=r"is not a dataset id\. Write YYYYMMDD_HHMMSS"):
         dataset_as_of(text)
 
@@ -72,7 +72,7 @@ def test_ids_sort_by_as_of_session() -> None:
     assert first < second
 
 
-def test_a_name_that_is_taken_gives_way_to_the_next_second() -> None:
+def test_a_taken_name_moves_to_the_next_second() -> None:
     requested = datetime(2013, 1, 2, 3, 4, 59, tzinfo=UTC)
     name = new_dataset_id(date(2012, 12, 31), requested)
     assert new_dataset_id(date(2012, 12, 31), requested, [name]) == "20121231_030500"

@@ -16,7 +16,7 @@ GRAPH = build_definitions(params())
 DAILY, RETRAINING = (GRAPH.resolve_job_def(name) for name in ("daily", "retraining"))
 
 
-def test_each_job_is_divided_like_its_assets() -> None:
+def test_each_job_has_the_partitions_of_its_assets() -> None:
     assert DAILY.partitions_def == trading_days(params())
     assert RETRAINING.partitions_def == datasets
 
@@ -50,7 +50,7 @@ def test_steps_follow_their_inputs() -> None:
     assert order[-2:] == ["candidate_model", "promotion"]
 
 
-def test_the_loop_left_no_failed_step_behind(loop: Loop) -> None:
+def test_the_runs_of_the_loop_succeeded(loop: Loop) -> None:
     for result in (loop.ingest, loop.forecasts, loop.scores):
         assert result.success
         run = loop.platform.instance.get_run_by_id(result.run_id)

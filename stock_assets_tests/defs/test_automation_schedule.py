@@ -98,13 +98,13 @@ def test_a_day_without_a_session_is_skipped(day: tuple[int, int, int]) -> None:
     assert answer.skip_message == f"{date(*day)} is not a session of the exchange"
 
 
-def test_a_late_evening_is_still_that_session() -> None:
+def test_a_late_tick_is_for_the_same_session() -> None:
     request = tick(datetime(2013, 1, 4, 23, 59, tzinfo=ZoneInfo(calendar.TIMEZONE)))
     assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2013-01-04"
 
 
-def test_the_sample_ends_in_2013_and_the_schedule_says_so() -> None:
+def test_a_session_after_the_source_ends_is_skipped() -> None:
     sample = params(prices={"source": "sample"})
     assert isinstance(tick(evening(2013, 3, 1), sample), dg.RunRequest)
     answer = tick(evening(2013, 3, 4), sample)

@@ -122,7 +122,7 @@ def test_a_breach_launches_exactly_one_retraining(
     assert [failed.metric for failed in decision.decision.breaches] == [breach]
 
 
-def test_a_tick_that_is_repeated_asks_for_the_same_run(loop: Loop, own_store: Store) -> None:
+def test_a_repeated_tick_requests_the_same_run(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0))
     first, again = (tick(loop, own_store, with_thresholds(relative_mae_max=1.1)) for _ in range(2))
     assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
@@ -130,7 +130,7 @@ def test_a_tick_that_is_repeated_asks_for_the_same_run(loop: Loop, own_store: St
     assert len(retraining_decisions_newest_first(own_store.engine)) == 1
 
 
-def test_scores_that_recover_do_not_take_a_decision_back(loop: Loop, own_store: Store) -> None:
+def test_better_scores_do_not_revoke_a_decision(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0))
     first = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
     write(own_store, scores(loop))
@@ -199,7 +199,7 @@ def test_without_a_production_model_there_is_nothing_to_retrain(
     assert data.skip_message == "there is no production model to retrain"
 
 
-def test_it_sleeps_until_the_log_is_written(loop: Loop, own_store: Store) -> None:
+def test_the_sensor_runs_when_the_log_is_written(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0))
     data = tick(
         loop,
@@ -215,7 +215,7 @@ def test_it_sleeps_until_the_log_is_written(loop: Loop, own_store: Store) -> Non
     assert "No new materialization events" in again.skip_message
 
 
-def test_a_log_that_cannot_be_read_is_an_error_and_not_health(
+def test_an_unreadable_log_is_an_error(
     loop: Loop, own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(STORE_URL_VARIABLE)
@@ -249,7 +249,7 @@ def on_failure(loop: Loop, run: dg.DagsterRun) -> dg.RunRequest | dg.SkipReason:
     return answer
 
 
-def test_a_day_whose_forecast_failed_is_scored_by_itself(loop: Loop) -> None:
+def test_a_failed_forecast_launches_scoring_alone(loop: Loop) -> None:
     day = date(2012, 12, 28)  # before any model, so that no forecast may be made
     run = failed_run(loop, day)
     request = on_failure(loop, run)
@@ -262,13 +262,13 @@ def test_a_day_whose_forecast_failed_is_scored_by_itself(loop: Loop) -> None:
     assert run_session(loop.platform, Console(quiet=True), names, day).success
 
 
-def test_a_day_whose_prices_did_not_arrive_has_nothing_to_score(loop: Loop) -> None:
+def test_without_prices_there_is_nothing_to_score(loop: Loop) -> None:
     answer = on_failure(loop, failed_run(loop, date(2013, 3, 4)))
     assert isinstance(answer, dg.SkipReason)
     assert answer.skip_message == "there is nothing left to score"
 
 
-def test_a_range_is_left_to_whoever_started_it(loop: Loop) -> None:
+def test_a_failed_range_launches_nothing(loop: Loop) -> None:
     days = calendar.sessions(date(2012, 12, 27), date(2012, 12, 28))
     answer = on_failure(loop, failed_run(loop, *days, assets=["predictions"]))
     assert isinstance(answer, dg.SkipReason)

@@ -74,7 +74,7 @@ def stored(store: Store, key: str) -> dict[str, object]:
     }
 
 
-def test_the_record_tells_what_the_dataset_was_made_from(loop: Loop) -> None:
+def test_the_record_describes_the_inputs_of_the_dataset(loop: Loop) -> None:
     record = load_panel(loop.platform.engine, DATASET)
     assert (record.as_of_session, record.last_session) == (AS_OF, AS_OF)
     assert record.tickers == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
@@ -128,7 +128,7 @@ def test_scalers_follow_from_the_training_sessions(loop: Loop) -> None:
     assert {segment.digest for segment in segments.values()} == {digest}
 
 
-def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
+def test_passing_checks_let_every_asset_materialize(own_store: Store) -> None:
     result = made(own_store, recent())
     assert result.success
     assert checks(result) == {
@@ -136,20 +136,20 @@ def test_every_check_passes_and_what_follows_is_made(own_store: Store) -> None:
         "features_do_not_look_ahead": True,
         "scalers_fit_on_train_only": True,
     }
-    told = metadata(result, "processed_features")
-    assert (told["dataset_run_id"], told["as_of_session"]) == (KEY, "2012-10-26")
-    assert told["dagster/row_count"] == sum(told["valid_sessions"].values())
-    described = {column.name: column for column in told["dagster/column_schema"].columns}
-    lineage = told["dagster/column_lineage"].deps_by_column
+    recorded = metadata(result, "processed_features")
+    assert (recorded["dataset_run_id"], recorded["as_of_session"]) == (KEY, "2012-10-26")
+    assert recorded["dagster/row_count"] == sum(recorded["valid_sessions"].values())
+    described = {column.name: column for column in recorded["dagster/column_schema"].columns}
+    lineage = recorded["dagster/column_lineage"].deps_by_column
     assert described["RSI"].type == "float32"
     assert {dep.asset_key.to_user_string() for dep in lineage["RSI"]} == {"raw_prices"}
     read = [dep.column_name for dep in lineage["RSI"]]
     assert read == ["close", "dividends", "stock_splits"]  # the basis is adjusted
-    assert list(images(told["plots"])) == ["Tickers with a valid row in each session, of 5"]
+    assert list(images(recorded["plots"])) == ["Tickers with a valid row in each session, of 5"]
     assert metadata(result, "scaled_features")["purge_sessions"] == 10
 
 
-def test_what_the_checks_found_is_kept_beside_the_dataset(own_store: Store) -> None:
+def test_check_results_are_stored_beside_the_dataset(own_store: Store) -> None:
     result = made(own_store, recent())
     kept = newest_checks(own_store.engine)
     assert {row["check_name"]: row["passed"] for row in kept} == checks(result)
@@ -159,7 +159,7 @@ def test_what_the_checks_found_is_kept_beside_the_dataset(own_store: Store) -> N
         assert (row["first_partition"], row["last_partition"]) == (KEY, KEY)
 
 
-def test_making_it_again_gives_the_same_versions_and_files(own_store: Store) -> None:
+def test_a_rebuilt_dataset_has_the_same_versions_and_files(own_store: Store) -> None:
     first, again = made(own_store, recent()), made(own_store, recent())
     for asset in ("processed_features", "scalers", "scaled_features"):
         assert data_version(first, asset) == data_version(again, asset)
@@ -203,9 +203,7 @@ def perturbed(day: date, seed: int) -> pd.DataFrame:
     st.sampled_from(calendar.sessions(date(2012, 7, 2), date(2012, 12, 31))),
     st.integers(0, 2**32 - 1),
 )
-def test_whatever_is_stored_later_changes_no_bit_of_a_dataset(
-    own_store: Store, day: date, seed: int
-) -> None:
+def test_later_rows_change_no_bit_of_a_dataset(own_store: Store, day: date, seed: int) -> None:
     key = f"{day:%Y%m%d}_120000"
     chosen: dict[str, dict[str, object]] = {
         "features": {"groups": ["raw", "returns", "momentum"], "correlation_threshold": 0.9},
@@ -248,16 +246,16 @@ def test_a_close_that_counts_sessions_is_labelled_with_the_next_number(own_store
     assert np.isnan(back[-1:]).all()
 
 
-def test_features_that_others_represent_are_left_out_and_told(own_store: Store) -> None:
+def test_correlated_features_are_left_out_and_reported(own_store: Store) -> None:
     groups = ["raw", "momentum"]
     result = made(own_store, recent(), features={"groups": groups, "correlation_threshold": 0.9})
     assert result.success
     record = load_panel(own_store.engine, KEY)
-    told = metadata(result, "processed_features")
-    assert told["features_represented_by"]["Open"] == "Close"
-    assert told["features_represented_by"]["Williams_R"] == "Stochastic_K"
-    assert set(record.features).isdisjoint(told["features_represented_by"])
-    assert {*record.features, *told["features_represented_by"]} == set(select(groups))
+    recorded = metadata(result, "processed_features")
+    assert recorded["features_represented_by"]["Open"] == "Close"
+    assert recorded["features_represented_by"]["Williams_R"] == "Stochastic_K"
+    assert set(record.features).isdisjoint(recorded["features_represented_by"])
+    assert {*record.features, *recorded["features_represented_by"]} == set(select(groups))
     scaler, _ = map(Scaler.from_dict, load_scalers(own_store.engine, KEY))
     assert scaler.centre.shape == (5, len(record.features))
 
@@ -288,7 +286,7 @@ def test_a_feature_that_looks_ahead_stops_the_dataset(
     assert not result.asset_materializations_for_node("scalers")
 
 
-def test_a_dataset_that_fails_its_check_leaves_the_one_before(
+def test_a_failed_check_keeps_the_earlier_dataset_and_refuses_what_follows(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels of the session after the next, planted where the dataset is built."""
@@ -312,7 +310,7 @@ def test_a_dataset_that_fails_its_check_leaves_the_one_before(
         assert f"processed_features of {KEY} failed features_do_not_look_ahead" in failure(refused)
 
 
-def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
+def test_selection_by_later_sessions_stops_the_dataset(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def to_the_end(values, valid, names, threshold):
@@ -326,7 +324,7 @@ def test_a_choice_of_features_by_later_sessions_stops_the_dataset(
     assert found.metadata["choice_of_features_looks_ahead"].value is True
 
 
-def test_scalers_that_know_later_sessions_stop_the_dataset(
+def test_scalers_fitted_on_later_sessions_stop_the_dataset(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def on_everything(values, valid, target, train, dataset):
@@ -341,7 +339,7 @@ def test_scalers_that_know_later_sessions_stop_the_dataset(
         load_scalers(own_store.engine, KEY)
 
 
-def test_rolling_folds_shorten_what_scalers_and_segments_are_made_of(own_store: Store) -> None:
+def test_rolling_folds_shorten_the_training_segment(own_store: Store) -> None:
     rolling = {"folds": 3, "training": "rolling"}
     assert made(own_store, recent(), walk_forward=rolling).success
     record, segments = load_panel(own_store.engine, KEY), load_segments(own_store.engine, KEY)
@@ -372,7 +370,7 @@ def test_a_change_before_the_as_of_session_shows(own_store: Store) -> None:
     assert data_version(first, "processed_features") != data_version(again, "processed_features")
 
 
-def test_a_ticker_without_a_training_window_is_named_and_stops_nobody(own_store: Store) -> None:
+def test_a_ticker_without_a_training_window_is_reported(own_store: Store) -> None:
     result = made(own_store, recent(), "20120531_120000")
     assert result.success
     assert checks(result)["features_are_complete"] is True
@@ -386,16 +384,16 @@ def test_a_ticker_without_a_training_window_is_named_and_stops_nobody(own_store:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "recorded"),
     [("20121225_120000", "is not a trading session"), ("2012_1", "is not a dataset id")],
 )
-def test_a_wrong_id_is_told(own_store: Store, key: str, told: str) -> None:
+def test_a_wrong_id_is_refused(own_store: Store, key: str, recorded: str) -> None:
     result = made(own_store, recent(), key)
     assert not result.success
-    assert told in failure(result)
+    assert recorded in failure(result)
 
 
-def test_too_little_history_is_told(own_store: Store) -> None:
+def test_too_little_history_is_refused(own_store: Store) -> None:
     few = recent().query("session >= '2012-10-01' and ticker != 'FB'")
     result = made(own_store, few.reset_index(drop=True))
     assert not result.success

@@ -76,30 +76,28 @@ def test_a_ticker_that_is_added_has_its_whole_history_at_once(
     own_store: Store, folder: Path
 ) -> None:
     run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL", "IBM"]))
-    told = run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL", "IBM", "MSFT"]))
-    assert told["inserted"] == len(truth("MSFT")) + 2
+    recorded = run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL", "IBM", "MSFT"]))
+    assert recorded["inserted"] == len(truth("MSFT")) + 2
     for ticker in ("AAPL", "IBM", "MSFT"):
         pd.testing.assert_frame_equal(history(own_store, ticker), truth(ticker))
 
 
-def test_a_ticker_that_is_removed_is_asked_for_no_more_and_its_rows_stay(
-    own_store: Store, folder: Path
-) -> None:
+def test_a_removed_ticker_is_not_fetched_and_its_rows_stay(own_store: Store, folder: Path) -> None:
     run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL", "IBM"]))
     (folder / "IBM.csv").unlink()
-    told = run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL"]))
-    assert (told["tickers"], told["inserted"], told["updated"]) == ("AAPL", 1, 0)
+    recorded = run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL"]))
+    assert (recorded["tickers"], recorded["inserted"], recorded["updated"]) == ("AAPL", 1, 0)
     pd.testing.assert_frame_equal(history(own_store, "IBM"), truth("IBM", DAY))
 
 
-def test_a_ticker_that_comes_back_fills_what_it_missed(own_store: Store, folder: Path) -> None:
+def test_a_ticker_added_again_fills_its_gap(own_store: Store, folder: Path) -> None:
     run(["raw_prices"], date(2013, 1, 2), own_store, universe(folder, ["AAPL", "IBM"]))
     run(["raw_prices"], DAY, own_store, universe(folder, ["AAPL"]))
     run(["raw_prices"], NEXT, own_store, universe(folder, ["AAPL", "IBM"]))
     pd.testing.assert_frame_equal(history(own_store, "IBM"), truth("IBM"))
 
 
-def test_a_ticker_that_is_renamed_goes_on_without_a_break(
+def test_a_renamed_ticker_keeps_its_history(
     platform: Platform, own_store: Store, folder: Path, tmp_path: Path
 ) -> None:
     """Prices, forecasts and scores of two days: under the old name, and then under the new."""
@@ -115,8 +113,8 @@ def test_a_ticker_that_is_renamed_goes_on_without_a_break(
     write(folder, "META", sample_bars().query("ticker == 'FB'"))
     (folder / "FB.csv").unlink()
     edited = universe(folder, new, RENAME)
-    told = run(["raw_prices", "predictions", "performance_log"], NEXT, own_store, edited)
-    assert (told["inserted"], told["updated"], told["revisions"]) == (5, 0, 0)
+    recorded = run(["raw_prices", "predictions", "performance_log"], NEXT, own_store, edited)
+    assert (recorded["inserted"], recorded["updated"], recorded["revisions"]) == (5, 0, 0)
     pd.testing.assert_frame_equal(history(own_store, "META"), truth("FB"))
     assert history(own_store, "FB").empty
     assert set(stored_histories(own_store.engine)) == set(new)

@@ -58,8 +58,8 @@ def count(loop: Loop) -> int:
 
 
 def test_every_session_of_the_range_has_its_forecasts(loop: Loop) -> None:
-    told = by_partition(loop.forecasts, "predictions")
-    assert {key: values["dagster/row_count"] for key, values in told.items()} == {
+    recorded = by_partition(loop.forecasts, "predictions")
+    assert {key: values["dagster/row_count"] for key, values in recorded.items()} == {
         day.isoformat(): 5 for day in loop.replayed
     }
     assert checks(loop.forecasts) == {"forecasts_are_sound": True}
@@ -70,7 +70,7 @@ def test_every_session_of_the_range_has_its_forecasts(loop: Loop) -> None:
     assert stored["target_session"].max() == pd.Timestamp("2013-02-01")
 
 
-def test_what_the_checks_of_every_stage_found_is_kept(loop: Loop) -> None:
+def test_check_results_of_every_asset_are_stored(loop: Loop) -> None:
     kept = {(row["asset"], row["check_name"]) for row in newest_checks(loop.platform.engine)}
     assert kept == {
         *(("raw_prices", name) for name in checks(loop.ingest)),
@@ -81,7 +81,7 @@ def test_what_the_checks_of_every_stage_found_is_kept(loop: Loop) -> None:
     }
 
 
-def test_a_replay_gives_the_bits_of_each_day_by_itself(loop: Loop, registry: Registry) -> None:
+def test_a_range_forecasts_the_same_bits_as_single_days(loop: Loop, registry: Registry) -> None:
     model, stored = registry.load(registry.candidate(DATASET).version), forecasts(loop)
     for day in loop.replayed[::4]:
         known = read_bars(loop.platform.engine, FIRST_INGESTED, day)
@@ -99,9 +99,7 @@ def drift(loop: Loop) -> pd.DataFrame:
         )
 
 
-def test_the_drift_of_what_the_model_read_stands_beside_its_forecasts(
-    loop: Loop, registry: Registry
-) -> None:
+def test_drift_is_stored_beside_the_forecasts(loop: Loop, registry: Registry) -> None:
     version = registry.candidate(DATASET).version
     model, window = registry.load(version), loop.platform.params.monitoring.window_sessions
     stored = drift(loop).query("model_version == @version")
@@ -115,9 +113,9 @@ def test_the_drift_of_what_the_model_read_stands_beside_its_forecasts(
     assert stored["as_of_session"].dt.date.unique().tolist() == list(loop.replayed)
 
 
-def test_a_run_tells_the_strongest_drift_of_its_newest_session(loop: Loop) -> None:
-    told = by_partition(loop.forecasts, "predictions")
-    shown = told[loop.replayed[-1].isoformat()]["strongest_drift"].records
+def test_metadata_shows_the_strongest_drift_of_the_newest_session(loop: Loop) -> None:
+    recorded = by_partition(loop.forecasts, "predictions")
+    shown = recorded[loop.replayed[-1].isoformat()]["strongest_drift"].records
     stored = drift(loop)
     newest = stored[stored["as_of_session"] == pd.Timestamp(loop.replayed[-1])]
     strongest = newest.nlargest(len(shown), "psi")["psi"]
@@ -163,7 +161,7 @@ def test_without_a_model_the_remedy_is_to_train_one(loop: Loop, own_store: Store
     assert "stock-assets retrain --as-of 2013-01-04" in failure(result)
 
 
-def test_a_session_whose_prices_are_not_stored_is_told(
+def test_a_session_without_prices_is_refused(
     loop: Loop, own_store: Store, registry: Registry
 ) -> None:
     known = sample_bars().query("session <= '2013-02-28'")
@@ -186,7 +184,7 @@ def registered(model: Bundle, name: str, folder: Path) -> Registry:
     return registry
 
 
-def test_unsound_forecasts_are_neither_stored_nor_written(
+def test_invalid_forecasts_are_neither_stored_nor_written(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
     sound = bundle()
@@ -215,7 +213,7 @@ def test_unsound_forecasts_are_neither_stored_nor_written(
     assert [path.read_text() for path in files] == contents
 
 
-def test_a_ticker_without_a_bar_or_without_a_window_is_reported_and_the_others_go_on(
+def test_tickers_without_bar_or_window_are_reported_and_the_others_forecast(
     loop: Loop, own_store: Store, registry: Registry
 ) -> None:
     bars = read_bars(loop.platform.engine, FIRST_INGESTED, date(2013, 2, 4))
@@ -225,10 +223,10 @@ def test_a_ticker_without_a_bar_or_without_a_window_is_reported_and_the_others_g
     asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT", "TSLA"]})
     result = materialize(["predictions"], "2013-02-04", own_store, asked, registry)
     assert result.success
-    told = metadata(result, "predictions")
+    recorded = metadata(result, "predictions")
     # The model has never heard of TSLA; nobody asks for IBM any more.
-    assert told["not_forecast"] == {"MSFT": 1, "TSLA": 1}
-    assert told["dagster/row_count"] == told["forecasts"] == 3
+    assert recorded["not_forecast"] == {"MSFT": 1, "TSLA": 1}
+    assert recorded["dagster/row_count"] == recorded["forecasts"] == 3
     stored = predictions_as_of(own_store.engine, [date(2013, 2, 4)])
     assert stored["ticker"].tolist() == ["AAPL", "FB", "GOOG"]
 
@@ -247,7 +245,7 @@ def stored_forecasts(store: Store, day: date) -> pd.DataFrame:
     st.sampled_from(["lstm", "lstm_attention", "lstm_cross_attention"]),
     st.integers(0, 2**32 - 1),
 )
-def test_whatever_is_stored_later_changes_no_bit_of_a_forecast(
+def test_later_rows_change_no_bit_of_a_forecast(
     loop: Loop, own_store: Store, tmp_path: Path, day: date, architecture: str, seed: int
 ) -> None:
     """Other prices and volumes after the as-of session, splits, dividends and a newcomer."""
@@ -295,9 +293,7 @@ def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(
     assert len(read_bars(own_store.engine, FIRST, LAST)) == len(sample_bars())
 
 
-def test_a_universe_that_the_model_does_not_know_is_told(
-    loop: Loop, own_store: Store, tmp_path: Path
-) -> None:
+def test_unknown_tickers_are_refused(loop: Loop, own_store: Store, tmp_path: Path) -> None:
     store_bars(own_store.engine, sample_bars(), "sample")
     registry = registered(bundle(), "Elsewhere", tmp_path)
     asked = params(prices={"tickers": ["TSLA"]})
@@ -306,7 +302,7 @@ def test_a_universe_that_the_model_does_not_know_is_told(
     assert "for other tickers, stock-assets retrain" in failure(result)
 
 
-def test_a_model_that_knows_the_old_name_forecasts_the_new_one(
+def test_a_renamed_ticker_is_forecast_by_an_older_model(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
     """The bars still have the old one: no prices were fetched since the parameters changed."""

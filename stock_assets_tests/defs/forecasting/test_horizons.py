@@ -75,15 +75,15 @@ def test_the_loop_runs_three_sessions_ahead(
     assert_decided(own_store, registry, by_partition(retrained, "promotion")[DATASET])
     for day in DAYS:
         key = day.isoformat()
-        told = metadata(made(["predictions"], key, own_store, ahead, registry), "predictions")
-        assert told["dagster/row_count"] == told["forecasts"] == HORIZON * len(TICKERS)
-        assert told["not_forecast"] == {}
+        recorded = metadata(made(["predictions"], key, own_store, ahead, registry), "predictions")
+        assert recorded["dagster/row_count"] == recorded["forecasts"] == HORIZON * len(TICKERS)
+        assert recorded["not_forecast"] == {}
     assert_forecast(own_store)
     for number, day in enumerate(DAYS[1:], start=1):
         key = day.isoformat()
         result = made(["performance_log"], key, own_store, ahead, registry)
-        told = metadata(result, "performance_log")
-        assert told["forecasts_due"] == told["forecasts_scored"] == number * len(TICKERS)
+        recorded = metadata(result, "performance_log")
+        assert recorded["forecasts_due"] == recorded["forecasts_scored"] == number * len(TICKERS)
         assert_scored(own_store, day, number)
 
 
@@ -109,13 +109,13 @@ def assert_trained(store: Store, registry: Registry) -> None:
     assert segments["test"].purge_sessions == 10 + HORIZON - 1
 
 
-def assert_decided(store: Store, registry: Registry, told: dict[str, Any]) -> None:
+def assert_decided(store: Store, registry: Registry, recorded: dict[str, Any]) -> None:
     record = promotion_of(store.engine, DATASET)
     assert record is not None
     assert record.promoted
     for scores in (record.candidate, record.persistence, *record.persistence["baselines"].values()):
         assert scores["forecasts"] == HORIZON * 20 * len(TICKERS)
-    shown = pd.DataFrame([row.data for row in told["per_horizon"].records])
+    shown = pd.DataFrame([row.data for row in recorded["per_horizon"].records])
     assert len(shown) == HORIZON * 4
     assert set(shown["forecasts"]) == {20 * len(TICKERS)}
     folder = Path(registry.client().download_artifacts(record.mlflow_run_id, ""))
@@ -189,8 +189,8 @@ def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
     features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, DATASET))
     last, steps = (torch.cat(parts).double().numpy() for parts in zip(*asked, strict=True))
     close = features.inverse(last)[:, np.newaxis, :, record.features.index("Close")]
-    told = cumulate_steps(labels.inverse(steps[..., np.newaxis])[..., 0], target)
-    reached = close * np.exp(told) if target == "log_return" else told
+    recorded = cumulate_steps(labels.inverse(steps[..., np.newaxis])[..., 0], target)
+    reached = close * np.exp(recorded) if target == "log_return" else recorded
     number = np.arange(1, HORIZON + 1)[:, np.newaxis]
     assert len(reached) > 1000
     np.testing.assert_allclose(reached - close, np.broadcast_to(number, reached.shape), atol=0.01)

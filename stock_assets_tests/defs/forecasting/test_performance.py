@@ -59,16 +59,16 @@ def test_scores_are_those_of_the_stored_forecasts_and_closes(loop: Loop) -> None
     )
     closes = bars.merge(scored, on=["ticker", "session"])
     assert (closes["close"] == closes["actual"]).all()
-    told = {
+    recorded = {
         name: value.value
         for name, value in loop.scores.asset_materializations_for_node("performance_log")[
             0
         ].metadata.items()
     }
     model = summarise(scored)
-    assert told["relative_mae"] == pytest.approx(model.relative_mae, rel=1e-12)
-    assert told["mape"] == pytest.approx(model.mape, rel=1e-12)
-    assert told["forecasts_scored"] == told["forecasts_due"] == len(scored)
+    assert recorded["relative_mae"] == pytest.approx(model.relative_mae, rel=1e-12)
+    assert recorded["mape"] == pytest.approx(model.mape, rel=1e-12)
+    assert recorded["forecasts_scored"] == recorded["forecasts_due"] == len(scored)
 
 
 def test_scoring_again_changes_nothing(loop: Loop) -> None:
@@ -89,9 +89,9 @@ def test_a_session_without_a_forecast_is_no_failure_and_no_row(loop: Loop) -> No
     before = written(loop)
     day = date(2012, 12, 27)
     result = run_session(loop.platform, Console(quiet=True), ["performance_log"], day)
-    told = metadata(result, "performance_log")
-    assert told["scores"] == "no forecast was due"
-    assert (told["forecasts_due"], told["forecasts_scored"]) == (0, 0)
+    recorded = metadata(result, "performance_log")
+    assert recorded["scores"] == "no forecast was due"
+    assert (recorded["forecasts_due"], recorded["forecasts_scored"]) == (0, 0)
     assert written(loop) == before
 
 
@@ -128,19 +128,22 @@ def test_models_that_forecast_the_same_session_are_scored_apart(
         again[prices] *= change
         save_predictions(own_store.engine, again, [as_of], version)
     result = materialize(["performance_log"], day.isoformat(), own_store, params())
-    told, scored = metadata(result, "performance_log"), read_performance(own_store.engine, day, day)
-    assert told["forecasts_scored"] == len(scored) == 10
+    recorded, scored = (
+        metadata(result, "performance_log"),
+        read_performance(own_store.engine, day, day),
+    )
+    assert recorded["forecasts_scored"] == len(scored) == 10
     newest = summarise(scored[scored["model_version"] == 8])
-    assert told["model_version"] == 8
-    assert told["mape"] == pytest.approx(newest.mape, rel=1e-12)
-    assert told["mape"] != pytest.approx(summarise(scored).mape, rel=1e-6)
-    rows = [record.data for record in told["per_ticker"].records]
+    assert recorded["model_version"] == 8
+    assert recorded["mape"] == pytest.approx(newest.mape, rel=1e-12)
+    assert recorded["mape"] != pytest.approx(summarise(scored).mape, rel=1e-6)
+    rows = [record.data for record in recorded["per_ticker"].records]
     assert [(row["model_version"], row["ticker"], row["forecasts"]) for row in rows] == [
         (version, ticker, 1) for version in (7, 8) for ticker in made["ticker"]
     ]
 
 
-def test_a_session_without_its_close_is_told_and_scored_later(loop: Loop, own_store: Store) -> None:
+def test_a_missing_close_is_counted_and_scored_later(loop: Loop, own_store: Store) -> None:
     day, as_of = loop.replayed[4], loop.replayed[3]
     bars = read_bars(loop.platform.engine, FIRST_INGESTED, day)
     made = predictions_as_of(loop.platform.engine, [as_of]).drop(columns="predicted_at")
@@ -149,8 +152,8 @@ def test_a_session_without_its_close_is_told_and_scored_later(loop: Loop, own_st
     store_bars(own_store.engine, bars[~late], "sample")
     key = day.isoformat()
     first = materialize(["performance_log"], key, own_store, params())
-    told = metadata(first, "performance_log")
-    assert (told["forecasts_scored"], told["forecasts_without_a_close"]) == (4, 1)
+    recorded = metadata(first, "performance_log")
+    assert (recorded["forecasts_scored"], recorded["forecasts_without_a_close"]) == (4, 1)
     store_bars(own_store.engine, bars[late], "sample")
     second = materialize(["performance_log"], key, own_store, params())
     assert metadata(second, "performance_log")["forecasts_scored"] == 5

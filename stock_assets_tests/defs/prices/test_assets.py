@@ -85,12 +85,12 @@ def evaluation(result: dg.ExecuteInProcessResult, check: str) -> dg.AssetCheckEv
 def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
     expected = load_sample().query("session >= @FIRST_INGESTED")
     counts = expected.groupby(expected["session"].dt.date).size()
-    told = by_partition(loop.ingest, "raw_prices")
-    assert {key: values["dagster/row_count"] for key, values in told.items()} == {
+    recorded = by_partition(loop.ingest, "raw_prices")
+    assert {key: values["dagster/row_count"] for key, values in recorded.items()} == {
         day.isoformat(): count for day, count in counts.items()
     }
-    assert told["2012-05-17"]["dagster/row_count"] == 4
-    assert told["2012-05-18"]["dagster/row_count"] == 5  # FB is listed
+    assert recorded["2012-05-17"]["dagster/row_count"] == 4
+    assert recorded["2012-05-18"]["dagster/row_count"] == 5  # FB is listed
     assert checks(loop.ingest) == {
         "bars_are_sound": True,
         "histories_agree": True,
@@ -99,13 +99,13 @@ def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
     }
 
 
-def test_what_is_stored_is_what_the_source_gave(loop: Loop) -> None:
+def test_stored_bars_equal_those_of_the_source(loop: Loop) -> None:
     bars = read_bars(loop.platform.engine, FIRST_INGESTED, LAST_INGESTED)
     expected = load_sample().query("session >= @FIRST_INGESTED").reset_index(drop=True)
     pd.testing.assert_frame_equal(bars, expected, check_exact=True)
 
 
-def test_a_first_run_brings_the_whole_history_and_tells_its_sessions(own_store: Store) -> None:
+def test_a_first_run_stores_and_materializes_the_whole_history(own_store: Store) -> None:
     result = materialize(["raw_prices"], KEY, own_store, params())
     history = load_sample().query("session <= @DAY")
     pd.testing.assert_frame_equal(
@@ -113,21 +113,21 @@ def test_a_first_run_brings_the_whole_history_and_tells_its_sessions(own_store: 
         history.reset_index(drop=True),
         check_exact=True,
     )
-    told = by_partition(result, "raw_prices")
-    assert sorted(told) == sorted(history["session"].dt.strftime("%Y-%m-%d").unique())
-    assert told[KEY]["dagster/row_count"] == 5
-    assert told["2000-03-01"] == {"bars_filled": 3, "source": "sample"}
+    recorded = by_partition(result, "raw_prices")
+    assert sorted(recorded) == sorted(history["session"].dt.strftime("%Y-%m-%d").unique())
+    assert recorded[KEY]["dagster/row_count"] == 5
+    assert recorded["2000-03-01"] == {"bars_filled": 3, "source": "sample"}
 
 
 def test_a_session_again_changes_nothing(own_store: Store) -> None:
     materialize(["raw_prices"], KEY, own_store, RECENT)
     results = [materialize(["raw_prices"], KEY, own_store, RECENT) for _ in range(2)]
-    told = [metadata(result, "raw_prices") for result in results]
-    assert [(t["inserted"], t["updated"], t["revisions"]) for t in told] == [(0, 0, 0)] * 2
+    recorded = [metadata(result, "raw_prices") for result in results]
+    assert [(t["inserted"], t["updated"], t["revisions"]) for t in recorded] == [(0, 0, 0)] * 2
     assert data_version(results[0], "raw_prices") == data_version(results[1], "raw_prices")
-    assert told[0]["dagster/row_count"] == told[1]["dagster/row_count"] == 5
-    assert told[0]["source"] == "sample"
-    assert told[0]["tickers"] == "AAPL, FB, GOOG, IBM, MSFT"
+    assert recorded[0]["dagster/row_count"] == recorded[1]["dagster/row_count"] == 5
+    assert recorded[0]["source"] == "sample"
+    assert recorded[0]["tickers"] == "AAPL, FB, GOOG, IBM, MSFT"
 
 
 def test_sessions_missed_while_the_system_was_off_are_filled(own_store: Store) -> None:
@@ -135,9 +135,9 @@ def test_sessions_missed_while_the_system_was_off_are_filled(own_store: Store) -
     later = calendar.next_session(DAY, 4)
     result = materialize(["raw_prices"], later.isoformat(), own_store, RECENT)
     missed = calendar.sessions(calendar.next_session(DAY), later)
-    told = by_partition(result, "raw_prices")
-    assert sorted(told) == [day.isoformat() for day in missed]
-    assert told[later.isoformat()]["sessions_healed"] == 3
+    recorded = by_partition(result, "raw_prices")
+    assert sorted(recorded) == [day.isoformat() for day in missed]
+    assert recorded[later.isoformat()]["sessions_healed"] == 3
     assert len(read_bars(own_store.engine, missed[0], later)) == 5 * 4
 
 
@@ -146,8 +146,8 @@ def test_a_bar_that_changes_later_is_a_revision(own_store: Store, csv_params: Pa
     before = stored(own_store)
     edit(csv_params, "IBM", DAY, Volume=1.0)
     changed = materialize(["raw_prices"], KEY, own_store, csv_params)
-    told = metadata(changed, "raw_prices")
-    assert (told["inserted"], told["updated"], told["revisions"]) == (0, 1, 1)
+    recorded = metadata(changed, "raw_prices")
+    assert (recorded["inserted"], recorded["updated"], recorded["revisions"]) == (0, 1, 1)
     with own_store.engine.connect() as connection:
         table = price_revisions.c
         query = select(table.ticker, table.field, table.old_value, table.new_value)
@@ -158,7 +158,7 @@ def test_a_bar_that_changes_later_is_a_revision(own_store: Store, csv_params: Pa
 @pytest.mark.parametrize(
     "change", [{"Close": 1e6}, {"Open": 0.5}, {"Close": -3.0, "Low": -4.0}, {"Volume": -1.0}]
 )
-def test_an_unsound_bar_fails_the_check_and_is_not_stored(
+def test_an_invalid_bar_fails_the_check_and_is_not_stored(
     own_store: Store, csv_params: Params, change: dict[str, float]
 ) -> None:
     edit(csv_params, "IBM", DAY, **change)
@@ -211,7 +211,7 @@ def test_downstream_refuses_a_session_until_its_newest_check_passes(
     assert materialize(["raw_prices", "performance_log"], KEY, own_store, csv_params).success
 
 
-def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) -> None:
+def test_a_corrected_bar_is_stored(own_store: Store, csv_params: Params) -> None:
     sound = load_sample().query("ticker == 'IBM' and session == @DAY")["close"].item()
     edit(csv_params, "IBM", DAY, Close=-3.0, Low=-4.0)
     materialize(["raw_prices"], KEY, own_store, csv_params)
@@ -220,7 +220,7 @@ def test_a_bar_that_is_mended_is_stored(own_store: Store, csv_params: Params) ->
     assert stored(own_store)["close"].tolist()[1] == sound
 
 
-def test_an_empty_answer_is_a_failure_and_says_what_to_do(own_store: Store) -> None:
+def test_an_empty_answer_is_a_failure_with_a_remedy(own_store: Store) -> None:
     result = materialize(["raw_prices"], "2013-03-04", own_store, params())
     assert not result.success
     assert "source sample returned no bar for 2013-03-04" in failure(result)
@@ -314,7 +314,7 @@ def test_a_ticker_that_failed_is_a_warning_too(
     assert found.description == "no answer: 1"
 
 
-def test_the_run_that_fetched_a_bar_is_known(loop: Loop) -> None:
+def test_each_bar_has_the_run_that_fetched_it(loop: Loop) -> None:
     from stock_assets.storage.tables import raw_stock_data
 
     query = select(raw_stock_data.c.dagster_run_id, func.count()).group_by("dagster_run_id")

@@ -80,7 +80,7 @@ def snapshot(loop: Loop, registry: Registry) -> tuple[Any, ...]:
     )
 
 
-def test_the_first_model_is_promoted_and_says_so(loop: Loop, registry: Registry) -> None:
+def test_the_first_model_is_promoted(loop: Loop, registry: Registry) -> None:
     record = record_of(loop, DATASET)
     assert record.promoted
     assert record.production_version is None
@@ -181,7 +181,7 @@ def met(
     return record
 
 
-def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_tickers(
+def test_models_before_and_after_a_rename_are_compared_on_all_tickers(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
     rename = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
@@ -197,7 +197,7 @@ def test_a_model_under_the_old_name_meets_a_candidate_under_the_new_one_on_all_t
         assert scores["forecasts"] == len(tickers) * len(HELD_OUT)
 
 
-def test_what_production_does_not_forecast_decides_nothing_and_is_told(
+def test_unmatched_forecasts_decide_nothing_and_are_reported(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
     store_bars(own_store.engine, sample_bars())
@@ -209,8 +209,8 @@ def test_what_production_does_not_forecast_decides_nothing_and_is_told(
     more = 2 * 5 * len(HELD_OUT)
     assert record.decision.unmatched_forecasts == more
     unmatched = event.asset_materialization.metadata["unmatched"].value.records
-    told = [(row.data["horizon"], row.data["model"]) for row in unmatched]
-    assert told == [(ahead, name) for ahead in (2, 3) for name in ("candidate", "persistence")]
+    recorded = [(row.data["horizon"], row.data["model"]) for row in unmatched]
+    assert recorded == [(ahead, name) for ahead in (2, 3) for name in ("candidate", "persistence")]
     assert all(row.data["coverage"] is not None for row in unmatched[::2])
     (run, *_) = mlflow.search_runs(experiment_names=["promotion"], output_format="list")
     folder = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id))
@@ -220,7 +220,7 @@ def test_what_production_does_not_forecast_decides_nothing_and_is_told(
     assert "Per horizon, without a counterpart in production" in page
 
 
-def test_sessions_that_production_has_learnt_from_count_for_nobody(
+def test_sessions_that_production_was_trained_on_are_left_out(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
     """The test segment has been made longer since production was trained."""
@@ -253,7 +253,7 @@ def test_tickers_outside_the_universe_decide_nothing(
         assert getattr(beside, scores) == getattr(alone, scores)
 
 
-def test_baselines_stand_on_the_same_pairs(loop: Loop) -> None:
+def test_baselines_are_scored_on_the_same_forecasts(loop: Loop) -> None:
     record = record_of(loop, DATASET)
     baselines = record.persistence["baselines"]
     assert set(baselines) == {"reversal", "ridge"}
@@ -376,9 +376,7 @@ def test_running_the_partition_again_changes_nothing(
     assert snapshot(loop, registry) == before
 
 
-def test_what_went_into_production_without_a_refit_is_not_refitted_later(
-    loop: Loop, registry: Registry
-) -> None:
+def test_a_model_that_was_in_production_is_not_refitted(loop: Loop, registry: Registry) -> None:
     before = snapshot(loop, registry)
     edited = loop.platform.params.model_copy(
         update={"promotion": loop.platform.params.promotion.model_copy(update={"refit": True})}
@@ -416,7 +414,7 @@ def test_a_rollback_is_not_undone_by_running_the_partition_again(
             assert promotion_of(own_store.engine, SECOND_DATASET) == record
 
 
-def test_a_promoted_candidate_takes_an_alias_that_was_lost(loop: Loop, registry: Registry) -> None:
+def test_a_lost_alias_is_restored(loop: Loop, registry: Registry) -> None:
     standing = registry.production()
     assert standing is not None
     registry.client().delete_registered_model_alias(registry.model_name, "Production")

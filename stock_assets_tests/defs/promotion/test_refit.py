@@ -185,7 +185,7 @@ def test_the_candidate_of_the_dataset_is_still_the_one_without_refit(
     assert installation.registry.evaluation_version(candidate) == candidate
 
 
-def test_the_timeline_of_production_says_that_it_was_a_refit(
+def test_the_timeline_of_production_names_the_refit(
     story: Story, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     (event,) = story.done.timeline
@@ -196,7 +196,7 @@ def test_the_timeline_of_production_says_that_it_was_a_refit(
     assert "replaces_version" not in event
 
 
-def test_killed_before_the_refit_is_on_record_the_registered_one_is_taken(story: Story) -> None:
+def test_a_registered_refit_is_reused_after_a_kill(story: Story) -> None:
     assert story.unrecorded.failed_with is not None
     assert "killed" in story.unrecorded.failed_with
     assert story.unrecorded.decided is not None
@@ -205,9 +205,7 @@ def test_killed_before_the_refit_is_on_record_the_registered_one_is_taken(story:
     assert story.unrecorded.production is None
 
 
-def test_killed_before_the_alias_is_moved_the_next_run_moves_it(
-    story: Story, refit: ModelVersion
-) -> None:
+def test_the_alias_is_moved_after_a_kill(story: Story, refit: ModelVersion) -> None:
     assert story.unpromoted.failed_with is not None
     assert story.unpromoted.decided == story.done.decided
     assert story.unpromoted.versions == story.done.versions
@@ -219,7 +217,7 @@ def test_a_second_run_changes_nothing(story: Story) -> None:
     assert story.again == story.done
 
 
-def test_the_recipe_is_that_of_the_candidate_and_the_weights_are_not(
+def test_a_refit_keeps_the_recipe_and_changes_the_weights(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     first, again = (installation.registry.load(model.version) for model in (candidate, refit))
@@ -246,14 +244,14 @@ def refitted_on(installation: Installation, candidate: ModelVersion, last: int) 
     ).bundle.digest()
 
 
-def test_what_is_on_record_of_the_candidate_gives_its_weights_on_its_own_segment(
+def test_the_recorded_schedule_reproduces_the_candidates_weights(
     installation: Installation, candidate: ModelVersion
 ) -> None:
     train = load_segments(installation.store.engine, DATASET_ID)["train"]
     assert refitted_on(installation, candidate, train.last_position) == candidate.digest
 
 
-def test_the_refit_has_learnt_from_the_label_of_the_as_of_session(
+def test_the_refit_is_trained_through_the_label_of_the_as_of_session(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     panel = load_panel(installation.store.engine, DATASET_ID)
@@ -263,7 +261,7 @@ def test_the_refit_has_learnt_from_the_label_of_the_as_of_session(
     assert refitted_on(installation, candidate, newest - 1) != refit.digest
 
 
-def test_the_mlflow_run_says_what_happened(
+def test_the_mlflow_run_holds_the_refit(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     run: Run = installation.registry.client().get_run(refit.mlflow_run_id)
@@ -290,7 +288,7 @@ def test_forecasts_are_made_by_the_refit_from_its_as_of_session_on(
     assert f"(version {refit.version}, refit of {refit.refit_of}) is as of" in failure(refused)
 
 
-def test_the_next_candidate_meets_the_version_that_was_refitted(
+def test_the_next_candidate_is_compared_with_the_version_before_its_refit(
     installation: Installation, following: Snapshot, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     decided = following.decided
@@ -322,7 +320,7 @@ def test_replays_are_forecast_by_what_was_in_production(
     assert model_for(between, following.production, promoted) == refit
 
 
-def test_a_rollback_to_the_candidate_stands(
+def test_a_rollback_to_the_candidate_is_kept(
     installation: Installation, story: Story, candidate: ModelVersion
 ) -> None:
     standing = installation.registry.production()

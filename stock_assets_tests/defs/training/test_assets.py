@@ -50,7 +50,7 @@ def run(registry: Registry) -> mlflow.entities.Run:
     return registry.client().get_run(registry.candidate(DATASET).mlflow_run_id)
 
 
-def test_the_study_is_kept_whole_with_its_best(loop: Loop) -> None:
+def test_the_whole_study_is_stored_with_its_best(loop: Loop) -> None:
     query = select(optimization_results).where(optimization_results.c.dataset_run_id == DATASET)
     with loop.platform.engine.connect() as connection:
         row = connection.execute(query).mappings().one()
@@ -65,10 +65,10 @@ def test_the_study_is_kept_whole_with_its_best(loop: Loop) -> None:
     }
 
 
-def test_trials_that_diverged_are_kept_as_json_holds_them() -> None:
+def test_diverged_trials_are_stored_as_json_null() -> None:
     trials = pd.DataFrame({"number": [0, 1, 2], "value": [0.5, np.inf, np.nan]})
-    told = json.loads(json.dumps(plain_records(trials), allow_nan=False))
-    assert [trial["value"] for trial in told] == [0.5, None, None]
+    recorded = json.loads(json.dumps(plain_records(trials), allow_nan=False))
+    assert [trial["value"] for trial in recorded] == [0.5, None, None]
 
 
 def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Registry) -> None:
@@ -111,7 +111,7 @@ def test_the_model_serves_the_panel_that_it_was_trained_on(
     assert same_bits(again.panel.values, stored["values"])
 
 
-def test_the_mlflow_run_tells_how_training_went(
+def test_the_mlflow_run_holds_losses_and_parameters(
     loop: Loop, registry: Registry, run: mlflow.entities.Run
 ) -> None:
     assert run.info.status == "FINISHED"
@@ -126,7 +126,7 @@ def test_the_mlflow_run_tells_how_training_went(
     assert {"training.html", "evaluation.html"} <= names
 
 
-def test_each_trial_is_a_run_within_the_retrainings(
+def test_each_trial_is_a_nested_mlflow_run(
     loop: Loop, registry: Registry, run: mlflow.entities.Run
 ) -> None:
     trials = registry.client().search_runs(
@@ -168,10 +168,10 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
     assert registry.versions_of(DATASET) == before
     assert metadata(result, "candidate_model")["model_version"] == before[0].version
     assert data_version(result, "candidate_model") == before[0].digest
-    told = metadata(result, "tuned_params")
-    assert told["trials"] == loop.platform.params.tuning.trials
-    assert set(told["importances"]) == set(told["best_params"])
-    drawn = images(told["plots"]) | images(metadata(result, "candidate_model")["plots"])
+    recorded = metadata(result, "tuned_params")
+    assert recorded["trials"] == loop.platform.params.tuning.trials
+    assert set(recorded["importances"]) == set(recorded["best_params"])
+    drawn = images(recorded["plots"]) | images(metadata(result, "candidate_model")["plots"])
     assert list(drawn) == [
         "Optimization History Plot",
         "Intermediate Values Plot",
@@ -221,14 +221,14 @@ def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) 
     assert registry.versions_of(missing) == []
 
 
-def test_the_test_segment_is_not_among_what_training_sees(loop: Loop) -> None:
+def test_training_reads_no_test_session(loop: Loop) -> None:
     segments = load_segments(loop.platform.engine, DATASET)
     newest = max(segments[name].last_position for name in ("train", "validation"))
     window = loop.platform.params.dataset.window
     assert newest + 1 < segments["test"].first_position - window + 1
 
 
-def test_what_the_test_segment_holds_changes_no_weight(loop: Loop, tmp_path: Path) -> None:
+def test_other_test_sessions_change_no_weight(loop: Loop, tmp_path: Path) -> None:
     """The panel as it is stored, and one with other numbers after the last validation label."""
     engine, arrays = loop.platform.engine, loop.store.arrays
     record, segments = load_panel(engine, DATASET), load_segments(engine, DATASET)
