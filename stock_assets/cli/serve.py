@@ -26,43 +26,43 @@ from stock_assets.storage.reader import (
 )
 
 _STOP_SECONDS = 10
-_STAND_IN = "PASSWORD"
+_PLACEHOLDER = "PASSWORD"
 
 
 def find_reader() -> URL:
-    """Give the address at which the service reads; the embedded database is started if need be.
+    """Return the address with which the service reads; start the embedded database if necessary.
 
-    Where ``STOCK_ASSETS_READER_URL`` names one, nothing else of the installation is asked for.
+    With ``STOCK_ASSETS_READER_URL`` nothing else of the installation is needed.
 
     Raises
     ------
     StockAssetsError
-        The database is external and no role to read it is named; the remedy is the SQL to make one.
+        The database is external and the variable is not set; the remedy is the SQL for a role.
     """
     if (named := reader_url()) is not None:
         return named
     if (external := server.external_url()) is not None:
         raise StockAssetsError(
             f"the database is external, and {READER_VARIABLE} is not set",
-            _how_to_make_a_reader(external),
+            _reader_instructions(external),
         )
     store = make_url(open_platform().variables[STORE_URL_VARIABLE])
     return store.set(username=READER)
 
 
-def _how_to_make_a_reader(external: URL) -> str:
-    statements = reader_statements(external.username or "postgres", "stock_assets", _STAND_IN)
+def _reader_instructions(external: URL) -> str:
+    statements = reader_statements(external.username or "postgres", "stock_assets", _PLACEHOLDER)
     address = external.set(
-        drivername="postgresql", username=READER, password=_STAND_IN, database="stock_assets"
+        drivername="postgresql", username=READER, password=_PLACEHOLDER, database="stock_assets"
     ).render_as_string(hide_password=False)
     return (
-        "Let an administrator run this in the database stock_assets, with a password in place of "
-        f"{_STAND_IN}: {'; '.join(statements)}; then set {READER_VARIABLE}={address}"
+        "As an administrator run this in the database stock_assets, with a password in place of "
+        f"{_PLACEHOLDER}: {'; '.join(statements)}; then set {READER_VARIABLE}={address}"
     )
 
 
 def serve(console: Console, settings: ServiceSettings) -> None:
-    """Answer requests until Ctrl-C.
+    """Run the service until Ctrl-C.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def serve(console: Console, settings: ServiceSettings) -> None:
     _log_to_stderr()
     console.print(f"[link]{settings.address}[/link]  Ctrl-C stops it.")
     try:
-        # uvicorn raises these again when it has stopped: here they are no error.
+        # uvicorn raises these signals again after it has stopped; here they are not an error.
         with recorded_signals(signal.SIGINT, signal.SIGTERM):
             uvicorn.Server(config).run()
     finally:
@@ -102,7 +102,7 @@ def serve(console: Console, settings: ServiceSettings) -> None:
 
 
 def _log_to_stderr() -> None:
-    """Write a line of JSON per request, and what went wrong."""
+    """Log requests and errors as lines of JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("stock_assets.service")

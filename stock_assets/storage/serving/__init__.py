@@ -1,1 +1,1 @@
-"""What the service reads: queries whose whole answer is one statement, parameters bound."""
+"""Queries of the service, each one statement with bound parameters."""

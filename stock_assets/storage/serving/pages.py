@@ -1,4 +1,4 @@
-"""What the pages of the dashboard show: one query each for the whole set of tickers."""
+"""Queries of the dashboard: one for all tickers of a page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from stock_assets.storage.tables import (
 
 
 def newest_forecasts(engine: Engine, first: date, horizon: int) -> pd.DataFrame:
-    """Give the newest forecast of each ticker made as of `first` or later.
+    """Read the newest forecast of each ticker as of `first` or later.
 
     Returns
     -------
     DataFrame
-        The columns of ``predictions``, one row per ticker in alphabetical order; where several
-        models forecast one session, the forecast made last.
+        The columns of ``predictions``, one row per ticker in alphabetical order; if several
+        models forecast a session, the last forecast.
     """
     made = predictions.c
     query = (
@@ -48,9 +48,9 @@ def newest_forecasts(engine: Engine, first: date, horizon: int) -> pd.DataFrame:
 
 
 def newest_forecast_of(engine: Engine, ticker: str) -> pd.DataFrame:
-    """Give every horizon of a ticker's newest forecast; columns of ``predictions``.
+    """Read all horizons of a ticker's newest forecast; columns of ``predictions``.
 
-    All of one model version, the one that spoke last: another may have looked further ahead.
+    All are of the model version that forecast last; another may forecast further ahead.
     """
     made = predictions.c
     newest = (
@@ -73,7 +73,7 @@ def newest_forecast_of(engine: Engine, ticker: str) -> pd.DataFrame:
 def recent_closes(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the closes of every ticker on consecutive sessions, as traded, and the splits.
 
-    One row per ticker leaves the database, which is several times quicker than one per bar.
+    The database returns one row per ticker, several times as fast as one per bar.
 
     Returns
     -------
@@ -107,19 +107,19 @@ def recent_closes(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFram
 def scored_forecasts(
     engine: Engine, ticker: str, first: date, last: date, horizon: int
 ) -> pd.DataFrame:
-    """Scored forecasts of a ticker, oldest first; columns of ``model_performance_log``.
+    """Read the scored forecasts of a ticker, oldest first; columns of ``model_performance_log``.
 
-    Where several models forecast a session, the forecast that was made last.
+    If several models forecast a session, the last forecast.
     """
     within = _log.c.session.between(first, last) & (_log.c.ticker == ticker)
-    return _frame(engine, _standing(within & (_log.c.horizon == horizon)), *_SESSIONS)
+    return _frame(engine, _latest_scored(within & (_log.c.horizon == horizon)), *_SESSIONS)
 
 
 _SESSIONS = ("session", "as_of_session")
 
 
-def _standing(condition: ColumnElement[bool]) -> Select[Any]:
-    """Scored forecasts; of several models about one session, the one whose forecast came last."""
+def _latest_scored(condition: ColumnElement[bool]) -> Select[Any]:
+    """Select scored forecasts; the last one if several models forecast a session."""
     key = (_log.c.session, _log.c.ticker, _log.c.horizon)
     same = and_(
         *(
@@ -142,7 +142,7 @@ def _frame(engine: Engine, query: Select[Any], *dates: str) -> pd.DataFrame:
 
 
 def bars_per_session(engine: Engine, first: date) -> pd.DataFrame:
-    """Give, newest session first, what was stored of each and when.
+    """Count the bars of each session, newest first, with the time of the last one.
 
     Returns
     -------
@@ -167,13 +167,13 @@ def bars_per_session(engine: Engine, first: date) -> pd.DataFrame:
 
 
 def forecasts_per_session(engine: Engine, first: date) -> pd.DataFrame:
-    """Count what was forecast as of each session: ``session``, ``forecasts``."""
+    """Count the forecasts as of each session: ``session``, ``forecasts``."""
     made = predictions.c
     return _plain(engine, _counted(made.as_of_session, first, "forecasts"))
 
 
 def scores_per_session(engine: Engine, first: date) -> pd.DataFrame:
-    """Count the forecasts that were scored on each session: ``session``, ``scored``."""
+    """Count the scored forecasts of each session: ``session``, ``scored``."""
     return _plain(engine, _counted(_log.c.session, first, "scored"))
 
 
@@ -185,33 +185,33 @@ def bars_per_ticker(engine: Engine, first: date) -> pd.DataFrame:
 
 
 def newest_revisions(engine: Engine, limit: int) -> pd.DataFrame:
-    """Give the newest revisions of stored bars, columns of ``price_revisions``."""
+    """Read the newest revisions of stored bars, columns of ``price_revisions``."""
     return _plain(
         engine, select(price_revisions).order_by(price_revisions.c.id.desc()).limit(limit)
     )
 
 
 def newest_quarantined(engine: Engine, limit: int) -> pd.DataFrame:
-    """Give the bars in quarantine, newest first, then those released from it."""
+    """Read the bars in quarantine, newest first, then the released ones."""
     kept = quarantined_bars.c
     order = (kept.released_at.desc().nulls_first(), kept.quarantined_at.desc(), kept.ticker)
     return _plain(engine, select(quarantined_bars).order_by(*order).limit(limit))
 
 
 def applied_renames(engine: Engine, limit: int) -> pd.DataFrame:
-    """Give the newest renames, columns of ``ticker_renames``."""
+    """Read the newest renames, columns of ``ticker_renames``."""
     return _plain(
         engine, select(ticker_renames).order_by(ticker_renames.c.applied_at.desc()).limit(limit)
     )
 
 
 def runs_since(engine: Engine, first: date, limit: int) -> pd.DataFrame:
-    """Give the Dagster runs that wrote about `first` and later sessions, the newest first.
+    """Read the Dagster runs that stored rows of `first` and later sessions, newest first.
 
     Returns
     -------
     DataFrame
-        ``dagster_run_id``, ``wrote`` (what, in words) and ``at`` (when last, UTC).
+        ``dagster_run_id``, ``wrote`` (kinds of rows) and ``at`` (time of the last row, UTC).
     """
     wrote = {
         "bars": (raw_stock_data.c, "session", "fetched_at"),
@@ -248,7 +248,7 @@ def _counted(session: ColumnElement[Any], first: date, name: str) -> Select[Any]
 
 
 def _plain(engine: Engine, query: Select[Any]) -> pd.DataFrame:
-    """Rows that are few, as Python's own values."""
+    """Return a few rows as plain Python values."""
     with engine.connect() as connection:
         found = connection.execute(query)
         return pd.DataFrame(found.fetchall(), columns=list(found.keys()), dtype=object)

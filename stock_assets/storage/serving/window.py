@@ -14,10 +14,10 @@ from stock_assets.market.calendar import HORIZON, sessions
 from stock_assets.storage.serving.paging import read_frame, records
 from stock_assets.storage.serving.performance import TERMS, score_terms
 
-# Sessions that are looked through for scores, in windows.
+# Sessions searched for scores, as a multiple of the window.
 _REACH = 10
 
-# After a rollback an older version speaks last.
+# After a rollback an older version may have forecast last.
 _NEWEST = text("""
 SELECT l.session, l.model_version FROM model_performance_log l
 LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version)
@@ -27,7 +27,7 @@ WHERE horizon = :horizon AND l.session = (
 ORDER BY p.predicted_at DESC NULLS LAST, model_version DESC LIMIT 1
 """)
 
-# One look into the index per session, until there are enough.
+# One index lookup per session until there are enough.
 _SCORED = text(f"""
 WITH counted AS (
   SELECT s.session FROM unnest(CAST(:sessions AS date[])) AS s(session)
@@ -77,14 +77,14 @@ def newest_window(engine: Engine, window: int, horizon: int = 1) -> ScoredWindow
     engine : Engine
         The ``stock_assets`` database.
     window : int
-        Scored sessions that count; fewer where there are fewer.
+        Number of scored sessions; fewer if fewer exist.
     horizon : int
         Sessions ahead.
 
     Returns
     -------
     ScoredWindow or None
-        None where nothing is scored.
+        None if nothing is scored.
     """
     with engine.connect() as connection:
         newest = connection.execute(_NEWEST, {"horizon": horizon}).one_or_none()
