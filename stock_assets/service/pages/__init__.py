@@ -13,5 +13,5 @@ from stock_assets.service.pages import (
 )
 
 router = APIRouter(include_in_schema=False)
-for page in (today, ticker, performance, models, operations):
-    router.include_router(page.router)
+for module in (today, ticker, performance, models, operations):
+    router.include_router(module.router)

@@ -1,4 +1,4 @@
-"""Models: every version, its scores, and what was decided about it and why."""
+"""Models: versions, their scores and the promotion decisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
 from stock_assets.storage.serving.performance import WantedScores, rolling_scores
 
-# Decisions that are shown in full, the newest ones.
+# Newest decisions and versions.
 SHOWN = 50
 _WHOLE = 100_000
 
@@ -23,14 +23,14 @@ router = APIRouter()
 
 
 class Version(NamedTuple):
-    """A model version and how its forecasts came out so far; no scores where none came due."""
+    """A model version and the scores of all its forecasts; None before the first score."""
 
     row: Mapping[str, Any]
     live: Mapping[str, Any] | None
 
 
 class Decision(NamedTuple):
-    """A promotion decision, with the scores it rests on and the dataset it is about."""
+    """A promotion decision with its scores and dataset."""
 
     row: Mapping[str, Any]
     scores: list[tuple[str, dict[str, Any]]]
@@ -40,12 +40,12 @@ class Decision(NamedTuple):
 
 @router.get("/models")
 def models(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTMLResponse:
-    """Answer with the page."""
+    """Show the page."""
     return models_page(state)
 
 
 def models_page(state: AppState) -> HTMLResponse:
-    """Make the page, or one that says how to train where no decision was ever made."""
+    """Render the page, or how to train a model when there is no decision."""
     decisions = find_decisions(state)
     if not decisions:
         return render("models_empty.html", state, page="models")
@@ -62,7 +62,7 @@ def models_page(state: AppState) -> HTMLResponse:
 
 
 def find_versions(state: AppState) -> list[Version]:
-    """List the newest versions, each with the scores of all its forecasts that came due."""
+    """List the newest versions with the scores of all their forecasts."""
     rows = list_models(state.engine, None, None, SHOWN)
     return [Version(row, _live(state, row) if row["promoted"] else None) for row in rows]
 
@@ -74,7 +74,7 @@ def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def find_decisions(state: AppState) -> list[Decision]:
-    """List the newest decisions, the last one first."""
+    """List the newest decisions, the latest first."""
     return [
         Decision(row, _scores(row), _edge(row), _panel(state, row))
         for row in list_promotions(state.engine, None, None, SHOWN)
@@ -87,10 +87,12 @@ def _edge(row: Mapping[str, Any]) -> str:
 
 
 def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    held = f"production, v{row['production_version']}"
-    told = {f"candidate, v{row['candidate_version']}": row["candidate"], held: row["production"]}
-    told["persistence"] = row["persistence"]
-    return [(name, figures) for name, figures in told.items() if figures]
+    scores = {
+        f"candidate, v{row['candidate_version']}": row["candidate"],
+        f"production, v{row['production_version']}": row["production"],
+        "persistence": row["persistence"],
+    }
+    return [(name, figures) for name, figures in scores.items() if figures]
 
 
 def _panel(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:

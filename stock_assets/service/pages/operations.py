@@ -1,4 +1,4 @@
-"""Operations: what was ingested against what should have been, and what went wrong."""
+"""Operations: freshness, missing bars, checks, drift, decisions and runs."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from stock_assets.storage.serving.performance import WantedScores, newest_scored
 from stock_assets.storage.serving.tickers import list_tickers, newest_session
 
 SESSIONS = 20
-"""Newest sessions that are shown one by one, and in which a missing bar is looked for."""
+"""Newest sessions in the table of sessions and in the search for missing bars."""
 
 SHOWN = 50
-"""Rows of the other lists."""
+"""Rows of the other tables."""
 
 _ALL = 100_000
 
@@ -44,15 +44,15 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Freshness:
-    """The newest session of each stage of the daily loop beside the one that is due.
+    """The newest session of each stage of the daily loop, and the one that is due.
 
     Attributes
     ----------
     due : date or None
-        Newest session that the daily job should have stored by now; None of the sample prices.
+        Newest session that the daily job should have stored; None for the sample prices.
     stages : list of (str, date or None, int or None)
-        What it is, its newest session, and how many sessions that is behind the one that is due, or
-        behind the newest prices where none is.
+        Name, newest session, and how many sessions it is behind the one that is due, or behind
+        the newest prices where none is.
     """
 
     due: date | None
@@ -60,7 +60,7 @@ class Freshness:
 
 
 class Gap(NamedTuple):
-    """A ticker that bars are missing of."""
+    """A ticker with missing bars."""
 
     ticker: str
     address: str
@@ -70,12 +70,12 @@ class Gap(NamedTuple):
 
 @router.get("/operations")
 def operations(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTMLResponse:
-    """Answer with the page."""
+    """Show the page."""
     return operations_page(state)
 
 
 def operations_page(state: AppState) -> HTMLResponse:
-    """Make the page, or one that says how to begin where nothing is stored."""
+    """Render the page, or the first steps when no prices are stored."""
     engine = state.engine
     newest = newest_session(engine)
     if newest is None:
@@ -101,27 +101,26 @@ def operations_page(state: AppState) -> HTMLResponse:
         runs=_rows(runs_since(engine, first, SHOWN)),
         shown=SHOWN,
         sessions_shown=SESSIONS,
-        ticker_address=ticker_address,
     )
 
 
 def find_freshness(state: AppState, newest: date) -> Freshness:
-    """Hold the newest session of each stage against the one that is due."""
+    """Compare the newest session of each stage with the one that is due."""
     due = session_due(state.params, calendar.utc_now())
     stages = {
         "Prices stored": newest,
         "Forecasts made": last_predicted_session(state.engine),
         "Forecasts scored": newest_scored_session(state.engine, WantedScores()),
     }
-    told = [
+    compared = [
         (stage, session, None if session is None else sessions_late(session, due or newest))
         for stage, session in stages.items()
     ]
-    return Freshness(due, told)
+    return Freshness(due, compared)
 
 
 def find_daily(state: AppState, first: date, newest: date) -> list[dict[str, Any]]:
-    """Tell of each session what was stored, forecast and scored, the newest one first."""
+    """Count the stored, forecast and scored rows of each session, the newest first."""
     sessions = pd.DataFrame({"session": calendar.sessions(first, newest)[::-1]}, dtype=object)
     found = (
         bars_per_session(state.engine, first),
@@ -134,7 +133,7 @@ def find_daily(state: AppState, first: date, newest: date) -> list[dict[str, Any
 
 
 def find_gaps(state: AppState, first: date, newest: date) -> list[Gap]:
-    """List the tickers of the universe of which a bar is missing lately."""
+    """List the tickers of the universe with bars missing since `first`."""
     tickers = list_tickers(state.engine, state.params.prices.tickers, _ALL)
     stored = bars_per_ticker(state.engine, first).set_index("ticker")["bars"].to_dict()
     sessions = calendar.sessions(first, newest)
@@ -142,24 +141,24 @@ def find_gaps(state: AppState, first: date, newest: date) -> list[Gap]:
     for row in tickers:
         if not row["in_universe"]:
             continue
-        name, begins = row["ticker"], row["first_session"]
-        if begins is None:
+        name, start = row["ticker"], row["first_session"]
+        if start is None:
             gaps.append(Gap(name, ticker_address(name), None, None))
             continue
-        due = len([session for session in sessions if session >= begins])
+        due = len([session for session in sessions if session >= start])
         if missing := due - stored.get(name, 0):
             gaps.append(Gap(name, ticker_address(name), row["last_session"], missing))
     return gaps
 
 
 def find_drift(state: AppState) -> list[dict[str, Any]]:
-    """Tell of each input of the version in production how far it has drifted."""
+    """Read the newest drift of the version in production."""
     return [
-        {**row, "unusual": row["psi"] > row["baseline_p95"]} for row in newest_drift(state.engine)
+        {**row, "drifted": row["psi"] > row["baseline_p95"]} for row in newest_drift(state.engine)
     ]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give rows whose unknown values are None."""
+    """Return the rows, with None for unknown values."""
     known = frame.astype(object).where(frame.notna(), None)
     return known.to_dict("records")  # type: ignore[return-value]

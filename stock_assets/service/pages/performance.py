@@ -1,4 +1,4 @@
-"""Performance: how forecasts came out, against thresholds and persistence, and what followed."""
+"""Performance: rolling scores, thresholds, persistence and decisions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service import charts
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.model_status import find_model_status
-from stock_assets.service.pages.rendering import address, render, ticker_address
+from stock_assets.service.pages.rendering import address, render
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
 from stock_assets.storage.serving.performance import WantedScores, rolling_scores
 from stock_assets.storage.serving.window import ScoredWindow
 
 RANGES = {"3M": 63, "6M": 126, "1Y": 252, "All": None}
-"""Sessions that each choice of the range selector shows."""
+"""Sessions shown for each range."""
 
 TABLE_ROWS = 60
-"""Newest rows of the table that says what the charts draw."""
+"""Newest rows of the table below the charts."""
 
 _ALL = 100_000
 
@@ -37,22 +37,22 @@ SortKey = Literal[
 _COLUMNS: dict[SortKey, str] = {
     "ticker": "Ticker",
     "mape": "MAPE",
-    "persistence_mape": "Persistence’s",
-    "relative_mae": "relative MAE",
-    "direction_accuracy": "Direction right",
-    "coverage": "Inside interval",
+    "persistence_mape": "Persistence MAPE",
+    "relative_mae": "Relative MAE",
+    "direction_accuracy": "Direction accuracy",
+    "coverage": "Coverage",
 }
 
 
 _TITLES = {
-    "mape": "Error (MAPE)",
-    "relative_mae": "Error over persistence’s (relative MAE)",
-    "direction_accuracy": "Direction right",
+    "mape": "MAPE",
+    "relative_mae": "Relative MAE",
+    "direction_accuracy": "Direction accuracy",
 }
 
 
 class PerformanceParams(QueryParams):
-    """How much history to show, and how the table of tickers is ordered."""
+    """Range of the charts and order of the table of tickers."""
 
     range: Literal["3M", "6M", "1Y", "All"] = "1Y"
     sort: SortKey = "ticker"
@@ -60,7 +60,7 @@ class PerformanceParams(QueryParams):
 
 
 class Event(NamedTuple):
-    """A decision about models that the charts mark."""
+    """A decision marked in the charts."""
 
     session: date
     mark: str
@@ -70,16 +70,16 @@ class Event(NamedTuple):
 
 @router.get("/performance")
 def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -> HTMLResponse:
-    """Answer with the page."""
+    """Show the page."""
     return performance_page(state, query)
 
 
 def performance_page(state: AppState, query: PerformanceParams) -> HTMLResponse:
-    """Make the page, or one that says how to get scores where there are none."""
-    standing = find_model_status(state)
-    if standing.window is None:
-        return render("performance_empty.html", state, page="performance", standing=standing)
-    newest, window = standing.window.pooled, state.params.monitoring.window_sessions
+    """Render the page, or how to score forecasts when there are no scores."""
+    status = find_model_status(state)
+    if status.window is None:
+        return render("performance_empty.html", state, page="performance", status=status)
+    newest, window = status.window.pooled, state.params.monitoring.window_sessions
     length = RANGES[query.range]
     first = calendar.previous_session(newest["session"], length) if length else None
     scores = rolling_scores(state.engine, WantedScores(horizon=1), window, first, None, _ALL)
@@ -89,60 +89,59 @@ def performance_page(state: AppState, query: PerformanceParams) -> HTMLResponse:
         state,
         page="performance",
         query=query,
-        ranges={told: _link(query, range=told) for told in RANGES},
+        ranges={name: _link(query, range=name) for name in RANGES},
         newest=newest,
         checks=check_thresholds(newest, state.params.monitoring.thresholds),
         titles=_TITLES,
         nominal=state.params.forecast.coverage,
         window=window,
-        edge=live_edge(state, standing.window),
-        standing=standing,
+        edge=live_edge(state, status.window),
+        status=status,
         figures=figures(state, scores, events),
         score_rows=scores[:TABLE_ROWS],
         events=events,
         columns=[(title, key, *_order(query, key)) for key, title in _COLUMNS.items()],
-        tickers=ordered(standing.window.tickers, query),
-        ticker_address=ticker_address,
+        tickers=sort_rows(status.window.tickers, query),
     )
 
 
 def live_edge(state: AppState, window: ScoredWindow) -> str:
-    """Say whether the newest scored sessions show an edge over persistence, as promotions do."""
+    """Test the newest scored sessions for an edge over persistence; return it in words."""
     test, level = diebold_mariano(window.differences), state.params.promotion.significance
     return edge_text(edge_over_persistence(test, window.pooled["relative_mae"], level), test)
 
 
 def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
-    """Draw what is rolled over the newest sessions, a figure for each score."""
+    """Draw the rolling scores, a figure for each."""
     limits = state.params.monitoring.thresholds
     marks = [charts.Mark(event.session, event.mark) for event in events]
-    wanted: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
+    specs: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
         (
             "mape",
-            "Error (MAPE)",
+            "MAPE",
             {"mape": "model", "persistence_mape": "persistence"},
             {"threshold": limits.mape_max},
             True,
         ),
         (
             "relative_mae",
-            "Error over persistence’s (relative MAE)",
+            "Relative MAE",
             {"relative_mae": "model"},
             {"threshold": limits.relative_mae_max, "persistence": 1.0},
             False,
         ),
         (
             "direction",
-            "Direction right",
+            "Direction accuracy",
             {"direction_accuracy": "model", "base_rate_up": "always up"},
             {"threshold": limits.direction_accuracy_min},
             True,
         ),
         (
             "coverage",
-            "Inside the interval",
+            "Coverage",
             {"coverage": "model"},
-            {"meant to be": state.params.forecast.coverage},
+            {"nominal": state.params.forecast.coverage},
             True,
         ),
     ]
@@ -150,12 +149,12 @@ def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str,
         {
             "key": key,
             "title": title,
-            "limits": told,
+            "limits": levels,
             "percent": percent,
             "lines": lines,
-            "figure": charts.score_figure(scores, lines, told, marks, percent=percent),
+            "figure": charts.score_figure(scores, lines, levels, marks, percent=percent),
         }
-        for key, title, lines, told, percent in wanted
+        for key, title, lines, levels, percent in specs
     ]
 
 
@@ -166,31 +165,33 @@ def find_events(state: AppState) -> list[Event]:
             row["as_of_session"],
             f"v{row['refit_version'] or row['candidate_version']}"
             f"{'' if row['promoted'] else ' not promoted'}",
-            f"Version {row['candidate_version']} was {'' if row['promoted'] else 'not '}promoted",
+            f"Version {row['candidate_version']} {'' if row['promoted'] else 'not '}promoted",
             row["reason"],
         )
         for row in list_promotions(state.engine, None, None, _ALL)
     ]
     retrainings = [
-        Event(row["session"], "retraining", "Retraining was called for", row["reason"])
+        Event(row["session"], "retraining", "Retraining launched", row["reason"])
         for row in list_retrainings(state.engine, True, None, None, _ALL)
     ]
     return sorted(promotions + retrainings, key=lambda event: event.session, reverse=True)
 
 
-def ordered(rows: Sequence[Mapping[str, Any]], query: PerformanceParams) -> list[Mapping[str, Any]]:
-    """Put the tickers into the order asked for, undefined scores last."""
+def sort_rows(
+    rows: Sequence[Mapping[str, Any]], query: PerformanceParams
+) -> list[Mapping[str, Any]]:
+    """Sort the tickers; undefined scores come last."""
     known = [row for row in rows if row[query.sort] is not None]
     known.sort(key=lambda row: row[query.sort], reverse=query.order == "desc")
     return known + [row for row in rows if row[query.sort] is None]
 
 
 def _order(query: PerformanceParams, key: SortKey) -> tuple[str, str]:
-    """Give the order that the table has by a column, and the link that orders by it."""
-    now = query.sort == key
-    turned: Any = "desc" if now and query.order == "asc" else "asc"
-    aria = {"asc": "ascending", "desc": "descending"}[query.order] if now else ""
-    return aria, _link(query, sort=key, order=turned) + "#tickers"
+    """Return the current order by a column and the link that sorts by it."""
+    current = query.sort == key
+    order: Any = "desc" if current and query.order == "asc" else "asc"
+    aria = {"asc": "ascending", "desc": "descending"}[query.order] if current else ""
+    return aria, _link(query, sort=key, order=order) + "#tickers"
 
 
 def _link(query: PerformanceParams, **changed: str) -> str:

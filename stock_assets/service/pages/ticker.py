@@ -1,4 +1,4 @@
-"""A ticker: its prices, forecasts against what happened, and where the newest one comes from."""
+"""A ticker: prices, scored forecasts, rolling errors and the lineage of the newest forecast."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from stock_assets.storage.serving.pages import newest_forecast_of, scored_foreca
 from stock_assets.storage.serving.paging import records
 
 RANGES = {"1M": 21, "3M": 63, "1Y": 252, "All": None}
-"""Sessions that each choice of the range selector shows."""
+"""Sessions shown for each range."""
 
 TABLE_ROWS = 60
-"""Newest rows of the tables that say what the charts draw."""
+"""Newest rows of the tables below the charts."""
 
 _FORECAST_PRICES = ("last_close", "predicted_price", "lower_price", "upper_price")
 _SCORED_PRICES = ("actual", "predicted", "persistence", "lower", "upper")
@@ -37,7 +37,7 @@ router = APIRouter()
 
 
 class TickerParams(QueryParams):
-    """How much history to show."""
+    """Range of the charts."""
 
     range: Literal["1M", "3M", "1Y", "All"] = "3M"
 
@@ -48,17 +48,17 @@ def ticker(
     ticker: str,
     query: Annotated[TickerParams, Query()],
 ) -> HTMLResponse:
-    """Answer with the page."""
+    """Show the page."""
     return ticker_page(state, ticker, query.range)
 
 
 def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
-    """Make the page.
+    """Render the page.
 
     Raises
     ------
     HTTPException
-        404: there is no bar of this ticker.
+        404: no bar of the ticker is stored.
     """
     bars = find_bars(state, name)
     last = bars["session"].iloc[-1].date()
@@ -82,7 +82,7 @@ def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
         page="ticker",
         ticker=name,
         chosen=chosen,
-        ranges={told: ticker_address(name, range=told) for told in RANGES},
+        ranges={label: ticker_address(name, range=label) for label in RANGES},
         bars=shown,
         last_bar=shown.iloc[-1],
         before=seen["close"].iloc[-2] if len(seen) > 1 else None,
@@ -110,7 +110,7 @@ def find_bars(state: AppState, name: str) -> pd.DataFrame:
     Raises
     ------
     HTTPException
-        404: there is none.
+        404: no bar is stored.
     """
     if TICKER.fullmatch(name):
         bars = read_bars(state.engine, *calendar.HORIZON, [name])
@@ -120,7 +120,7 @@ def find_bars(state: AppState, name: str) -> pd.DataFrame:
 
 
 def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> charts.Figure:
-    """Draw the rolling error of a ticker beside persistence's, and where promotions happened."""
+    """Draw the rolling error of a ticker and of persistence, with marks of promotions."""
     marks = [charts.Mark(one.as_of_session, f"v{one.promoted_version}") for one in promoted]
     lines = {"mape": "model", "persistence_mape": "persistence"}
     return charts.score_figure(errors, lines, {}, marks)
@@ -166,9 +166,9 @@ def on_newest_basis(
     bars : DataFrame
         All bars of that ticker, as traded, the oldest first.
     day : str
-        The column that says in the shares of which session a row is.
+        Column with the session whose shares a row is in.
     prices : sequence of str
-        The columns that hold prices.
+        Columns with prices.
     """
     factor = price_factor(bars, "split_adjusted")
     shares = pd.Series((factor / factor.iloc[-1]).to_numpy(), index=bars["session"])
@@ -177,7 +177,7 @@ def on_newest_basis(
 
 
 def find_lineage(state: AppState, name: str, forecasts: pd.DataFrame) -> TickerLineage | None:
-    """Follow a ticker's newest forecast back to the rows in its window; None without one."""
+    """Trace the newest forecast of a ticker to the bars in its window; None without one."""
     if forecasts.empty:
         return None
     newest = forecasts.iloc[0]

@@ -1,4 +1,4 @@
-"""Today: every ticker's last close and forecast, and how far such forecasts could be trusted."""
+"""Today: the last close and forecast of each ticker, and the accuracy of recent forecasts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stock_assets.storage.serving.tickers import newest_session
 
 SPARKLINE_SESSIONS = 60
 
-# A forecast older than this is history, and its ticker has none.
+# Older forecasts are not shown.
 _FORECAST_SESSIONS = 10
 
 _COLUMNS = {
@@ -34,8 +34,8 @@ _COLUMNS = {
     "forecast": "Forecast",
     "move": "Expected move",
     "interval": "Interval",
-    "relative_mae": "relative MAE",
-    "session": "Prices to",
+    "relative_mae": "Relative MAE",
+    "session": "Last session",
 }
 SortKey = Literal["ticker", "close", "forecast", "move", "interval", "relative_mae", "session"]
 
@@ -43,7 +43,7 @@ router = APIRouter()
 
 
 class TodayParams(QueryParams):
-    """How the table is to be ordered, and which tickers it is to show."""
+    """Order and search of the table."""
 
     sort: SortKey = "ticker"
     order: Literal["asc", "desc"] = "asc"
@@ -51,28 +51,28 @@ class TodayParams(QueryParams):
 
 
 class Row(NamedTuple):
-    """A row of the table, as it is written."""
+    """A row of the table, formatted."""
 
     ticker: str
     address: str
     line: str
-    line_said: str
+    line_label: str
     close: str
     forecast: str
     move: str
     direction: str
-    moved_from: str
+    forecast_from: str
     interval: str
     low_x: int
     high_x: int
     forecast_x: int
     relative_mae: str
     session: str
-    state: str
+    status: str
 
 
 class Column(NamedTuple):
-    """A heading of the table, the order it is in and the link that orders by it."""
+    """A column heading, its current order and the link that sorts by it."""
 
     title: str
     key: str
@@ -82,41 +82,41 @@ class Column(NamedTuple):
 
 @router.get("/")
 def today(state: StateDep, query: Annotated[TodayParams, Query()]) -> HTMLResponse:
-    """Answer with the page."""
+    """Show the page."""
     return today_page(state, query)
 
 
 def today_page(state: AppState, query: TodayParams) -> HTMLResponse:
-    """Make the page, or one that says how to begin where nothing is stored."""
+    """Render the page, or the first steps when no prices are stored."""
     newest = newest_session(state.engine)
     if newest is None:
         return render("today_empty.html", state, page="today")
-    standing, due = find_model_status(state), session_due(state.params, calendar.utc_now())
-    everyone = find_everyone(state, standing, newest)
-    wanted = query.q.strip().upper()
-    shown = ordered(everyone[everyone.index.str.contains(wanted, regex=False)], query)
-    scale = interval_scale(everyone)
+    status, due = find_model_status(state), session_due(state.params, calendar.utc_now())
+    tickers = read_tickers(state, status, newest)
+    search = query.q.strip().upper()
+    shown = sort_rows(tickers[tickers.index.str.contains(search, regex=False)], query)
+    scale = interval_scale(tickers)
     return render(
         "today.html",
         state,
         page="today",
         query=query,
         columns=columns(query),
-        rows=written(shown, scale),
+        rows=format_rows(shown, scale),
         scale=scale,
-        tickers=len(everyone),
+        tickers=len(tickers),
         newest=newest,
-        standing=standing,
-        made=headline(everyone),
+        status=status,
+        newest_forecasts=summarize_forecasts(tickers),
         due=due,
         sessions_late=sessions_late(newest, due),
-        late=int((everyone["behind"] != 0).sum()),
+        late=int((tickers["behind"] != 0).sum()),
         width=WIDTH,
     )
 
 
-def find_everyone(state: AppState, standing: ModelStatus, newest: date) -> pd.DataFrame:
-    """Gather what is known of every ticker with a bar, a forecast or a place in the universe.
+def read_tickers(state: AppState, status: ModelStatus, newest: date) -> pd.DataFrame:
+    """Read prices, forecasts and scores of all tickers, stored or in the universe.
 
     Returns
     -------
@@ -126,24 +126,24 @@ def find_everyone(state: AppState, standing: ModelStatus, newest: date) -> pd.Da
         (the lowest and highest close drawn); of the forecast ``as_of``, ``target``, ``from`` (the
         close it starts from), ``forecast``, ``move``, ``lower``, ``upper``, ``interval`` (its width
         as a fraction of ``from``), ``coverage``, ``version``; ``relative_mae``. Prices are in the
-        shares of the ticker's newest bar. NaN, NaT and empty texts where nothing is known.
+        shares of the ticker's newest bar. Unknown values are NaN, NaT or empty.
     """
     sessions = calendar.sessions(calendar.previous_session(newest, SPARKLINE_SESSIONS - 1), newest)
     closes, ratios = recent_closes(state.engine, sessions)
-    # As stock_assets.market.adjustment has it, seen from the newest session.
+    # Split adjustment as of the newest session, as in stock_assets.market.adjustment.
     factor = ratios.cumprod(axis=1)
     shares = factor.div(factor.iloc[:, -1], axis=0)
     prices = _prices(closes, shares)
     forecasts = _forecasts(state, shares)
     universe = pd.Index(state.params.prices.tickers, dtype=object)
-    tickers = prices.index.union(forecasts.index).union(universe)
-    everyone = prices.join(forecasts, how="outer").reindex(tickers)
-    scored = standing.window.tickers if standing.window else []
+    names = prices.index.union(forecasts.index).union(universe)
+    tickers = prices.join(forecasts, how="outer").reindex(names)
+    scored = status.window.tickers if status.window else []
     errors = pd.Series({row["ticker"]: row["relative_mae"] for row in scored}, dtype=float)
-    everyone["relative_mae"] = errors.reindex(tickers)
-    everyone["behind"] = everyone["behind"].fillna(-1).astype(int)
-    everyone["line"] = everyone["line"].fillna("")
-    return everyone.rename_axis("ticker")
+    tickers["relative_mae"] = errors.reindex(names)
+    tickers["behind"] = tickers["behind"].fillna(-1).astype(int)
+    tickers["line"] = tickers["line"].fillna("")
+    return tickers.rename_axis("ticker")
 
 
 def _prices(closes: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
@@ -186,35 +186,35 @@ def _forecasts(state: AppState, shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shares_since(as_of: pd.Series[Any], shares: pd.DataFrame) -> NDArray[np.float64]:
-    """Give per ticker what makes its price of a session one in the shares of its newest bar."""
+    """Return the factor per ticker from the shares of `as_of` to those of its newest bar."""
     column = shares.columns.searchsorted(as_of, side="right") - 1
     row = shares.index.get_indexer(as_of.index)
     found = shares.to_numpy()[row, column.clip(min=0)]
     return np.where(row >= 0, found, 1.0)
 
 
-def ordered(everyone: pd.DataFrame, query: TodayParams) -> pd.DataFrame:
-    """Order the table as asked; tickers of which nothing is known come last."""
-    return everyone.sort_values(
+def sort_rows(tickers: pd.DataFrame, query: TodayParams) -> pd.DataFrame:
+    """Sort the table; unknown values come last."""
+    return tickers.sort_values(
         query.sort, ascending=query.order == "asc", na_position="last", kind="stable"
     )
 
 
 def columns(query: TodayParams) -> list[Column]:
-    """Give the headings, each with the link that orders by it, or turns the order round."""
+    """Return the headings, each with the link that sorts by it or reverses the order."""
     headings = []
     for key, title in _COLUMNS.items():
         sorted_now = query.sort == key
-        turned = "desc" if sorted_now and query.order == "asc" else "asc"
+        order = "desc" if sorted_now and query.order == "asc" else "asc"
         aria = {"asc": "ascending", "desc": "descending"}[query.order] if sorted_now else ""
-        link = address("/", sort=key, order=turned, q=query.q or None)
+        link = address("/", sort=key, order=order, q=query.q or None)
         headings.append(Column(title, key, aria, link))
     return headings
 
 
-def headline(everyone: pd.DataFrame) -> dict[str, Any] | None:
-    """Say what most forecasts of the table are: as of when, for when, by which version."""
-    made = everyone.dropna(subset=["as_of"])
+def summarize_forecasts(tickers: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the as-of and target session, versions and count of the newest forecasts."""
+    made = tickers.dropna(subset=["as_of"])
     if made.empty:
         return None
     newest = made[made["as_of"] == made["as_of"].max()]
@@ -227,12 +227,12 @@ def headline(everyone: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def written(shown: pd.DataFrame, scale: float) -> list[Row]:
-    """Write the rows, column by column; pictures of intervals reach `scale` to either side."""
-    places = _interval_places(shown, scale)
+def format_rows(shown: pd.DataFrame, scale: float) -> list[Row]:
+    """Format the rows, column by column; interval images span `scale` to either side."""
+    positions = _interval_positions(shown, scale)
     stale = (shown["as_of"] < shown["session"]).tolist()
     starts = shown["from"].map(formatting.price).tolist()
-    states = map(_state, shown["behind"], shown["as_of"].isna(), stale)
+    statuses = map(_status, shown["behind"], shown["as_of"].isna(), stale)
     texts = (
         shown.index,
         map(ticker_address, shown.index),
@@ -248,31 +248,31 @@ def written(shown: pd.DataFrame, scale: float) -> list[Row]:
         shown["move"].map(formatting.direction),
         (start if old else "" for start, old in zip(starts, stale, strict=True)),
         map(_interval, shown["lower"], shown["upper"]),
-        *places.T.tolist(),
+        *positions.T.tolist(),
         shown["relative_mae"].map(formatting.number),
         shown["session"].map(formatting.day),
-        states,
+        statuses,
     )
     return [Row._make(row) for row in zip(*texts, strict=True)]
 
 
 def _interval(lower: float, upper: float) -> str:
     return (
-        formatting.NOTHING
+        formatting.UNKNOWN
         if lower != lower
         else f"{formatting.price(lower)} to {formatting.price(upper)}"
     )
 
 
-def interval_scale(everyone: pd.DataFrame) -> float:
-    """Give the change that the pictures of intervals reach to either side; nearly all fit in."""
-    moves = np.abs(_interval_moves(everyone))
+def interval_scale(tickers: pd.DataFrame) -> float:
+    """Return the span of the interval images; 98% of the bounds fit in."""
+    moves = np.abs(_interval_moves(tickers))
     known = moves[np.isfinite(moves)]
     return float(np.quantile(known, 0.98)) if known.size else 1.0
 
 
-def _interval_places(shown: pd.DataFrame, scale: float) -> NDArray[np.int_]:
-    """Place lower bound, upper bound and forecast, the close they start from mid-way."""
+def _interval_positions(shown: pd.DataFrame, scale: float) -> NDArray[np.int_]:
+    """Return the pixels of bounds and forecast; the last close is in the middle."""
     reach = np.clip(np.nan_to_num(_interval_moves(shown)) / scale, -1, 1)
     return (WIDTH / 2 * (1 + reach)).round().astype(int)
 
@@ -281,11 +281,11 @@ def _interval_moves(rows: pd.DataFrame) -> NDArray[np.float64]:
     return rows[["lower", "upper", "forecast"]].div(rows["from"], axis=0).to_numpy(float) - 1
 
 
-def _state(behind: int, unforecast: bool, stale: bool) -> str:
+def _status(behind: int, no_forecast: bool, stale: bool) -> str:
     if behind < 0:
         return f"no bar in {formatting.sessions(SPARKLINE_SESSIONS)}"
     if behind > 0:
         return f"late by {formatting.sessions(behind)}"
-    if unforecast:
-        return "not forecast"
-    return "forecast is older" if stale else ""
+    if no_forecast:
+        return "no forecast"
+    return "older forecast" if stale else ""

@@ -1,9 +1,9 @@
-// Draws the figures of the page, in the colours of the theme, and again when the theme changes.
+// Draws the charts in the colours of the theme, and redraws them when the theme changes.
 (() => {
   const config = { displayModeBar: false, responsive: true };
   const drag = matchMedia("(pointer: fine)").matches ? "zoom" : false;
 
-  // A colour as the theme says it now: the browser alone can work out what a property stands for.
+  // The value of a CSS property in the current theme, computed by the browser.
   const probe = document.createElement("span");
   probe.hidden = true;
   document.body.append(probe);
@@ -21,8 +21,8 @@
 
   const draw = () => {
     for (const place of document.querySelectorAll("[data-figure]")) {
-      const told = JSON.parse(document.getElementById(place.dataset.figure).textContent);
-      const { data, layout } = coloured(told);
+      const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+      const { data, layout } = coloured(figure);
       Plotly.react(place, data, { ...layout, dragmode: drag }, config);
     }
   };

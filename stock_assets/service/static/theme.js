@@ -1,4 +1,4 @@
-// The theme that was chosen last, before anything is painted; without a choice, the system's.
+// Sets the chosen theme, or the theme of the system, before the first paint.
 (() => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -9,14 +9,14 @@
     try {
       return localStorage.getItem("theme");
     } catch {
-      return null; // a browser that keeps nothing follows the system
+      return null; // no storage: follow the system
     }
   };
   const remember = (theme) => {
     try {
       localStorage.setItem("theme", theme);
     } catch {
-      // it holds for this page alone
+      // no storage: the choice lasts for this page
     }
   };
 

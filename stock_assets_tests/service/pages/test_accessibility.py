@@ -1,4 +1,4 @@
-"""Nothing that axe-core finds fault with, and nothing that leaves the window."""
+"""Accessibility by axe-core, visible focus, and layout at every size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from axe_playwright_python.sync_playwright import Axe
 
 from stock_assets_tests.browsing import WIDE
 from stock_assets_tests.service.pages.conftest import PAGES, PHONE, Visit
+
+pytestmark = pytest.mark.long
 
 FITS = "document.documentElement.scrollWidth <= innerWidth"
 
@@ -17,7 +19,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
-def test_no_page_has_a_violation_in_either_theme_on_a_phone_or_a_wide_screen(
+def test_page_has_no_violation_in_any_theme_and_size(
     visit: Visit, path: str, second_retraining: str
 ) -> None:
     page = visit(path)
@@ -33,7 +35,7 @@ def test_no_page_has_a_violation_in_either_theme_on_a_phone_or_a_wide_screen(
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
-def test_a_focused_link_can_be_seen(visit: Visit, path: str) -> None:
+def test_focus_is_visible(visit: Visit, path: str) -> None:
     page = visit(path)
     for _ in range(8):
         page.keyboard.press("Tab")
@@ -42,7 +44,7 @@ def test_a_focused_link_can_be_seen(visit: Visit, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
-def test_a_page_zoomed_to_twice_its_size_still_fits(visit: Visit, path: str) -> None:
+def test_page_fits_at_400_percent_zoom(visit: Visit, path: str) -> None:
     page = visit(path)
-    page.set_viewport_size({"width": 320, "height": 800})  # 1280 at 400 %, as WCAG 1.4.10 asks
+    page.set_viewport_size({"width": 320, "height": 800})  # 1280 at 400%: WCAG 1.4.10
     page.wait_for_function(FITS)

@@ -1,4 +1,4 @@
-"""Values on their way into a page."""
+"""Values in templates and addresses."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_json_in_a_page_is_the_value_and_cannot_end_its_element(value: object) -> None:
+def test_json_cannot_end_its_element(value: object) -> None:
     text = str(as_json(value))
     assert json.loads(text) == value
     assert not {"<", ">", "&"} & set(text)
 
 
-def test_nan_is_not_json() -> None:
+def test_nan_is_an_error() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         as_json(float("nan"))
 
 
-def test_templates_escape_what_they_are_given() -> None:
+def test_templates_escape_values() -> None:
     page = templates().from_string("<p>{{ name }}</p>").render(name="<script>")
     assert page == "<p>&lt;script&gt;</p>"
 

@@ -28,5 +28,5 @@ def test_each_row_scores_the_window_of_its_version(window: int) -> None:
         assert row["coverage"] is None, "these forecasts have no interval"
 
 
-def test_nothing_scored_is_no_row() -> None:
+def test_no_scores_without_forecasts() -> None:
     assert rolling_errors(scored_forecasts().iloc[:0], 20) == []
