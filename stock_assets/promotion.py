@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -27,12 +26,10 @@ from stock_assets.models.baselines import reversal, ridge, session_returns
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
 from stock_assets.registry import Registry
+from stock_assets.reporting.charts import Chart
 from stock_assets.storage.datasets import load_segments
 from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Comparison:
             tables["unmatched_tickers"] = ticker_table(outcome.unmatched)
         return tables
 
-    def figures(self, tickers: pd.DataFrame) -> list[Figure]:
+    def figures(self, tickers: pd.DataFrame) -> list[Chart]:
         """Draw cumulative errors, errors by ticker, correlations, and each ticker's forecasts."""
         from stock_assets.reporting.figures import (
             cumulative_figure,

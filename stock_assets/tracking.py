@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from stock_assets.config import Training
 from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.registry import TRAINING_PREFIX, Registry
+from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.page import page
 
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.graph_objects import Figure
 
     from stock_assets.models.refit import Refit
     from stock_assets.promotion import Comparison
@@ -23,7 +23,7 @@ _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 """MLflow's run status for Optuna's state of a trial."""
 
 
-def log_search(registry: Registry, mlflow_run: Any, search: Search, figures: list[Figure]) -> None:
+def log_search(registry: Registry, mlflow_run: Any, search: Search, figures: list[Chart]) -> None:
     """Log each trial as a run nested in the retraining's, and the plots to the latter."""
     from mlflow.entities import Metric, Param
 
@@ -56,7 +56,7 @@ def _milliseconds(moment: datetime | None) -> int:
 
 
 def log_training(
-    mlflow_run: Any, trained: TrainedCandidate, training: Training, losses: Figure
+    mlflow_run: Any, trained: TrainedCandidate, training: Training, losses: Chart
 ) -> None:
     """Log the parameters of a training, the losses of every epoch, and the scores of folds."""
     record, fit = trained.record, trained.candidate.fit
@@ -90,7 +90,7 @@ def log_comparison(
     mlflow_run: Any,
     comparison: Comparison,
     tables: dict[str, pd.DataFrame],
-    figures: list[Figure],
+    figures: list[Chart],
 ) -> None:
     """Log the scores, tables and plots of a promotion decision."""
     from stock_assets.evaluation.scorecard import narrow

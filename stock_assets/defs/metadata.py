@@ -1,10 +1,8 @@
 """What assets have in common: owners, tags, partitions, configuration, catalogue metadata."""
 
 import warnings
-from base64 import b64encode
-from collections.abc import Iterable
 from datetime import date
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 import pandas as pd
@@ -13,9 +11,6 @@ from sqlalchemy import Table
 
 from stock_assets.config.section import Section
 from stock_assets.defs.partitions import datasets, key_session
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
@@ -113,18 +108,3 @@ def _plain(value: Any) -> str | int | float | bool | None:
     if isinstance(value, bool | int | str):
         return value
     return float(f"{value:.6g}") if isinstance(value, float) else str(value)
-
-
-def plots(figures: "Iterable[Figure]") -> dg.MarkdownMetadataValue:
-    """Return figures as images of the asset page, below one another.
-
-    They are one value because Dagster hides a text of this length behind a link.
-    """
-    from stock_assets.reporting.static_images import render_png
-
-    images = [
-        f"![{figure.layout.title.text}](data:image/png;base64,"
-        f"{b64encode(render_png(figure)).decode()})"
-        for figure in figures
-    ]
-    return dg.MetadataValue.md("\n\n".join(images))

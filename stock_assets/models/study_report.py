@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from stock_assets.models.tuning import completed
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.importance import FanovaImportanceEvaluator
-    from plotly.graph_objects import Figure
 
 
 def improvements(trials: pd.DataFrame) -> pd.DataFrame:
@@ -45,8 +44,8 @@ def importances(study: Study, seed: int) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def study_figures(study: Study, seed: int) -> list[Figure]:
-    """Draw the optimisation history, the losses per epoch, and the importances if there are any."""
+def study_figures(study: Study, seed: int) -> list[dict[str, Any]]:
+    """Draw optimisation history, losses per epoch and, if defined, importances, for plotly.js."""
     from optuna import visualization
 
     figures = [
@@ -55,7 +54,7 @@ def study_figures(study: Study, seed: int) -> list[Figure]:
     ]
     if _losses_differ(study):
         figures.append(visualization.plot_param_importances(study, evaluator=_evaluator(seed)))
-    return figures
+    return [figure.to_plotly_json() for figure in figures]
 
 
 def _evaluator(seed: int) -> FanovaImportanceEvaluator:

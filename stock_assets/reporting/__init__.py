@@ -1,1 +1,1 @@
-"""Plots, and pages of figures."""
+"""Figures, pages of figures, and decisions in words."""

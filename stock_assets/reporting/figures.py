@@ -1,9 +1,11 @@
-"""Plots of forecasts, errors and training."""
+"""Figures of prices, forecasts, scores and training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,59 +13,243 @@ from numpy.typing import NDArray
 
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
 from stock_assets.evaluation.skill import session_ics
+from stock_assets.market import calendar
+from stock_assets.reporting import charts
+from stock_assets.reporting.charts import Chart
 
-if TYPE_CHECKING:
-    from plotly.basedatatypes import BaseTraceType
-    from plotly.graph_objects import Figure, Scatter
-
-_ACTUAL, _MODEL, _BASELINE = "#1f2933", "#c2410c", "#64748b"
-_BAND = "rgba(194, 65, 12, 0.15)"
-_OTHERS = ("#0f766e", "#6d28d9", "#a16207", "#be185d")
+MAX_CANDLES = 300
+"""More candles than this would be narrower than a pixel or two."""
 
 
-def forecast_figures(rows: pd.DataFrame) -> list[Figure]:
-    """Draw, per ticker, what was forecast one session ahead and what happened.
+@dataclass(frozen=True)
+class Mark:
+    """An event on a session, marked by a vertical line."""
+
+    session: date
+    text: str
+
+
+def price_figure(bars: pd.DataFrame, forecasts: pd.DataFrame) -> Chart:
+    """Draw candles (a line of closes for many sessions), volume and the newest forecast.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bars of a ticker on one basis, oldest first, at least one.
+    forecasts : DataFrame
+        The horizons of its newest forecast, columns of ``predictions``; may be empty.
+    """
+    rising = bars["close"] >= bars["open"]
+    colours = [charts.UP if up else charts.DOWN for up in rising]
+    volume = charts.bars(bars["session"], bars["volume"], "volume", colours, opacity=0.45) | {
+        "yaxis": "y2",
+        "hovertemplate": "%{y:,.3s}<extra>volume</extra>",
+        "showlegend": False,
+    }
+    drawn = charts.figure([volume, _prices(bars), _newest_forecast(forecasts)], "price, $")
+    layout = drawn["layout"]
+    layout["xaxis"] |= {
+        "rangebreaks": _closed_days(bars["session"], forecasts),
+        "rangeslider": {"visible": False},
+        "anchor": "y2",
+    }
+    layout["yaxis"]["domain"] = [0.24, 1]
+    layout["yaxis2"] = {
+        **charts.axis("volume"),
+        "domain": [0, 0.18],
+        "nticks": 3,
+        "tickformat": "~s",
+        "rangemode": "tozero",
+    }
+    return drawn
+
+
+def _prices(bars: pd.DataFrame) -> Chart:
+    if len(bars) > MAX_CANDLES:
+        return charts.line(bars["session"], bars["close"], "close", charts.INK, width=1.2)
+    prices = {name: charts.values(bars[name], 4) for name in ("open", "high", "low", "close")}
+    return {
+        "type": "candlestick",
+        "name": "price",
+        "x": charts.labels(bars["session"]),
+        **prices,
+        "increasing": {"line": {"color": charts.UP, "width": 1}, "fillcolor": charts.SURFACE},
+        "decreasing": {"line": {"color": charts.DOWN, "width": 1}, "fillcolor": charts.DOWN},
+        "showlegend": False,
+    }
+
+
+def _newest_forecast(forecasts: pd.DataFrame) -> Chart:
+    predicted = forecasts["predicted_price"]
+    interval = {
+        "type": "data",
+        "symmetric": False,
+        "array": charts.values(forecasts["upper_price"] - predicted, 4),
+        "arrayminus": charts.values(predicted - forecasts["lower_price"], 4),
+        "color": charts.MODEL,
+        "thickness": 2,
+        "width": 5,
+    }
+    drawn = charts.markers(
+        forecasts["target_session"],
+        predicted,
+        "newest forecast, with its interval",
+        charts.MODEL,
+        symbol="diamond",
+        size=9,
+    )
+    return drawn | {"error_y": interval}
+
+
+def forecast_figures(rows: pd.DataFrame) -> list[Chart]:
+    """Draw :func:`forecast_figure` of each ticker, one session ahead, with a title.
 
     Parameters
     ----------
     rows : DataFrame
-        Scored forecasts: ``session``, ``ticker``, ``horizon``, ``actual``, ``predicted``,
-        ``persistence``, ``lower``, ``upper``, in the shares of the day: a split is a step. Those
-        of longer horizons are left out.
+        Scored forecasts; those of longer horizons are ignored.
     """
-    nearest = rows[rows["horizon"] == 1]
-    return [_forecast_figure(str(ticker), part) for ticker, part in nearest.groupby("ticker")]
+    return [
+        forecast_figure(
+            part.sort_values("session"),
+            f"{ticker}: forecast of each session's close, made one session before",
+        )
+        for ticker, part in rows[rows["horizon"] == 1].groupby("ticker")
+    ]
 
 
-def _forecast_figure(ticker: str, rows: pd.DataFrame) -> Figure:
-    from plotly.graph_objects import Scatter
+def forecast_figure(scored: pd.DataFrame, title: str | None = None) -> Chart:
+    """Draw the forecasts of a ticker with their intervals, persistence and the actual closes.
 
-    ordered = rows.sort_values("session")
-    days = ordered["session"]
-    return _figure(
-        [
-            *_band(ordered.set_index("session"), "interval"),
-            Scatter(
-                x=days,
-                y=ordered["persistence"],
-                name="persistence",
-                line={"color": _BASELINE, "width": 1},
-            ),
-            Scatter(x=days, y=ordered["actual"], name="actual", line={"color": _ACTUAL}),
-            Scatter(
-                x=days,
-                y=ordered["predicted"],
-                name="forecast",
-                line={"color": _MODEL, "dash": "dot"},
-            ),
-        ],
-        f"{ticker}: forecast of each session's close, made one session before",
-        "price, $",
-    )
+    Parameters
+    ----------
+    scored : DataFrame
+        Scored forecasts of a ticker on one basis, oldest first: ``session``, ``actual``,
+        ``predicted``, ``persistence``, ``lower``, ``upper``, ``covered``.
+    title : str, optional
+        Heading on a report page.
+    """
+    days = charts.labels(scored["session"])
+    outside = scored[scored["covered"] == 0]
+    traces = [
+        *charts.band(days, scored["lower"], scored["upper"], "interval"),
+        charts.line(days, scored["persistence"], "persistence", charts.PERSISTENCE, width=1),
+        charts.line(days, scored["actual"], "actual", charts.INK),
+        charts.line(days, scored["predicted"], "forecast", charts.MODEL, "dot"),
+        charts.markers(
+            outside["session"],
+            outside["actual"],
+            "outside the interval",
+            charts.LIMIT,
+            symbol="x",
+            size=8,
+        ),
+    ]
+    drawn = charts.figure(traces, "price, $", title=title)
+    drawn["layout"]["xaxis"]["rangebreaks"] = _closed_days(scored["session"])
+    return drawn
 
 
-def error_figure(rows: pd.DataFrame, window: int = 10) -> Figure:
-    """Draw the mean absolute percentage error per session beside persistence's.
+def score_figure(
+    scores: Sequence[Mapping[str, Any]],
+    lines: dict[str, str],
+    limits: dict[str, float],
+    marks: Sequence[Mark] = (),
+    *,
+    percent: bool = True,
+) -> Chart:
+    """Draw rolling scores of each model version with reference levels.
+
+    Parameters
+    ----------
+    scores : sequence of mappings
+        Rows with ``session``, ``model_version`` and scores.
+    lines : dict of str to str
+        Columns to draw and their names; the first is the model's.
+    limits : dict of str to float
+        Horizontal lines by name; one far from the scores is omitted.
+    marks : sequence of Mark
+        Events.
+    percent : bool
+        Whether the scores are shown in percent.
+    """
+    frame = pd.DataFrame([dict(row) for row in scores]).sort_values(["model_version", "session"])
+    colours = dict(zip(lines, (charts.MODEL, charts.PERSISTENCE), strict=False))
+    drawn = frame[list(lines)].astype(float).to_numpy()
+    traces = [_version_lines(frame, name, label, colours[name]) for name, label in lines.items()]
+    near = {name: value for name, value in limits.items() if is_near(value, drawn)}
+    first, last = frame["session"].min(), frame["session"].max()
+    styles = zip(near.items(), ("dash", "dot"), strict=False)
+    traces += [
+        charts.line([str(first), str(last)], [value, value], name, charts.LIMIT, dash, width=1.4)
+        | {"hoverinfo": "skip"}
+        for (name, value), dash in styles
+    ]
+    figure = charts.figure(traces)
+    figure["layout"]["yaxis"]["tickformat"] = ".2~%" if percent else ".3~f"
+    shown = [mark for mark in marks if first <= mark.session <= last]
+    figure["layout"]["shapes"] = [_vertical_line(mark) for mark in shown]
+    figure["layout"]["annotations"] = [_annotation(mark) for mark in shown]
+    return figure
+
+
+def is_near(limit: float, drawn: NDArray[np.float64]) -> bool:
+    """Check whether a level can be drawn without flattening the lines."""
+    low, high = np.nanmin(drawn), np.nanmax(drawn)
+    room = max(high - low, abs(high) * 0.1)
+    return bool(low - 1.5 * room <= limit <= high + 1.5 * room)
+
+
+def _version_lines(frame: pd.DataFrame, column: str, name: str, colour: str) -> Chart:
+    """Draw one line with a gap before each model version."""
+    days: list[str | None] = []
+    points: list[float | None] = []
+    versions: list[str | None] = []
+    for version, rows in frame.groupby("model_version"):
+        days += [*map(str, rows["session"]), None]
+        points += [*charts.values(rows[column]), None]
+        versions += [*[f"v{version}"] * len(rows), None]
+    dash = "solid" if colour == charts.MODEL else "dash"
+    return charts.line(days, [], name, colour, dash) | {
+        "y": points,
+        "text": versions,
+        "connectgaps": False,
+        "hovertemplate": f"%{{y}} %{{text}}<extra>{name}</extra>",
+    }
+
+
+def _vertical_line(mark: Mark) -> Chart:
+    day = str(mark.session)
+    style = {"color": charts.SOFT, "width": 1, "dash": "dot"}
+    return {
+        **{"type": "line", "x0": day, "x1": day, "yref": "paper", "y0": 0, "y1": 1},
+        "line": style,
+    }
+
+
+def _annotation(mark: Mark) -> Chart:
+    return {
+        "x": str(mark.session),
+        **{"yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "center"},
+        "text": mark.text,
+        "showarrow": False,
+        "font": {"size": 11, "color": charts.SOFT},
+    }
+
+
+def _closed_days(sessions: pd.Series[Any], forecasts: pd.DataFrame | None = None) -> list[Chart]:
+    """Return the range breaks that omit days without trading."""
+    if sessions.empty:
+        return []
+    last = sessions.max()
+    if forecasts is not None and not forecasts.empty:
+        last = max(last, forecasts["target_session"].max())
+    closed = calendar.closures(sessions.min().date(), last.date() + timedelta(days=1))
+    return [{"bounds": ["sat", "mon"]}, {"values": [str(day) for day in closed]}]
+
+
+def error_figure(rows: pd.DataFrame, window: int = 10) -> Chart:
+    """Draw the rolling mean absolute percentage error of forecasts and of persistence.
 
     Parameters
     ----------
@@ -73,8 +259,6 @@ def error_figure(rows: pd.DataFrame, window: int = 10) -> Figure:
     window : int
         Sessions of the rolling mean.
     """
-    from plotly.graph_objects import Scatter
-
     errors = pd.DataFrame(
         {
             "session": rows["session"],
@@ -84,29 +268,26 @@ def error_figure(rows: pd.DataFrame, window: int = 10) -> Figure:
     )
     daily = 100 * errors.groupby("session").mean()
     rolling = daily.rolling(window, min_periods=1).mean()
-    colours = {"forecast": _MODEL, "persistence": _BASELINE}
     lines = [
-        Scatter(x=rolling.index, y=rolling[name], name=name, line={"color": colour})
-        for name, colour in colours.items()
+        charts.line(rolling.index, rolling[name], name, colour)
+        for name, colour in (("forecast", charts.MODEL), ("persistence", charts.PERSISTENCE))
     ]
     title = f"Error over time: mean of all forecasts, rolling over {window} sessions"
-    return _figure(lines, title, "absolute error, %")
+    return charts.figure(lines, "absolute error, %", title=title)
 
 
-def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw how the errors of each model add up beside persistence's.
+def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Chart:
+    """Draw the cumulative error of each model minus that of persistence.
 
     The first model has a band of its clustered error: where the band at the last session excludes
-    zero, the difference is significant at 5%. Baselines are drawn when their name is clicked: a
-    poor one would leave the others no room.
+    zero, the difference is significant at 5%. Baselines are hidden until their name is clicked,
+    as a poor one would flatten the others.
 
     Parameters
     ----------
     scored : mapping of str to DataFrame
         By name, scored forecasts of the same triples; ``persistence`` among them.
     """
-    from plotly.graph_objects import Scatter
-
     paths = {
         name: 100
         * cumulative_difference(
@@ -115,129 +296,77 @@ def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Figure:
         for name, rows in scored.items()
     }
     first = next(iter(paths))
-    colours = {first: _MODEL, "persistence": _BASELINE}
-    free, drawn = iter(_OTHERS), (first, "production", "persistence")
+    colours = {first: charts.MODEL, "persistence": charts.PERSISTENCE}
+    free, visible = iter(charts.OTHERS), (first, "production", "persistence")
     lines = [
-        Scatter(
-            x=path.index,
-            y=path["cumulative"],
-            name=name,
-            line={"color": colours.get(name) or next(free)},
-            visible=True if name in drawn else "legendonly",
-        )
+        charts.line(path.index, path["cumulative"], name, colours.get(name) or next(free))
+        | {"visible": True if name in visible else "legendonly"}
         for name, path in paths.items()
     ]
+    path = paths[first]
     title = "Absolute error minus persistence's, added up over sessions: below 0 is better"
-    return _figure([*_band(paths[first], "95% band"), *lines], title, "% of price")
+    interval = charts.band(path.index, path["lower"], path["upper"], "95% band")
+    return charts.figure([*interval, *lines], "% of price", title=title)
 
 
-def ic_figure(rows: pd.DataFrame) -> Figure:
-    """Draw the information coefficient of each session, with its mean.
+def ic_figure(rows: pd.DataFrame) -> Chart:
+    """Draw the information coefficient of each session and its mean.
 
     Parameters
     ----------
     rows : DataFrame
-        Scored forecasts. Where several horizons end in a session, the mean of their coefficients is
-        drawn; the mean over all is that of every coefficient. Sessions whose coefficient is
-        undefined have no bar.
+        Scored forecasts. A session in which several horizons end shows the mean of their
+        coefficients; the mean line is over all coefficients. Undefined coefficients have no bar.
     """
-    from plotly.graph_objects import Bar, Scatter
-
     each = session_ics(rows)
     ics, mean = each.groupby("session").mean(), each["ic"].mean()
-    rank = {"mode": "markers", "marker": {"color": _ACTUAL, "size": 5}}
-    drawn = [
-        Bar(x=ics.index, y=ics["ic"], name="IC", marker={"color": _BASELINE}),
-        Scatter(x=ics.index, y=ics["rank_ic"], name="rank IC", **rank),
-        Scatter(
-            x=ics.index, y=[mean] * len(ics), name="mean IC", mode="lines", line={"color": _MODEL}
-        ),
+    traces = [
+        charts.bars(ics.index, ics["ic"], "IC", charts.PERSISTENCE),
+        charts.markers(ics.index, ics["rank_ic"], "rank IC", charts.INK),
+        charts.line(ics.index, [mean] * len(ics), "mean IC", charts.MODEL),
     ]
     title = "Correlation of forecast and actual returns over the tickers of each session"
-    return _figure(drawn, title, "information coefficient")
+    return charts.figure(traces, "information coefficient", title=title)
 
 
-def ticker_figure(tickers: pd.DataFrame) -> Figure:
-    """Draw each ticker's error beside persistence's with its 95% interval, the best first.
+def ticker_figure(tickers: pd.DataFrame) -> Chart:
+    """Draw the error of each ticker minus persistence's with its 95% interval, best first.
 
-    Of tickers without any edge one interval in twenty excludes zero.
+    Without any edge one interval in twenty excludes zero.
 
     Parameters
     ----------
     tickers : DataFrame
         The rows of one model of :func:`stock_assets.evaluation.scorecard.ticker_table`.
     """
-    from plotly.graph_objects import Scatter
     from scipy.special import stdtrit
 
     ordered = tickers.sort_values("error_difference").set_index("ticker")
     middle = 100 * ordered["error_difference"]
     reach = 100 * ordered["error_difference_se"] * stdtrit(ordered["sessions"] - 1, 0.975)
-    bounds = pd.DataFrame({"lower": middle - reach, "upper": middle + reach})
-    points = {"mode": "markers", "marker": {"color": _MODEL, "size": 5}}
-    even = {"mode": "lines", "line": {"color": _BASELINE}}
-    drawn = [
-        *_band(bounds, "95% interval"),
-        Scatter(x=middle.index, y=middle, name="ticker", **points),
-        Scatter(x=middle.index, y=0.0 * middle, name="persistence", **even),
+    traces = [
+        *charts.band(middle.index, middle - reach, middle + reach, "95% interval"),
+        charts.markers(middle.index, middle, "ticker", charts.MODEL),
+        charts.line(middle.index, 0.0 * middle, "persistence", charts.PERSISTENCE),
     ]
     title = "Absolute error minus persistence's, ticker by ticker: below 0 is better"
-    return _figure(drawn, title, "% of price")
+    return charts.figure(traces, "% of price", title=title, dates=False)
 
 
-def training_figure(history: pd.DataFrame) -> Figure:
-    """Draw the training curves.
+def training_figure(history: pd.DataFrame) -> Chart:
+    """Draw the training and validation loss of each epoch.
 
     Parameters
     ----------
     history : DataFrame
         ``epoch``, ``train_loss``, ``validation_loss``.
     """
-    from plotly.graph_objects import Scatter
-
     lines = [
-        Scatter(x=history["epoch"], y=history[name], name=label, mode="lines+markers")
-        for name, label in (("train_loss", "training"), ("validation_loss", "validation"))
+        charts.line(history["epoch"], history[column], name, colour) | {"mode": "lines+markers"}
+        for column, name, colour in (
+            ("train_loss", "training", charts.INK),
+            ("validation_loss", "validation", charts.MODEL),
+        )
     ]
-    return _figure(lines, "Training curves: loss by epoch", "loss, scaled target")
-
-
-def validity_figure(valid: NDArray[np.bool_], sessions: pd.DatetimeIndex) -> Figure:
-    """Draw how many tickers have a valid row in each session.
-
-    Parameters
-    ----------
-    valid : (T, N) bool
-        Those of a panel.
-    sessions : DatetimeIndex, length T
-    """
-    from plotly.graph_objects import Scatter
-
-    line = Scatter(x=sessions, y=valid.sum(axis=1), mode="lines", line={"color": _ACTUAL})
-    title = f"Tickers with a valid row in each session, of {valid.shape[1]}"
-    return _figure([line], title, "tickers")
-
-
-def _band(bounds: pd.DataFrame, name: str) -> list[Scatter]:
-    """Fill between ``lower`` and ``upper``, both indexed by what is below the axis."""
-    from plotly.graph_objects import Scatter
-
-    quiet = {"x": bounds.index, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
-    return [
-        Scatter(y=bounds["upper"], showlegend=False, **quiet),
-        Scatter(y=bounds["lower"], fill="tonexty", fillcolor=_BAND, name=name, **quiet),
-    ]
-
-
-def _figure(traces: Sequence[BaseTraceType], title: str, unit: str) -> Figure:
-    from plotly.graph_objects import Figure
-
-    layout = {
-        "title": {"text": title},
-        "yaxis": {"title": {"text": unit}},
-        "height": 340,
-        "margin": {"l": 60, "r": 20, "t": 30, "b": 40},
-        "legend": {"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"},
-        "hovermode": "x unified",
-    }
-    return Figure(traces, layout)
+    title = "Training curves: loss by epoch"
+    return charts.figure(lines, "loss, scaled target", title=title, dates=False)

@@ -1,39 +1,37 @@
-"""Tables and figures on one page that can be kept: it fetches nothing."""
+"""Tables and figures on one self-contained HTML page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from stock_assets.reporting.charts import Chart
 
-_USUAL_HEIGHT = 450
-"""Pixels of a figure that does not say how high it is."""
+_HEIGHT = 340
+"""Pixels of a figure."""
 
 
 def page(
     title: str,
     summary: str,
-    figures: Iterable[Figure],
+    figures: Iterable[Chart],
     tables: Iterable[tuple[str, pd.DataFrame]] = (),
 ) -> str:
-    """Lay tables and figures out on one self-contained page.
+    """Render a page that loads nothing from elsewhere.
 
-    A figure is drawn when it is scrolled to, or before printing, so that a page of five hundred
-    opens as fast as one of five. Its title is a heading, which the browser finds, drawn or not.
+    A figure is drawn when it is scrolled into view, or before printing, so a page of five hundred
+    opens as fast as one of five. Its title is a heading, which a search finds before it is drawn.
 
     Parameters
     ----------
     title, summary : str
-        Plain text; line breaks in the summary are kept.
-    figures : iterable of Figure
-        In the order shown, each with a title.
+        Plain text; line breaks of the summary are kept.
+    figures : iterable of dict
+        ``data`` and ``layout`` for plotly.js, each with a title.
     tables : iterable of (str, DataFrame)
-        With their headings, shown before the figures; an empty cell is an undefined number.
+        Headings and tables, shown before the figures; an undefined number is an empty cell.
     """
     from plotly.io import templates
     from plotly.io.json import to_json_plotly
@@ -51,23 +49,22 @@ def page(
 
 
 def _table_section(heading: str, table: pd.DataFrame) -> str:
-    shown = table.astype(object).where(table.notna(), "")
-    rows = shown.to_html(index=False, border=0, float_format="{:.4g}".format)
+    cells = table.astype(object).where(table.notna(), "")
+    rows = cells.to_html(index=False, border=0, float_format="{:.4g}".format)
     return f'<section><h2>{escape(heading)}</h2><div class="table">{rows}</div></section>'
 
 
-def _figure_section(figure: Figure) -> str:
-    """Keep a figure as JSON; the template, which is the same for all, is on the page once."""
+def _figure_section(figure: Chart) -> str:
+    """Embed a figure as JSON, without the template, which the page holds once."""
     from plotly.io.json import to_json_plotly
 
-    told = figure.to_dict()
-    layout = {name: value for name, value in told["layout"].items() if name != "template"}
+    layout = {name: value for name, value in figure["layout"].items() if name != "template"}
     heading = layout.pop("title")["text"]
-    kept = to_json_plotly({"data": told["data"], "layout": layout})
-    height = layout.get("height", _USUAL_HEIGHT)
+    embedded = to_json_plotly({"data": figure["data"], "layout": layout})
     return (
-        f'<section class="figure"><h2>{escape(heading)}</h2><div style="min-height: {height}px">'
-        f'</div><script type="application/json">{kept}</script></section>'
+        f'<section class="figure"><h2>{escape(heading)}</h2>'
+        f'<div style="height: {_HEIGHT}px"></div>'
+        f'<script type="application/json">{embedded}</script></section>'
     )
 
 
@@ -78,6 +75,8 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
+:root {{ --ink: #1f2933; --soft: #4d5a69; --line: #dfe4ea; --surface: #ffffff; --model: #c2410c;
+        --model-band: rgba(194, 65, 12, 0.15); --persistence: #64748b; --limit: #b91c1c; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 68rem;
         margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; }}
@@ -100,18 +99,22 @@ th {{ position: sticky; top: 0; background: white; }}
 <script>
 const template = {template};
 const sections = document.querySelectorAll(".figure");
+const style = getComputedStyle(document.documentElement);
+const coloured = (json) =>
+  json.replace(/var\\((--[a-z-]+)\\)/g, (_, name) => style.getPropertyValue(name));
 function draw(section) {{
-  const kept = section.querySelector("script");
-  if (kept === null) return;
-  kept.remove();
-  const {{data, layout}} = JSON.parse(kept.textContent);
+  const embedded = section.querySelector("script");
+  if (embedded === null) return;
+  embedded.remove();
+  const {{data, layout}} = JSON.parse(coloured(embedded.textContent));
   Plotly.newPlot(section.querySelector("div"), data, {{...layout, template}}, {{responsive: true}});
 }}
-const near = new IntersectionObserver(
-  (changes) => changes.filter((one) => one.isIntersecting).forEach((one) => draw(one.target)),
+const visible = new IntersectionObserver(
+  (changes) => changes.filter((change) => change.isIntersecting)
+    .forEach((change) => draw(change.target)),
   {{rootMargin: "50%"}},
 );
-sections.forEach((section) => near.observe(section));
+sections.forEach((section) => visible.observe(section));
 addEventListener("beforeprint", () => sections.forEach(draw));
 </script>
 </body>

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,13 +73,6 @@ def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, dic
         str(event.partition): {name: value.value for name, value in event.metadata.items()}
         for event in result.asset_materializations_for_node(asset)
     }
-
-
-def images(markdown: str) -> dict[str, bytes]:
-    """The PNG files in a text, by their titles, in their order."""
-    found = re.findall(r"!\[(.*?)\]\(data:image/png;base64,(.*?)\)", markdown)
-    assert "\n\n".join(f"![{t}](data:image/png;base64,{data})" for t, data in found) == markdown
-    return {title: b64decode(data, validate=True) for title, data in found}
 
 
 def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:

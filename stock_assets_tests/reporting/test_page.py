@@ -1,4 +1,4 @@
-"""The page of tables and figures: everything on it, nothing fetched, drawn when it is seen."""
+"""The report page: self-contained, and figures drawn when scrolled to."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from playwright.sync_api import Browser, Page
-from plotly.graph_objects import Figure
 
+from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.figures import forecast_figures, ic_figure
 from stock_assets.reporting.page import page
 from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
 
-def figures_of(tickers: int) -> list[Figure]:
+def figures_of(tickers: int) -> list[Chart]:
     rows = scored_forecasts(tickers=tickers)
     bounds = {"lower": rows["predicted"] - 1, "upper": rows["predicted"] + 1}
     return forecast_figures(rows.assign(**bounds))
@@ -38,7 +38,7 @@ def drawn(shown: Page) -> list[str]:
     return shown.locator(".figure:has(.main-svg) h2").all_inner_texts()
 
 
-def test_tables_have_empty_cells_for_what_is_undefined() -> None:
+def test_undefined_numbers_are_empty_cells() -> None:
     figures = {
         "figure": ["relative_mae", "<icir>", "forecasts"],
         "candidate": [0.99876543, None, 315],
@@ -51,7 +51,7 @@ def test_tables_have_empty_cells_for_what_is_undefined() -> None:
     assert re.findall(r"<td>(.*?)</td>", measured) == ["0.5", ""]
 
 
-def test_it_holds_everything_it_shows() -> None:
+def test_page_loads_nothing_from_elsewhere() -> None:
     text = page("A title", "First line\nsecond line", figures_of(2))
     assert text.startswith("<!doctype html>")
     assert text.count('<section class="figure">') == 2
@@ -60,9 +60,9 @@ def test_it_holds_everything_it_shows() -> None:
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
 
 
-def test_what_is_told_is_text_and_not_markup() -> None:
+def test_text_is_escaped() -> None:
     figure = ic_figure(scored_forecasts())
-    figure.update_layout(title={"text": "<i>IC</i>"}, yaxis={"title": {"text": "</script>"}})
+    figure["layout"] |= {"title": {"text": "<i>IC</i>"}, "yaxis": {"title": {"text": "</script>"}}}
     text = page("<b>A & B</b>", "<script>alert('{x}')</script>", [figure])
     assert "<title>&lt;b&gt;A &amp; B&lt;/b&gt;</title>" in text
     assert "alert(&#x27;{x}&#x27;)" in text
@@ -73,9 +73,9 @@ def test_what_is_told_is_text_and_not_markup() -> None:
     assert "<" not in kept[1]
 
 
-def test_a_figure_is_drawn_when_it_is_scrolled_to(browser: Browser, tmp_path: Path) -> None:
+def test_figure_is_drawn_when_scrolled_to(browser: Browser, tmp_path: Path) -> None:
     figures = figures_of(60)
-    headings = [figure.layout.title.text for figure in figures]
+    headings = [figure["layout"]["title"]["text"] for figure in figures]
     with opened(browser, tmp_path, page("Sixty", "", figures)) as shown:
         shown.wait_for_selector(".main-svg")
         assert shown.locator("h2").all_inner_texts() == headings
@@ -87,7 +87,7 @@ def test_a_figure_is_drawn_when_it_is_scrolled_to(browser: Browser, tmp_path: Pa
         assert len(drawn(shown)) < 20
 
 
-def test_every_figure_is_drawn_before_printing(browser: Browser, tmp_path: Path) -> None:
+def test_figures_are_drawn_before_printing(browser: Browser, tmp_path: Path) -> None:
     figures = figures_of(12)
     with opened(browser, tmp_path, page("Twelve", "", figures)) as shown:
         shown.wait_for_selector(".main-svg")
@@ -95,15 +95,15 @@ def test_every_figure_is_drawn_before_printing(browser: Browser, tmp_path: Path)
         assert len(drawn(shown)) == 12
 
 
-def test_the_lines_are_those_of_the_figure(browser: Browser, tmp_path: Path) -> None:
+def test_lines_have_the_numbers_and_colours(browser: Browser, tmp_path: Path) -> None:
     (figure,) = figures_of(1)
     with opened(browser, tmp_path, page("One", "", [figure])) as shown:
         shown.wait_for_selector(".main-svg")
         lines = shown.evaluate(
-            "document.querySelector('.figure div').calcdata"
-            ".map((points) => [points[0].trace.name, points.map((point) => point.y)])"
+            "document.querySelector('.figure div').data"
+            ".map((trace) => [trace.name, trace.y, trace.line?.color])"
         )
-    told = [[trace.name, list(trace.y)] for trace in figure.data]
-    assert [name for name, _ in lines[2:]] == [name for name, _ in told[2:]]
-    for (_, there), (_, here) in zip(lines, told, strict=True):
-        np.testing.assert_allclose(there, here)
+    assert [name for name, _, _ in lines] == [trace["name"] for trace in figure["data"]]
+    for (_, there, colour), trace in zip(lines, figure["data"], strict=True):
+        np.testing.assert_allclose(there, trace["y"])
+        assert colour is None or colour.strip().startswith(("#", "rgb"))

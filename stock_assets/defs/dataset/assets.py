@@ -15,7 +15,7 @@ from stock_assets.defs.dataset.checks import (
     complete,
     fit_on_train_only,
 )
-from stock_assets.defs.metadata import PER_DATASET, describe_table, lineage, plots, table_columns
+from stock_assets.defs.metadata import PER_DATASET, describe_table, lineage, table_columns
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.storage import tables
@@ -177,7 +177,6 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
 
 def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
     from stock_assets.features.indicators import FEATURES, price_columns
-    from stock_assets.reporting.figures import validity_figure
 
     panel = built.panel
     valid = panel.valid.sum(axis=0).tolist()
@@ -198,7 +197,6 @@ def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
         valid_sessions=dg.MetadataValue.json(dict(zip(panel.tickers, valid, strict=True))),
         feature_names=dg.MetadataValue.md(", ".join(f"`{name}`" for name in panel.features)),
         features_represented_by=dg.MetadataValue.json(built.dropped_features),
-        plots=plots([validity_figure(panel.valid, panel.sessions)]),
     ) | {
         "dagster/row_count": sum(valid),
         "dagster/column_schema": dg.TableSchema(

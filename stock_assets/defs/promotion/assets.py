@@ -1,7 +1,7 @@
 """Promotion: the decision about a candidate, and the history of production."""
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -17,7 +17,6 @@ from stock_assets.defs.metadata import (
     describe_table,
     lineage,
     parameter,
-    plots,
     table,
 )
 from stock_assets.defs.partitions import session_key
@@ -32,9 +31,6 @@ from stock_assets.storage.forecasts import (
     save_promotion,
 )
 from stock_assets.storage.tables import model_promotions
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 PRODUCTION_MODEL = dg.AssetKey("production_model")
 
@@ -96,7 +92,7 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
                 figures = comparison.figures(tables["tickers"])
                 log_comparison(mlflow_run, comparison, tables, figures)
                 save_promotion(store.engine, decided)
-                details = _details(tables, figures)
+                details = _details(tables)
             history = _history(context.instance, registry.model_name)
             if rule.refit and refit_is_due(decided, history):
                 refit = _registered_refit(store, registry, mlflow_run, candidate)
@@ -214,8 +210,8 @@ def _decision_metadata(decided: PromotionRecord) -> dict[str, Any]:
     )
 
 
-def _details(tables: dict[str, pd.DataFrame], figures: "list[Figure]") -> dict[str, Any]:
-    """Show all models per horizon, the candidate per ticker and session, and the first plots."""
+def _details(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Show all models per horizon, and the candidate per ticker and session."""
     from stock_assets.evaluation.scorecard import narrow
 
     tickers = tables["tickers"]
@@ -227,6 +223,6 @@ def _details(tables: dict[str, pd.DataFrame], figures: "list[Figure]") -> dict[s
     if "unmatched_horizons" in tables:
         shown["unmatched"] = narrow(tables["unmatched_horizons"])
     return {
-        "plots": plots(figures[:4]),
+        "plots": "evaluation.html in the MLflow run",
         **{name: table(frame, limit=len(frame)) for name, frame in shown.items()},
     }

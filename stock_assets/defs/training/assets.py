@@ -17,7 +17,6 @@ from stock_assets.defs.metadata import (
     describe_table,
     lineage,
     parameter,
-    plots,
     table,
 )
 from stock_assets.defs.resources import Store
@@ -109,7 +108,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
                 settings=dg.MetadataValue.json(config.model_dump()),
                 trials_complete=len(found.improvements),
                 trials_pruned=found.pruned,
-                plots=plots(figures),
+                plots="tuning.html in the MLflow run",
                 history=table(found.improvements),
                 all_trials=table(found.trials.sort_values("value")),
             ),
@@ -165,7 +164,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
                 interval_widths=list(trained.candidate.interval_widths),
                 digest=version.digest,
                 folds=table(narrow(folds), limit=len(folds)) if len(folds) else None,
-                plots=plots([losses]),
+                plots="training.html in the MLflow run",
             ),
         )
 

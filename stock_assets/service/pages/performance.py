@@ -13,7 +13,7 @@ from stock_assets.evaluation.retraining_rule import check_thresholds
 from stock_assets.evaluation.significance import diebold_mariano, edge_over_persistence
 from stock_assets.market import calendar
 from stock_assets.reporting.decision_text import edge_text
-from stock_assets.service import charts
+from stock_assets.reporting.figures import Mark, score_figure
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.model_status import find_model_status
 from stock_assets.service.pages.rendering import address, render
@@ -114,7 +114,7 @@ def live_edge(state: AppState, window: ScoredWindow) -> str:
 def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
     """Draw the rolling scores, a figure for each."""
     limits = state.params.monitoring.thresholds
-    marks = [charts.Mark(event.session, event.mark) for event in events]
+    marks = [Mark(event.session, event.mark) for event in events]
     specs: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
         (
             "mape",
@@ -152,7 +152,7 @@ def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str,
             "limits": levels,
             "percent": percent,
             "lines": lines,
-            "figure": charts.score_figure(scores, lines, levels, marks, percent=percent),
+            "figure": score_figure(scores, lines, levels, marks, percent=percent),
         }
         for key, title, lines, levels, percent in specs
     ]

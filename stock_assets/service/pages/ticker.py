@@ -13,7 +13,8 @@ from stock_assets.config.prices import TICKER
 from stock_assets.evaluation.metrics import pooled_scores, roll_terms, sum_terms
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
-from stock_assets.service import charts
+from stock_assets.reporting import figures
+from stock_assets.reporting.charts import Chart
 from stock_assets.service.api.lineage import TickerLineage, ticker_lineage
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.rendering import render, ticker_address
@@ -28,7 +29,7 @@ RANGES = {"1M": 21, "3M": 63, "1Y": 252, "All": None}
 """Sessions shown for each range."""
 
 TABLE_ROWS = 60
-"""Newest rows of the tables below the charts."""
+"""Newest rows of the tables below the figures."""
 
 _FORECAST_PRICES = ("last_close", "predicted_price", "lower_price", "upper_price")
 _SCORED_PRICES = ("actual", "predicted", "persistence", "lower", "upper")
@@ -37,7 +38,7 @@ router = APIRouter()
 
 
 class TickerParams(QueryParams):
-    """Range of the charts."""
+    """Range of the figures."""
 
     range: Literal["1M", "3M", "1Y", "All"] = "3M"
 
@@ -86,10 +87,10 @@ def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
         bars=shown,
         last_bar=shown.iloc[-1],
         before=seen["close"].iloc[-2] if len(seen) > 1 else None,
-        prices=charts.price_figure(shown, forecasts),
-        candles=len(shown) <= charts.MOST_CANDLES,
+        prices=figures.price_figure(shown, forecasts),
+        candles=len(shown) <= figures.MAX_CANDLES,
         forecasts=list(forecasts.itertuples()),
-        outcomes=charts.forecast_figure(scored) if len(scored) else None,
+        outcomes=figures.forecast_figure(scored) if len(scored) else None,
         scored=scored,
         errors=error_figure(errors, promotions(state.engine, promoted_only=True))
         if errors
@@ -119,11 +120,11 @@ def find_bars(state: AppState, name: str) -> pd.DataFrame:
     raise unknown_ticker(state.engine, name)
 
 
-def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> charts.Figure:
+def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> Chart:
     """Draw the rolling error of a ticker and of persistence, with marks of promotions."""
-    marks = [charts.Mark(one.as_of_session, f"v{one.promoted_version}") for one in promoted]
+    marks = [figures.Mark(one.as_of_session, f"v{one.promoted_version}") for one in promoted]
     lines = {"mape": "model", "persistence_mape": "persistence"}
-    return charts.score_figure(errors, lines, {}, marks)
+    return figures.score_figure(errors, lines, {}, marks)
 
 
 def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:

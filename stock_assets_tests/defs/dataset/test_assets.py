@@ -34,7 +34,6 @@ from stock_assets_tests.defs.running import (
     checks,
     data_version,
     failure,
-    images,
     materialize,
     metadata,
     params,
@@ -145,7 +144,6 @@ def test_passing_checks_let_every_asset_materialize(own_store: Store) -> None:
     assert {dep.asset_key.to_user_string() for dep in lineage["RSI"]} == {"raw_prices"}
     read = [dep.column_name for dep in lineage["RSI"]]
     assert read == ["close", "dividends", "stock_splits"]  # the basis is adjusted
-    assert list(images(recorded["plots"])) == ["Tickers with a valid row in each session, of 5"]
     assert metadata(result, "scaled_features")["purge_sessions"] == 10
 
 

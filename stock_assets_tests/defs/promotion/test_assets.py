@@ -36,7 +36,7 @@ from stock_assets.storage.datasets import (
 from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promotions
 from stock_assets.storage.tables import model_promotions
 from stock_assets_tests.conftest import AS_OF, DATASET, SECOND_DATASET, Loop
-from stock_assets_tests.defs.running import failure, images, materialize, params
+from stock_assets_tests.defs.running import failure, materialize, params
 from stock_assets_tests.models.bundles import DATASET_ID, bundle, sample_bars
 from stock_assets_tests.storage.examples import panel, store_bars
 
@@ -355,15 +355,6 @@ def test_the_materialization_shows_tables_plots_and_numbers(loop: Loop) -> None:
     }
     assert tickers["IBM"]["p_persistence"] <= tickers["IBM"]["q_persistence"] <= 1
     assert len(shown["per_session"].value.records) == record.candidate["sessions"]
-    drawn = images(shown["plots"].value)
-    begin = (
-        "Absolute error minus persistence's, added up",
-        "Absolute error minus persistence's, ticker by ticker",
-        "Correlation of forecast",
-        "AAPL: forecast",
-    )
-    assert all(title.startswith(start) for title, start in zip(drawn, begin, strict=True))
-    assert max(map(len, drawn.values())) < 25_000
 
 
 @pytest.mark.parametrize("which", ["first", "second"])

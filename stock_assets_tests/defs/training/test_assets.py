@@ -35,7 +35,7 @@ from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
 from stock_assets.training import plain_records
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
-from stock_assets_tests.defs.running import data_version, failure, images, materialize, metadata
+from stock_assets_tests.defs.running import data_version, failure, materialize, metadata
 from stock_assets_tests.features.examples import same_bits
 
 
@@ -171,14 +171,6 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
     recorded = metadata(result, "tuned_params")
     assert recorded["trials"] == loop.platform.params.tuning.trials
     assert set(recorded["importances"]) == set(recorded["best_params"])
-    drawn = images(recorded["plots"]) | images(metadata(result, "candidate_model")["plots"])
-    assert list(drawn) == [
-        "Optimization History Plot",
-        "Intermediate Values Plot",
-        "Hyperparameter Importances",
-        "Training curves: loss by epoch",
-    ]
-    assert max(map(len, drawn.values())) < 25_000
 
 
 def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry: Registry) -> None:
