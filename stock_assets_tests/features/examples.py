@@ -19,7 +19,7 @@ from stock_assets.market.bars import tidy
 Columns = dict[str, NDArray[np.float64]]
 FIRST = date(2010, 1, 4)
 
-law = settings(max_examples=25, deadline=None)
+property_test = settings(max_examples=25, deadline=None)
 
 
 def walk(rows: int, seed: int, still: slice = slice(0)) -> Columns:

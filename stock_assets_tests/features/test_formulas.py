@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from stock_assets.features import formulas
 from stock_assets.features.indicators import FEATURES
-from stock_assets_tests.features.examples import columns_of, law, same_bits, walk
+from stock_assets_tests.features.examples import columns_of, property_test, same_bits, walk
 
 numbers = hnp.arrays(np.float64, st.integers(0, 40), elements=st.floats(-1e6, 1e6))
 windows = st.integers(1, 12)
 
 
-@law
+@property_test
 @given(numbers, windows)
 def test_rolling_statistics_agree_with_numpy(values, window):
     for row in range(window - 1, len(values)):
@@ -28,7 +28,7 @@ def test_rolling_statistics_agree_with_numpy(values, window):
         assert formulas.rolling_std(values, window)[row] == pytest.approx(seen.std(), abs=1e-6)
 
 
-@law
+@property_test
 @given(numbers, windows)
 def test_rolling_statistics_need_a_complete_window(values, window):
     for statistic in (formulas.rolling_sum, formulas.rolling_mean, formulas.rolling_std):
@@ -38,7 +38,7 @@ def test_rolling_statistics_need_a_complete_window(values, window):
         assert np.isfinite(found[window - 1 :]).all()
 
 
-@law
+@property_test
 @given(numbers, windows, st.data())
 def test_rolling_statistics_do_not_depend_on_earlier_rows(values, window, data):
     start = data.draw(st.integers(0, len(values)))
@@ -46,7 +46,7 @@ def test_rolling_statistics_do_not_depend_on_earlier_rows(values, window, data):
     assert same_bits(formulas.rolling_std(values, window)[start + window - 1 :], tail)
 
 
-@law
+@property_test
 @given(numbers, st.integers(0, 50))
 def test_lag_shifts_values(values, sessions):
     late = formulas.lag(values, sessions)

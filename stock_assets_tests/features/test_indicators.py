@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, select
-from stock_assets_tests.features.examples import columns_of, law, part, random_bars, same_bits, walk
+from stock_assets_tests.features.examples import (
+    columns_of,
+    part,
+    property_test,
+    random_bars,
+    same_bits,
+    walk,
+)
 
 EARLIER = """
     Open High Low Close Volume Dividends Stock_Splits
@@ -52,7 +59,7 @@ def test_select_of_an_unknown_group_lists_the_groups():
     assert "momentum" in caught.value.remedy
 
 
-@law
+@property_test
 @given(random_bars(), st.data())
 def test_features_do_not_depend_on_whether_later_bars_exist(bars, data):
     cut = data.draw(st.integers(0, len(bars["close"])), label="rows kept")
@@ -61,7 +68,7 @@ def test_features_do_not_depend_on_whether_later_bars_exist(bars, data):
         assert same_bits(values[:cut], known[name]), name
 
 
-@law
+@property_test
 @given(random_bars(), st.integers(0, 2**32 - 1), st.data())
 def test_features_do_not_depend_on_later_bars(bars, seed, data):
     cut = data.draw(st.integers(0, len(bars["close"])), label="rows kept")
@@ -73,7 +80,7 @@ def test_features_do_not_depend_on_later_bars(bars, seed, data):
         assert same_bits(values[:cut], changed[name][:cut]), name
 
 
-@law
+@property_test
 @given(random_bars())
 def test_exactly_the_warm_up_is_missing(bars):
     for name, values in compute_all(bars).items():
@@ -83,7 +90,7 @@ def test_exactly_the_warm_up_is_missing(bars):
         assert np.isfinite(values[~missing]).all(), name
 
 
-@law
+@property_test
 @given(random_bars(least=201), st.data())
 def test_windowed_features_do_not_depend_on_earlier_bars(bars, data):
     row = data.draw(st.integers(200, len(bars["close"]) - 1), label="row")
@@ -104,7 +111,7 @@ def test_recursive_features_converge(name, sample_bars: pd.DataFrame):
     assert shorter[-1] == pytest.approx(whole[-1], rel=1e-8)
 
 
-@law
+@property_test
 @given(random_bars(), st.floats(0.01, 100.0), st.floats(0.01, 100.0))
 def test_scale_free_features_ignore_units(bars, price, volume):
     units = dict.fromkeys(("open", "high", "low", "close", "dividends"), price)

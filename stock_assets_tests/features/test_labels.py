@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stock_assets.features.labels import cumulate_steps, session_labels
 from stock_assets.features.scaling import fit_scaler
-from stock_assets_tests.features.examples import law, same_bits
+from stock_assets_tests.features.examples import property_test, same_bits
 
 
 def test_labels_are_the_next_session():
@@ -23,7 +23,7 @@ def test_labels_are_the_next_session():
     )
 
 
-@law
+@property_test
 @given(st.integers(1, 12), st.sampled_from(["close", "log_return"]))
 def test_only_the_last_row_has_no_label(rows, target):
     close = np.arange(1.0, rows + 1)[:, None]
@@ -38,7 +38,7 @@ def steps_of(closes, horizon):
     return {target: labels[target][ends[:, None] + np.arange(horizon)] for target in labels}
 
 
-@law
+@property_test
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4))
 def test_cumulated_steps_reach_the_close_of_each_horizon(seed, horizon, tickers):
     closes = np.exp(np.random.default_rng(seed).normal(size=(12, tickers)))
@@ -49,9 +49,9 @@ def test_cumulated_steps_reach_the_close_of_each_horizon(seed, horizon, tickers)
     np.testing.assert_allclose(closes[: 12 - horizon, None] * np.exp(returns), later)
 
 
-@law
+@property_test
 @given(st.integers(0, 10_000), st.integers(1, 6))
-def test_returns_may_be_scaled_before_or_after_they_are_added_up(seed, horizon):
+def test_returns_may_be_unscaled_before_or_after_cumulation(seed, horizon):
     random = np.random.default_rng(seed)
     scaled = random.normal(size=(5, horizon, 3))
     returns = random.normal(size=(80, 3, 1))
@@ -66,7 +66,7 @@ def test_returns_may_be_scaled_before_or_after_they_are_added_up(seed, horizon):
     )
 
 
-def test_one_step_is_its_own_horizon():
+def test_single_step_is_unchanged():
     steps = np.array([[[0.1, np.nan]]])
     for target in ("close", "log_return"):
         assert same_bits(cumulate_steps(steps, target), steps)

@@ -19,7 +19,7 @@ from stock_assets_tests.features.examples import (
     as_frame,
     as_traded,
     columns_of,
-    law,
+    property_test,
     same_bits,
     session_dates,
     walk,
@@ -114,7 +114,7 @@ def test_axes_follow_the_requested_order():
     assert (other.tickers, other.features) == (("BBB", "AAA"), ("RSI", "Close"))
 
 
-@law
+@property_test
 @given(st.integers(1, 260), st.integers(0, 2**32 - 1))
 def test_panel_does_not_depend_on_later_bars(rows, seed):
     features = tuple(name for name in FEATURES if FEATURES[name].group != "alpha158")

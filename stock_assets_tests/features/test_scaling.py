@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features import scaling
 from stock_assets.features.scaling import Scaler, fit_scaler
-from stock_assets_tests.features.examples import law, same_bits
+from stock_assets_tests.features.examples import property_test, same_bits
 
 KINDS = ("standard", "minmax", "robust", "zero_mean")
 kinds = st.sampled_from(KINDS)
@@ -31,7 +31,7 @@ def panels(draw: st.DrawFn):
     return values.astype(np.float32), valid
 
 
-@law
+@property_test
 @given(panels(), kinds, st.integers(0, 4))
 def test_inverse_undoes_transform(panel, kind, minimum_rows):
     values, valid = panel
@@ -44,7 +44,7 @@ def test_inverse_undoes_transform(panel, kind, minimum_rows):
     assert np.isnan(back[~valid]).all()
 
 
-@law
+@property_test
 @given(panels(), kinds)
 def test_scaler_survives_json(panel, kind):
     scaler = fit_scaler(*panel, kind, minimum_rows=2)
@@ -54,7 +54,7 @@ def test_scaler_survives_json(panel, kind):
         assert same_bits(getattr(again, name), getattr(scaler, name)), name
 
 
-@law
+@property_test
 @given(panels(), kinds, st.integers(0, 4), st.floats(-1e9, 1e9, width=32))
 def test_invalid_values_are_ignored(panel, kind, minimum_rows, filler):
     values, valid = panel
@@ -64,7 +64,7 @@ def test_invalid_values_are_ignored(panel, kind, minimum_rows, filler):
     assert same_bits(one.scale, other.scale)
 
 
-@law
+@property_test
 @given(panels(), st.floats(-1e6, 1e6, width=32), st.sampled_from(["standard", "minmax", "robust"]))
 def test_constant_feature_scales_to_zero(panel, constant, kind):
     values, valid = panel
@@ -116,7 +116,7 @@ def test_robust_scaling_ignores_outliers():
     assert again.scale[0, 0] == scaler.scale[0, 0]
 
 
-@law
+@property_test
 @given(panels(), kinds, st.integers(0, 4), st.integers(1, 60))
 def test_fit_does_not_depend_on_block_size(panel, kind, minimum_rows, numbers):
     whole = fit_scaler(*panel, kind, minimum_rows)
@@ -152,7 +152,7 @@ def test_ticker_with_few_rows_has_pooled_statistics(kind):
     np.testing.assert_allclose(scaler.scale[1], everything.scale[0], rtol=1e-12)
 
 
-@law
+@property_test
 @given(kinds, st.integers(1, 200))
 def test_ticker_with_enough_rows_is_fitted_alone(kind, minimum_rows):
     values, valid = noise()

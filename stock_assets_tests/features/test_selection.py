@@ -20,7 +20,7 @@ from stock_assets_tests.features.examples import (
     FIRST,
     as_frame,
     columns_of,
-    law,
+    property_test,
     same_bits,
     session_dates,
     walk,
@@ -107,7 +107,7 @@ def test_constant_feature_has_no_correlation() -> None:
     assert find_redundant_features(values, valid, NAMES, 0.9) == {"Open": "Close"}
 
 
-@law
+@property_test
 @given(st.floats(-1e9, 1e9, width=32), st.booleans())
 def test_invalid_values_are_ignored(filler: float, missing: bool) -> None:
     values, valid = panel(rows=40)

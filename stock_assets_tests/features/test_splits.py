@@ -23,7 +23,7 @@ from stock_assets.features.splits import (
     split_sessions,
 )
 from stock_assets.market import calendar
-from stock_assets_tests.features.examples import FIRST, law
+from stock_assets_tests.features.examples import FIRST, property_test
 from stock_assets_tests.features.test_dataset import (
     AS_OF,
     BARS,
@@ -70,7 +70,7 @@ def test_split_of_an_ordinary_history() -> None:
     assert split == Split(Segment(29, 749), Segment(780, 905), Segment(936, 998), purge=30)
 
 
-@law
+@property_test
 @given(datasets, spare_sessions)
 def test_split_shares_no_label_and_no_input_between_segments(dataset, spare) -> None:
     split = split_sessions(sessions_needed(dataset) + spare, dataset)
@@ -79,7 +79,7 @@ def test_split_shares_no_label_and_no_input_between_segments(dataset, spare) -> 
         assert later.first - earlier.last - 1 == split.purge == purge_of(dataset) >= 1
 
 
-@law
+@property_test
 @given(datasets, spare_sessions)
 def test_split_uses_all_sessions(dataset, spare) -> None:
     count = sessions_needed(dataset) + spare
@@ -90,7 +90,7 @@ def test_split_uses_all_sessions(dataset, spare) -> None:
     assert max(labels_of(split.test, dataset)) == count - 1
 
 
-@law
+@property_test
 @given(datasets, st.integers(1, 200))
 def test_split_error_states_the_needed_history(dataset, missing) -> None:
     needed = sessions_needed(dataset)
@@ -99,7 +99,7 @@ def test_split_error_states_the_needed_history(dataset, missing) -> None:
     assert {str(needed - missing), str(needed)} <= set(caught.value.problem.split())
 
 
-@law
+@property_test
 @given(datasets, walk_forwards, spare_sessions)
 def test_folds_are_splits_of_shorter_histories(dataset, folds, spare) -> None:
     count = sessions_needed(dataset, folds.folds) + spare
@@ -114,7 +114,7 @@ def test_folds_are_splits_of_shorter_histories(dataset, folds, spare) -> None:
         assert len(split.train) == len(expected)
 
 
-@law
+@property_test
 @given(datasets, walk_forwards, spare_sessions)
 def test_folds_have_adjacent_test_segments(dataset, folds, spare) -> None:
     count = sessions_needed(dataset, folds.folds) + spare

@@ -19,7 +19,7 @@ from stock_assets_tests.features.examples import (
     FIRST,
     as_frame,
     as_traded,
-    law,
+    property_test,
     same_bits,
     session_dates,
     walk,
@@ -63,7 +63,7 @@ def masks(draw: st.DrawFn):
     return valid, target, ends, window
 
 
-@law
+@property_test
 @given(masks(), st.sampled_from([0.0, 0.3, 0.5, 0.55, 0.7, 0.9, 1.0]))
 def test_usable_windows_agree_with_a_plain_loop(mask, coverage):
     valid, _, ends, window = mask
@@ -82,7 +82,7 @@ def test_usable_windows_include_the_minimum_share():
     assert not usable_windows(valid, np.array([19]), 20, minimum_share=0.56).any()
 
 
-@law
+@property_test
 @given(masks())
 def test_cut_windows_agree_with_slices(mask):
     valid, target, ends, window = mask

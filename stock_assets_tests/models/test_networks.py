@@ -19,7 +19,7 @@ from stock_assets_tests.models.examples import ARCHITECTURES, WINDOW, learnable_
 
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 shares = st.sampled_from([0.0, 0.5, 0.9, 1.0])
-law = settings(max_examples=10, deadline=None)
+property_test = settings(max_examples=10, deadline=None)
 
 
 def trained_like(architecture: str, **changes: object) -> Network:
@@ -76,7 +76,7 @@ def test_forecast_of_a_window_does_not_depend_on_its_batch(architecture: str) ->
 
 
 @each_architecture
-@law
+@property_test
 @given(
     seed=st.integers(0, 999),
     present=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
@@ -92,7 +92,7 @@ def test_invalid_values_never_reach_the_output(
 
 
 @each_architecture
-@law
+@property_test
 @given(seed=st.integers(0, 999), present=shares)
 def test_masks_never_give_nan_values_or_gradients(
     architecture: str, seed: int, present: float
