@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 from pydantic import TypeAdapter
-from sqlalchemy import Engine, RowMapping, and_, func, select, text, update
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Engine, and_, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.evaluation.promotion_rule import PromotionDecision
@@ -141,9 +142,6 @@ def recent_performance(engine: Engine, sessions: int, model_version: int) -> pd.
     )
 
 
-_PROMOTION, _RETRAINING = TypeAdapter(PromotionDecision), TypeAdapter(RetrainingDecision)
-
-
 @dataclass(frozen=True)
 class PromotionRecord:
     """A row of ``model_promotions``."""
@@ -165,12 +163,6 @@ class PromotionRecord:
     dagster_run_id: str | None = None
     refit_version: int | None = None
 
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any] | RowMapping) -> PromotionRecord:
-        """Build a record from the columns of its fields."""
-        columns = {name: row[name] for name in cls.__dataclass_fields__}
-        return cls(**columns | {"decision": _PROMOTION.validate_python(row["decision"])})
-
     @property
     def promoted_version(self) -> int:
         """The version to put into production: the refit of the candidate where there is one."""
@@ -186,15 +178,15 @@ class PromotionRecord:
         return asdict(self) | {"reason": self.reason}
 
 
+def promotion_record(row: Any) -> PromotionRecord:
+    """Build a record from a row of the table."""
+    return _PROMOTION.validate_python(dict(row))
+
+
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
     """Store a promotion decision; the first one about a candidate stays in force."""
-    decision = _PROMOTION.dump_python(record.decision, mode="json")
     with engine.begin() as connection:
-        connection.execute(
-            insert(model_promotions)
-            .values(asdict(record) | {"decision": decision})
-            .on_conflict_do_nothing()
-        )
+        connection.execute(insert(model_promotions).values(_row(record)).on_conflict_do_nothing())
 
 
 def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> PromotionRecord:
@@ -210,7 +202,7 @@ def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> Prom
         .returning(*table.c)
     )
     with engine.begin() as connection:
-        return PromotionRecord.from_row(connection.execute(statement).mappings().one())
+        return promotion_record(connection.execute(statement).mappings().one())
 
 
 def promotion_of(
@@ -231,7 +223,7 @@ def promotions(engine: Engine, *, promoted_only: bool = False) -> list[Promotion
     if promoted_only:
         query = query.where(table.c.promoted)
     with engine.connect() as connection:
-        return [PromotionRecord.from_row(row) for row in connection.execute(query).mappings()]
+        return [promotion_record(row) for row in connection.execute(query).mappings()]
 
 
 @dataclass(frozen=True)
@@ -243,12 +235,6 @@ class RetrainingRecord:
     decision: RetrainingDecision
     dataset_run_id: str | None
 
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any] | RowMapping) -> RetrainingRecord:
-        """Build a record from the columns of its fields."""
-        columns = {name: row[name] for name in cls.__dataclass_fields__}
-        return cls(**columns | {"decision": _RETRAINING.validate_python(row["decision"])})
-
     @property
     def reason(self) -> str:
         """The decision in words."""
@@ -259,6 +245,18 @@ class RetrainingRecord:
         return asdict(self) | {"reason": self.reason}
 
 
+_PROMOTION, _RETRAINING = TypeAdapter(PromotionRecord), TypeAdapter(RetrainingRecord)
+
+
+def retraining_record(row: Any) -> RetrainingRecord:
+    """Build a record from a row of the table."""
+    return _RETRAINING.validate_python(dict(row))
+
+
+def _row(record: PromotionRecord | RetrainingRecord) -> dict[str, Any]:
+    return asdict(record) | {"decision": to_jsonable_python(record.decision)}
+
+
 def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> RetrainingRecord:
     """Store the decision of a session; return the one in force.
 
@@ -266,8 +264,7 @@ def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> Retr
     whose scores may have been completed or corrected since.
     """
     table = retraining_decisions
-    decision = _RETRAINING.dump_python(record.decision, mode="json")
-    row = asdict(record) | {"decision": decision}
+    row = _row(record)
     statement = insert(table).values(row)
     values = {name: statement.excluded[name] for name in row if name != "session"}
     with engine.begin() as connection:
@@ -277,7 +274,7 @@ def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> Retr
             )
         )
         query = select(table).where(table.c.session == record.session)
-        return RetrainingRecord.from_row(connection.execute(query).mappings().one())
+        return retraining_record(connection.execute(query).mappings().one())
 
 
 def pending_retraining(engine: Engine) -> RetrainingRecord | None:
@@ -291,7 +288,7 @@ def pending_retraining(engine: Engine) -> RetrainingRecord | None:
     )
     with engine.connect() as connection:
         row = connection.execute(query).mappings().one_or_none()
-        return None if row is None else RetrainingRecord.from_row(row)
+        return None if row is None else retraining_record(row)
 
 
 def last_retraining_session(engine: Engine) -> date | None:
@@ -306,7 +303,7 @@ def retraining_decisions_newest_first(engine: Engine) -> list[RetrainingRecord]:
     """Return every retraining decision, the newest session first."""
     query = select(retraining_decisions).order_by(retraining_decisions.c.session.desc())
     with engine.connect() as connection:
-        return [RetrainingRecord.from_row(row) for row in connection.execute(query).mappings()]
+        return [retraining_record(row) for row in connection.execute(query).mappings()]
 
 
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:

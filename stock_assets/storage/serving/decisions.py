@@ -21,7 +21,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
+from stock_assets.storage.forecasts import (
+    PromotionRecord,
+    RetrainingRecord,
+    promotion_record,
+    retraining_record,
+)
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import (
     model_performance_log,
@@ -53,7 +58,7 @@ def list_promotions(
     order = [_DECIDED[name].desc() for name in PROMOTION_ORDER]
     query = select(model_promotions).where(*wanted)
     rows = read_page(engine, query, order, size, after)
-    return [_described(row, PromotionRecord.from_row(row)) for row in rows]
+    return [_described(row, promotion_record(row)) for row in rows]
 
 
 def list_retrainings(
@@ -70,7 +75,7 @@ def list_retrainings(
     )
     query = select(retraining_decisions).where(*wanted)
     rows = read_page(engine, query, [_RETRAIN.session.desc()], size, after)
-    return [_described(row, RetrainingRecord.from_row(row)) for row in rows]
+    return [_described(row, retraining_record(row)) for row in rows]
 
 
 def list_models(
@@ -107,7 +112,7 @@ def find_promotion(engine: Engine, model_version: int) -> Row | None:
         (_DECIDED.candidate_version == model_version) | (_DECIDED.refit_version == model_version)
     )
     rows = read_rows(engine, query)
-    return next((_described(row, PromotionRecord.from_row(row)) for row in rows), None)
+    return next((_described(row, promotion_record(row)) for row in rows), None)
 
 
 def _described(row: Row, record: PromotionRecord | RetrainingRecord) -> Row:
@@ -142,7 +147,7 @@ def champion_version() -> Select[tuple[int]]:
 def champion_promotion(engine: Engine) -> PromotionRecord | None:
     """Read the decision that put `champion_version` into production."""
     query = select(model_promotions).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
-    return next(map(PromotionRecord.from_row, read_rows(engine, query)), None)
+    return next(map(promotion_record, read_rows(engine, query)), None)
 
 
 def _versions() -> Select[tuple[object, ...]]:

@@ -1,11 +1,15 @@
-"""Decisions and model versions as they are served."""
+"""Lists of decisions and model versions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
+from itertools import permutations
 
+import pytest
 from sqlalchemy import Engine
 
+from stock_assets.evaluation.champion import ModelVersion, champion_as_of
 from stock_assets.storage.datasets import save_panel, save_tuning
 from stock_assets.storage.forecasts import (
     record_refit,
@@ -16,6 +20,7 @@ from stock_assets.storage.forecasts import (
 from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
 from stock_assets.storage.serving.decisions import (
     PROMOTION_ORDER,
+    champion_promotion,
     find_model,
     find_promotion,
     list_models,
@@ -40,7 +45,9 @@ EVERYTHING = 1000
 def decide(engine: Engine) -> None:
     """A first model; one that was refused; one that was promoted and trained again."""
     refused = replace(PROMOTION, dataset_run_id=BETWEEN, candidate_version=2, promoted=False)
-    winner = replace(PROMOTION, dataset_run_id=LATER, candidate_version=3)
+    winner = replace(
+        PROMOTION, dataset_run_id=LATER, candidate_version=3, as_of_session=date(2013, 1, 31)
+    )
     for decided in (PROMOTION, refused, winner):
         save_panel(engine, panel(decided.dataset_run_id))
         save_promotion(engine, decided)
@@ -50,18 +57,12 @@ def decide(engine: Engine) -> None:
 
 def test_versions_are_candidates_and_refits(engine: Engine) -> None:
     decide(engine)
-    told = {row["model_version"]: row for row in list_models(engine, None, None, EVERYTHING)}
-    assert list(told) == [4, 3, 2, 1]
-    assert {version: row["refit_of"] for version, row in told.items()} == {
-        4: 3,
-        3: None,
-        2: None,
-        1: None,
-    }
-    assert [version for version, row in told.items() if row["promoted"]] == [4, 1]
-    assert [version for version, row in told.items() if row["in_production"]] == [4]
-    assert (told[1]["first_forecast"], told[1]["last_forecast"]) == (DAYS[2], DAYS[4])
-    assert told[4]["last_forecast"] is None
+    rows = list_models(engine, None, None, EVERYTHING)
+    versions = [(row["model_version"], row["refit_of"], row["promoted"]) for row in rows]
+    assert versions == [(4, 3, True), (3, None, False), (2, None, False), (1, None, True)]
+    assert [row["model_version"] for row in rows if row["in_production"]] == [4]
+    assert (rows[3]["first_forecast"], rows[3]["last_forecast"]) == (DAYS[2], DAYS[4])
+    assert rows[0]["last_forecast"] is None
 
 
 def test_versions_can_be_chosen_and_walked(engine: Engine) -> None:
@@ -86,11 +87,32 @@ def test_a_refit_has_the_decision_about_its_candidate(engine: Engine) -> None:
 def test_no_version_is_in_production_before_the_first_promotion(engine: Engine) -> None:
     save_panel(engine, panel(DATASET))
     save_promotion(engine, replace(PROMOTION, promoted=False))
-    (told,) = list_models(engine, None, None, EVERYTHING)
-    assert told["in_production"] is False
+    (row,) = list_models(engine, None, None, EVERYTHING)
+    assert row["in_production"] is False
+    assert champion_promotion(engine) is None
 
 
-def test_promotions_are_told_the_last_one_first(engine: Engine) -> None:
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_production_is_the_champion_of_the_rule(engine: Engine, order: tuple[int, ...]) -> None:
+    """The query orders rows as `champion_as_of` chooses, whatever was decided last."""
+    as_of = [date(2012, 12, 31), date(2013, 1, 31), date(2012, 6, 29)]
+    promoted = []
+    for version, number in enumerate(order, start=1):
+        dataset = f"{as_of[number]:%Y%m%d}_120000"
+        save_panel(engine, panel(dataset))
+        own = {"dataset_run_id": dataset, "as_of_session": as_of[number]}
+        save_promotion(engine, replace(PROMOTION, candidate_version=version, **own))
+        promoted.append(ModelVersion(version, "run", dataset, as_of[number], "digest"))
+    champion = champion_as_of(date(2013, 2, 28), None, promoted)
+    assert champion is not None
+    found = champion_promotion(engine)
+    assert found is not None
+    assert found.promoted_version == champion.version
+    rows = list_models(engine, None, None, EVERYTHING)
+    assert [row["model_version"] for row in rows if row["in_production"]] == [champion.version]
+
+
+def test_promotions_are_listed_last_first(engine: Engine) -> None:
     decide(engine)
     whole = list_promotions(engine, None, None, EVERYTHING)
     assert [row["candidate_version"] for row in whole] == [3, 2, 1]
@@ -99,9 +121,10 @@ def test_promotions_are_told_the_last_one_first(engine: Engine) -> None:
     assert list_promotions(engine, BETWEEN, None, EVERYTHING) == whole[1:2]
     assert list_promotions(engine, None, True, EVERYTHING) == [whole[0], whole[2]]
     assert whole[2]["candidate"] == PROMOTION.candidate
+    assert (whole[2]["decision"], whole[2]["reason"]) == (PROMOTION.decision, PROMOTION.reason)
 
 
-def test_retrainings_are_told_the_newest_first(engine: Engine) -> None:
+def test_retrainings_are_listed_newest_first(engine: Engine) -> None:
     calm = replace(RETRAINING, session=DAYS[3], retrain=False, dataset_run_id=None)
     for record in (RETRAINING, calm):
         record_retraining_decision(engine, record)
@@ -121,7 +144,7 @@ def test_scored_forecasts_of_a_version_are_counted(engine: Engine) -> None:
     }
 
 
-def test_datasets_are_told_the_newest_first(engine: Engine) -> None:
+def test_datasets_are_listed_newest_first(engine: Engine) -> None:
     for dataset in (DATASET, LATER):
         save_panel(engine, panel(dataset))
     save_tuning(engine, DATASET, {"layers": 1}, 0.5, [{"number": 0}, {"number": 1}])
