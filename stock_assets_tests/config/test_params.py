@@ -1,4 +1,4 @@
-"""Parameters: what is shipped loads, what is wrong is told in one line, places are found."""
+"""Parameters: the shipped file loads, and an invalid one is an error of one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def params_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_shipped_file_loads_and_says_what_is_meant() -> None:
+def test_the_shipped_file_loads() -> None:
     params = load_params(ROOT / "params.yaml")
     assert params.prices.source == "sample"
     assert params.prices.first_session == date(2000, 3, 1)
@@ -144,7 +144,7 @@ def test_names_may_follow_each_other_and_be_given_again(tmp_path: Path, text: st
         ("- 1\n- 2", "the file"),
     ],
 )
-def test_a_wrong_key_is_told_in_one_line(tmp_path: Path, text: str, key: str) -> None:
+def test_an_invalid_key_is_an_error_of_one_line(tmp_path: Path, text: str, key: str) -> None:
     path = params_file(tmp_path, text)
     with pytest.raises(StockAssetsError, match=key) as caught:
         load_params(path)
@@ -153,7 +153,7 @@ def test_a_wrong_key_is_told_in_one_line(tmp_path: Path, text: str, key: str) ->
     assert "docs/configuration.md" in caught.value.remedy
 
 
-def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(StockAssetsError, match=r"does not exist\. Run from the project folder"):
         load_params(tmp_path / "params.yaml")
 
@@ -165,7 +165,7 @@ def test_broken_yaml_names_the_line_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_in_another_encoding_is_told_in_one_line(tmp_path: Path) -> None:
+def test_another_encoding_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes("prices: {csv_folder: données}".encode("latin-1"))
     with pytest.raises(StockAssetsError, match=r"is not text in UTF-8: byte 25 is 0xe9\. Save"):

@@ -1,4 +1,4 @@
-"""A long list is told by its first, and by how many more there are."""
+"""Truncated lists."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from stock_assets.core.text import truncate
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "expected"),
     [(0, []), (1, ["0"]), (3, ["0", "1", "2"]), (5, ["0", "1", "2", "and 2 more"])],
 )
-def test_what_is_beyond_the_most_is_counted(count: int, told: list[str]) -> None:
-    assert truncate([str(number) for number in range(count)], 3) == told
+def test_truncate_counts_the_rest(count: int, expected: list[str]) -> None:
+    assert truncate([str(number) for number in range(count)], 3) == expected

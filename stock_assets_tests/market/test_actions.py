@@ -1,4 +1,4 @@
-"""Corporate actions: facts with a day of their own, in force from the next bar on."""
+"""Corporate actions take effect with the first bar on or after their ex-date."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def actions(*rows):
     return tidy_actions(pd.DataFrame(rows, columns=names)) if rows else no_actions()
 
 
-def in_force(frame):
+def in_effect(frame):
     """Session, dividend and split of the bars in which something takes effect."""
     some = frame[(frame["dividends"] > 0) | (frame["stock_splits"] > 0)]
     days = some["session"].dt.date
     return list(zip(days, some["dividends"], some["stock_splits"], strict=True))
 
 
-def test_the_sample_has_92_dividends_and_3_splits_and_carries_them_again():
+def test_attach_restores_the_actions_of_the_sample():
     sample = load_sample()
     facts = actions_of(sample)
     assert facts["kind"].value_counts().to_dict() == {"dividend": 92, "split": 3}
@@ -45,18 +45,18 @@ def test_the_sample_has_92_dividends_and_3_splits_and_carries_them_again():
 
 
 def test_an_action_takes_effect_on_its_ex_date():
-    found = attach(bars(), actions(("AAA", DAYS[3], "dividend", 0.5), ("AAA", DAYS[4], "split", 2)))
-    assert in_force(found) == [(DAYS[3], 0.5, 0.0), (DAYS[4], 0.0, 2.0)]
+    found = attach(bars(), actions(("AAA", DAYS[0], "dividend", 0.5), ("AAA", DAYS[4], "split", 2)))
+    assert in_effect(found) == [(DAYS[0], 0.5, 0.0), (DAYS[4], 0.0, 2.0)]
 
 
-def test_an_action_on_a_day_without_a_bar_waits_for_the_next_one():
+def test_an_action_on_a_day_without_a_bar_takes_effect_on_the_next_bar():
     halted = [day for day in DAYS if day not in DAYS[3:6]]
     facts = actions(("AAA", DAYS[3], "split", 2.0), ("AAA", DAYS[5], "dividend", 0.25))
-    assert in_force(attach(bars(halted), facts)) == [(DAYS[6], 0.25, 2.0)]
-    assert in_force(attach(bars(), facts)) == [(DAYS[3], 0.0, 2.0), (DAYS[5], 0.25, 0.0)]
+    assert in_effect(attach(bars(halted), facts)) == [(DAYS[6], 0.25, 2.0)]
+    assert in_effect(attach(bars(), facts)) == [(DAYS[3], 0.0, 2.0), (DAYS[5], 0.25, 0.0)]
 
 
-def test_several_on_one_bar_are_combined():
+def test_dividends_of_one_bar_are_added_and_splits_multiplied():
     facts = actions(
         ("AAA", DAYS[2], "split", 2.0),
         ("AAA", DAYS[3], "split", 3.0),
@@ -64,22 +64,22 @@ def test_several_on_one_bar_are_combined():
         ("AAA", DAYS[3], "dividend", 0.25),
     )
     halted = [day for day in DAYS if day not in DAYS[2:4]]
-    assert in_force(attach(bars(halted), facts)) == [(DAYS[4], 0.75, 6.0)]
+    assert in_effect(attach(bars(halted), facts)) == [(DAYS[4], 0.75, 6.0)]
 
 
 @pytest.mark.parametrize("day", [DAYS[0] - (DAYS[1] - DAYS[0]), DAYS[-1] + (DAYS[1] - DAYS[0])])
-def test_before_the_first_bar_and_after_the_last_nothing_takes_effect(day):
-    assert in_force(attach(bars(), actions(("AAA", day, "split", 2.0)))) == []
+def test_actions_before_the_first_bar_or_after_the_last_have_no_effect(day):
+    assert in_effect(attach(bars(), actions(("AAA", day, "split", 2.0)))) == []
 
 
-def test_another_tickers_actions_do_not_count():
+def test_actions_of_another_ticker_have_no_effect():
     both = tidy(pd.concat([bars(), bars(ticker="BBB")]))
     found = attach(both, actions(("BBB", DAYS[3], "split", 2.0)))
-    assert in_force(found[found["ticker"] == "AAA"]) == []
-    assert in_force(found[found["ticker"] == "BBB"]) == [(DAYS[3], 0.0, 2.0)]
+    assert in_effect(found[found["ticker"] == "AAA"]) == []
+    assert in_effect(found[found["ticker"] == "BBB"]) == [(DAYS[3], 0.0, 2.0)]
 
 
-def test_nothing_stays_nothing():
+def test_empty_frames_stay_empty():
     assert_frame_equal(attach(bars(), no_actions()), bars())
     assert_frame_equal(attach(empty_bars(), actions(("A", DAYS[0], "split", 2.0))), empty_bars())
     assert_frame_equal(actions_of(empty_bars()), no_actions())
@@ -90,7 +90,7 @@ def test_nothing_stays_nothing():
     st.dictionaries(st.sampled_from(DAYS[1:]), st.floats(0.01, 5.0)),
     st.dictionaries(st.sampled_from(DAYS[1:]), st.sampled_from([2.0, 3.0, 0.1, 1.5])),
 )
-def test_what_bars_carry_is_what_was_attached(dividends, splits):
+def test_actions_of_returns_the_attached_actions(dividends, splits):
     rows = [("AAA", day, "dividend", value) for day, value in dividends.items()]
     rows += [("AAA", day, "split", value) for day, value in splits.items()]
     facts = actions(*rows)

@@ -1,4 +1,4 @@
-"""The frozen calendar says what exchange_calendars says, and walking it is arithmetic."""
+"""The calendar equals exchange_calendars."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_day_without_a_session_names_the_nearest_ones():
 @pytest.mark.parametrize(
     "ask", [calendar.is_session, calendar.next_session, calendar.require_session]
 )
-def test_days_outside_the_horizon_tell_how_to_widen_it(ask, day):
+def test_a_day_outside_the_horizon_is_an_error_with_a_remedy(ask, day):
     with pytest.raises(StockAssetsError, match=r"covers 1990-01-01 to 2035-12-31.*Widen HORIZON"):
         ask(day)
 

@@ -123,7 +123,7 @@ def test_each_rule_catches_its_bar_and_no_other(change, rule):
     assert f"{name} {value}" in found.loc[0, "detail"]
 
 
-def test_both_bars_of_one_session_are_named():
+def test_both_bars_of_one_session_are_findings():
     bars = pd.concat([few_bars(), few_bars().iloc[[2]]])
     found = bar_findings(bars)
     assert found["rule"].tolist() == ["ticker has two bars of one session"] * 2
@@ -142,7 +142,7 @@ NUMBERS = st.sampled_from([-math.inf, -1.0, 0.0, 1.0, 2.0, 3.0, math.inf, math.n
 
 
 def plainly_broken(bar):
-    """The rules of one bar, said again, one number at a time."""
+    """The rules of one bar in plain Python."""
     prices = [bar.open, bar.high, bar.low, bar.close]
     body = [price for price in (bar.open, bar.close) if not math.isnan(price)]
     return {
@@ -196,7 +196,7 @@ def test_the_order_of_rows_does_not_matter_and_findings_name_rows_that_exist(ord
 # A series of bars
 
 
-def test_the_one_odd_bar_of_the_sample_is_apple_after_its_warning():
+def test_the_sample_has_one_jump():
     assert names(series_findings(load_sample(), Checks())) == [
         ("AAPL", "2000-09-29", "jump without a corporate action")
     ]
@@ -306,7 +306,7 @@ def test_a_session_without_volume_is_odd():
         min_size=1,
     )
 )
-def test_a_ticker_is_judged_by_its_own_bars_alone(rows):
+def test_series_findings_do_not_depend_on_other_tickers(rows):
     settings = Checks(stale_sessions=2)
     alone = [
         series([close for close, _ in bars], ticker, volume=[volume for _, volume in bars])

@@ -1,4 +1,4 @@
-"""What is asked for, and when an answer is doubted or refused."""
+"""Reconciliation: the first session of each request, and answers that do not agree."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def universe(*tickers):
     return PRICES.model_copy(update={"tickers": list(tickers)})
 
 
-def held(last=NEWEST, fetched_from=FIRST):
+def histories(last=NEWEST, fetched_from=FIRST):
     return {name: StoredHistory(FIRST, last, fetched_from, "USD") for name in ("AAPL", "IBM")}
 
 
@@ -62,52 +62,52 @@ def before(day, count):
     return calendar.previous_session(day, count)
 
 
-def test_a_new_ticker_is_asked_for_its_whole_history():
-    asked = fetch_starts([NEWEST], held(), recent(), universe("AAPL", "NEW"))
-    assert asked == {"AAPL": before(NEWEST, 5), "NEW": FIRST}
+def test_fetch_starts_requests_a_new_ticker_whole():
+    starts = fetch_starts([NEWEST], histories(), recent(), universe("AAPL", "NEW"))
+    assert starts == {"AAPL": before(NEWEST, 5), "NEW": FIRST}
 
 
-def test_a_history_that_was_asked_for_later_than_it_begins_now_is_asked_for_whole():
-    later = held(fetched_from=date(2004, 6, 1))
+def test_fetch_starts_requests_a_history_whole_if_it_began_later_before():
+    later = histories(fetched_from=date(2004, 6, 1))
     assert fetch_starts([NEWEST], later, recent(), universe("IBM")) == {"IBM": FIRST}
 
 
 @pytest.mark.parametrize("missed", [1, 2, 10])
-def test_sessions_missed_are_asked_for_from_the_last_one_stored(missed):
+def test_fetch_starts_begins_at_the_last_stored_session_less_the_overlap(missed):
     stored = before(NEWEST, missed)
-    asked = fetch_starts([NEWEST], held(last=stored), recent(stored), universe("IBM"))
-    assert asked == {"IBM": before(stored, 5)}
+    starts = fetch_starts([NEWEST], histories(last=stored), recent(stored), universe("IBM"))
+    assert starts == {"IBM": before(stored, 5)}
 
 
-def test_an_earlier_session_is_asked_for_with_its_overlap():
+def test_fetch_starts_begins_at_an_earlier_session_less_the_overlap():
     earlier = before(NEWEST, 100)
-    assert fetch_starts([earlier], held(), recent(earlier), universe("IBM")) == {
+    assert fetch_starts([earlier], histories(), recent(earlier), universe("IBM")) == {
         "IBM": before(earlier, 5)
     }
 
 
-def test_a_range_is_asked_for_from_its_first_session():
+def test_fetch_starts_begins_at_the_first_session_of_a_range():
     sessions = calendar.sessions(before(NEWEST, 30), NEWEST)
-    asked = fetch_starts(sessions, held(), recent(), universe("IBM"))
-    assert asked == {"IBM": before(sessions[0], 5)}
+    starts = fetch_starts(sessions, histories(), recent(), universe("IBM"))
+    assert starts == {"IBM": before(sessions[0], 5)}
 
 
-def test_a_recent_gap_is_asked_for_again_and_an_old_one_is_not():
+def test_fetch_starts_begins_at_a_recent_gap_and_ignores_an_old_one():
     gap = before(NEWEST, 15)
     holed = recent()[~on(recent(), "IBM", gap)]
-    asked = fetch_starts([NEWEST], held(), holed, universe("AAPL", "IBM"))
-    assert asked == {"AAPL": before(NEWEST, 5), "IBM": before(gap, 5)}
+    starts = fetch_starts([NEWEST], histories(), holed, universe("AAPL", "IBM"))
+    assert starts == {"AAPL": before(NEWEST, 5), "IBM": before(gap, 5)}
     assert before(NEWEST, 21) < healing_window(NEWEST, PRICES)[0]
 
 
-def test_nothing_is_asked_for_before_histories_begin():
+def test_fetch_starts_never_begins_before_first_session():
     day = calendar.next_session(FIRST, 2)
-    assert fetch_starts([day], held(last=day), recent(day), universe("IBM")) == {"IBM": FIRST}
+    assert fetch_starts([day], histories(last=day), recent(day), universe("IBM")) == {"IBM": FIRST}
 
 
 def test_what_agrees_is_not_doubted():
     stored = sample(before(NEWEST, 10))
-    assert histories_to_refetch(fetch_from_bars(stored), stored, held()) == []
+    assert histories_to_refetch(fetch_from_bars(stored), stored, histories()) == []
     assert histories_to_refetch(fetch_from_bars(stored), empty_bars(), {}) == []
 
 
@@ -116,21 +116,23 @@ def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
     settled, newest = stored.copy(), stored.copy()
     settled.loc[on(stored, "IBM", before(NEWEST, 1)), "close"] *= 1.001
     newest.loc[on(stored, "IBM", NEWEST), "close"] *= 1.001
-    assert histories_to_refetch(fetch_from_bars(settled), stored, held()) == ["IBM"]
-    assert histories_to_refetch(fetch_from_bars(newest), stored, held()) == []
+    assert histories_to_refetch(fetch_from_bars(settled), stored, histories()) == ["IBM"]
+    assert histories_to_refetch(fetch_from_bars(newest), stored, histories()) == []
 
 
 def test_a_settled_bar_that_is_gone_is_doubted_unless_its_ticker_failed():
     stored = sample(before(NEWEST, 10))
     answer = fetch_from_bars(stored[~on(stored, "AAPL", before(NEWEST, 3))])
-    assert histories_to_refetch(answer, stored, held()) == ["AAPL"]
-    assert histories_to_refetch(drop_tickers(answer, {"AAPL": "no answer"}), stored, held()) == []
+    assert histories_to_refetch(answer, stored, histories()) == ["AAPL"]
+    assert (
+        histories_to_refetch(drop_tickers(answer, {"AAPL": "no answer"}), stored, histories()) == []
+    )
 
 
 def test_a_late_dividend_or_volume_is_a_correction_and_no_doubt():
     stored = sample(before(NEWEST, 10))
     corrected = stored.assign(volume=stored["volume"] + 100, dividends=0.1)
-    assert histories_to_refetch(fetch_from_bars(corrected), stored, held()) == []
+    assert histories_to_refetch(fetch_from_bars(corrected), stored, histories()) == []
 
 
 def traded_before(bars, ticker, day, factor):
@@ -141,7 +143,7 @@ def traded_before(bars, ticker, day, factor):
 
 
 def test_a_split_that_the_source_forgot_re_bases_its_history():
-    # Yahoo's prices stay divided, and nothing says that they have to be undone.
+    # Yahoo's prices stay divided, without a split that would undo it.
     forgotten = traded_before(sample(), "AAPL", SPLIT, 0.5)
     found = rebased_histories(fetch_from_bars(forgotten.assign(stock_splits=0.0)), sample())
     assert found == {"AAPL": Rebasing(0.5, before(SPLIT, 1))}
@@ -206,7 +208,7 @@ def test_bars_that_a_whole_history_lost_are_named():
     assert missing_bars(drop_tickers(answer, {"IBM": "refused"}), stored).empty
 
 
-def test_an_answer_without_a_stored_session_is_of_a_stranger():
+def test_unrelated_histories_have_no_stored_session():
     stored = sample(last=before(NEWEST, 10))
     assert unrelated_histories(fetch_from_bars(sample(before(NEWEST, 9))), stored) == [
         "AAPL",

@@ -74,12 +74,12 @@ def dropped(reply: Reply) -> Reply:
 
 
 def late(reply: Reply) -> Reply:
-    """Answer when nobody waits any more."""
+    """Answer after the timeout."""
     return replace(reply, late=True)
 
 
 def meta(**values: object) -> Fault:
-    """Change what the answer says of the ticker; None leaves a key out."""
+    """Change the metadata of the answer; None removes a key."""
 
     def change(result: dict[str, Any]) -> None:
         result["meta"].update(values)

@@ -55,7 +55,7 @@ EVERYONE = "*"
 
 @dataclass
 class Yahoo:
-    """What the server knows and was asked.
+    """The data of the server and its log of requests.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Yahoo:
 
     @property
     def charts(self) -> list[str]:
-        """The tickers that were asked for, in order, each as often as it was."""
+        """The requested tickers in order."""
         return [path.rsplit("/", 1)[-1] for path in self.log if "/chart/" in path]
 
     @contextmanager

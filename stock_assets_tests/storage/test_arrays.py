@@ -79,14 +79,16 @@ def test_strides_do_not_matter(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], turned)
 
 
-def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_array_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     store = ArrayStore(str(tmp_path))
     stored = store.write_tensors({"values": VALUES})
     (tmp_path / stored.location).unlink()
-    with pytest.raises(StockAssetsError, match=r"is missing from .*stock-assets retrain\.") as told:
+    with pytest.raises(
+        StockAssetsError, match=r"is missing from .*stock-assets retrain\."
+    ) as caught:
         store.read_tensors(stored.location)
-    assert stored.location in told.value.problem
-    assert "\n" not in str(told.value)
+    assert stored.location in caught.value.problem
+    assert "\n" not in str(caught.value)
 
 
 def test_a_write_that_is_cut_short_shows_nothing_under_the_name(

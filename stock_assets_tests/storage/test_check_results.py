@@ -17,24 +17,24 @@ AGREE = replace(
 )
 
 
-def told(row: dict[str, object]) -> CheckRecord:
+def record_of(row: dict[str, object]) -> CheckRecord:
     return CheckRecord(**{name: row[name] for name in asdict(SOUND)})  # type: ignore[arg-type]
 
 
 def test_results_come_back_as_they_were(engine: Engine) -> None:
     save_check_results(engine, [SOUND, AGREE])
-    assert [*map(told, list_checks(engine, None, None, 10))] == [SOUND, AGREE]
-    assert [*map(told, list_checks(engine, "raw_prices", False, 10))] == [AGREE]
+    assert [*map(record_of, list_checks(engine, None, None, 10))] == [SOUND, AGREE]
+    assert [*map(record_of, list_checks(engine, "raw_prices", False, 10))] == [AGREE]
     assert list_checks(engine, "predictions", None, 10) == []
 
 
 def test_a_run_that_checks_again_replaces_what_it_found(engine: Engine) -> None:
     save_check_results(engine, [AGREE])
     (before,) = list_checks(engine, None, None, 10)
-    mended = replace(AGREE, passed=True, message="nothing")
-    save_check_results(engine, [mended])
+    fixed = replace(AGREE, passed=True, message="nothing")
+    save_check_results(engine, [fixed])
     (after,) = list_checks(engine, None, None, 10)
-    assert told(after) == mended
+    assert record_of(after) == fixed
     assert after["checked_at"] > before["checked_at"]
 
 
@@ -42,7 +42,7 @@ def test_the_newest_of_each_check_is_that_of_the_last_run(engine: Engine) -> Non
     save_check_results(engine, [SOUND, AGREE])
     later = replace(SOUND, dagster_run_id="run-0", first_partition="2013-01-07")
     save_check_results(engine, [later])
-    assert [*map(told, newest_checks(engine))] == [later, AGREE]
+    assert [*map(record_of, newest_checks(engine))] == [later, AGREE]
 
 
 def test_nothing_found_is_nothing_stored(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Bulk rows: merge and replace say exactly what changed; values come back as they went in."""
+"""Bulk rows: merge and replace count the changes; values are read as they were written."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def row_versions(connection: Connection) -> list[tuple[object, ...]]:
     return [tuple(row) for row in found]
 
 
-def test_a_merge_says_what_was_new_and_what_changed(bare: Engine) -> None:
+def test_merge_counts_inserted_and_updated_rows(bare: Engine) -> None:
     with bare.begin() as connection:
         first = merge(connection, ITEMS, items(("a", 1, 1.0), ("b", 1, 2.0)))
         second = merge(connection, ITEMS, items(("a", 1, 1.0), ("b", 1, 3.0), ("c", 1, 4.0)))
@@ -322,7 +322,7 @@ def test_any_text_comes_back(bare: Engine, words: list[str]) -> None:
     assert there_and_back(bare, cells(word=words))["word"].tolist() == words
 
 
-def test_dates_come_back_as_timestamps_when_asked(bare: Engine) -> None:
+def test_copy_out_converts_dates_on_request(bare: Engine) -> None:
     with bare.connect() as connection:
         copy_in(connection, "cells", cells(day=[date(2013, 1, 2)]))
         back = copy_out(connection, select(CELLS.c.day), dates=["day"])
@@ -361,7 +361,7 @@ def test_a_process_has_one_engine_per_address(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_named_lock_is_held_outside_any_transaction(engine: Engine) -> None:
-    """It may be held for as long as a training takes: a server ends transactions that idle."""
+    """Servers end idle transactions; a training holds the lock for longer."""
     held = text(
         "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) "
         "WHERE locktype = 'advisory' AND pg_stat_activity.datname = current_database()"

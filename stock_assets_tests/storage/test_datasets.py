@@ -1,4 +1,4 @@
-"""What is known of a dataset: it comes back as it was stored, or says what to do."""
+"""Records of datasets: read as they were stored, or an error with a remedy."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def test_segments_are_replaced_as_a_whole(engine: Engine) -> None:
     assert load_segments(engine, DATASET) == {part.set_name: part for part in STRETCHES}
 
 
-def test_what_is_not_made_yet_is_told_apart_from_an_unknown_dataset(engine: Engine) -> None:
+def test_parts_that_are_not_built_differ_from_an_unknown_dataset(engine: Engine) -> None:
     save_panel(engine, PANEL)
     assert scaler_summary(engine, DATASET) is None
     assert segments_of(engine, DATASET) == []
     save_scalers(engine, DATASET, {"kind": "minmax"}, {"kind": "zero_mean"}, "x")
-    told = {"kind": "minmax", "target_kind": "zero_mean", "digest": "x"}
-    assert scaler_summary(engine, DATASET) == told
+    expected = {"kind": "minmax", "target_kind": "zero_mean", "digest": "x"}
+    assert scaler_summary(engine, DATASET) == expected
 
 
 def test_segments_come_in_the_order_of_time(engine: Engine) -> None:
@@ -152,7 +152,7 @@ def test_without_any_dataset_the_remedy_is_to_make_one(
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_an_unknown_dataset_is_told_the_newest_three(
+def test_an_unknown_dataset_is_an_error_with_the_newest_three(
     engine: Engine, load: Callable[[Engine, str], object]
 ) -> None:
     for day in ("03", "04", "07", "02"):

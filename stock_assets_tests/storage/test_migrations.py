@@ -84,7 +84,7 @@ def test_the_newest_forecasts_are_a_view_with_the_columns_of_the_table(
     assert columns == [column.name for column in predictions.columns]
 
 
-def test_every_table_says_what_it_holds(connection: Connection) -> None:
+def test_every_table_has_a_comment(connection: Connection) -> None:
     for name in metadata.tables:
         assert inspect(connection).get_table_comment(name)["text"]
 
@@ -111,7 +111,7 @@ def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
     engine.dispose()
 
 
-def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
+def test_the_second_migration_extracts_actions_and_requests_whole_histories(
     bare_url: str,
 ) -> None:
     config = Config()
@@ -137,7 +137,7 @@ def test_bars_from_before_actions_were_facts_keep_them_and_are_asked_for_whole(
     engine.dispose()
 
 
-def test_decisions_from_before_there_were_refits_have_none(bare_url: str) -> None:
+def test_the_fourth_migration_leaves_refits_empty(bare_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["url"] = bare_url

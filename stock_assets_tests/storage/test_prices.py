@@ -196,7 +196,7 @@ def in_force(engine: Engine) -> list[tuple[date, float, float]]:
     return list(zip(days, stored["dividends"], stored["stock_splits"], strict=True))
 
 
-def test_an_action_waits_for_its_bar_and_moves_to_it_when_it_comes(engine: Engine) -> None:
+def test_an_action_moves_to_the_first_bar_on_or_after_its_ex_date(engine: Engine) -> None:
     split = action(DAYS[3], "split", 2.0)
     store(engine, fetched(only(DAYS[:3]), split))
     assert in_force(engine) == []
@@ -207,7 +207,7 @@ def test_an_action_waits_for_its_bar_and_moves_to_it_when_it_comes(engine: Engin
     assert revisions(engine) == [("A", DAYS[4], "stock_splits", 2.0, 0.0, "run 1")]
 
 
-def test_an_action_that_the_source_withdraws_is_gone_and_on_record(engine: Engine) -> None:
+def test_a_withdrawn_action_is_deleted_and_revised(engine: Engine) -> None:
     store(engine, fetched(bars("A"), action(DAYS[3], "dividend", 0.5)))
     done = store(engine, fetched(only(DAYS[2:])))
     assert done == StoredPrices(Merge(), Merge(deleted=1), 1)
@@ -232,7 +232,7 @@ def test_actions_outside_what_was_fetched_stay(engine: Engine) -> None:
     pd.testing.assert_frame_equal(stored_actions(engine), tidy_actions(pd.concat(known)))
 
 
-def test_actions_of_one_bar_are_added_and_multiplied(engine: Engine) -> None:
+def test_dividends_of_one_bar_are_added_and_splits_multiplied(engine: Engine) -> None:
     actions = [
         action(DAYS[2], "split", 2.0),
         action(DAYS[3], "split", 3.0),
@@ -256,7 +256,7 @@ ANY_ACTIONS = st.lists(
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANY_ACTIONS, st.sets(st.sampled_from(DAYS[1:-1])), st.permutations(range(3)))
-def test_what_is_in_force_is_what_the_frame_says(
+def test_stored_effects_equal_those_of_the_whole_history(
     engine: Engine, given: list[tuple[date, str, float]], halted: set[date], order: list[int]
 ) -> None:
     with engine.begin() as connection:
@@ -275,7 +275,7 @@ def test_what_is_in_force_is_what_the_frame_says(
     pd.testing.assert_frame_equal(stored_actions(engine), tidy_actions(actions))
 
 
-def test_a_run_can_show_what_it_revised(engine: Engine) -> None:
+def test_read_revisions_returns_those_of_a_run(engine: Engine) -> None:
     store_bars(engine, bars("A"), "sample", "run 1")
     store_bars(engine, bars("A", close=50.0), "sample", "run 2")
     assert read_revisions(engine, "run 1").empty
@@ -284,7 +284,7 @@ def test_a_run_can_show_what_it_revised(engine: Engine) -> None:
     assert shown["session"].dt.date.iloc[0] == DAYS[0]
 
 
-def test_what_is_held_of_each_ticker(engine: Engine) -> None:
+def test_stored_histories_describes_each_ticker(engine: Engine) -> None:
     store(engine, fetched(bars("A", DAYS[2:5])))
     empty = Fetch(empty_bars(), no_actions(), currencies={"B": "EUR"})
     store_prices(engine, empty, {"B": DAYS[4]}, "yahoo")
@@ -296,7 +296,7 @@ def test_what_is_held_of_each_ticker(engine: Engine) -> None:
     }
 
 
-def test_a_ticker_can_be_forgotten_without_its_bars(engine: Engine) -> None:
+def test_reset_fetch_start_keeps_the_bars(engine: Engine) -> None:
     store(engine, fetched(bars("AB")))
     assert reset_fetch_start(engine, ["B", "C"]) == ["B"]
     assert list(stored_histories(engine)) == ["A"]

@@ -57,16 +57,16 @@ WRITES = [
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_it_writes_nothing_whatever_it_says_first(reader: Engine, write: str):
+def test_the_reader_cannot_write_after_any_statement(reader: Engine, write: str):
     """The transaction is read-only, and the rights are missing where it is made another."""
-    for said in (
+    for statement in (
         "RESET ROLE",
         "SET default_transaction_read_only = off; COMMIT; BEGIN READ WRITE",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; COMMIT; BEGIN; RESET ALL",
         "SET TRANSACTION READ WRITE",
     ):
         with reader.connect() as connection:
-            connection.exec_driver_sql(said)
+            connection.exec_driver_sql(statement)
             with pytest.raises(DBAPIError, match=r"permission denied|must be|read-only|privilege"):
                 connection.exec_driver_sql(write)
             connection.invalidate()
@@ -139,7 +139,7 @@ def test_a_role_that_can_write_is_refused(engine: Engine):
     require_reader(engine.url.set(username=READER))
 
 
-def test_a_database_that_refuses_is_told_in_one_line(engine: Engine):
+def test_a_database_that_rejects_the_reader_is_an_error_of_one_line(engine: Engine):
     with pytest.raises(StockAssetsError, match=r"no database at .*nobody") as caught:
         require_reader(engine.url.set(username="nobody", password="secret"))
     assert "secret" not in str(caught.value)
@@ -173,7 +173,7 @@ def test_an_address_names_the_driver_in_use(monkeypatch: pytest.MonkeyPatch):
     assert url == make_url("postgresql+psycopg2://stock_assets_reader:x@db.example/stock_assets")
 
 
-def test_whoever_may_not_make_roles_leaves_it_to_an_administrator(engine: Engine):
+def test_ensure_reader_without_the_privilege_does_nothing(engine: Engine):
     with engine.begin() as connection:
         connection.execute(text("CREATE ROLE plain_user LOGIN"))
     plain = create_engine(engine.url.set(username="plain_user"))

@@ -56,18 +56,18 @@ LATER = {
     "applied_at",
     "id",
 }
-"""Columns that say when and by whom, not what."""
+"""Columns of provenance."""
 
 
 def facts(engine: Engine, *without: str) -> dict[str, list[tuple[Any, ...]]]:
-    """What the tables say, whoever wrote it when."""
-    said = {}
+    """The content of the tables without provenance."""
+    found = {}
     with engine.connect() as connection:
         for name in set(TABLES) - set(without):
             columns = [column for column in metadata.tables[name].c if column.name not in LATER]
             rows = connection.execute(select(*columns))
-            said[name] = sorted((tuple(row) for row in rows), key=repr)
-    return said
+            found[name] = sorted((tuple(row) for row in rows), key=repr)
+    return found
 
 
 def row_versions(engine: Engine) -> list[tuple[Any, ...]]:
@@ -114,15 +114,15 @@ def closes(engine: Engine, ticker: str) -> dict[date, float]:
     return dict(zip(found["session"].dt.date, found["close"], strict=True))
 
 
-def test_the_history_goes_on_under_the_new_name(engine: Engine) -> None:
+def test_apply_renames_continues_the_history_under_the_new_name(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:10]), OLD))
     store_bars(engine, named(bars("A", DAYS[10:], close=200.0), NEW))
     assert apply_renames(engine, [RENAME], "rename") == {RENAME: 10}
     assert tickers(engine, "raw_stock_data") == {NEW}
     assert list(closes(engine, NEW)) == DAYS
-    held = stored_histories(engine)
-    assert list(held) == [NEW]
-    assert (held[NEW].first_session, held[NEW].fetched_from) == (DAYS[0], DAYS[0])
+    known = stored_histories(engine)
+    assert list(known) == [NEW]
+    assert (known[NEW].first_session, known[NEW].fetched_from) == (DAYS[0], DAYS[0])
     with engine.connect() as connection:
         (applied,) = connection.execute(text("SELECT * FROM ticker_renames")).mappings()
     assert dict(applied) | {"applied_at": None} == {
@@ -147,19 +147,19 @@ def test_nothing_is_renamed_that_was_not_declared(engine: Engine) -> None:
 
 def test_with_nothing_to_move_there_is_one_query_and_no_lock(engine: Engine) -> None:
     store_bars(engine, named(bars("A"), NEW))
-    said: list[str] = []
+    statements: list[str] = []
 
     def note(*given: Any) -> None:
-        said.append(given[2])
+        statements.append(given[2])
 
     event.listen(engine, "before_cursor_execute", note)
     apply_renames(engine, [RENAME])
     event.remove(engine, "before_cursor_execute", note)
-    assert len(said) == 1
-    assert said[0].startswith("SELECT")
+    assert len(statements) == 1
+    assert statements[0].startswith("SELECT")
 
 
-def test_of_a_day_that_both_names_have_the_new_one_stays(engine: Engine) -> None:
+def test_apply_renames_keeps_the_row_of_the_new_name(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:8], close=50.0), OLD))
     store_bars(engine, named(bars("A", DAYS[4:], close=200.0), NEW))
     made = [
@@ -185,7 +185,7 @@ def test_of_a_day_that_both_names_have_the_new_one_stays(engine: Engine) -> None
         assert [tuple(row) for row in connection.execute(text(query))] == [(NEW, 0.0), (NEW, 9.0)]
 
 
-def test_a_symbol_that_was_given_to_another_company_keeps_its_own_rows(engine: Engine) -> None:
+def test_apply_renames_leaves_the_rows_of_a_reused_symbol(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:10]), OLD))
     store_bars(engine, named(bars("A", DAYS[12:], close=7.0), OLD))
     apply_renames(engine, [RENAME])
@@ -201,7 +201,7 @@ def test_a_symbol_that_was_given_to_another_company_keeps_its_own_rows(engine: E
     assert list(closes(engine, OLD)) == DAYS[10:]
 
 
-def test_a_symbol_without_bars_of_its_own_is_new_again(engine: Engine) -> None:
+def test_a_renamed_symbol_without_bars_is_new(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:10]), OLD))
     apply_renames(engine, [RENAME])
     listed_later = Fetch(empty_bars(), no_actions(), currencies={OLD: "USD"})
@@ -219,7 +219,7 @@ CHAIN = [
 
 
 @pytest.mark.parametrize("renames", [CHAIN, CHAIN[::-1]])
-def test_names_that_follow_each_other_end_in_one(engine: Engine, renames: list[Rename]) -> None:
+def test_apply_renames_follows_a_chain(engine: Engine, renames: list[Rename]) -> None:
     store_bars(engine, bars("A", DAYS[:5]))
     store_bars(engine, bars("B", DAYS[5:12]))
     store_bars(engine, bars("C", DAYS[12:]))
@@ -229,7 +229,7 @@ def test_names_that_follow_each_other_end_in_one(engine: Engine, renames: list[R
     assert apply_renames(engine, renames) == {}
 
 
-def test_a_symbol_that_was_given_away_twice_leads_to_both(engine: Engine) -> None:
+def test_apply_renames_of_one_symbol_twice(engine: Engine) -> None:
     twice = [
         Rename(old="A", new="B", first_session=DAYS[5]),
         Rename(old="A", new="C", first_session=DAYS[12]),
@@ -240,7 +240,7 @@ def test_a_symbol_that_was_given_away_twice_leads_to_both(engine: Engine) -> Non
     assert apply_renames(engine, twice) == {}
 
 
-def test_rows_that_come_late_follow_and_are_counted(engine: Engine) -> None:
+def test_apply_renames_moves_and_counts_late_rows(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:4]), OLD))
     apply_renames(engine, [RENAME], "first")
     store_bars(engine, named(bars("A", DAYS[4:10]), OLD))
@@ -250,7 +250,7 @@ def test_rows_that_come_late_follow_and_are_counted(engine: Engine) -> None:
     assert list(closes(engine, NEW)) == DAYS[:10]
 
 
-def test_what_was_revised_and_what_was_refused_have_the_new_name(engine: Engine) -> None:
+def test_apply_renames_moves_revisions_and_quarantine(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:10]), OLD))
     store_bars(engine, named(bars("A", DAYS[:1], close=99.0), OLD), "sample", "changed")
     keep_apart(engine, OLD, DAYS[3:4])
@@ -312,7 +312,7 @@ histories = st.builds(
 
 
 def store_part(engine: Engine, history: History, ticker: str, first: int, stop: int) -> None:
-    """Store what a source says of the sessions `first` to `stop`, and what followed from it."""
+    """Store the bars and actions of the sessions `first` to `stop`, and a revision of them."""
     there = [DAYS[place] for place in range(first, stop) if place not in history.missing]
     if not there:
         return
@@ -351,7 +351,7 @@ def empty(engine: Engine) -> None:
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories, places, places, st.booleans())
-def test_any_split_of_a_history_ends_as_one_that_always_had_the_new_name(
+def test_a_renamed_history_equals_one_stored_under_the_new_name(
     engine: Engine, history: History, one: int, other: int, at_once: bool
 ) -> None:
     """The new name's part may begin before the rename, and be stored before or after it."""

@@ -93,7 +93,7 @@ def test_an_external_server_is_used_and_left_alone(
     assert server.is_running(platform.locations)
 
 
-def test_a_server_that_does_not_answer_is_told_in_one_line_without_its_password(
+def test_a_server_that_does_not_answer_is_an_error_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(EXTERNAL_VARIABLE, "postgresql://me:secret@127.0.0.1:1/stock_assets")
@@ -120,7 +120,7 @@ def test_the_databases_exist_and_preparing_them_again_changes_nothing(platform: 
     assert sorted(relaxed) == ["dagster", "mlflow", "optuna"]  # market data wait for the disk
 
 
-def test_a_user_who_may_not_create_databases_is_told_what_to_do(
+def test_a_user_without_createdb_is_an_error_with_a_remedy(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = make_url(platform.variables[STORE_URL_VARIABLE])

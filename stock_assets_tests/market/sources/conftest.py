@@ -1,4 +1,4 @@
-"""The real yfinance, asked by the project, answered by a Yahoo on this machine."""
+"""The real yfinance against a Yahoo on this machine."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_splits_inside_a_file_are_undone(folder):
     assert_frame_equal(fetch.bars, as_traded("AAPL", "MSFT"), rtol=5e-6)
 
 
-def test_what_a_file_says_of_the_past_does_not_depend_on_when_it_was_saved(folder, tmp_path):
+def test_bars_do_not_depend_on_when_a_file_was_saved(folder, tmp_path):
     save(tmp_path, "AAPL", date(2003, 1, 2))
     earlier = CsvFolderSource(tmp_path).fetch(dict.fromkeys(["AAPL"], FIRST), LAST).bars
     now = CsvFolderSource(folder).fetch(dict.fromkeys(["AAPL"], FIRST), date(2003, 1, 2)).bars
@@ -109,7 +109,7 @@ def test_prices_are_read_to_the_last_bit(tmp_path_factory, prices):
     assert read_history(file).bars["close"].tolist() == prices
 
 
-def test_no_ticker_asked_for_gives_no_bars(folder):
+def test_a_request_without_tickers_returns_no_bars(folder):
     assert CsvFolderSource(folder).fetch({}, LAST).bars.empty
 
 
@@ -134,7 +134,7 @@ def test_an_empty_folder_has_no_newest_session(tmp_path):
         _ = CsvFolderSource(tmp_path).last_session
 
 
-def test_an_unknown_ticker_is_told_how_to_make_its_file(folder):
+def test_an_unknown_ticker_is_an_error_with_the_export_command(folder):
     with pytest.raises(StockAssetsError) as caught:
         CsvFolderSource(folder).fetch(dict.fromkeys(["IBM", "TSLA", "XOM"], FIRST), LAST)
     assert caught.value.problem.endswith("has no file for TSLA, XOM")

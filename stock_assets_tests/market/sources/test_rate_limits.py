@@ -10,7 +10,7 @@ from stock_assets.market.sources.rate_limits import ConsecutiveFailures, RateLim
 
 
 class Clock:
-    """Tells seconds; whoever sleeps moves it."""
+    """A clock that sleeping moves."""
 
     def __init__(self):
         self.now = 100.0
@@ -42,7 +42,7 @@ def test_turns_are_evenly_apart(clock):
     assert turns(RateLimiter(4.0, clock.sleep, clock), clock, 4) == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_time_that_nobody_used_is_not_saved_up(clock):
+def test_unused_time_does_not_accumulate(clock):
     pace = RateLimiter(4.0, clock.sleep, clock)
     clock.now += 10.0
     assert turns(pace, clock, 3) == [10.0, 10.25, 10.5]

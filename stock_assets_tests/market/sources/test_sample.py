@@ -106,7 +106,7 @@ def test_it_ends_on_its_last_session():
     assert SampleSource().last_session == WHOLE[1]
 
 
-def test_an_unknown_ticker_is_told_what_there_is():
+def test_an_unknown_ticker_is_an_error_with_the_known_ones():
     with pytest.raises(StockAssetsError) as caught:
         SampleSource().fetch(dict.fromkeys(["IBM", "TSLA"], WHOLE[0]), WHOLE[1])
     assert "has no TSLA; it has AAPL, FB, GOOG, IBM, MSFT" in caught.value.problem

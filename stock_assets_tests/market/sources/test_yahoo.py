@@ -38,12 +38,15 @@ def listed(fetch):
 
 class TestARange:
     def test_brings_every_bar_in_it_as_traded(self, source):
-        asked = (dict.fromkeys(["IBM", "MSFT"], date(2013, 1, 2)), date(2013, 3, 1))
-        assert_same(source.fetch(*asked), traded(*asked))
+        request = (dict.fromkeys(["IBM", "MSFT"], date(2013, 1, 2)), date(2013, 3, 1))
+        assert_same(source.fetch(*request), traded(*request))
 
     def test_may_be_a_whole_history(self, source):
-        asked = (dict.fromkeys(["AAPL", "FB", "GOOG", "MSFT"], date(2000, 3, 1)), date(2013, 3, 1))
-        assert_same(source.fetch(*asked), traded(*asked))
+        request = (
+            dict.fromkeys(["AAPL", "FB", "GOOG", "MSFT"], date(2000, 3, 1)),
+            date(2013, 3, 1),
+        )
+        assert_same(source.fetch(*request), traded(*request))
 
     def test_starts_where_each_ticker_is_to_start(self, source):
         starts = {"AAPL": date(2013, 2, 1), "GOOG": date(2012, 1, 3), "IBM": date(2013, 2, 28)}
@@ -58,15 +61,15 @@ class TestARange:
         fetch = source.fetch({"IBM": date(2013, 1, 10)}, date(2013, 1, 31))
         assert listed(fetch) == [("2013-02-06", "dividend", 0.85)]
 
-    def test_of_nobody_sends_no_request(self, source, yahoo):
+    def test_without_tickers_sends_no_request(self, source, yahoo):
         fetch = source.fetch({}, date(2013, 3, 1))
         assert fetch.bars.empty and fetch.actions.empty and fetch.failures == {}
         assert yahoo.log == []
 
-    def test_is_the_same_however_many_are_asked_at_once(self, open_yahoo):
+    def test_does_not_depend_on_the_number_of_workers(self, open_yahoo):
         tickers = ["MSFT", "NOSUCH", "AAPL", "IBM", "NONE", "GOOG", "FB"]
-        asked = (dict.fromkeys(tickers, date(2013, 1, 2)), date(2013, 3, 1))
-        one, many = open_yahoo(workers=1).fetch(*asked), open_yahoo(workers=7).fetch(*asked)
+        request = (dict.fromkeys(tickers, date(2013, 1, 2)), date(2013, 3, 1))
+        one, many = open_yahoo(workers=1).fetch(*request), open_yahoo(workers=7).fetch(*request)
         assert_frame_equal(one.bars, many.bars, check_exact=True)
         assert_frame_equal(one.actions, many.actions, check_exact=True)
         assert list(one.failures.items()) == list(many.failures.items())
@@ -74,7 +77,7 @@ class TestARange:
             list(one.currencies) == list(many.currencies) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
         )
 
-    def test_says_which_session_yahoo_may_still_correct(self, source):
+    def test_returns_the_provisional_session(self, source):
         fetch = source.fetch({"IBM": date(2013, 2, 1)}, date(2013, 2, 20))
         assert fetch.provisional == date(2013, 3, 1)
 
@@ -90,20 +93,20 @@ class TestASplit:
         assert fetch.bars["stock_splits"].tolist() == [0.0, 0.0, 2.0, 0.0]
 
     def test_changes_nothing_of_the_sessions_before_it(self, source, yahoo):
-        asked = ({"AAPL": date(2005, 2, 1)}, date(2005, 2, 25))
+        request = ({"AAPL": date(2005, 2, 1)}, date(2005, 2, 25))
         yahoo.now = datetime(2005, 2, 26, 12, tzinfo=UTC)
-        before = source.fetch(*asked)
+        before = source.fetch(*request)
         yahoo.now = datetime(2005, 3, 1, 0, tzinfo=UTC)
-        after = source.fetch(*asked)
-        assert_frame_equal(before.bars, traded(*asked).bars, check_exact=True)
+        after = source.fetch(*request)
+        assert_frame_equal(before.bars, traded(*request).bars, check_exact=True)
         assert_frame_equal(after.bars, before.bars, check_exact=True)
         assert listed(before) == []
         assert listed(after) == [("2005-02-28", "split", 2.0)]
 
     def test_is_undone_on_the_morning_of_its_open_session_too(self, source, yahoo):
         yahoo.now = datetime(2005, 2, 28, 11, tzinfo=NEW_YORK)
-        asked = ({"AAPL": date(2005, 2, 22)}, date(2005, 2, 28))
-        fetch = source.fetch(*asked)
+        request = ({"AAPL": date(2005, 2, 22)}, date(2005, 2, 28))
+        fetch = source.fetch(*request)
         closed = traded({"AAPL": date(2005, 2, 22)}, date(2005, 2, 25))
         assert_frame_equal(fetch.bars, closed.bars, check_exact=True)
         assert listed(fetch) == [("2005-02-28", "split", 2.0)]
@@ -112,8 +115,8 @@ class TestASplit:
         yahoo.always_answers(
             "IBM", faults.announced("splits", "2013-03-05", numerator=2, denominator=1)
         )
-        asked = ({"IBM": date(2013, 2, 1)}, date(2013, 3, 1))
-        assert_same(source.fetch(*asked), traded(*asked))
+        request = ({"IBM": date(2013, 2, 1)}, date(2013, 3, 1))
+        assert_same(source.fetch(*request), traded(*request))
 
     def test_of_several_new_shares_for_several_old_ones_is_a_fraction(self, source, yahoo):
         yahoo.always_answers(
@@ -133,9 +136,9 @@ class TestADividend:
 
     def test_is_in_the_shares_of_its_day(self, source):
         # MSFT paid its first dividend a day after its 2:1 split of 2003-02-18.
-        asked = ({"MSFT": date(2003, 2, 14)}, date(2003, 2, 20))
-        fetch = source.fetch(*asked)
-        assert_frame_equal(fetch.bars, traded(*asked).bars, check_exact=True)
+        request = ({"MSFT": date(2003, 2, 14)}, date(2003, 2, 20))
+        fetch = source.fetch(*request)
+        assert_frame_equal(fetch.bars, traded(*request).bars, check_exact=True)
         assert listed(fetch)[:2] == [("2003-02-18", "split", 2.0), ("2003-02-19", "dividend", 0.08)]
 
     def test_before_the_start_is_left_out(self, source):
@@ -166,23 +169,23 @@ class TestADividend:
 
     def test_that_is_still_to_come_is_left_out(self, source, yahoo):
         yahoo.always_answers("IBM", faults.announced("dividends", "2013-03-05", amount=0.5))
-        asked = ({"IBM": date(2013, 2, 28)}, date(2013, 3, 1))
-        assert_same(source.fetch(*asked), traded(*asked))
+        request = ({"IBM": date(2013, 2, 28)}, date(2013, 3, 1))
+        assert_same(source.fetch(*request), traded(*request))
 
     def test_too_small_for_six_decimals_is_none(self, source, yahoo):
         yahoo.always_answers("IBM", faults.announced("dividends", "2013-02-27", amount=0.0))
-        asked = ({"IBM": date(2013, 2, 26)}, date(2013, 3, 1))
-        assert_same(source.fetch(*asked), traded(*asked))
+        request = ({"IBM": date(2013, 2, 26)}, date(2013, 3, 1))
+        assert_same(source.fetch(*request), traded(*request))
 
 
 class TestABar:
     def test_of_an_open_session_is_left_out(self, source, yahoo):
-        asked = ({"IBM": date(2013, 2, 25)}, date(2013, 2, 28))
+        request = ({"IBM": date(2013, 2, 25)}, date(2013, 2, 28))
         yahoo.now = datetime(2013, 2, 28, 15, tzinfo=NEW_YORK)
         assert yahoo.shown("IBM")["session"].max() == pd.Timestamp("2013-02-28")
-        assert_same(source.fetch(*asked), traded(asked[0], date(2013, 2, 27)))
+        assert_same(source.fetch(*request), traded(request[0], date(2013, 2, 27)))
         yahoo.now = datetime(2013, 2, 28, 16, 30, tzinfo=NEW_YORK)
-        assert_same(source.fetch(*asked), traded(*asked))
+        assert_same(source.fetch(*request), traded(*request))
 
     def test_without_any_price_is_none(self, source, yahoo):
         yahoo.always_answers("GOOG", faults.without_prices("2013-02-26", "2013-03-01"))
@@ -192,8 +195,8 @@ class TestABar:
 
     def test_sent_twice_comes_once(self, source, yahoo):
         yahoo.always_answers("IBM", faults.doubled("2013-02-26", "2013-03-01"))
-        asked = ({"IBM": date(2013, 2, 25)}, date(2013, 3, 1))
-        assert_same(source.fetch(*asked), traded(*asked))
+        request = ({"IBM": date(2013, 2, 25)}, date(2013, 3, 1))
+        assert_same(source.fetch(*request), traded(*request))
 
     @pytest.mark.parametrize("odd", [-1.0, 0.0, float("inf"), None])
     def test_with_an_odd_price_passes_for_the_checks_to_judge(self, source, yahoo, odd):
@@ -232,7 +235,7 @@ def test_a_range_that_yahoo_has_no_bar_of_is_a_failure(source, yahoo):
     assert fetch.bars.empty and fetch.actions.empty and fetch.currencies == {}
 
 
-def test_another_currency_is_told(source, yahoo):
+def test_the_currency_is_returned(source, yahoo):
     yahoo.always_answers("IBM", faults.meta(currency="EUR"))
     fetch = source.fetch(dict.fromkeys(["IBM", "MSFT"], date(2013, 2, 1)), date(2013, 3, 1))
     assert fetch.currencies == {"IBM": "EUR", "MSFT": "USD"}

@@ -1,4 +1,4 @@
-"""What Yahoo does wrong, and what a fetch says of it."""
+"""Faults of Yahoo and the failures that a fetch reports."""
 
 from __future__ import annotations
 
@@ -177,9 +177,7 @@ class TestManyTickers:
         ],
         ids=["limited", "down"],
     )
-    def test_are_not_all_asked_for_when_yahoo_answers_nobody(
-        self, open_yahoo, yahoo, fault, reason
-    ):
+    def test_are_not_all_requested_when_yahoo_answers_none(self, open_yahoo, yahoo, fault, reason):
         yahoo.list_anew(many(100))
         yahoo.always_answers(EVERYONE, fault)
         fetch = ask_many(open_yahoo(workers=4, attempts=3), 100)
@@ -190,7 +188,7 @@ class TestManyTickers:
         # Four tickers with all their attempts, and at most the first ones of the next eight.
         assert len(yahoo.charts) <= 4 * 3 + 8 * 3
 
-    def test_are_asked_for_again_once_yahoo_answers(self, open_yahoo, yahoo):
+    def test_are_requested_again_once_yahoo_answers(self, open_yahoo, yahoo):
         yahoo.list_anew(many(20))
         yahoo.answers(EVERYONE, *[faults.limited] * 6)
         assert ask_many(open_yahoo(workers=4), 20).failures == {}
@@ -219,7 +217,7 @@ class TestNoNetwork:
         assert raised.value.remedy.startswith("Check the network")
         assert "\n" not in str(raised.value)
 
-    def test_is_told_from_a_slow_one_by_waiting(self, open_yahoo, yahoo, monkeypatch):
+    def test_is_distinguished_from_a_slow_network_by_waiting(self, open_yahoo, yahoo, monkeypatch):
         assert_well(open_yahoo().fetch(*ASKED))
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -1,4 +1,4 @@
-"""How many requests Yahoo gets, and how fast."""
+"""The number and rate of requests to Yahoo."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ assert source.fetch(starts, date(2013, 3, 1)).failures == {}
 
 
 @pytest.mark.slow
-def test_a_new_process_asks_for_a_cookie_once_and_for_each_ticker_once(yahoo):
+def test_a_new_process_requests_one_cookie_and_each_ticker_once(yahoo):
     environment = os.environ | yahoo.environment
     subprocess.run([sys.executable, "-c", FIRST_OF_A_PROCESS], env=environment, check=True)
     cookie, crumb, *charts = yahoo.log
@@ -37,7 +37,7 @@ def test_a_new_process_asks_for_a_cookie_once_and_for_each_ticker_once(yahoo):
     assert sorted(yahoo.charts) == TICKERS
 
 
-def test_another_fetch_asks_for_each_ticker_once_and_for_nothing_else(source, yahoo):
+def test_a_second_fetch_requests_each_ticker_once_and_nothing_else(source, yahoo):
     source.fetch(*ASKED)
     yahoo.recover()
     source.fetch(*ASKED)
@@ -60,7 +60,7 @@ def test_an_unknown_ticker_costs_yfinance_a_repeat_with_another_cookie(source, y
     assert [path.rsplit("/", 1)[-1] for path in yahoo.log] == ["NOSUCH", "getcrumb", "NOSUCH"]
 
 
-def test_no_ticker_is_asked_for_more_often_than_there_are_attempts(open_yahoo, yahoo):
+def test_a_ticker_is_requested_at_most_attempts_times(open_yahoo, yahoo):
     yahoo.always_answers(EVERYONE, faults.status(500))
     fetch = open_yahoo(attempts=3, workers=8).fetch(*ASKED)
     assert list(fetch.failures) == TICKERS
@@ -68,7 +68,7 @@ def test_no_ticker_is_asked_for_more_often_than_there_are_attempts(open_yahoo, y
 
 
 def paces(monkeypatch):
-    """Record what the source's pace is told; it works as ever."""
+    """Record the calls of the source's rate limiter."""
     from stock_assets.market.sources import rate_limits
 
     made, pauses = [], []
