@@ -7,7 +7,7 @@ import re
 from stock_assets_tests.cli.conftest import Demo, Installation
 
 
-def test_the_summary_is_for_a_person(demo: Demo):
+def test_the_summary_has_the_scores_and_the_decision(demo: Demo):
     printed = demo.printed
 
     assert "Forecast for Friday 2013-03-01" in printed
@@ -32,7 +32,7 @@ def test_the_error_stays_near_persistence(demo: Demo):
     assert float(relative_mae[1]) <= 1.03
 
 
-def test_it_leaves_no_process(demo: Demo):
+def test_the_demo_leaves_no_process(demo: Demo):
     assert demo.left == []
 
 
@@ -72,7 +72,7 @@ def test_the_report_is_one_file_with_its_plots(demoed: Installation, demo: Demo)
         assert ticker in page
 
 
-def test_the_forecasts_are_there_as_files(demoed: Installation):
+def test_the_forecasts_are_written_to_files(demoed: Installation):
     folder = demoed.home / "forecasts"
 
     assert len(list((folder / "historical").iterdir())) >= 41

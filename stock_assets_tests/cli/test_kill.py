@@ -30,7 +30,7 @@ def ingested() -> Iterator[Installation]:
         yield created
 
 
-def test_a_demo_killed_in_training_ends_as_one_that_was_not(ingested: Installation, demo: Demo):
+def test_a_demo_killed_in_training_has_the_same_result(ingested: Installation, demo: Demo):
     ingested.succeed("db", "stop")
     _kill_demo_when(ingested, lambda: ingested.has(TRAINING), TRAINING)
     assert ingested.processes() != []  # the database that nothing has stopped
@@ -46,9 +46,7 @@ def test_a_demo_killed_in_training_ends_as_one_that_was_not(ingested: Installati
 
 
 @pytest.mark.long
-def test_a_demo_killed_again_and_again_ends_as_one_that_was_not(
-    bare_home: Installation, demo: Demo
-):
+def test_a_demo_killed_repeatedly_has_the_same_result(bare_home: Installation, demo: Demo):
     _kill_demo_when(bare_home, lambda: list(bare_home.home.glob("*/PG_VERSION")), "first files")
     for query in (INGESTING, TRAINING, REPLAYING):
         _kill_demo_when(bare_home, lambda query=query: bare_home.has(query), query)
@@ -65,7 +63,7 @@ def test_a_demo_killed_again_and_again_ends_as_one_that_was_not(
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
 )
-def test_an_interrupted_run_shows_how_to_go_on_and_stops_its_database(
+def test_an_interrupted_run_shows_how_to_continue_and_stops_its_database(
     new_home: Installation, number: signal.Signals
 ):
     span = ("--from", "2008-01-02", "--to", "2013-03-01")

@@ -78,7 +78,7 @@ def test_a_contradicting_history_is_refused_until_it_is_refetched(
 
 
 @pytest.mark.long
-def test_a_bar_that_cannot_be_is_in_the_status(
+def test_an_impossible_bar_is_in_the_status(
     live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     odd = load_sample().copy()

@@ -46,7 +46,7 @@ def begun(
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
 )
-def test_it_answers_until_it_is_interrupted(bare_home: Installation, number: signal.Signals):
+def test_the_service_runs_until_it_is_interrupted(bare_home: Installation, number: signal.Signals):
     """Where nothing was started before, it creates the database, and stops it at the end."""
     with begun(bare_home) as (process, port):
         assert f"http://127.0.0.1:{port}" in bare_home.output
@@ -87,7 +87,7 @@ def refused(command: Command, tmp_path: Path) -> Callable[..., str]:
 class TestARefusal:
     """Nothing is started, and the line names the variable or the option that helps."""
 
-    def test_beyond_this_machine_it_needs_a_key(self, refused: Callable[..., str]):
+    def test_other_addresses_need_a_key(self, refused: Callable[..., str]):
         line = refused("--host", "0.0.0.0")
 
         assert "0.0.0.0" in line

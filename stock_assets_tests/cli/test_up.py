@@ -118,7 +118,7 @@ def test_an_interrupt_stops_everything(services: Services):
 
 
 @pytest.mark.long
-def test_it_stops_while_it_is_still_starting(demoed: Installation):
+def test_an_interrupt_while_starting_stops_everything(demoed: Installation):
     with begin_up(demoed) as services:
         wait_until(
             lambda: any("mlflow server" in _command(process) for process in demoed.processes()),

@@ -36,16 +36,16 @@ def test_the_shipped_file_names_every_section() -> None:
     assert set(named) == set(Params.model_fields)
 
 
-def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert load_params(params_file(tmp_path, "")) == Params()
 
 
-def test_parameters_survive_a_trip_through_json() -> None:
+def test_parameters_round_trip_through_json() -> None:
     params = load_params(ROOT / "params.yaml")
     assert Params.model_validate(params.model_dump(mode="json")) == params
 
 
-def test_parameters_do_not_change_after_loading() -> None:
+def test_parameters_are_immutable() -> None:
     with pytest.raises(ValidationError):
         Params().dataset.window = 5  # type: ignore[misc]
 
@@ -81,7 +81,7 @@ def test_renames_are_upper_case_and_dated(tmp_path: Path) -> None:
         renames("FB META 2022-06-09", "FB IBM 2030-01-02"),  # and that one's name changed too
     ],
 )
-def test_names_may_follow_each_other_and_be_given_again(tmp_path: Path, text: str) -> None:
+def test_renames_may_be_chained_and_symbols_reused(tmp_path: Path, text: str) -> None:
     params = load_params(params_file(tmp_path, text))
     assert params.prices.renames
     assert Params.model_validate(params.model_dump(mode="json")) == params

@@ -143,7 +143,7 @@ def test_a_feature_of_two_values_drifts_with_their_shares() -> None:
         assert index_of(np.where(trained[:100] == 1, other, 0.0), reference) > 0.25
 
 
-def test_rows_that_are_not_known_count_nowhere() -> None:
+def test_nan_rows_are_in_no_bin() -> None:
     reference, rows = referred(normal(1)), normal(2)
     with_holes = np.insert(rows, 7, np.nan, axis=0)
     assert same_bits(index_of(with_holes, reference), index_of(rows, reference))

@@ -108,7 +108,7 @@ def test_no_forecast_has_no_problem() -> None:
 
 
 @given(st.sets(st.integers(0, len(DAYS) - 1)))
-def test_exactly_the_offending_rows_are_given_back(rows: set[int]) -> None:
+def test_exactly_the_offending_rows_are_returned(rows: set[int]) -> None:
     frame = forecasts()
     frame.loc[sorted(rows), "predicted_price"] = -1.0
     assert set(problems(frame)) == rows

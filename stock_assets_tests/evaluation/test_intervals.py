@@ -51,7 +51,7 @@ def test_more_coverage_is_never_narrower(values: list[float], one: float, other:
     assert conformal_width(residuals, low) <= conformal_width(residuals, high)
 
 
-def test_too_few_residuals_are_an_error_that_says_how_many_are_needed() -> None:
+def test_too_few_residuals_are_an_error_with_the_number_needed() -> None:
     with pytest.raises(StockAssetsError, match=r"coverage 0.9 needs 9 residuals, not 8"):
         conformal_width(np.ones(8), 0.9)
     assert conformal_width(np.ones(9), 0.9) == 1

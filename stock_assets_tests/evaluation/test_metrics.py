@@ -78,7 +78,7 @@ def test_every_score_of_two_forecasts_worked_by_hand(two_forecasts: pd.DataFrame
     assert metrics.coverage == 0.5
 
 
-def test_each_row_carries_its_own_scores(two_forecasts: pd.DataFrame) -> None:
+def test_score_rows_adds_the_errors_of_each_row(two_forecasts: pd.DataFrame) -> None:
     first = score_rows(two_forecasts.assign(lower=90.0, upper=104.0)).iloc[0]
     assert first["absolute_error"] == 6
     assert first["squared_error"] == 36
@@ -184,7 +184,7 @@ def test_scoring_scored_rows_again_changes_nothing(frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(score_rows(rows), rows)
 
 
-def test_one_bound_alone_is_no_interval(two_forecasts: pd.DataFrame) -> None:
+def test_an_interval_needs_both_bounds(two_forecasts: pd.DataFrame) -> None:
     frame = two_forecasts.assign(lower=[90.0, np.nan], upper=[np.nan, 12.0])
     assert score_rows(frame)["covered"].isna().all()
 

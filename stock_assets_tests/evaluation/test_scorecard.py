@@ -56,7 +56,7 @@ def test_each_model_has_its_scores(cards: dict[str, Scorecard]) -> None:
         assert asdict(cards[name].skill) == pytest.approx(asdict(measure_skill(rows)), nan_ok=True)
 
 
-def test_each_model_meets_both_references_but_never_itself(cards: dict[str, Scorecard]) -> None:
+def test_each_model_is_tested_against_the_other_references(cards: dict[str, Scorecard]) -> None:
     both = {"persistence", "production"}
     assert {name: set(card.against) for name, card in cards.items()} == {
         "candidate": both,
@@ -94,7 +94,7 @@ def test_pooled_scores_are_over_all_horizons() -> None:
     assert pooled.relative_mae == pytest.approx(losses.sum() / references.sum())
 
 
-def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
+def test_the_horizon_table_scores_each_horizon_separately() -> None:
     table = horizon_table(AHEAD)
     assert table[["horizon", "model"]].to_numpy().tolist() == [
         [horizon, name] for horizon in (1, 2, 3) for name in AHEAD
@@ -111,7 +111,7 @@ def test_the_horizon_table_scores_each_horizon_by_itself() -> None:
     assert table["coverage"].isna().all()
 
 
-def test_a_narrow_table_keeps_what_is_no_figure_and_the_figures_shown() -> None:
+def test_a_narrow_table_keeps_labels_and_selected_figures() -> None:
     table = horizon_table(AHEAD)
     narrowed = narrow(table)
     shown = [name for name in SHOWN if name != "p_production"]
@@ -212,7 +212,7 @@ def test_tickers_without_a_test_take_no_part_in_the_share_of_false_discoveries()
     pd.testing.assert_series_equal(with_few.drop("T0"), without)
 
 
-def test_the_session_table_holds_what_is_drawn() -> None:
+def test_the_session_table_has_the_columns_of_its_figures() -> None:
     table = session_table(ROWS, "candidate").set_index("session")
     losses = loss_difference(CANDIDATE, ROWS["persistence"])
     pd.testing.assert_series_equal(table["difference"], losses, check_names=False)

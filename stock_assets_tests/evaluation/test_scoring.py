@@ -48,7 +48,7 @@ def forecast(
     )
 
 
-def test_a_forecast_is_held_against_the_close_of_its_target() -> None:
+def test_a_forecast_is_compared_with_the_close_of_its_target() -> None:
     row = score_due(forecast(1, 101.0, 104.0), bars([100.0, 101.0, 103.0])).iloc[0]
     assert row["session"] == pd.Timestamp(DAYS[2])
     assert (row["actual"], row["predicted"], row["persistence"]) == (103.0, 104.0, 101.0)
@@ -147,7 +147,7 @@ def real_forecasts(bars: pd.DataFrame) -> pd.DataFrame:
 
 @settings(max_examples=4, deadline=None)
 @given(st.dates(date(2012, 5, 25), date(2012, 8, 7)), st.dates(date(2012, 8, 9), date(2013, 3, 1)))
-def test_a_score_has_the_same_bits_in_a_range_as_by_itself(first: date, last: date) -> None:
+def test_a_score_does_not_depend_on_other_forecasts(first: date, last: date) -> None:
     """IBM's ex-date of 2012-08-08, after others of many years or of none."""
     sample = load_sample()
     day, ex_date = pd.Timestamp("2012-08-07"), pd.Timestamp("2012-08-08")
@@ -201,7 +201,7 @@ def test_forecasts_of_one_session_are_in_the_order_of_their_horizons() -> None:
     assert rows["as_of_session"].dt.date.tolist() == DAYS[2::-1]
 
 
-def test_rows_are_in_order_and_keep_what_else_is_known() -> None:
+def test_rows_are_sorted_and_keep_other_columns() -> None:
     traded = bars([100.0, 101.0, 103.0, 102.0])
     made = pd.concat([forecast(row, 100.0, 101.0) for row in (2, 0, 1)], ignore_index=True)
     rows = score_due(made, traded)

@@ -152,7 +152,7 @@ def test_further_ahead_the_variance_counts_the_overlap(seed: int) -> None:
 
 @law
 @given(seeds, st.integers(1, 4))
-def test_the_other_way_round_the_statistic_has_the_other_sign(seed: int, horizon: int) -> None:
+def test_swapping_the_models_changes_the_sign(seed: int, horizon: int) -> None:
     losses = autocorrelated(seed)
     forth, back = diebold_mariano(losses, horizon), diebold_mariano(-losses, horizon)
     assert forth.difference == -back.difference
@@ -217,7 +217,7 @@ def test_sessions_that_a_ticker_lacks_are_not_counted(seed: int) -> None:
     assert test["sessions"] == len(whole) - 1
 
 
-def test_sessions_on_both_sides_of_a_missing_one_are_no_neighbours() -> None:
+def test_sessions_around_a_missing_one_are_not_neighbours() -> None:
     losses = autocorrelated(1)
     losses[20] = np.nan
     found = diebold_mariano_tests(pd.DataFrame({"late": losses}), horizon=2).loc["late"]
@@ -259,7 +259,7 @@ def test_better_is_lower_and_significant(
     assert replace(test, difference=-difference).worse(0.05) is better
 
 
-def test_noise_is_called_significant_as_often_as_it_says() -> None:
+def test_noise_is_significant_at_the_nominal_rate() -> None:
     noise = pd.DataFrame(np.random.default_rng(0).standard_normal((20, 2000)))
     assert 0.035 < (diebold_mariano_tests(noise)["p_value"] < 0.05).mean() < 0.065
 

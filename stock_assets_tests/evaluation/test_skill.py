@@ -49,7 +49,7 @@ def test_each_sessions_coefficients_are_those_of_scipy(seed: int) -> None:
         assert found.loc[(session, 1)].tolist() == pytest.approx(expected)
 
 
-def test_each_horizon_of_a_session_has_a_coefficient_of_its_own() -> None:
+def test_each_horizon_of_a_session_has_a_coefficient() -> None:
     rows = scored_forecasts(horizons=3)
     whole = session_ics(rows)
     for horizon in (1, 2, 3):
@@ -242,7 +242,7 @@ def test_each_ticker_has_the_errors_that_it_has_alone(seed: int, horizons: int) 
     assert np.isnan([errors["ic_se"]["T1"], errors["coverage_se"]["T2"]]).all()
 
 
-def test_persistence_differs_from_itself_by_nothing() -> None:
+def test_persistence_has_no_error_difference() -> None:
     same = measure_skill(score_rows(persistence_forecasts(scored_forecasts())))
     assert (same.error_difference, same.error_difference_se, same.relative_mae_se) == (0, 0, 0)
     assert np.isnan([same.direction_accuracy_se, same.ic_se, same.coverage_se]).all()

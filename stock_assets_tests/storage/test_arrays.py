@@ -30,7 +30,7 @@ def test_a_file_is_named_by_the_digest_of_its_bytes(tmp_path: Path) -> None:
     assert path.stat().st_size == stored.size
 
 
-def test_equal_content_is_one_file_and_is_not_written_again(tmp_path: Path) -> None:
+def test_equal_content_is_written_once(tmp_path: Path) -> None:
     store = ArrayStore(str(tmp_path))
     first = store.write_tensors({"a": VALUES, "b": VALUES > 3})
     written = (tmp_path / first.location).stat()
@@ -62,7 +62,7 @@ def test_other_content_is_another_file(tmp_path: Path) -> None:
         hnp.array_shapes(max_dims=3, max_side=5),
     )
 )
-def test_tensors_come_back_to_the_bit(
+def test_read_tensors_returns_the_same_bits(
     tmp_path_factory: pytest.TempPathFactory, values: np.ndarray
 ) -> None:
     store = ArrayStore(str(tmp_path_factory.getbasetemp() / "tensors"))
@@ -91,7 +91,7 @@ def test_a_missing_array_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_write_that_is_cut_short_shows_nothing_under_the_name(
+def test_an_interrupted_write_leaves_no_named_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ArrayStore(str(tmp_path))
@@ -115,7 +115,9 @@ def test_content_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
     assert not files_under(tmp_path)
 
 
-def test_any_object_store_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_store_works_like_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = ArrayStore("memory://bucket/arrays")
     stored = store.write_tensors({"values": VALUES})
@@ -129,9 +131,7 @@ def test_any_object_store_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         store.read_tensors("ab/abc.safetensors")
 
 
-def test_a_digest_is_that_of_the_store_whatever_was_fetched_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digest_ignores_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = ArrayStore("memory://bucket/damaged")
     stored = store.write_tensors({"values": VALUES})

@@ -21,14 +21,14 @@ def record_of(row: dict[str, object]) -> CheckRecord:
     return CheckRecord(**{name: row[name] for name in asdict(SOUND)})  # type: ignore[arg-type]
 
 
-def test_results_come_back_as_they_were(engine: Engine) -> None:
+def test_saved_results_are_read_unchanged(engine: Engine) -> None:
     save_check_results(engine, [SOUND, AGREE])
     assert [*map(record_of, list_checks(engine, None, None, 10))] == [SOUND, AGREE]
     assert [*map(record_of, list_checks(engine, "raw_prices", False, 10))] == [AGREE]
     assert list_checks(engine, "predictions", None, 10) == []
 
 
-def test_a_run_that_checks_again_replaces_what_it_found(engine: Engine) -> None:
+def test_a_repeated_check_replaces_its_result(engine: Engine) -> None:
     save_check_results(engine, [AGREE])
     (before,) = list_checks(engine, None, None, 10)
     fixed = replace(AGREE, passed=True, message="nothing")
@@ -38,14 +38,14 @@ def test_a_run_that_checks_again_replaces_what_it_found(engine: Engine) -> None:
     assert after["checked_at"] > before["checked_at"]
 
 
-def test_the_newest_of_each_check_is_that_of_the_last_run(engine: Engine) -> None:
+def test_newest_checks_are_those_of_the_last_run(engine: Engine) -> None:
     save_check_results(engine, [SOUND, AGREE])
     later = replace(SOUND, dagster_run_id="run-0", first_partition="2013-01-07")
     save_check_results(engine, [later])
     assert [*map(record_of, newest_checks(engine))] == [later, AGREE]
 
 
-def test_nothing_found_is_nothing_stored(engine: Engine) -> None:
+def test_without_results_nothing_is_stored(engine: Engine) -> None:
     save_check_results(engine, [])
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM check_results")) == 0

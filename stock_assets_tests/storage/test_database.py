@@ -131,7 +131,7 @@ def test_merging_again_changes_nothing(bare: Engine) -> None:
         assert row_versions(connection) == before
 
 
-def test_rows_keep_the_time_they_were_first_written(bare: Engine) -> None:
+def test_merge_keeps_the_time_of_the_first_write(bare: Engine) -> None:
     with bare.begin() as connection:
         merge(connection, ITEMS, items(("a", 1, 1.0), ("b", 1, 2.0)))
     with bare.begin() as connection:
@@ -142,14 +142,14 @@ def test_rows_keep_the_time_they_were_first_written(bare: Engine) -> None:
     assert after[2] > before[0]
 
 
-def test_columns_that_the_frame_lacks_keep_their_value(bare: Engine) -> None:
+def test_merge_keeps_columns_missing_from_the_frame(bare: Engine) -> None:
     with bare.begin() as connection:
         merge(connection, ITEMS, items(("a", 1, 1.0), note="kept"))
         merge(connection, ITEMS, items(("a", 1, 2.0), ("b", 1, 3.0)))
         assert stored(connection, "value", "note") == [(2.0, "kept"), (3.0, None)]
 
 
-def test_equal_rows_of_another_run_are_left_alone(bare: Engine) -> None:
+def test_merge_leaves_equal_rows_of_another_run_unchanged(bare: Engine) -> None:
     with bare.begin() as connection:
         merge(connection, ITEMS, items(("a", 1, 1.0), ("b", 1, 2.0), dagster_run_id="first"))
         done = merge(
@@ -159,13 +159,13 @@ def test_equal_rows_of_another_run_are_left_alone(bare: Engine) -> None:
         assert stored(connection, "dagster_run_id") == [("first",), ("second",)]
 
 
-def test_nothing_can_be_merged(bare: Engine) -> None:
+def test_merge_of_an_empty_frame_changes_nothing(bare: Engine) -> None:
     with bare.begin() as connection:
         assert merge(connection, ITEMS, items()) == Merge()
         assert merge(connection, ITEMS, items(note="typed").astype({"value": float})) == Merge()
 
 
-def test_a_failed_merge_leaves_nothing_behind(bare: Engine) -> None:
+def test_a_failed_merge_changes_nothing(bare: Engine) -> None:
     twice = items(("a", 1, 1.0), ("b", 1, 2.0), ("b", 1, 3.0))
     with pytest.raises(Exception, match="cannot affect row a second time"), bare.begin() as work:
         merge(work, ITEMS, twice)
@@ -173,7 +173,7 @@ def test_a_failed_merge_leaves_nothing_behind(bare: Engine) -> None:
         assert stored(connection) == []
 
 
-def test_replacing_deletes_what_is_gone_within_the_scope_alone(bare: Engine) -> None:
+def test_replace_deletes_missing_rows_within_the_scope_only(bare: Engine) -> None:
     with bare.begin() as connection:
         merge(
             connection,
@@ -194,7 +194,7 @@ def test_replacing_deletes_what_is_gone_within_the_scope_alone(bare: Engine) -> 
         )
 
 
-def test_a_scope_is_all_its_columns_together(bare: Engine) -> None:
+def test_a_row_is_in_scope_if_all_columns_match(bare: Engine) -> None:
     with bare.begin() as connection:
         merge(connection, ITEMS, items(("a", 1, 1.0), ("b", 1, 2.0)))
         scope = {"day": [date(2013, 1, 1)], "name": ["a"]}
@@ -211,7 +211,7 @@ rows = st.dictionaries(
 
 @law
 @given(rows, st.data())
-def test_order_and_overlap_of_frames_do_not_change_the_table(
+def test_merge_does_not_depend_on_the_order_of_frames(
     bare: Engine, table: dict[tuple[str, int], float | None], data: st.DataObject
 ) -> None:
     keys = sorted(table)
@@ -229,7 +229,7 @@ def test_order_and_overlap_of_frames_do_not_change_the_table(
 
 @law
 @given(rows, rows)
-def test_replacing_makes_the_table_equal_to_the_frame(
+def test_replace_makes_the_table_equal_to_the_frame(
     bare: Engine,
     before: dict[tuple[str, int], float | None],
     after: dict[tuple[str, int], float | None],
@@ -269,7 +269,7 @@ def there_and_back(engine: Engine, frame: pd.DataFrame) -> pd.DataFrame:
 
 @law
 @given(st.lists(st.floats(allow_nan=False), min_size=1))
-def test_floats_come_back_to_the_bit(bare: Engine, numbers: list[float]) -> None:
+def test_copy_preserves_floats_exactly(bare: Engine, numbers: list[float]) -> None:
     back = there_and_back(bare, cells(number=numbers))["number"]
     assert back.dtype == np.float64
     assert [struct.pack("d", value) for value in back] == [
@@ -280,13 +280,13 @@ def test_floats_come_back_to_the_bit(bare: Engine, numbers: list[float]) -> None
 @pytest.mark.parametrize(
     "numbers", [[1.0, 2.0], [0.0, -0.0], [math.inf, -math.inf], [5e-324, 1e300]]
 )
-def test_special_floats_stay_floats(bare: Engine, numbers: list[float]) -> None:
+def test_copy_preserves_infinities_and_zeros(bare: Engine, numbers: list[float]) -> None:
     back = there_and_back(bare, cells(number=numbers))["number"]
     assert back.dtype == np.float64
     assert back.to_numpy().tobytes() == np.array(numbers).tobytes()
 
 
-def test_not_a_number_is_null_and_comes_back_as_such(bare: Engine) -> None:
+def test_nan_is_stored_as_null_and_read_as_nan(bare: Engine) -> None:
     frame = cells(number=[1.5, math.nan], flag=[True, False])
     with bare.connect() as connection:
         copy_in(connection, "cells", frame)
@@ -297,7 +297,7 @@ def test_not_a_number_is_null_and_comes_back_as_such(bare: Engine) -> None:
     assert back["flag"].tolist() == [True, False]
 
 
-def test_a_column_of_nothing_but_nulls_keeps_its_type(bare: Engine) -> None:
+def test_a_column_of_nulls_keeps_its_type(bare: Engine) -> None:
     assert there_and_back(bare, cells(number=[math.nan]))["number"].dtype == np.float64
     assert there_and_back(bare, cells(word=[None]))["word"].dtype == object
 
@@ -306,7 +306,7 @@ WORDS = ["NA", "NULL", "None", "TRUE", "t", "f", "INF", "NAN", "1E5", "007", "12
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_a_text_stays_a_text_whatever_it_looks_like(bare: Engine, word: str) -> None:
+def test_strings_are_not_converted(bare: Engine, word: str) -> None:
     assert there_and_back(bare, cells(word=[word, word]))["word"].tolist() == [word, word]
 
 
@@ -318,7 +318,7 @@ def test_a_text_stays_a_text_whatever_it_looks_like(bare: Engine, word: str) -> 
         min_size=1,
     )
 )
-def test_any_text_comes_back(bare: Engine, words: list[str]) -> None:
+def test_copy_preserves_any_string(bare: Engine, words: list[str]) -> None:
     assert there_and_back(bare, cells(word=words))["word"].tolist() == words
 
 
@@ -331,21 +331,21 @@ def test_copy_out_converts_dates_on_request(bare: Engine) -> None:
     assert back["day"].dtype == none["day"].dtype == np.dtype("datetime64[ns]")
 
 
-def test_no_rows_still_have_their_columns_and_types(bare: Engine) -> None:
+def test_an_empty_result_has_columns_and_types(bare: Engine) -> None:
     with bare.connect() as connection:
         back = copy_out(connection, select(CELLS.c.number, CELLS.c.word).where(text("false")))
     assert back.dtypes.tolist() == [np.dtype("float64"), np.dtype(object)]
     assert back.empty
 
 
-def test_a_null_where_none_may_be_is_refused(engine: Engine) -> None:
+def test_null_in_a_required_column_is_an_error(engine: Engine) -> None:
     broken = pd.DataFrame({"session": [date(2013, 1, 2)], "retrain": [None], "decision": ["{}"]})
     with pytest.raises(Exception, match="violates not-null") as caught, engine.begin() as work:
         copy_in(work, "retraining_decisions", broken)
     assert not isinstance(caught.value, IntegrityError | AssertionError)
 
 
-def test_without_a_database_in_the_environment_the_remedy_is_a_command(
+def test_without_a_database_variable_the_remedy_is_a_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(STORE_URL_VARIABLE, raising=False)
@@ -360,7 +360,7 @@ def test_a_process_has_one_engine_per_address(monkeypatch: pytest.MonkeyPatch) -
     assert store_engine() is store_engine()
 
 
-def test_a_named_lock_is_held_outside_any_transaction(engine: Engine) -> None:
+def test_advisory_lock_needs_no_open_transaction(engine: Engine) -> None:
     """Servers end idle transactions; a training holds the lock for longer."""
     held = text(
         "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid) "

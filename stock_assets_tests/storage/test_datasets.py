@@ -39,15 +39,13 @@ STRETCHES = [
 ]
 
 
-def test_a_panel_comes_back_as_it_was(engine: Engine) -> None:
+def test_load_panel_returns_the_saved_record(engine: Engine) -> None:
     save_panel(engine, PANEL)
     assert load_panel(engine, DATASET) == PANEL
 
 
 @pytest.mark.parametrize("rows", ["the same rows", "other rows"])
-def test_a_panel_made_again_takes_its_place_and_is_as_old_as_its_rows(
-    engine: Engine, rows: str
-) -> None:
+def test_a_rebuilt_panel_keeps_its_age_if_its_rows_are_equal(engine: Engine, rows: str) -> None:
     created = select(processed_feature_data.c.created_at)
     save_panel(engine, PANEL)
     with engine.connect() as connection:
@@ -61,7 +59,7 @@ def test_a_panel_made_again_takes_its_place_and_is_as_old_as_its_rows(
         assert (connection.scalars(created).all() == before) is (rows == "the same rows")
 
 
-def test_scalers_come_back_to_the_bit(engine: Engine) -> None:
+def test_load_scalers_returns_the_same_bits(engine: Engine) -> None:
     random = np.random.default_rng(1)
     values = random.normal(size=(80, 2, 3)) * 10.0 ** random.integers(-12, 12, (1, 2, 3))
     fitted = fit_scaler(values, np.ones((80, 2), dtype=bool), "standard").to_dict()
@@ -86,13 +84,13 @@ def test_parts_that_are_not_built_differ_from_an_unknown_dataset(engine: Engine)
     assert scaler_summary(engine, DATASET) == expected
 
 
-def test_segments_come_in_the_order_of_time(engine: Engine) -> None:
+def test_segments_are_in_order_of_time(engine: Engine) -> None:
     save_panel(engine, PANEL)
     save_segments(engine, DATASET, STRETCHES[::-1])
     assert segments_of(engine, DATASET) == STRETCHES
 
 
-def test_a_panel_from_before_its_makers_were_recorded_has_none(engine: Engine) -> None:
+def test_an_old_panel_has_no_build_environment(engine: Engine) -> None:
     save_panel(engine, replace(PANEL, build_environment=None))
     assert load_panel(engine, DATASET).build_environment is None
 
@@ -114,7 +112,7 @@ def test_datasets_are_listed_newest_first_with_their_last_decision(engine: Engin
     assert (listed[2]["tickers"], listed[2]["features"]) == (2, 2)
 
 
-def test_tuning_is_kept_with_every_trial(engine: Engine) -> None:
+def test_tuning_is_stored_with_every_trial(engine: Engine) -> None:
     save_panel(engine, PANEL)
     trials = [{"number": 0, "value": 0.5, "state": "COMPLETE"}, {"number": 1, "value": None}]
     save_tuning(engine, DATASET, {"layers": 1}, 0.5, trials)
@@ -122,7 +120,7 @@ def test_tuning_is_kept_with_every_trial(engine: Engine) -> None:
     assert load_tuning(engine, DATASET) == {"layers": 2, "learning_rate": 1 / 3}
 
 
-def test_datasets_do_not_touch_each_other(engine: Engine) -> None:
+def test_datasets_are_independent(engine: Engine) -> None:
     other = "20121231_130000"
     for number, name in enumerate((DATASET, other)):
         save_panel(engine, panel(name))
@@ -133,7 +131,7 @@ def test_datasets_do_not_touch_each_other(engine: Engine) -> None:
     assert load_panel(engine, other).dataset_run_id == other
 
 
-def test_nothing_belongs_to_a_dataset_without_a_panel(engine: Engine) -> None:
+def test_parts_need_the_panel_of_their_dataset(engine: Engine) -> None:
     with pytest.raises(IntegrityError, match="foreign key"):
         save_tuning(engine, DATASET, {}, 0.5, [])
 
@@ -142,7 +140,7 @@ LOADERS = [load_panel, load_scalers, load_segments, load_tuning]
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_without_any_dataset_the_remedy_is_to_make_one(
+def test_without_datasets_the_remedy_is_a_retraining(
     engine: Engine, load: Callable[[Engine, str], object]
 ) -> None:
     with pytest.raises(StockAssetsError, match=r"Build one: stock-assets retrain\.$") as caught:

@@ -54,7 +54,7 @@ def scored(days: list[date], version: int = 1) -> pd.DataFrame:
     return score_due(forecasts(days, version=version), bars())
 
 
-def test_forecasts_come_back_by_target_session(engine: Engine) -> None:
+def test_forecasts_due_are_selected_by_target_session(engine: Engine) -> None:
     made = forecasts(DAYS[:3])
     assert save_predictions(engine, made, DAYS[:3], 1) == Merge(inserted=6)
     due = forecasts_due(engine, DAYS[1:3])
@@ -65,7 +65,7 @@ def test_forecasts_come_back_by_target_session(engine: Engine) -> None:
     assert forecasts_due(engine, []).empty
 
 
-def test_forecasts_made_again_change_nothing(engine: Engine) -> None:
+def test_saving_again_changes_nothing(engine: Engine) -> None:
     save_predictions(engine, forecasts(DAYS[:3]), DAYS[:3], 1)
     before = columns_of(engine, "SELECT ticker, as_of_session, predicted_at FROM predictions")
     again = forecasts(DAYS[:3]).assign(dagster_run_id="another")
@@ -75,7 +75,7 @@ def test_forecasts_made_again_change_nothing(engine: Engine) -> None:
     )
 
 
-def test_forecasts_are_replaced_for_their_sessions_and_version_alone(engine: Engine) -> None:
+def test_only_forecasts_of_the_same_sessions_and_version_are_replaced(engine: Engine) -> None:
     save_predictions(engine, forecasts(DAYS[:3], "ABC"), DAYS[:3], 1)
     save_predictions(engine, forecasts(DAYS[:3], "ABC", version=2), DAYS[:3], 2)
     fewer = forecasts(DAYS[1:2], "A")
@@ -88,21 +88,21 @@ def test_forecasts_are_replaced_for_their_sessions_and_version_alone(engine: Eng
     assert [row[2] for row in left] == ["ABC", "A", "ABC", "ABC", "ABC", "ABC"]
 
 
-def test_no_forecast_at_all_empties_the_sessions(engine: Engine) -> None:
+def test_saving_no_forecasts_empties_the_sessions(engine: Engine) -> None:
     save_predictions(engine, forecasts(DAYS[:2]), DAYS[:2], 1)
     none = forecasts(DAYS[:1]).iloc[:0]
     assert save_predictions(engine, none, DAYS[:1], 1) == Merge(deleted=2)
     assert last_predicted_session(engine) == DAYS[1]
 
 
-def test_forecasts_of_tickers_that_are_not_asked_for_stay(engine: Engine) -> None:
+def test_forecasts_of_other_tickers_stay(engine: Engine) -> None:
     save_predictions(engine, forecasts(DAYS[:1], "ABC"), DAYS[:1], 1)
     fewer = forecasts(DAYS[:1], "A")
     assert save_predictions(engine, fewer, DAYS[:1], 1, ["A", "B"]) == Merge(deleted=1)
     assert set(predictions_as_of(engine, DAYS[:1])["ticker"]) == {"A", "C"}
 
 
-def test_the_newest_version_speaks_for_a_session(engine: Engine) -> None:
+def test_the_version_that_forecast_last_counts(engine: Engine) -> None:
     for version, days in ((9, DAYS[:2]), (10, DAYS[1:3])):
         save_predictions(engine, forecasts(days, version=version), days, version)
     found = predictions_as_of(engine, DAYS[:3])
@@ -126,7 +126,7 @@ def test_all_horizons_of_a_ticker_are_of_one_model(engine: Engine) -> None:
     assert set(again["model_version"]) == {1}
 
 
-def test_after_a_rollback_the_older_version_stands_again(engine: Engine) -> None:
+def test_after_a_rollback_the_older_version_counts_again(engine: Engine) -> None:
     for version in (1, 2, 1):
         save_predictions(engine, forecasts(DAYS[:1], version=version), DAYS[:1], version)
     assert set(predictions_as_of(engine, DAYS[:1])["model_version"]) == {1}
@@ -134,7 +134,7 @@ def test_after_a_rollback_the_older_version_stands_again(engine: Engine) -> None
     assert set(columns_of(engine, "SELECT model_version FROM predictions")) == {(1,), (2,)}
 
 
-def test_the_view_holds_the_newest_forecast_of_each_ticker(engine: Engine) -> None:
+def test_latest_predictions_has_the_newest_forecast_of_each_ticker(engine: Engine) -> None:
     save_predictions(engine, forecasts(DAYS[:3], "ABC"), DAYS[:3], 1)
     save_predictions(engine, forecasts(DAYS[3:4], "A"), DAYS[3:4], 1)
     save_predictions(engine, forecasts(DAYS[2:3], "B", version=2), DAYS[2:3], 2)
@@ -144,12 +144,12 @@ def test_the_view_holds_the_newest_forecast_of_each_ticker(engine: Engine) -> No
     assert newest == [("A", DAYS[3], 1), ("B", DAYS[2], 2), ("C", DAYS[2], 1)]
 
 
-def test_nothing_is_predicted_at_first(engine: Engine) -> None:
+def test_last_predicted_session_is_none_at_first(engine: Engine) -> None:
     assert last_predicted_session(engine) is None
     assert predictions_as_of(engine, DAYS).empty
 
 
-def test_scores_come_back_to_the_bit_and_once(engine: Engine) -> None:
+def test_read_performance_returns_the_saved_bits(engine: Engine) -> None:
     rows, due = scored(DAYS[:5]), DAYS[1:6]
     assert save_performance(engine, rows, due, "run 1") == Merge(inserted=10)
     before = columns_of(engine, "SELECT evaluated_at, dagster_run_id FROM model_performance_log")
@@ -171,7 +171,7 @@ def test_an_undefined_direction_is_null(engine: Engine) -> None:
         assert connection.scalars(query).all() == [None, 1.0]
 
 
-def test_a_score_without_a_forecast_goes(engine: Engine) -> None:
+def test_a_score_without_its_forecast_is_deleted(engine: Engine) -> None:
     save_performance(engine, scored(DAYS[:3]), DAYS[1:4], "run")
     none = score_due(forecasts_due(engine, DAYS[2:3]), bars())
     assert none.empty
@@ -195,7 +195,7 @@ def test_recent_scores_are_of_one_version_and_its_newest_sessions(engine: Engine
     assert recent_performance(engine, 20, 3).empty
 
 
-def test_a_promotion_comes_back_as_it_was(engine: Engine) -> None:
+def test_promotion_of_returns_the_saved_record(engine: Engine) -> None:
     save_panel(engine, panel(DATASET))
     assert promotion_of(engine, DATASET) is None
     save_promotion(engine, PROMOTION)
@@ -209,7 +209,7 @@ def test_a_promotion_comes_back_as_it_was(engine: Engine) -> None:
     assert promotion_of(engine, DATASET, PROMOTION.candidate_version) == PROMOTION
 
 
-def test_a_refit_is_added_to_the_decision_about_its_candidate_alone(engine: Engine) -> None:
+def test_record_refit_changes_only_the_decision_of_its_candidate(engine: Engine) -> None:
     save_panel(engine, panel(DATASET))
     other = replace(PROMOTION, candidate_version=2)
     for record in (PROMOTION, other):
@@ -221,7 +221,7 @@ def test_a_refit_is_added_to_the_decision_about_its_candidate_alone(engine: Engi
     assert promotions(engine) == [other, added]
 
 
-def test_promotions_are_last_decided_first_and_can_be_those_that_were_promoted(
+def test_promotions_are_listed_last_first(
     engine: Engine,
 ) -> None:
     days = [date(2012, 12, 31), date(2013, 1, 31), date(2012, 6, 29), date(2013, 1, 31)]
@@ -243,7 +243,7 @@ def test_promotions_are_last_decided_first_and_can_be_those_that_were_promoted(
     assert [record.candidate_version for record in chosen] == [4, 3, 1]
 
 
-def test_the_first_decision_about_a_session_stands(engine: Engine) -> None:
+def test_a_decision_to_retrain_is_final(engine: Engine) -> None:
     assert record_retraining_decision(engine, RETRAINING) == RETRAINING
     other = replace(RETRAINING, retrain=False, dataset_run_id=None)
     assert record_retraining_decision(engine, other) == RETRAINING
@@ -251,7 +251,7 @@ def test_the_first_decision_about_a_session_stands(engine: Engine) -> None:
     assert retraining_decisions_newest_first(engine) == [RETRAINING]
 
 
-def test_the_newest_retraining_is_the_newest_that_was_called_for(engine: Engine) -> None:
+def test_last_retraining_session_ignores_decisions_not_to_retrain(engine: Engine) -> None:
     assert last_retraining_session(engine) is None
     for number, retrain in enumerate([True, True, False]):
         record_retraining_decision(
@@ -284,7 +284,7 @@ def test_forecasts_of_the_past_do_not_become_the_latest(tmp_path: Path) -> None:
     assert json.loads(latest.read_text())["predictions"] == {"A": 3.5, "B": 3.5}
 
 
-def test_files_hold_what_was_said_one_session_ahead(tmp_path: Path) -> None:
+def test_files_have_the_forecasts_of_horizon_one(tmp_path: Path) -> None:
     near = forecasts(DAYS[:2], price=101.25)
     target = pd.to_datetime([calendar.next_session(day, 2) for day in DAYS[:2] for _ in "AB"])
     far = near.assign(horizon=2, target_session=target, predicted_price=99.0)
@@ -295,13 +295,13 @@ def test_files_hold_what_was_said_one_session_ahead(tmp_path: Path) -> None:
     assert latest["predictions"] == {"A": 101.25, "B": 101.25}
 
 
-def test_files_hold_prices_to_the_bit(tmp_path: Path) -> None:
+def test_files_have_exact_prices(tmp_path: Path) -> None:
     write_forecast_files(tmp_path, forecasts(DAYS[:1], price=0.1 + 0.2))
     latest = json.loads((tmp_path / "latest_predictions.json").read_text())
     assert latest["predictions"]["A"] == 0.1 + 0.2
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+def test_files_are_replaced_atomically(tmp_path: Path) -> None:
     write_forecast_files(tmp_path, forecasts(DAYS[:1]))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -310,7 +310,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert after == before
 
 
-def test_no_forecast_makes_no_file(tmp_path: Path) -> None:
+def test_without_forecasts_no_file_is_written(tmp_path: Path) -> None:
     write_forecast_files(tmp_path, forecasts(DAYS[:1]).iloc[:0])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -62,21 +62,21 @@ def connection(bare_url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
-def test_the_migrations_leave_the_tables_of_the_code(connection: Connection) -> None:
+def test_migrations_create_the_tables_of_the_code(connection: Connection) -> None:
     context = MigrationContext.configure(
         connection, opts={"compare_type": True, "compare_server_default": True}
     )
     assert compare_metadata(context, metadata) == []
 
 
-def test_the_comparison_would_see_a_difference(connection: Connection) -> None:
+def test_the_comparison_detects_a_difference(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE predictions ALTER COLUMN coverage DROP NOT NULL"))
     connection.execute(text("DROP INDEX raw_stock_data_session"))
     context = MigrationContext.configure(connection)
     assert len(compare_metadata(context, metadata)) == 2
 
 
-def test_the_newest_forecasts_are_a_view_with_the_columns_of_the_table(
+def test_latest_predictions_has_the_columns_of_predictions(
     connection: Connection,
 ) -> None:
     assert inspect(connection).get_view_names() == ["latest_predictions"]
@@ -97,7 +97,7 @@ def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) 
     assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["0012"]
 
 
-def test_migrations_can_be_undone_and_done_again(bare_url: str) -> None:
+def test_migrations_can_be_downgraded_and_repeated(bare_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["url"] = bare_url

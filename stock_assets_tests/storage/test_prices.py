@@ -57,7 +57,7 @@ def test_new_bars_are_stored_with_their_source_and_run(engine: Engine) -> None:
     assert revisions(engine) == []
 
 
-def test_the_sample_comes_back_to_the_bit(engine: Engine) -> None:
+def test_read_bars_returns_the_stored_bits(engine: Engine) -> None:
     whole = load_sample()
     store_bars(engine, whole, "sample")
     back = read_bars(engine, date(2000, 3, 1), date(2013, 3, 1))
@@ -99,13 +99,13 @@ def test_each_change_is_recorded_once(engine: Engine) -> None:
     assert closes == [(100.0, 101.0), (101.0, 100.0)]
 
 
-def test_no_bars_are_nothing_to_store(engine: Engine) -> None:
+def test_an_empty_fetch_stores_nothing(engine: Engine) -> None:
     assert store_bars(engine, empty_bars(), "sample") == StoredPrices()
     assert read_bars(engine, FIRST, LAST).equals(empty_bars())
     assert price_coverage(engine) == PriceCoverage(0, 0, None, None)
 
 
-def test_reading_keeps_to_the_span_and_the_tickers(engine: Engine) -> None:
+def test_read_bars_filters_sessions_and_tickers(engine: Engine) -> None:
     store_bars(engine, bars("ABC"), "sample")
     found = read_bars(engine, DAYS[2], DAYS[4], ["C", "A", "Z"])
     assert found["ticker"].tolist() == ["A"] * 3 + ["C"] * 3
@@ -115,7 +115,7 @@ def test_reading_keeps_to_the_span_and_the_tickers(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("ticker", ["TRUE", "INF", "NA", "T", "BRK.B", "7203"])
-def test_a_ticker_is_a_text(engine: Engine, ticker: str) -> None:
+def test_a_ticker_named_true_stays_a_string(engine: Engine, ticker: str) -> None:
     store_bars(engine, bars("A").assign(ticker=ticker), "csv")
     assert set(read_bars(engine, FIRST, LAST)["ticker"]) == {ticker}
     assert set(read_bars(engine, FIRST, LAST, [ticker])["ticker"]) == {ticker}
@@ -127,7 +127,7 @@ def test_coverage_counts_what_is_stored(engine: Engine) -> None:
     assert price_coverage(engine) == PriceCoverage(2 * len(DAYS) + 1, 3, FIRST, LAST)
 
 
-def test_a_frame_that_fails_stores_nothing_of_it(engine: Engine) -> None:
+def test_a_failed_store_changes_nothing(engine: Engine) -> None:
     twice = tidy(pd.concat([bars("A"), bars("A").tail(1)]))
     with pytest.raises(Exception, match="cannot affect row a second time"):
         store_bars(engine, twice, "sample")
@@ -151,7 +151,7 @@ def test_two_writers_at_once_store_and_record_once(engine: Engine) -> None:
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=4), st.data())
-def test_spans_in_any_order_and_overlap_give_the_same_bars(
+def test_stored_bars_do_not_depend_on_the_order_of_fetches(
     engine: Engine, spans: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     with engine.begin() as connection:
@@ -223,7 +223,7 @@ def test_an_action_before_the_first_bar_has_no_effect(engine: Engine) -> None:
     assert in_force(engine) == [(DAYS[1], 0.5, 0.0)]
 
 
-def test_actions_outside_what_was_fetched_stay(engine: Engine) -> None:
+def test_actions_outside_the_fetch_stay(engine: Engine) -> None:
     known = [action(DAYS[1], "dividend", 0.5), action(DAYS[8], "split", 3.0)]
     store(engine, fetched(bars("AB"), *known))
     store(engine, fetched(only(DAYS[3:6])))

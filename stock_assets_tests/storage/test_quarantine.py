@@ -24,9 +24,7 @@ def keep_apart(engine: Engine, frame: pd.DataFrame) -> int:
     return quarantine(engine, frame, bar_findings(frame), "csv", "run 1")
 
 
-def test_a_bar_is_kept_with_its_values_once_per_broken_rule(
-    engine: Engine, broken: pd.DataFrame
-) -> None:
+def test_a_bar_is_stored_once_per_broken_rule(engine: Engine, broken: pd.DataFrame) -> None:
     assert keep_apart(engine, broken) == 2
     kept = read_quarantine(engine)
     assert kept["rule"].tolist() == [
@@ -39,19 +37,19 @@ def test_a_bar_is_kept_with_its_values_once_per_broken_rule(
     assert read_bars(engine, DAYS[0], DAYS[-1]).empty
 
 
-def test_again_changes_nothing(engine: Engine, broken: pd.DataFrame) -> None:
+def test_storing_again_changes_nothing(engine: Engine, broken: pd.DataFrame) -> None:
     keep_apart(engine, broken)
     assert keep_apart(engine, broken) == 0
     assert len(read_quarantine(engine)) == 2
 
 
-def test_nothing_wrong_is_nothing_to_keep(engine: Engine) -> None:
+def test_without_findings_nothing_is_stored(engine: Engine) -> None:
     assert keep_apart(engine, bars()) == 0
     assert read_quarantine(engine).empty
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_value_that_is_no_number_is_kept_as_none(engine: Engine, value: float) -> None:
+def test_nan_is_stored_as_none(engine: Engine, value: float) -> None:
     frame = bars("A", DAYS[:1])
     frame.loc[0, "close"] = value
     keep_apart(engine, frame)
@@ -60,13 +58,13 @@ def test_a_value_that_is_no_number_is_kept_as_none(engine: Engine, value: float)
     assert f"close {value}" in kept.detail
 
 
-def test_two_bars_of_one_session_are_both_kept(engine: Engine) -> None:
+def test_two_bars_of_one_session_are_both_stored(engine: Engine) -> None:
     twice = pd.concat([bars("A", DAYS[:1]), bars("A", DAYS[:1], 50.0)], ignore_index=True)
     keep_apart(engine, twice)
     assert sorted(read_quarantine(engine)["close"]) == [50.0, 100.1]
 
 
-def test_a_sound_bar_releases_it_and_a_broken_one_brings_it_back(
+def test_a_valid_bar_releases_it_and_a_broken_one_restores_it(
     engine: Engine, broken: pd.DataFrame
 ) -> None:
     keep_apart(engine, broken)

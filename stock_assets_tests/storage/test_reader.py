@@ -32,7 +32,7 @@ def reader(engine: Engine) -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize("name", [*metadata.tables, "latest_predictions", "alembic_version"])
-def test_it_reads_every_table(reader: Engine, name: str):
+def test_the_role_reads_every_table(reader: Engine, name: str):
     with reader.connect() as connection:
         assert connection.scalar(text(f"SELECT count(*) FROM {name}")) is not None
 
@@ -72,14 +72,14 @@ def test_the_reader_cannot_write_after_any_statement(reader: Engine, write: str)
             connection.invalidate()
 
 
-def test_without_more_words_its_transactions_are_read_only(reader: Engine):
+def test_its_transactions_are_read_only_by_default(reader: Engine):
     with reader.connect() as connection:
         assert connection.scalar(text("SHOW transaction_read_only")) == "on"
         assert connection.scalar(text("SHOW statement_timeout")) == "10s"
         assert connection.scalar(text("SELECT current_user")) == READER
 
 
-def test_it_reads_tables_that_are_made_later(reader: Engine, engine: Engine):
+def test_the_role_reads_tables_created_later(reader: Engine, engine: Engine):
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE later (x int)"))
     try:
@@ -90,7 +90,7 @@ def test_it_reads_tables_that_are_made_later(reader: Engine, engine: Engine):
             connection.execute(text("DROP TABLE later"))
 
 
-def test_making_it_again_changes_nothing(engine: Engine):
+def test_ensure_reader_is_idempotent(engine: Engine):
     ensure_reader(engine)
     rights = text("SELECT relname, relacl::text FROM pg_class WHERE relacl IS NOT NULL ORDER BY 1")
     with engine.connect() as connection:
@@ -102,7 +102,7 @@ def test_making_it_again_changes_nothing(engine: Engine):
         assert connection.execute(rights).all() == before
 
 
-def test_a_right_that_was_taken_is_given_again(engine: Engine, reader: Engine):
+def test_a_revoked_right_is_granted_again(engine: Engine, reader: Engine):
     with engine.begin() as connection:
         connection.execute(text(f"REVOKE SELECT ON predictions FROM {READER}"))
     ensure_reader(engine)
@@ -117,7 +117,7 @@ def test_names_and_passwords_are_quoted():
     assert any('FOR ROLE "ow""ner"' in statement for statement in others)
 
 
-def test_the_statements_are_sound_sql(engine: Engine):
+def test_the_statements_run_as_sql(engine: Engine):
     """A password with signs that drivers read otherwise; rolled back, for the role is there."""
     create, *grants = reader_statements("postgres", str(engine.url.database), "a%sb:c'd")
     connection = engine.raw_connection()
@@ -131,7 +131,7 @@ def test_the_statements_are_sound_sql(engine: Engine):
         connection.close()
 
 
-def test_a_role_that_can_write_is_refused(engine: Engine):
+def test_a_role_that_can_write_is_an_error(engine: Engine):
     with pytest.raises(StockAssetsError, match="may write to the table") as caught:
         require_reader(engine.url)
     assert READER_VARIABLE in caught.value.remedy
@@ -146,7 +146,7 @@ def test_a_database_that_rejects_the_reader_is_an_error_of_one_line(engine: Engi
     assert "\n" not in str(caught.value)
 
 
-def test_a_query_without_end_is_ended(engine: Engine):
+def test_a_long_query_is_cancelled(engine: Engine):
     ensure_reader(engine)
     reader = reader_engine(engine.url.set(username=READER))
     with reader.connect() as connection:
@@ -157,7 +157,7 @@ def test_a_query_without_end_is_ended(engine: Engine):
 
 
 @pytest.mark.parametrize("address", ["sqlite:///x.db", "nonsense", "postgresql://u:p@h:x/db"])
-def test_another_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str):
+def test_an_address_of_another_kind_is_an_error(monkeypatch: pytest.MonkeyPatch, address: str):
     monkeypatch.setenv(READER_VARIABLE, address)
     with pytest.raises(StockAssetsError, match="is not the address of a PostgreSQL database"):
         reader_url()

@@ -135,7 +135,7 @@ def test_apply_renames_continues_the_history_under_the_new_name(engine: Engine) 
     }
 
 
-def test_nothing_is_renamed_that_was_not_declared(engine: Engine) -> None:
+def test_only_declared_renames_are_applied(engine: Engine) -> None:
     store_bars(engine, named(bars("A", DAYS[:10]), OLD))
     store_bars(engine, named(bars("A"), NEW))
     before = row_versions(engine)
@@ -145,7 +145,7 @@ def test_nothing_is_renamed_that_was_not_declared(engine: Engine) -> None:
     assert row_versions(engine) == before
 
 
-def test_with_nothing_to_move_there_is_one_query_and_no_lock(engine: Engine) -> None:
+def test_without_rows_to_move_one_query_and_no_lock_is_needed(engine: Engine) -> None:
     store_bars(engine, named(bars("A"), NEW))
     statements: list[str] = []
 

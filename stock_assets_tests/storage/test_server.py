@@ -22,7 +22,7 @@ def locations(folder: Path) -> Locations:
 
 
 @pytest.mark.slow
-def test_an_embedded_server_starts_stays_and_stops(tmp_path: Path) -> None:
+def test_an_embedded_server_starts_keeps_running_and_stops(tmp_path: Path) -> None:
     here = locations(tmp_path)
     assert not server.is_running(here)
     assert not server.stop(here)
@@ -42,11 +42,11 @@ def test_an_embedded_server_starts_stays_and_stops(tmp_path: Path) -> None:
     assert not server.stop(here)
 
 
-def test_the_suites_server_runs(platform: Platform) -> None:
+def test_is_running_is_true_for_the_server_of_the_tests(platform: Platform) -> None:
     assert server.is_running(platform.locations)
 
 
-def test_there_is_no_external_server_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_external_url_is_none_without_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(EXTERNAL_VARIABLE, raising=False)
     assert server.external_url() is None
     monkeypatch.setenv(EXTERNAL_VARIABLE, "")
@@ -54,9 +54,7 @@ def test_there_is_no_external_server_unless_it_is_named(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg"])
-def test_an_external_address_names_the_driver_in_use(
-    monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
+def test_external_url_has_the_driver(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setenv(EXTERNAL_VARIABLE, f"{scheme}://me:s%40crt@db.example:6543/stock_assets")
     url = server.external_url()
     assert url is not None
@@ -80,7 +78,7 @@ def test_an_address_of_another_kind_is_an_error_without_its_password(
     assert "pa:ss" not in str(caught.value)
 
 
-def test_an_external_server_is_used_and_left_alone(
+def test_an_external_server_is_used_and_never_stopped(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = platform.variables[STORE_URL_VARIABLE]
@@ -103,7 +101,7 @@ def test_a_server_that_does_not_answer_is_an_error_without_its_password(
     assert "\n" not in str(caught.value)
 
 
-def test_the_databases_exist_and_preparing_them_again_changes_nothing(platform: Platform) -> None:
+def test_prepare_databases_is_idempotent(platform: Platform) -> None:
     url = make_url(platform.variables[STORE_URL_VARIABLE])
     server.prepare_databases(url)
     engine = create_engine(url)
@@ -137,7 +135,7 @@ def test_a_user_without_createdb_is_an_error_with_a_remedy(
     assert "\n" not in str(caught.value)
 
 
-def test_the_environment_is_all_that_plain_commands_need(platform: Platform) -> None:
+def test_environment_has_the_variables_of_plain_commands(platform: Platform) -> None:
     url = make_url("postgresql+psycopg2://me:s%40crt@db.example/postgres")
     variables = server.environment(platform.locations, url)
     assert variables == {

@@ -65,7 +65,7 @@ def test_versions_are_candidates_and_refits(engine: Engine) -> None:
     assert rows[0]["last_forecast"] is None
 
 
-def test_versions_can_be_chosen_and_walked(engine: Engine) -> None:
+def test_versions_are_filtered_and_paged(engine: Engine) -> None:
     decide(engine)
     whole = list_models(engine, None, None, EVERYTHING)
     assert list_models(engine, None, None, 2, (3,)) == whole[2:]

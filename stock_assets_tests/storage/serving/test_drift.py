@@ -27,7 +27,7 @@ def told(engine: Engine) -> list[dict[str, object]]:
     return list_drift(engine, None, None, None, EVERYTHING)
 
 
-def test_measuring_again_leaves_every_row_as_it_was(engine: Engine) -> None:
+def test_measuring_again_changes_no_row(engine: Engine) -> None:
     measured = drift(DAYS[:3], RSI=0.1 + 0.2, ATR=1 / 3)
     measure(engine, measured)
     before = told(engine)
@@ -36,7 +36,7 @@ def test_measuring_again_leaves_every_row_as_it_was(engine: Engine) -> None:
     assert {row["psi"] for row in before} == {0.1 + 0.2, 1 / 3}
 
 
-def test_features_that_a_version_no_longer_reads_are_gone(engine: Engine) -> None:
+def test_features_a_version_no_longer_reads_are_removed(engine: Engine) -> None:
     measure(engine, drift(DAYS[:2], RSI=0.1, ATR=0.2))
     measure(engine, drift(DAYS[:1], version=2, ATR=0.3), version=2)
     measure(engine, drift(DAYS[:1], RSI=0.4))
@@ -56,7 +56,7 @@ def test_forecasts_are_not_stored_without_their_drift(engine: Engine) -> None:
     assert predictions_as_of(engine, DAYS[:1]).empty
 
 
-def test_it_can_be_chosen_and_walked(engine: Engine) -> None:
+def test_drift_is_filtered_and_paged(engine: Engine) -> None:
     measure(engine, drift(DAYS[:3], RSI=0.1, ATR=0.2))
     measure(engine, drift(DAYS[1:2], version=2, RSI=0.3), version=2)
     whole = told(engine)

@@ -43,7 +43,7 @@ def stored(engine: Engine) -> pd.DataFrame:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("listed", [list_forecasts, list_latest_forecasts])
-def test_pages_hold_everything_once_and_in_order(made: Engine, listed: Any, size: int) -> None:
+def test_pages_have_each_row_once_in_order(made: Engine, listed: Any, size: int) -> None:
     whole = listed(made, ForecastFilter(), EVERYTHING)
     walked: list[dict[str, Any]] = []
     while page := listed(made, ForecastFilter(), size, keys(walked)[-1] if walked else None):
@@ -52,7 +52,7 @@ def test_pages_hold_everything_once_and_in_order(made: Engine, listed: Any, size
     assert keys(whole) == sorted(keys(whole), key=lambda key: (-key[0].toordinal(), *key[1:]))
 
 
-def test_all_forecasts_are_the_table(made: Engine) -> None:
+def test_list_forecasts_returns_the_table(made: Engine) -> None:
     table = stored(made)
     assert len(table) > 20
     listed = pd.DataFrame(list_forecasts(made, ForecastFilter(), EVERYTHING))
@@ -62,7 +62,7 @@ def test_all_forecasts_are_the_table(made: Engine) -> None:
     )
 
 
-def test_a_page_begins_after_a_row_that_is_gone(made: Engine) -> None:
+def test_a_page_starts_after_a_deleted_row(made: Engine) -> None:
     whole = list_forecasts(made, ForecastFilter(), EVERYTHING)
     with made.begin() as connection:
         connection.execute(text("DELETE FROM predictions WHERE ticker = 'A'"))
@@ -85,9 +85,7 @@ def test_a_page_begins_after_a_row_that_is_gone(made: Engine) -> None:
         ForecastFilter(tickers=["NONE"]),
     ],
 )
-def test_the_newest_are_those_that_stand_among_the_wanted(
-    made: Engine, wanted: ForecastFilter
-) -> None:
+def test_latest_forecasts_are_taken_from_the_filtered(made: Engine, wanted: ForecastFilter) -> None:
     table = stored(made)
     for name, compare in {
         "horizon": table["horizon"].eq,
@@ -111,7 +109,7 @@ def test_the_newest_are_those_that_stand_among_the_wanted(
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
 
-def test_the_view_of_the_newest_tells_the_same(made: Engine) -> None:
+def test_latest_forecasts_equal_the_view(made: Engine) -> None:
     with made.connect() as connection:
         view = connection.execute(text("SELECT * FROM latest_predictions")).mappings()
         seen = {(row["ticker"], row["horizon"]): dict(row) for row in view}
@@ -121,7 +119,7 @@ def test_the_view_of_the_newest_tells_the_same(made: Engine) -> None:
     assert seen["C", 1]["as_of_session"] == DAYS[5]
 
 
-def test_an_older_forecast_further_ahead_is_none_of_the_newest(made: Engine) -> None:
+def test_an_older_forecast_of_a_longer_horizon_is_not_among_the_latest(made: Engine) -> None:
     assert {1, 2} == set(stored(made).query("ticker == 'A'")["horizon"])
     listed = list_latest_forecasts(made, ForecastFilter(tickers=["A"]), EVERYTHING)
     assert [row["horizon"] for row in listed] == [1]
@@ -129,6 +127,6 @@ def test_an_older_forecast_further_ahead_is_none_of_the_newest(made: Engine) -> 
     assert asked["as_of_session"] == DAYS[1]
 
 
-def test_without_a_forecast_there_is_none(engine: Engine) -> None:
+def test_without_forecasts_the_list_is_empty(engine: Engine) -> None:
     assert list_forecasts(engine, ForecastFilter(), EVERYTHING) == []
     assert list_latest_forecasts(engine, ForecastFilter(), EVERYTHING) == []

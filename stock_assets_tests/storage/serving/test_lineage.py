@@ -34,7 +34,7 @@ def brought(engine: Engine) -> Engine:
     return engine
 
 
-def test_the_last_one_made_is_found_unless_a_version_is_named(brought: Engine) -> None:
+def test_find_forecast_returns_the_latest_unless_a_version_is_named(brought: Engine) -> None:
     last = find_forecast(brought, DAYS[2], "A", 1, None)
     first = find_forecast(brought, DAYS[2], "A", 1, 1)
     assert last is not None
@@ -57,7 +57,7 @@ def test_an_outcome_belongs_to_one_version(brought: Engine) -> None:
     assert outcome["model_version"] == 2
 
 
-def test_runs_that_brought_rows_are_told(brought: Engine) -> None:
+def test_list_fetches_names_the_runs(brought: Engine) -> None:
     told = list_fetches(brought, SPAN)
     assert [(row["dagster_run_id"], row["rows"]) for row in told] == [
         ("third", 1),
@@ -68,7 +68,7 @@ def test_runs_that_brought_rows_are_told(brought: Engine) -> None:
     assert {row["source"] for row in told} == {"sample"}
 
 
-def test_revisions_of_the_span_alone_are_told(brought: Engine) -> None:
+def test_list_revisions_is_limited_to_the_span(brought: Engine) -> None:
     told = list_revisions(brought, SPAN)
     assert {row["field"] for row in told} == {"open", "high", "low", "close"}
     assert {row["dagster_run_id"] for row in told} == {"third"}
@@ -95,7 +95,7 @@ def test_rows_that_changed_after_the_forecast_are_counted(brought: Engine) -> No
     }
 
 
-def test_tickers_are_those_stored_and_those_wanted(brought: Engine) -> None:
+def test_list_tickers_has_the_stored_and_the_universe(brought: Engine) -> None:
     told = list_tickers(brought, ["B", "Z"], 10)
     assert [row["ticker"] for row in told] == ["A", "B", "Z"]
     assert [row["in_universe"] for row in told] == [False, True, True]
@@ -113,6 +113,6 @@ def test_tickers_are_those_stored_and_those_wanted(brought: Engine) -> None:
     assert newest_session(brought) == DAYS[3]
 
 
-def test_an_empty_database_has_the_wanted_tickers_alone(engine: Engine) -> None:
+def test_list_tickers_of_an_empty_database_is_the_universe(engine: Engine) -> None:
     assert [row["ticker"] for row in list_tickers(engine, ["Z"], 10)] == ["Z"]
     assert newest_session(engine) is None

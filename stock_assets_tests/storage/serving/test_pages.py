@@ -10,7 +10,7 @@ from stock_assets.storage.serving.pages import newest_forecast_of
 from stock_assets_tests.storage.examples import DAYS, forecasts
 
 
-def test_all_horizons_of_a_ticker_are_of_the_version_that_spoke_last(engine: Engine) -> None:
+def test_all_horizons_of_a_ticker_are_of_the_version_that_forecast_last(engine: Engine) -> None:
     one = forecasts(DAYS[:1], "AB")
     save_predictions(engine, pd.concat([one, one.assign(horizon=2)]), DAYS[:1], 1)
     assert newest_forecast_of(engine, "A")["horizon"].tolist() == [1, 2]

@@ -165,7 +165,7 @@ def test_ticker_scores_are_those_of_the_window_of_their_version(
         require_scores(row, of_ticker)
 
 
-def test_two_versions_of_one_session_never_mix(scored: Engine) -> None:
+def test_versions_of_one_session_are_never_pooled(scored: Engine) -> None:
     found = ticker_scores(scored, WantedScores(), 5, DAYS[9], EVERYTHING)
     assert {(row["ticker"], row["model_version"]) for row in found} == {
         (ticker, version) for ticker in "ABC" for version in (1, 2)
@@ -184,6 +184,6 @@ def test_what_is_undefined_is_none(engine: Engine, rows: pd.DataFrame) -> None:
     assert found["base_rate_up"] is None
 
 
-def test_without_scores_there_are_none(engine: Engine) -> None:
+def test_without_scores_the_list_is_empty(engine: Engine) -> None:
     assert newest_scored_session(engine, WantedScores()) is None
     assert rolling_scores(engine, WantedScores(), 20, None, None, EVERYTHING) == []

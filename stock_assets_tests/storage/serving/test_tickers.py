@@ -34,7 +34,7 @@ def test_the_universe_and_what_is_stored_are_listed_once(
         ("NONE", None),
     ],
 )
-def test_a_rename_is_followed_to_the_name_of_today(
+def test_a_rename_is_followed_to_the_current_name(
     engine: Engine, asked: str, told: tuple[str, date] | None
 ) -> None:
     renames = [

@@ -68,5 +68,5 @@ def test_after_a_rollback_the_older_version_is_the_one_that_counts(engine: Engin
     assert rolled_back.pooled["model_version"] == 1
 
 
-def test_nothing_scored_is_no_window(engine: Engine) -> None:
+def test_without_scores_there_is_no_window(engine: Engine) -> None:
     assert newest_window(engine, 20) is None
