@@ -43,7 +43,7 @@ def find_reader() -> URL:
         return named
     if (external := server.external_url()) is not None:
         raise StockAssetsError(
-            f"the database is external, and {READER_VARIABLE} is not set",
+            f"the database is external and {READER_VARIABLE} is not set",
             _reader_instructions(external),
         )
     store = make_url(open_platform().variables[STORE_URL_VARIABLE])

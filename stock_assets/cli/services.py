@@ -1,4 +1,4 @@
-"""``stock-assets up``: the services a person needs, in the foreground, and none left behind."""
+"""``stock-assets up``: dashboard, Dagster and MLflow in the foreground."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Service:
-    """A program to run, the address it answers on and the file its output goes to.
+    """A program, its address, and the log file of its output.
 
-    `probe` is the address that answers once it is ready. Passwords are in `variables`, as everybody
-    on the machine sees the command.
+    `probe` is the address that answers once it is ready. Passwords are in `variables`: every user
+    of the machine can read the command line.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Ports:
-    """Where each user interface listens on this machine."""
+    """Port of each user interface."""
 
     dashboard: int
     dagster: int
@@ -65,8 +65,8 @@ def run_services(console: Console, ports: Ports) -> None:
     Raises
     ------
     StockAssetsError
-        A port is in use or named twice, the database has no role that only reads, or a service
-        ended by itself; everything is stopped first.
+        A port is in use or given twice, the database has no reader, or a service ended; all
+        services are stopped first.
     """
     _require_ports(ports)
     platform = open_platform()
@@ -92,7 +92,7 @@ def _require_ports(ports: Ports) -> None:
         option = f"--{name}-port"
         if port in options:
             raise StockAssetsError(
-                f"port {port} is to be used twice",
+                f"port {port} is given twice",
                 f"Choose another with {options[port]} or {option}",
             )
         options[port] = option
@@ -140,7 +140,7 @@ def _services(platform: Platform, ports: Ports, reader: URL) -> list[Service]:
 def _running(
     services: Sequence[Service], platform: Platform
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run services, each in a process group of its own, and stop every group at the end."""
+    """Run services, each in its own process group, and stop all groups at the end."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for service in services:
@@ -162,7 +162,7 @@ def _running(
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupt all groups, wait, and kill what is left of them."""
+    """Interrupt all groups, wait, and kill the rest."""
     _signal_groups(processes, signal.SIGINT)
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes:
