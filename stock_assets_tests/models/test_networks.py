@@ -105,6 +105,15 @@ def test_masks_never_give_nan_values_or_gradients(
 
 
 @each_architecture
+def test_window_without_bars_has_finite_forecasts(architecture: str) -> None:
+    """PyTorch's attention returns NaN for it only without gradients."""
+    x, valid = example(present=0.0)
+    assert not valid.any()
+    with torch.no_grad():
+        assert trained_like(architecture)(x, valid).isfinite().all()
+
+
+@each_architecture
 def test_output_depends_on_every_session_and_ticker(architecture: str) -> None:
     x, valid = example(batch=1)
     x.requires_grad_()
