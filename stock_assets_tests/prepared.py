@@ -171,7 +171,7 @@ def copy_home(source: Path, target: Path) -> None:
     # The files keep their owner: PostgreSQL runs as another user where the suite is root.
     subprocess.run(["cp", "-a", str(source / "home"), str(target / "home")], check=True)
     (target / "home" / "postgres" / ".handle_pids.json").unlink(missing_ok=True)
-    (target / "home" / "origin").write_text(str(source / "home"))
+    (target / "home" / "origin").write_text(str((source / "home").resolve()))
 
 
 def move_artifacts(home: Path, mlflow_url: str) -> None:

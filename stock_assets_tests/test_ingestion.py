@@ -513,7 +513,6 @@ def _killed_at(point: str, url: str, moment: datetime, session: date) -> None:
     ingest(engine_for(url), YahooSource(QUICK, now=lambda: moment), PRICES, [session])
 
 
-@pytest.mark.slow
 def test_ingest_killed_at_any_point_stores_nothing_and_can_be_repeated(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:

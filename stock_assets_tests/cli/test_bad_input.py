@@ -134,10 +134,10 @@ WRONG_ARGUMENTS = {
         *("2013-03-01", "2013-03-04", "stock-assets backfill raw_prices --from"),
     ),
     # Something that does not exist.
-    ("retrain", "--dataset", "newest"): ("'newest'", "YYYYMMDD_HHMMSS"),
+    ("retrain", "--dataset", "newest"): ("newest", "YYYYMMDD_HHMMSS"),
     ("retrain", "--dataset", "20121231_000000"): ("20121231_000000", "20121231_120000"),
     ("dataset", "verify", "20121231_000001"): ("20121231_000001", "20130131_120000"),
-    ("dataset", "show", "newest"): ("'newest'",),
+    ("dataset", "show", "newest"): ("newest",),
     ("backfill", "tuned_params", *JANUARY): (
         *("tuned_params", "raw_prices", "predictions", "performance_log", "stock-assets retrain"),
     ),

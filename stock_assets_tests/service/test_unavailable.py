@@ -15,8 +15,6 @@ from stock_assets.storage.reader import READER, READER_VARIABLE
 from stock_assets_tests.cli.conftest import Installation, new_installation, wait_until
 from stock_assets_tests.service.conftest import Process, open_client, serve_process
 
-pytestmark = pytest.mark.slow
-
 PATHS = ("/tickers", "/predictions/latest_for_table", "/historical_context_chart/IBM", "/readyz")
 
 

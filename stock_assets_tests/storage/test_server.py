@@ -21,7 +21,6 @@ def locations(folder: Path) -> Locations:
     return Locations(project=folder, home=folder / "home", arrays_url=str(folder / "arrays"))
 
 
-@pytest.mark.slow
 def test_an_embedded_server_starts_keeps_running_and_stops(tmp_path: Path) -> None:
     here = locations(tmp_path)
     assert not server.is_running(here)

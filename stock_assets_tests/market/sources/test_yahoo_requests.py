@@ -8,8 +8,6 @@ import sys
 from collections import Counter
 from datetime import date
 
-import pytest
-
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market.yahoo_loopback import EVERYONE
 
@@ -27,7 +25,6 @@ assert source.fetch(starts, date(2013, 3, 1)).failures == {}
 """
 
 
-@pytest.mark.slow
 def test_a_new_process_requests_one_cookie_and_each_ticker_once(yahoo):
     environment = os.environ | yahoo.environment
     subprocess.run([sys.executable, "-c", FIRST_OF_A_PROCESS], env=environment, check=True)

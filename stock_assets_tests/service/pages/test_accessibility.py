@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
 
 from stock_assets_tests.browsing import WIDE
 from stock_assets_tests.service.pages.conftest import PAGES, PHONE, Visit
@@ -18,20 +19,38 @@ RULES = {
 }
 
 
+LOOKS = [(theme, size) for theme in ("light", "dark") for size in (WIDE, PHONE)]
+
+
+def require_no_violation(page: Page, theme: str, size: dict[str, int]) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    page.set_viewport_size(size)  # type: ignore[arg-type]
+    found = Axe().run(page, options=RULES)
+    assert found.violations_count == 0, f"{theme} {size}\n{found.generate_report()}"
+    page.wait_for_function(FITS)
+
+
+@pytest.mark.parametrize(
+    ("path", "look"),
+    [(path, LOOKS[place % len(LOOKS)]) for place, path in enumerate(PAGES.values())],
+    ids=PAGES.keys(),
+)
+def test_page_has_no_violation(
+    visit: Visit, path: str, look: tuple[str, dict[str, int]], second_retraining: str
+) -> None:
+    """Every page once, and every theme and window with some page."""
+    require_no_violation(visit(path), *look)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
 def test_page_has_no_violation_in_any_theme_and_size(
     visit: Visit, path: str, second_retraining: str
 ) -> None:
     page = visit(path)
-    axe = Axe()
-    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        for size in (WIDE, PHONE):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
-            found = axe.run(page, options=RULES)
-            assert found.violations_count == 0, f"{theme} {size}\n{found.generate_report()}"
-            page.wait_for_function(FITS)
+    for look in LOOKS:
+        require_no_violation(page, *look)
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
