@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sqlalchemy import text
 
+from stock_assets.cli.platform import Platform
 from stock_assets.cli.runs import RunFailedError, run_session
 from stock_assets.config import Features, Rename, Tracking
 from stock_assets.core.locations import find_locations
@@ -36,6 +37,7 @@ from stock_assets_tests.defs.running import (
     materialize,
     metadata,
     params,
+    versions,
 )
 from stock_assets_tests.models.bundles import FIRST, LAST, bundle, same_frame, sample_bars
 from stock_assets_tests.storage.examples import store_bars
@@ -211,6 +213,31 @@ def test_invalid_forecasts_are_neither_stored_nor_written(
     assert predictions_as_of(own_store.engine, [date(2013, 1, 7)]).empty
     assert sorted(find_locations().forecasts_folder.rglob("*.json")) == files
     assert [path.read_text() for path in files] == contents
+
+
+def test_a_range_stores_its_valid_sessions_and_scoring_refuses_the_others(
+    platform: Platform, own_store: Store, tmp_path: Path
+) -> None:
+    """A close of zero gives a forecast of zero, which is no price."""
+    days = calendar.sessions(date(2013, 1, 4), date(2013, 1, 8))
+    registry = registered(bundle(features=Features(groups=["raw"], basis="raw")), "Raw", tmp_path)
+    store_bars(own_store.engine, sample_bars(), "sample")
+    keys = [day.isoformat() for day in days]
+    first = materialize(["predictions"], keys[0], own_store, params(), registry, last=keys[2])
+    assert first.success, failure(first)
+    wrong = sample_bars()
+    at = wrong["ticker"].eq("IBM") & wrong["session"].eq(pd.Timestamp(days[1]))
+    wrong.loc[at, ["open", "high", "low", "close"]] = 0.0
+    store_bars(own_store.engine, wrong, "sample")
+    second = materialize(["predictions"], keys[0], own_store, params(), registry, last=keys[2])
+    assert f"forecasts_are_sound failed for {keys[1]}" in failure(second)
+    made = versions(second, "predictions")
+    assert sorted(made) == [keys[0], keys[2]]
+    alone = materialize(["predictions"], keys[0], own_store, params(), registry)
+    assert data_version(alone, "predictions") == made[keys[0]]
+    assert len(predictions_as_of(own_store.engine, [days[1]])) == 5  # of the first run
+    refused = materialize(["performance_log"], keys[2], own_store, params())
+    assert f"predictions of {keys[1]} failed forecasts_are_sound" in failure(refused)
 
 
 def test_tickers_without_bar_or_window_are_reported_and_the_others_forecast(
