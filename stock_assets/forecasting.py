@@ -159,7 +159,7 @@ def score_sessions(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFra
 
 
 def newest_scores(scored: pd.DataFrame) -> dict[str, Any]:
-    """Return the scores of the newest model of scored forecasts, beside persistence's.
+    """Return the scores of the newest model of scored forecasts, with persistence's.
 
     Several models may have forecast the same session: pooled, its outcome would count twice.
     """

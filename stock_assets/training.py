@@ -278,7 +278,7 @@ def _checkpoints(dataset_id: str, segments: Mapping[str, SegmentRecord]) -> Chec
 
 
 def _optuna_address() -> str:
-    """Return the database of studies; without one an interrupted search would start anew."""
+    """Return the database of studies; without it an interrupted search would start over."""
     try:
         return os.environ[OPTUNA_VARIABLE]
     except KeyError:

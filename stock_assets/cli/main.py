@@ -141,7 +141,7 @@ def retrain(
     from stock_assets.cli.loop import retrain_as_of, retrain_dataset
 
     if as_of is not None and dataset is not None:
-        raise StockAssetsError("--as-of and --dataset exclude each other", "Give one of them")
+        raise StockAssetsError("--as-of and --dataset exclude each other", "Use one of them")
     platform = open_platform()
     if dataset is not None:
         retrain_dataset(platform, console, dataset)

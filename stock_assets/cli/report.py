@@ -30,7 +30,7 @@ def newest_forecasts(rows: pd.DataFrame) -> pd.DataFrame:
 def describe(
     rows: pd.DataFrame, model_name: str, version: ModelVersion, decided: PromotionRecord | None
 ) -> str:
-    """Summarise the replay, beside persistence, and the model behind it, as plain text.
+    """Summarise the replay, with persistence for comparison, and its model, as plain text.
 
     Parameters
     ----------

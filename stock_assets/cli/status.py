@@ -145,7 +145,7 @@ def _scores(found: dict[str, Any]) -> str:
     model, persistence = scores["model"], scores["persistence"]
     relative_mae = _metric(model["relative_mae"], ".3f")
     return (
-        f"MAPE {_metric(model['mape'], '.2%')} beside persistence's "
+        f"MAPE {_metric(model['mape'], '.2%')}, persistence "
         f"{_metric(persistence['mape'], '.2%')} (relative MAE {relative_mae}), "
         f"{model['forecasts']} forecasts, {scores['first_session']} to {scores['last_session']}"
     )

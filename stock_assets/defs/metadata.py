@@ -59,7 +59,7 @@ def describe_table(table: Table) -> dict[str, Any]:
 
 
 def table_columns(table: Table) -> list[dg.TableColumn]:
-    """Return the columns of a table, with types and descriptions of its own definition."""
+    """Return the columns of a table, with the types and descriptions of its definition."""
     return [
         dg.TableColumn(
             column.name,

@@ -23,7 +23,7 @@ _MOST_DECIMALS = 9
 
 def promotion_text(decision: PromotionDecision) -> str:
     """Describe a promotion decision: what decided, the edge over persistence, what was left out."""
-    verdict = "Promoted" if decision.promote else "Not promoted"
+    outcome = "Promoted" if decision.promote else "Not promoted"
     candidate, production, persistence = _numbers(
         decision.metric, decision.candidate, decision.production, decision.persistence
     )
@@ -46,7 +46,7 @@ def promotion_text(decision: PromotionDecision) -> str:
         ),
     }
     sentences = [
-        f"{verdict}: {facts[decision.outcome]} (persistence {persistence}; "
+        f"{outcome}: {facts[decision.outcome]} (persistence {persistence}; "
         f"{decision.forecasts} forecasts, {decision.sessions} sessions)",
         edge_text(decision.edge, decision.against_persistence),
     ]

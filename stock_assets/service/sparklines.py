@@ -13,7 +13,7 @@ _STEPS = 2  # of height per pixel
 
 
 def sparklines(closes: NDArray[np.float64]) -> list[str]:
-    """Give the points of each row's line, oldest left, from its lowest to its highest value.
+    """Return the points of the line of each row, oldest left, scaled to its range.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def test_an_undefined_score_is_shown_as_undefined() -> None:
     scores = {"model": metrics, "persistence": {**metrics, "mape": None}}
     shown = _scores({"performance": scores | {"first_session": "A", "last_session": "B"}})
     assert shown == (
-        "MAPE 0.00% beside persistence's undefined (relative MAE undefined), 2 forecasts, A to B"
+        "MAPE 0.00%, persistence undefined (relative MAE undefined), 2 forecasts, A to B"
     )
 
 

@@ -46,7 +46,7 @@ def forecasting_assets(
             "model was trained for, with intervals and model version. The model is the one in "
             "production, or for a past session the champion of that time. Forecasts of the next "
             "session are also written as `latest_predictions.json` and `historical/{date}.json`. "
-            "Feature drift against the training sessions is stored beside them."
+            "Feature drift against the training sessions is stored with them."
         ),
         check_specs=SPECS,
     )
@@ -98,7 +98,7 @@ def forecasting_assets(
         metadata=describe_table(tables.model_performance_log),
         deps=["raw_prices", dg.AssetDep(predictions, partition_mapping=reaching)],
         description=(
-            "Forecasts whose target is the partition's session, against its close, beside "
+            "Forecasts whose target is the partition's session, against its close, with "
             "persistence, on one basis across splits and dividends. They were made as of the "
             "session before and, with longer horizons, of earlier ones. A sensor watches this log "
             "and launches retraining when the scores break the thresholds."

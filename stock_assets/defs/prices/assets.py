@@ -79,7 +79,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
 
 
 def _filled(session: date, bars: int, source: str) -> dg.AssetMaterialization:
-    """Materialize a session beside those of the run, whose missing bars arrived."""
+    """Materialize a session outside the run whose missing bars arrived."""
     return dg.AssetMaterialization(
         "raw_prices",
         f"{bars} missing bars filled",

@@ -1,7 +1,7 @@
 """Real prices that ship in a package: AAPL, FB, GOOG, IBM and MSFT, 2000-03-01 to 2013-03-01.
 
 The file is ``stocks.csv.gz`` of the package ``bokeh_sampledata`` (public domain, from Quandl's
-WIKI): prices and volume as traded, beside a close adjusted for splits and dividends.
+WIKI): prices and volume as traded, and a close adjusted for splits and dividends.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class RetrainingsParams(PageParams):
 
 
 def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Separate the baselines, which the table keeps beside persistence's own figures."""
+    """Separate the baselines, which the table stores with persistence's figures."""
     persistence, decision = dict(row["persistence"]), row["decision"]
     return {
         **row,

@@ -1,4 +1,4 @@
-"""The performance log: what came due, once, beside persistence."""
+"""The performance log: each due forecast is scored once, with persistence."""
 
 from __future__ import annotations
 
