@@ -1,4 +1,4 @@
-"""Chromium, and pages that must load without a complaint."""
+"""Chromium, and pages that must load without errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WIDE = {"width": 1280, "height": 900}
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Chromium without a window."""
+    """Start a headless Chromium."""
     assert CHROMIUM is not None, "The pages are tested in Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        # A container has neither a namespace of its own to give away nor a proxy on its loopback.
+        # Containers allow no sandbox, and a proxy cannot reach their loopback.
         started = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"]
         )
@@ -29,23 +29,23 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def clean_page(browser: Browser, address: str, **settings: Any) -> Iterator[Page]:
-    """Open a page of a service that must say nothing on the console and ask no one else."""
-    said: list[str] = []
-    asked: list[str] = []
+    """Open a page that must write nothing to the console and request nothing from elsewhere."""
+    messages: list[str] = []
+    requested: list[str] = []
 
-    def note(message: ConsoleMessage) -> None:
-        said.append(f"{message.type}: {message.text}")
+    def record(message: ConsoleMessage) -> None:
+        messages.append(f"{message.type}: {message.text}")
 
     def follow(request: Request) -> None:
         if urlsplit(request.url).scheme in ("http", "https", "ws", "wss"):
-            asked.append(request.url)
+            requested.append(request.url)
 
     context = browser.new_context(base_url=address, viewport=WIDE, **settings)  # type: ignore[arg-type]
     page = context.new_page()
-    page.on("console", note)
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", record)
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", follow)
     yield page
     context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(f"{address}/")] == []
+    assert messages == []
+    assert [url for url in requested if not url.startswith(f"{address}/")] == []

@@ -23,7 +23,7 @@ from stock_assets.service.api.params import (
 )
 from stock_assets.service.app_state import StateDep
 from stock_assets.storage.serving.performance import (
-    WantedScores,
+    ScoreFilter,
     newest_scored_session,
     rolling_scores,
     ticker_scores,
@@ -114,9 +114,9 @@ class ScoresParams(PageParams):
     )
     model_version: OptionalParam[ModelVersion] = Field(None, description="Only of this version.")
 
-    def filter(self) -> WantedScores:
+    def filter(self) -> ScoreFilter:
         """Return the filter of the database query."""
-        return WantedScores(self.ticker, self.horizon, self.model_version)
+        return ScoreFilter(self.ticker, self.horizon, self.model_version)
 
 
 class RollingParams(ScoresParams):

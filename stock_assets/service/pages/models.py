@@ -13,7 +13,7 @@ from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
-from stock_assets.storage.serving.performance import WantedScores, rolling_scores
+from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
 
 # Newest decisions and versions.
 SHOWN = 50
@@ -68,7 +68,7 @@ def find_versions(state: AppState) -> list[Version]:
 
 
 def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = WantedScores(horizon=1, model_version=row["model_version"])
+    wanted = ScoreFilter(horizon=1, model_version=row["model_version"])
     found = rolling_scores(state.engine, wanted, _WHOLE, None, None, size=1)
     return found[0] if found else None
 

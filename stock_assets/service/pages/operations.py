@@ -28,7 +28,7 @@ from stock_assets.storage.serving.pages import (
     runs_since,
     scores_per_session,
 )
-from stock_assets.storage.serving.performance import WantedScores, newest_scored_session
+from stock_assets.storage.serving.performance import ScoreFilter, newest_scored_session
 from stock_assets.storage.serving.tickers import list_tickers, newest_session
 
 SESSIONS = 20
@@ -110,7 +110,7 @@ def find_freshness(state: AppState, newest: date) -> Freshness:
     stages = {
         "Prices stored": newest,
         "Forecasts made": last_predicted_session(state.engine),
-        "Forecasts scored": newest_scored_session(state.engine, WantedScores()),
+        "Forecasts scored": newest_scored_session(state.engine, ScoreFilter()),
     }
     compared = [
         (stage, session, None if session is None else sessions_late(session, due or newest))

@@ -18,7 +18,7 @@ from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.model_status import find_model_status
 from stock_assets.service.pages.rendering import address, render
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
-from stock_assets.storage.serving.performance import WantedScores, rolling_scores
+from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
 from stock_assets.storage.serving.window import ScoredWindow
 
 RANGES = {"3M": 63, "6M": 126, "1Y": 252, "All": None}
@@ -82,7 +82,7 @@ def performance_page(state: AppState, query: PerformanceParams) -> HTMLResponse:
     newest, window = status.window.pooled, state.params.monitoring.window_sessions
     length = RANGES[query.range]
     first = calendar.previous_session(newest["session"], length) if length else None
-    scores = rolling_scores(state.engine, WantedScores(horizon=1), window, first, None, _ALL)
+    scores = rolling_scores(state.engine, ScoreFilter(horizon=1), window, first, None, _ALL)
     events = find_events(state)
     return render(
         "performance.html",

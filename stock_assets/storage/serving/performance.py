@@ -86,7 +86,7 @@ _NEWEST = text(f"SELECT max(session) FROM model_performance_log WHERE {_WANTED}"
 
 
 @dataclass(frozen=True)
-class WantedScores:
+class ScoreFilter:
     """Filter of scored forecasts; an empty or missing part selects all."""
 
     tickers: Sequence[str] = ()
@@ -100,7 +100,7 @@ class WantedScores:
 
 def rolling_scores(
     engine: Engine,
-    wanted: WantedScores,
+    wanted: ScoreFilter,
     window: int,
     first: date | None,
     last: date | None,
@@ -113,7 +113,7 @@ def rolling_scores(
     ----------
     engine : Engine
         The ``stock_assets`` database.
-    wanted : WantedScores
+    wanted : ScoreFilter
         The filter.
     window : int
         Scored sessions of a version in one window; fewer at its beginning.
@@ -155,7 +155,7 @@ def _roll(daily: pd.DataFrame, window: int, shown: int) -> pd.DataFrame:
 
 def ticker_scores(
     engine: Engine,
-    wanted: WantedScores,
+    wanted: ScoreFilter,
     window: int,
     session: date,
     size: int,
@@ -177,7 +177,7 @@ def score_terms(found: pd.DataFrame) -> pd.DataFrame:
     return found.drop(columns=["sessions", *TERM_COLUMNS]).join(pooled_scores(found))
 
 
-def newest_scored_session(engine: Engine, wanted: WantedScores) -> date | None:
+def newest_scored_session(engine: Engine, wanted: ScoreFilter) -> date | None:
     """Return the newest session with a scored forecast of the filter."""
     with engine.connect() as connection:
         found: date | None = connection.scalar(_NEWEST, wanted.parameters())

@@ -56,8 +56,10 @@ def operations(engine: Engine) -> BeautifulSoup:
             }
         )
     )
-    told = broken[["ticker", "session"]].assign(rule="high_is_highest", detail="10 is <b>low</b>")
-    quarantine(engine, broken, told, "sample", RUN)
+    findings = broken[["ticker", "session"]].assign(
+        rule="high_is_highest", detail="10 is <b>low</b>"
+    )
+    quarantine(engine, broken, findings, "sample", RUN)
     made = forecasts(DAYS[-1:], ["AAPL"]).assign(dagster_run_id=RUN)
     drifted = drift(DAYS[-1:], RSI=0.26, ATR=0.04, Volume=0.25, ROC=0.07)
     save_predictions(engine, made, DAYS[-1:], 1, drift=drifted)

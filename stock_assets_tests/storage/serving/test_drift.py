@@ -1,4 +1,4 @@
-"""Drift as it is stored beside forecasts, and as it is served."""
+"""Drift: stored with forecasts, and listed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def measure(engine: Engine, measured: pd.DataFrame, version: int = 1) -> None:
     save_predictions(engine, made, days, version, drift=measured)
 
 
-def told(engine: Engine) -> list[dict[str, object]]:
+def rows_of(engine: Engine) -> list[dict[str, object]]:
     return list_drift(engine, None, None, None, EVERYTHING)
 
 
 def test_measuring_again_changes_no_row(engine: Engine) -> None:
     measured = drift(DAYS[:3], RSI=0.1 + 0.2, ATR=1 / 3)
     measure(engine, measured)
-    before = told(engine)
+    before = rows_of(engine)
     measure(engine, measured.assign(dagster_run_id="another"))
-    assert told(engine) == before
+    assert rows_of(engine) == before
     assert {row["psi"] for row in before} == {0.1 + 0.2, 1 / 3}
 
 
@@ -40,7 +40,9 @@ def test_features_a_version_no_longer_reads_are_removed(engine: Engine) -> None:
     measure(engine, drift(DAYS[:2], RSI=0.1, ATR=0.2))
     measure(engine, drift(DAYS[:1], version=2, ATR=0.3), version=2)
     measure(engine, drift(DAYS[:1], RSI=0.4))
-    found = [(row["as_of_session"], row["model_version"], row["feature"]) for row in told(engine)]
+    found = [
+        (row["as_of_session"], row["model_version"], row["feature"]) for row in rows_of(engine)
+    ]
     assert found == [
         (DAYS[1], 1, "ATR"),
         (DAYS[1], 1, "RSI"),
@@ -59,7 +61,7 @@ def test_forecasts_are_not_stored_without_their_drift(engine: Engine) -> None:
 def test_drift_is_filtered_and_paged(engine: Engine) -> None:
     measure(engine, drift(DAYS[:3], RSI=0.1, ATR=0.2))
     measure(engine, drift(DAYS[1:2], version=2, RSI=0.3), version=2)
-    whole = told(engine)
+    whole = rows_of(engine)
     after = tuple(whole[2][name] for name in DRIFT_ORDER)
     assert list_drift(engine, None, None, None, EVERYTHING, after) == whole[3:]
     assert list_drift(engine, 2, None, None, EVERYTHING) == [

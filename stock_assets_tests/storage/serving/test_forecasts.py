@@ -1,4 +1,4 @@
-"""Forecasts as they are served: all of them page by page, and the newest of each ticker."""
+"""Lists of forecasts: all, page by page, and the newest of each ticker."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def test_an_older_forecast_of_a_longer_horizon_is_not_among_the_latest(made: Eng
     assert {1, 2} == set(stored(made).query("ticker == 'A'")["horizon"])
     listed = list_latest_forecasts(made, ForecastFilter(tickers=["A"]), EVERYTHING)
     assert [row["horizon"] for row in listed] == [1]
-    (asked,) = list_latest_forecasts(made, ForecastFilter(["A"], horizon=2), EVERYTHING)
-    assert asked["as_of_session"] == DAYS[1]
+    (row,) = list_latest_forecasts(made, ForecastFilter(["A"], horizon=2), EVERYTHING)
+    assert row["as_of_session"] == DAYS[1]
 
 
 def test_without_forecasts_the_list_is_empty(engine: Engine) -> None:

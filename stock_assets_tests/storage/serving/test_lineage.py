@@ -1,4 +1,4 @@
-"""Where forecasts and their rows come from, and the tickers that there are."""
+"""The origin of forecasts, and lists of tickers."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ def test_an_outcome_belongs_to_one_version(brought: Engine) -> None:
 
 
 def test_list_fetches_names_the_runs(brought: Engine) -> None:
-    told = list_fetches(brought, SPAN)
-    assert [(row["dagster_run_id"], row["rows"]) for row in told] == [
+    listed = list_fetches(brought, SPAN)
+    assert [(row["dagster_run_id"], row["rows"]) for row in listed] == [
         ("third", 1),
         ("first", 2),
         ("second", 1),
     ]
-    assert (told[1]["first_session"], told[1]["last_session"]) == (DAYS[1], DAYS[2])
-    assert {row["source"] for row in told} == {"sample"}
+    assert (listed[1]["first_session"], listed[1]["last_session"]) == (DAYS[1], DAYS[2])
+    assert {row["source"] for row in listed} == {"sample"}
 
 
 def test_list_revisions_is_limited_to_the_span(brought: Engine) -> None:
-    told = list_revisions(brought, SPAN)
-    assert {row["field"] for row in told} == {"open", "high", "low", "close"}
-    assert {row["dagster_run_id"] for row in told} == {"third"}
+    listed = list_revisions(brought, SPAN)
+    assert {row["field"] for row in listed} == {"open", "high", "low", "close"}
+    assert {row["dagster_run_id"] for row in listed} == {"third"}
     assert list_revisions(brought, Span("A", DAYS[1], DAYS[4])) == []
     assert list_revisions(brought, Span("B", DAYS[0], DAYS[4])) == []
 
@@ -96,10 +96,10 @@ def test_rows_that_changed_after_the_forecast_are_counted(brought: Engine) -> No
 
 
 def test_list_tickers_has_the_stored_and_the_universe(brought: Engine) -> None:
-    told = list_tickers(brought, ["B", "Z"], 10)
-    assert [row["ticker"] for row in told] == ["A", "B", "Z"]
-    assert [row["in_universe"] for row in told] == [False, True, True]
-    assert told[0] == {
+    listed = list_tickers(brought, ["B", "Z"], 10)
+    assert [row["ticker"] for row in listed] == ["A", "B", "Z"]
+    assert [row["in_universe"] for row in listed] == [False, True, True]
+    assert listed[0] == {
         "ticker": "A",
         "currency": "USD",
         "source": "sample",
@@ -108,8 +108,8 @@ def test_list_tickers_has_the_stored_and_the_universe(brought: Engine) -> None:
         "last_close": 103.0,
         "in_universe": False,
     }
-    assert (told[2]["last_session"], told[2]["last_close"]) == (None, None)
-    assert list_tickers(brought, ["B", "Z"], 1, ("A",)) == told[1:2]
+    assert (listed[2]["last_session"], listed[2]["last_close"]) == (None, None)
+    assert list_tickers(brought, ["B", "Z"], 1, ("A",)) == listed[1:2]
     assert newest_session(brought) == DAYS[3]
 
 

@@ -1,4 +1,4 @@
-"""What the pages show, of several versions that forecast the same session."""
+"""Queries of the pages where several versions forecast one session."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from stock_assets.storage.serving.paging import read_frame
 from stock_assets.storage.serving.performance import (
     TERM_COLUMNS,
     TERMS,
-    WantedScores,
+    ScoreFilter,
     newest_scored_session,
     rolling_scores,
     ticker_scores,
@@ -81,7 +81,7 @@ def test_the_database_adds_up_the_terms_of_the_evaluation(
     )
 
 
-def matching(rows: pd.DataFrame, wanted: WantedScores) -> pd.DataFrame:
+def matching(rows: pd.DataFrame, wanted: ScoreFilter) -> pd.DataFrame:
     kept = pd.Series(True, rows.index)
     if wanted.tickers:
         kept &= rows["ticker"].isin(wanted.tickers)
@@ -107,17 +107,17 @@ def require_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) ->
 
 
 WANTED = [
-    WantedScores(),
-    WantedScores(tickers=["B"]),
-    WantedScores(horizon=2),
-    WantedScores(tickers=["A", "C"], horizon=1, model_version=2),
+    ScoreFilter(),
+    ScoreFilter(tickers=["B"]),
+    ScoreFilter(horizon=2),
+    ScoreFilter(tickers=["A", "C"], horizon=1, model_version=2),
 ]
 
 
 @pytest.mark.parametrize("window", [1, 4, 100])
 @pytest.mark.parametrize("wanted", WANTED[::2])
 def test_rolling_scores_are_those_of_the_window(
-    scored: Engine, rows: pd.DataFrame, wanted: WantedScores, window: int
+    scored: Engine, rows: pd.DataFrame, wanted: ScoreFilter, window: int
 ) -> None:
     chosen = matching(rows, wanted)
     found = rolling_scores(scored, wanted, window, None, None, EVERYTHING)
@@ -134,7 +134,7 @@ def test_rolling_scores_are_those_of_the_window(
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_pages_and_bounds_change_no_score(scored: Engine, size: int) -> None:
-    wanted, first, last = WantedScores(), DAYS[3], DAYS[12]
+    wanted, first, last = ScoreFilter(), DAYS[3], DAYS[12]
     whole = rolling_scores(scored, wanted, 4, None, None, EVERYTHING)
     inside = [row for row in whole if first <= row["session"] <= last]
     walked: list[dict[str, Any]] = []
@@ -148,7 +148,7 @@ def test_pages_and_bounds_change_no_score(scored: Engine, size: int) -> None:
 @pytest.mark.parametrize("window", [1, 4, 100])
 @pytest.mark.parametrize("wanted", WANTED)
 def test_ticker_scores_are_those_of_the_window_of_their_version(
-    scored: Engine, rows: pd.DataFrame, wanted: WantedScores, window: int
+    scored: Engine, rows: pd.DataFrame, wanted: ScoreFilter, window: int
 ) -> None:
     chosen = matching(rows, wanted)
     end = newest_scored_session(scored, wanted)
@@ -166,24 +166,24 @@ def test_ticker_scores_are_those_of_the_window_of_their_version(
 
 
 def test_versions_of_one_session_are_never_pooled(scored: Engine) -> None:
-    found = ticker_scores(scored, WantedScores(), 5, DAYS[9], EVERYTHING)
+    found = ticker_scores(scored, ScoreFilter(), 5, DAYS[9], EVERYTHING)
     assert {(row["ticker"], row["model_version"]) for row in found} == {
         (ticker, version) for ticker in "ABC" for version in (1, 2)
     }
     after = found[2]["ticker"], found[2]["model_version"]
-    page = ticker_scores(scored, WantedScores(), 5, DAYS[9], 2, after)
+    page = ticker_scores(scored, ScoreFilter(), 5, DAYS[9], 2, after)
     require_same(page, found[3:5])
 
 
 def test_what_is_undefined_is_none(engine: Engine, rows: pd.DataFrame) -> None:
     still = rows.head(1).assign(actual=rows["persistence"].iloc[0])
     save_performance(engine, score_rows(still), DAYS, "run")
-    (found,) = rolling_scores(engine, WantedScores(), 20, None, None, EVERYTHING)
+    (found,) = rolling_scores(engine, ScoreFilter(), 20, None, None, EVERYTHING)
     assert found["relative_mae"] is None
     assert found["direction_accuracy"] is None
     assert found["base_rate_up"] is None
 
 
 def test_without_scores_the_list_is_empty(engine: Engine) -> None:
-    assert newest_scored_session(engine, WantedScores()) is None
-    assert rolling_scores(engine, WantedScores(), 20, None, None, EVERYTHING) == []
+    assert newest_scored_session(engine, ScoreFilter()) is None
+    assert rolling_scores(engine, ScoreFilter(), 20, None, None, EVERYTHING) == []

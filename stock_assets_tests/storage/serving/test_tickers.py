@@ -1,4 +1,4 @@
-"""Tickers as they are served."""
+"""Lists of tickers, and renames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_universe_and_what_is_stored_are_listed_once(
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("ticker", "expected"),
     [
         ("FB", ("METAS", date(2024, 1, 2))),  # renamed twice
         ("META", ("METAS", date(2024, 1, 2))),
@@ -35,7 +35,7 @@ def test_the_universe_and_what_is_stored_are_listed_once(
     ],
 )
 def test_a_rename_is_followed_to_the_current_name(
-    engine: Engine, asked: str, told: tuple[str, date] | None
+    engine: Engine, ticker: str, expected: tuple[str, date] | None
 ) -> None:
     renames = [
         ("FB", "META", date(2022, 6, 9)),
@@ -47,4 +47,4 @@ def test_a_rename_is_followed_to_the_current_name(
     with engine.begin() as connection:
         rows = [{**dict(zip(names, rename, strict=True)), "rows": 1} for rename in renames]
         connection.execute(insert(ticker_renames), rows)
-    assert name_since_rename(engine, asked) == told
+    assert name_since_rename(engine, ticker) == expected

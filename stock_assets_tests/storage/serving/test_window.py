@@ -42,8 +42,8 @@ def test_scores_are_those_of_the_evaluation(loop: Loop, window: int) -> None:
     tickers = by_ticker(rows)
     assert [row["ticker"] for row in found.tickers] == list(tickers["ticker"])
     for name in ("mape", "relative_mae", "coverage"):
-        told = np.array([row[name] for row in found.tickers], dtype=float)
-        np.testing.assert_allclose(told, tickers[name], rtol=1e-12)
+        scores = np.array([row[name] for row in found.tickers], dtype=float)
+        np.testing.assert_allclose(scores, tickers[name], rtol=1e-12)
 
 
 def test_differences_are_those_of_the_test_oldest_first(loop: Loop) -> None:
