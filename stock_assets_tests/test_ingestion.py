@@ -23,11 +23,12 @@ from stock_assets.ingestion import Ingestion, ingest, require_arrival
 from stock_assets.market import calendar
 from stock_assets.market.actions import actions_of
 from stock_assets.market.adjustment import adjust
+from stock_assets.market.checks import no_findings
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets.storage import prices as prices_store
 from stock_assets.storage.database import engine_for
-from stock_assets.storage.prices import read_bars, reset_fetch_start
+from stock_assets.storage.prices import StoredPrices, read_bars, reset_fetch_start
 from stock_assets.storage.quarantine import read_quarantine
 from stock_assets.storage.tables import metadata
 from stock_assets_tests.market import yahoo_faults as faults
@@ -429,6 +430,15 @@ def test_one_ticker_that_fails_does_not_stop_the_others(
     yahoo.recover()
     seen(engine, yahoo, LAST)
     assert_frame_equal(stored(engine), traded(), check_exact=True)
+
+
+def test_require_arrival_needs_a_bar_of_every_session() -> None:
+    before, yahoo_source = calendar.previous_session(LAST), YahooSource(QUICK)
+    newest = traded(first=LAST)
+    done = Ingestion(newest, no_findings(), StoredPrices(), {}, TICKERS, [], {}, 0)
+    require_arrival(done, yahoo_source, [LAST], 1.0)
+    with pytest.raises(StockAssetsError, match=f"no bar for {before}"):
+        require_arrival(done, yahoo_source, [before, LAST], 1.0)
 
 
 def test_ingest_reports_and_stores_a_jump(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:

@@ -113,6 +113,10 @@ def test_renames_may_be_chained_and_symbols_reused(tmp_path: Path, text: str) ->
             r"prices: FB → META \(2022-06-09\) must be after META → FB \(2023-01-03\)",
         ),
         (
+            renames("META METV 2022-06-09", "FB META 2022-06-09", tickers="META, METV"),
+            r"prices: META → METV \(2022-06-09\) must be after",
+        ),
+        (
             renames("META METV 2022-01-31", "FB META 2022-06-09", tickers="META, METV"),
             r"prices: META → METV \(2022-01-31\) must be after .* remove the rename",
         ),
