@@ -1,4 +1,4 @@
-"""The conformal width holds what it promises, exactly."""
+"""The conformal width has its guaranteed coverage."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def test_the_width_is_the_residual_of_the_corrected_rank() -> None:
 
 
 @given(errors, st.floats(0.05, 0.95))
-def test_leaving_out_each_error_in_turn_covers_the_promised_share(
-    values: list[float], coverage: float
-) -> None:
+def test_leave_one_out_coverage_is_at_least_nominal(values: list[float], coverage: float) -> None:
     # The theorem itself: of K + 1 exchangeable errors, any one is as likely to be the next.
     every = np.array(values)
     others = [np.delete(every, position) for position in range(len(every))]

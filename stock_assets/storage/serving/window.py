@@ -58,7 +58,7 @@ class ScoredWindow:
     tickers : list of dict
         The same per ``ticker``, in alphabetical order.
     differences : ndarray (sessions,)
-        Per session, oldest first, by how much the model's scaled error exceeds persistence's; see
+        Loss of the model minus persistence's per session, oldest first; see
         :func:`stock_assets.evaluation.significance.loss_difference`.
     """
 
