@@ -291,7 +291,7 @@ def test_killed_search_of_two_workers_is_resumed(shared: str, tmp_path: Path) ->
     assert alive == []
     killed = study.trials_dataframe()
     assert 2 <= killed["state"].isin(["COMPLETE", "PRUNED"]).sum() < 6
-    resumed = tune(one_fold, budget(6, workers=2), TRAINING, "study", shared)
+    resumed = tune(one_fold, budget(6), TRAINING, "study", shared)
     finished = [trial for trial in resumed.study.get_trials() if trial.state in FINISHED]
     assert sorted(trial.user_attrs["rank"] for trial in finished) == list(range(6))
     # The first proposals are random, seeded by their rank.
