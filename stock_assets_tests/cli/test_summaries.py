@@ -14,11 +14,11 @@ from stock_assets.cli.datasets import _candidate
 from stock_assets.cli.loop import forecast_tables
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts
-from stock_assets.cli.status import _production, _recent_scores, _scores
+from stock_assets.cli.status import _late, _late_tickers, _production, _recent_scores, _scores
 from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.storage.forecasts import save_performance
-from stock_assets_tests.storage.examples import DAYS, PROMOTION, bars, forecasts
+from stock_assets_tests.storage.examples import DAYS, PROMOTION, bars, forecasts, store_bars
 
 SECOND = ModelVersion(
     version=2, mlflow_run_id="run", dataset_run_id="dataset", as_of=DAYS[0], digest="digest"
@@ -41,6 +41,22 @@ def test_status_scores_only_the_production_model(platform: Platform, engine: Eng
     assert shown is not None
     assert shown["model"]["forecasts"] == len(scored(DAYS[1:3], 2))
     assert _recent_scores(here, None) is None
+
+
+def test_status_names_late_tickers_and_their_last_session(
+    platform: Platform, engine: Engine
+) -> None:
+    here = replace(platform)
+    here.__dict__["engine"] = engine
+    assert _late_tickers(here) == {}
+    on_time = [name for name in platform.params.prices.tickers if name not in ("IBM", "MSFT")]
+    store_bars(engine, bars(on_time, DAYS))
+    store_bars(engine, bars(["IBM"], DAYS[:-2]))
+    late = _late_tickers(here)
+    assert late == {"IBM": DAYS[-3], "MSFT": None}
+    shown = _late({"late_tickers": late})
+    assert f"IBM ({DAYS[-3]})" in shown
+    assert "MSFT (no bar yet)" in shown
 
 
 def test_an_undefined_score_is_shown_as_undefined() -> None:
