@@ -25,8 +25,8 @@ Asset = Literal["raw_prices", "processed_features", "predictions"]
 """The assets with checks."""
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-_POSITION: TypeAdapter[tuple[datetime, str, str, str]] = TypeAdapter(
-    tuple[datetime, _Name, _Name, _Name]
+_POSITION: TypeAdapter[tuple[datetime, str, str, str, str]] = TypeAdapter(
+    tuple[datetime, _Name, _Name, _Name, _Name]
 )
 
 
