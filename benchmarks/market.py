@@ -21,11 +21,11 @@ import pandas as pd
 from benchmarks.measuring import peak_megabytes, seconds_of
 from stock_assets.cli.platform import open_platform
 from stock_assets.config import Prices
-from stock_assets.ingestion import ingest
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.pipeline.ingestion import ingest
 from stock_assets.storage.prices import read_bars, store_prices
 from stock_assets_tests.market import yahoo_loopback
 

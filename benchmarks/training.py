@@ -185,7 +185,7 @@ def _workers(folder: Path) -> dict[str, Any]:
     """Compare one tuning worker with two, on equal trials, so that none is pruned."""
     # Not at the top: the measured processes must not import these.
     from stock_assets.cli.platform import open_platform
-    from stock_assets.training import OPTUNA_VARIABLE
+    from stock_assets.pipeline.training import OPTUNA_VARIABLE
 
     open_platform()
     store = ArrayStore(str(folder / "tuning"))

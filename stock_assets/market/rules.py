@@ -1,7 +1,7 @@
 """The rules that prices keep, each with its name, severity and meaning.
 
-:mod:`stock_assets.market.checks` finds the bars that break them; :mod:`stock_assets.ingestion`
-finds the fetched histories that do.
+:mod:`stock_assets.market.checks` finds the bars that break them;
+:mod:`stock_assets.pipeline.ingestion` finds the fetched histories that do.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def forecasting_assets(
         registry: dg.ResourceParam[Registry],
     ) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization | dg.MaterializeResult]:
         """Forecast as of each of the run's sessions, and store what is valid."""
-        from stock_assets.forecasting import make_forecasts, store_forecasts
+        from stock_assets.pipeline.forecasting import make_forecasts, store_forecasts
 
         sessions, tickers = sessions_of(context), params.prices.tickers
         require_passed(store, {"raw_prices": context.partition_keys})
@@ -108,7 +108,11 @@ def forecasting_assets(
         context: dg.AssetExecutionContext, store: dg.ResourceParam[Store]
     ) -> dg.MaterializeResult:
         """Score the forecasts that came due on the run's sessions."""
-        from stock_assets.forecasting import newest_scores, score_sessions, scores_by_ticker
+        from stock_assets.pipeline.forecasting import (
+            newest_scores,
+            score_sessions,
+            scores_by_ticker,
+        )
 
         sessions = sessions_of(context)
         require_passed(store, {"raw_prices": context.partition_keys})

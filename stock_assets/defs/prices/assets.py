@@ -13,9 +13,9 @@ from stock_assets.defs.metadata import daily, describe_table, lineage, sessions_
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.prices.checks import SPECS, failed_sessions, price_checks
 from stock_assets.defs.resources import Store
-from stock_assets.ingestion import Ingestion, ingest, require_arrival
 from stock_assets.market.bars import content_digest
 from stock_assets.market.sources.catalogue import open_source
+from stock_assets.pipeline.ingestion import Ingestion, ingest, require_arrival
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.prices import read_revisions
 from stock_assets.storage.tables import raw_stock_data

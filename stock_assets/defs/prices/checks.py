@@ -7,8 +7,8 @@ import pandas as pd
 
 from stock_assets.defs.checks import blocking_spec
 from stock_assets.defs.metadata import table
-from stock_assets.ingestion import Ingestion
 from stock_assets.market.checks import rules_of
+from stock_assets.pipeline.ingestion import Ingestion
 
 CHECKS = {
     "bars_are_sound": (

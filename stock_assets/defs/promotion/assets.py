@@ -76,8 +76,8 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
         One promotion runs at a time: of two retrainings that end together, the second candidate is
         compared with the first.
         """
-        from stock_assets.promotion import compare
-        from stock_assets.tracking import log_comparison
+        from stock_assets.pipeline.promotion import compare
+        from stock_assets.pipeline.tracking import log_comparison
 
         rule = configured(params.promotion, config)
         require_dataset_passed(store, context.partition_key)
@@ -127,8 +127,8 @@ def _registered_refit(
     store: Store, registry: Registry, mlflow_run: Any, candidate: ModelVersion
 ) -> ModelVersion:
     """Return the refit of a candidate: the registered one, or else a new one."""
-    from stock_assets.tracking import log_refit
-    from stock_assets.training import refit_on_dataset
+    from stock_assets.pipeline.tracking import log_refit
+    from stock_assets.pipeline.training import refit_on_dataset
 
     known = registry.refit(candidate)
     if known is not None:
@@ -184,7 +184,7 @@ def _production_event(
 
 def _decision_metadata(decided: PromotionRecord) -> dict[str, Any]:
     """Describe a decision by its row; Dagster plots the numbers over time."""
-    from stock_assets.promotion import score_table
+    from stock_assets.pipeline.promotion import score_table
 
     plotted = (
         "relative_mae",

@@ -1,4 +1,4 @@
-"""Training: ``tuned_params`` and ``candidate_model``, by :mod:`stock_assets.training`."""
+"""Training: ``tuned_params`` and ``candidate_model``, by :mod:`stock_assets.pipeline.training`."""
 
 import shutil
 from dataclasses import asdict
@@ -71,8 +71,8 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         """Search, store the best hyperparameters with every trial, and log trials to MLflow."""
         from stock_assets.models.study_report import importances, study_figures
         from stock_assets.models.tuning import START
-        from stock_assets.tracking import log_search
-        from stock_assets.training import plain_records, search_hyperparameters
+        from stock_assets.pipeline.tracking import log_search
+        from stock_assets.pipeline.training import plain_records, search_hyperparameters
 
         require_dataset_passed(store, context.partition_key)
         tuning = configured(params.tuning, config, "seed")
@@ -136,9 +136,9 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         """Train the candidate, log its training to MLflow and register its bundle."""
         from stock_assets.evaluation.scorecard import narrow
+        from stock_assets.pipeline.tracking import log_training
+        from stock_assets.pipeline.training import train_on_dataset
         from stock_assets.reporting.figures import training_figure
-        from stock_assets.tracking import log_training
-        from stock_assets.training import train_on_dataset
 
         require_dataset_passed(store, context.partition_key)
         used = params.model_copy(update={"training": configured(params.training, config)})

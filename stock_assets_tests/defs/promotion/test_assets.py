@@ -273,7 +273,7 @@ def test_the_ridge_learns_from_training_and_is_chosen_on_validation(
         given.append(asked)
         return ridge(returns, *asked)
 
-    monkeypatch.setattr("stock_assets.promotion.ridge", listened_to)
+    monkeypatch.setattr("stock_assets.pipeline.promotion.ridge", listened_to)
     store_bars(own_store.engine, sample_bars())
     candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
     met(own_store, tmp_path, candidate, date(2012, 8, 31))

@@ -24,7 +24,7 @@ from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
-from stock_assets.promotion import promoted_models
+from stock_assets.pipeline.promotion import promoted_models
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments

@@ -22,6 +22,7 @@ from stock_assets.models.candidate import train_candidate
 from stock_assets.models.data import load_training_data
 from stock_assets.models.training import weights_digest
 from stock_assets.models.tuning import Hyperparameters
+from stock_assets.pipeline.training import plain_records
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
@@ -33,7 +34,6 @@ from stock_assets.storage.datasets import (
 )
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
-from stock_assets.training import plain_records
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
 from stock_assets_tests.defs.running import data_version, failure, materialize, metadata
 from stock_assets_tests.features.examples import same_bits

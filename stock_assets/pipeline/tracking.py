@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stock_assets.models.refit import Refit
-    from stock_assets.promotion import Comparison
-    from stock_assets.training import Search, TrainedCandidate
+    from stock_assets.pipeline.promotion import Comparison
+    from stock_assets.pipeline.training import Search, TrainedCandidate
 
 _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 """MLflow's run status for Optuna's state of a trial."""

@@ -23,7 +23,7 @@ from stock_assets.evaluation.metrics import (
 )
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.models.bundle import Bundle
-from stock_assets.promotion import promoted_models
+from stock_assets.pipeline.promotion import promoted_models
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import forecasts_due, save_predictions
 from stock_assets.storage.prices import read_bars

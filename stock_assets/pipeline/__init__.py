@@ -1,0 +1,1 @@
+"""The stages of the loop over the stores, without Dagster."""
