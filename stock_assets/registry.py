@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stock_assets.config import Rename, Tracking, Training
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
-from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import pytest
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Rename, Tracking, Training
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
 from stock_assets.registry import TRACKING_VARIABLE, Registry, Schedule
 from stock_assets_tests.models.bundles import AS_OF, bundle, same_frame, sample_bars

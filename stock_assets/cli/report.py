@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.evaluation.metrics import (
     KEY,
     Metrics,
@@ -16,6 +15,7 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.reporting.figures import error_figure, forecast_figures, training_figure
 from stock_assets.reporting.page import page
 from stock_assets.storage.forecasts import PromotionRecord

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from stock_assets.cli.platform import Platform
 from stock_assets.core.text import truncate
-from stock_assets.evaluation.champion import ModelVersion
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import (
     last_predicted_session,

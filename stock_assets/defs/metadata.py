@@ -1,6 +1,7 @@
 """What assets have in common: owners, tags, partitions, configuration, catalogue metadata."""
 
 import warnings
+from collections.abc import Iterable
 from datetime import date
 from typing import Any, TypeVar
 
@@ -71,12 +72,25 @@ def table_columns(table: Table) -> list[dg.TableColumn]:
     ]
 
 
+def feature_lineage(features: Iterable[str], basis: str) -> dg.TableColumnLineage:
+    """Return which columns of ``raw_prices`` each feature is computed from, given the basis."""
+    from stock_assets.features.indicators import price_columns
+
+    prices = dg.AssetKey("raw_prices")
+    return dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(prices, column) for column in price_columns(name, basis)]
+            for name in features
+        }
+    )
+
+
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:
     """Return the sessions of the partitions of this run, ascending."""
     return sorted(key_session(key) for key in context.partition_keys)
 
 
-def lineage(**values: Any) -> dict[str, Any]:
+def plain_metadata(**values: Any) -> dict[str, Any]:
     """Return metadata under plain names: dates as text, None left out, the rest unchanged."""
     return {
         name: value.isoformat() if isinstance(value, date) else value

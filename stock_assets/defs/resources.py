@@ -1,8 +1,5 @@
-"""Resources of the assets: parameters, stores, the registry, and a retraining's MLflow run."""
+"""Resources of the assets: parameters, stores and the registry."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -11,6 +8,7 @@ from sqlalchemy import Engine
 
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
+from stock_assets.defs.mlflow_run import RetrainingRun
 from stock_assets.registry import TRACKING_VARIABLE, Registry
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.database import engine_for, store_engine
@@ -56,38 +54,6 @@ class RegistryResource(dg.ConfigurableResource[Registry]):
     def create_resource(self, context: dg.InitResourceContext) -> Registry:  # noqa: ARG002
         """Return the registry of this installation."""
         return Registry(self.params.tracking, self.params.prices.renames)
-
-
-class RetrainingRun(dg.ConfigurableResource[Any]):
-    """The MLflow run of a retraining: one per Dagster run, shared by its steps."""
-
-    registry: dg.ResourceDependency[Registry]
-    experiment: str = Field(description="MLflow experiment that retrainings are logged to")
-    tracking_uri: str = Field(description="MLflow tracking store")
-
-    @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Any]:
-        """Open the run with dagster-mlflow, and end it with the status of the Dagster run.
-
-        dagster-mlflow leaves the MLflow runs of failed Dagster runs FINISHED, so the status is set
-        here. It imports all of MLflow, so it is imported when a retraining begins.
-        """
-        import mlflow
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", dg.BetaWarning)  # raised by the import
-            from dagster_mlflow.resources import MlFlow
-
-        run, instance = context.run, context.instance
-        if run is None or instance is None:
-            raise dg.DagsterInvariantViolationError("an MLflow run belongs to a Dagster run")
-        self.registry.ensure_experiment()
-        warnings.filterwarnings("ignore", "Class `MlFlow`", dg.BetaWarning)
-        settings = {"experiment_name": self.experiment, "mlflow_tracking_uri": self.tracking_uri}
-        yield MlFlow(context.replace_config(settings))  # type: ignore[no-untyped-call]
-        steps = instance.get_run_step_stats(run.run_id)
-        failed = any(step.status is not None and step.status.value == "FAILURE" for step in steps)
-        mlflow.end_run("FAILED" if failed else "FINISHED")
 
 
 def resources(params: Params) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from sqlalchemy import Engine
 
 from stock_assets.config import Params
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.champion import ModelVersion, model_for
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
 from stock_assets.evaluation.metrics import (
     by_ticker,
@@ -21,6 +20,7 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
+from stock_assets.evaluation.production_rule import ModelVersion, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.models.bundle import Bundle
 from stock_assets.pipeline.promotion import promoted_models

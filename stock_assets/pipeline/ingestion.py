@@ -13,8 +13,8 @@ from stock_assets import config
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.text import truncate
 from stock_assets.market import calendar, checks, rules
-from stock_assets.market.actions import no_actions
 from stock_assets.market.bars import PRICE_COLUMNS, empty_bars, tidy
+from stock_assets.market.corporate_actions import no_actions
 from stock_assets.market.reconciliation import (
     drop_tickers,
     fetch_starts,

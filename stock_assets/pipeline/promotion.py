@@ -1,7 +1,7 @@
 """Candidate against champion: the comparison of a dataset's test segment, its decision, its report.
 
 The rules are in :mod:`stock_assets.evaluation.promotion_rule` and
-:mod:`stock_assets.evaluation.champion`.
+:mod:`stock_assets.evaluation.production_rule`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Promotion
-from stock_assets.evaluation.champion import ModelVersion, champion_as_of
+from stock_assets.evaluation.production_rule import ModelVersion, champion_as_of
 from stock_assets.evaluation.promotion_rule import decide_promotion
 from stock_assets.evaluation.scorecard import (
     horizon_table,

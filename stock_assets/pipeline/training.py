@@ -18,7 +18,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import plain_digest, training_code
 from stock_assets.core.locations import find_locations
 from stock_assets.datasets.build import recorded_params
-from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.features.scaling import Scaler, fit_reference
 from stock_assets.features.splits import Segment
 from stock_assets.market.adjustment import AdjustmentFactors

@@ -23,8 +23,8 @@ from sqlalchemy import (
     values,
 )
 
-from stock_assets.market.actions import ACTION_COLUMNS, KIND_OF, attach, tidy_actions
 from stock_assets.market.bars import BAR_COLUMNS, tidy
+from stock_assets.market.corporate_actions import ACTION_COLUMNS, KIND_OF, attach, tidy_actions
 from stock_assets.market.reconciliation import StoredHistory
 from stock_assets.market.sources.base import Fetch
 from stock_assets.storage.database import (
@@ -156,7 +156,7 @@ def apply_actions(
 ) -> int:
     """Update the dividends and splits of stored bars to the actions in effect on them.
 
-    When an action takes effect is decided by :func:`stock_assets.market.actions.attach`.
+    When an action takes effect is decided by :func:`stock_assets.market.corporate_actions.attach`.
 
     Parameters
     ----------

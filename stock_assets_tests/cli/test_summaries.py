@@ -15,7 +15,7 @@ from stock_assets.cli.loop import forecast_tables
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts
 from stock_assets.cli.status import _late, _late_tickers, _production, _recent_scores, _scores
-from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.storage.forecasts import save_performance
 from stock_assets_tests.storage.examples import DAYS, PROMOTION, bars, forecasts, store_bars

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from stock_assets.market.actions import DIVIDEND, SPLIT, actions_of
+from stock_assets.market.corporate_actions import DIVIDEND, SPLIT, actions_of
 from stock_assets_tests.market.yahoo_faults import (
     NEW_YORK,
     OPENING,

@@ -11,7 +11,7 @@ import yaml
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Tracking
-from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
 from stock_assets.registry import Registry
 from stock_assets_tests.models.bundles import LAST, bundle, same_frame, sample_bars

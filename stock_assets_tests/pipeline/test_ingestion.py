@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from sqlalchemy import Engine, text
 
-from stock_assets import ingestion
 from stock_assets.config import Checks, Prices
 from stock_assets.config import Yahoo as YahooSettings
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
-from stock_assets.market.actions import actions_of
 from stock_assets.market.adjustment import adjust
 from stock_assets.market.checks import no_findings
+from stock_assets.market.corporate_actions import actions_of
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.pipeline import ingestion
 from stock_assets.pipeline.ingestion import Ingestion, ingest, require_arrival
 from stock_assets.storage import prices as prices_store
 from stock_assets.storage.database import engine_for

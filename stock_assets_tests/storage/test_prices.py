@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select, text
 
-from stock_assets.market.actions import attach, no_actions, tidy_actions
 from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.corporate_actions import attach, no_actions, tidy_actions
 from stock_assets.market.reconciliation import StoredHistory
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.sample import load_sample

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, event, select, text
 
 from stock_assets.config import Rename
 from stock_assets.market import calendar
-from stock_assets.market.actions import ACTION_COLUMNS, attach, no_actions, tidy_actions
 from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.corporate_actions import ACTION_COLUMNS, attach, no_actions, tidy_actions
 from stock_assets.market.sources.base import Fetch
 from stock_assets.storage.forecasts import predictions_as_of, save_performance, save_predictions
 from stock_assets.storage.prices import read_bars, store_prices, stored_histories

@@ -15,7 +15,13 @@ from stock_assets.defs.dataset.checks import (
     complete,
     fit_on_train_only,
 )
-from stock_assets.defs.metadata import PER_DATASET, describe_table, lineage, table_columns
+from stock_assets.defs.metadata import (
+    PER_DATASET,
+    describe_table,
+    feature_lineage,
+    plain_metadata,
+    table_columns,
+)
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.storage import tables
@@ -118,7 +124,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         window = recorded_params(record).dataset.window
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(fitted.digest),
-            metadata=lineage(
+            metadata=plain_metadata(
                 dataset_run_id=record.dataset_run_id,
                 as_of_session=record.as_of_session,
                 kind=features.kind,
@@ -159,7 +165,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         save_segments(store.engine, context.partition_key, segments)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(segments[0].digest),
-            metadata=lineage(
+            metadata=plain_metadata(
                 dataset_run_id=record.dataset_run_id,
                 as_of_session=record.as_of_session,
                 **{
@@ -176,11 +182,11 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
 
 
 def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
-    from stock_assets.features.indicators import FEATURES, price_columns
+    from stock_assets.features.indicators import FEATURES
 
     panel = built.panel
     valid = panel.valid.sum(axis=0).tolist()
-    return lineage(
+    return plain_metadata(
         dataset_run_id=record.dataset_run_id,
         as_of_session=record.as_of_session,
         first_session=record.first_session,
@@ -208,13 +214,5 @@ def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
                 ),
             ]
         ),
-        "dagster/column_lineage": dg.TableColumnLineage(
-            {
-                name: [
-                    dg.TableColumnDep(dg.AssetKey("raw_prices"), column)
-                    for column in price_columns(name, record.basis)
-                ]
-                for name in panel.features
-            }
-        ),
+        "dagster/column_lineage": feature_lineage(panel.features, record.basis),
     }

@@ -8,7 +8,7 @@ from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import enforce_session_checks, require_passed
 from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
-from stock_assets.defs.metadata import daily, describe_table, lineage, sessions_of, table
+from stock_assets.defs.metadata import daily, describe_table, plain_metadata, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.market.bars import content_digest
@@ -77,7 +77,7 @@ def forecasting_assets(
             )
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(made.rows)),
-            metadata=lineage(
+            metadata=plain_metadata(
                 first_session=sessions[0],
                 last_session=sessions[-1],
                 forecasts=len(made.rows),
@@ -130,7 +130,7 @@ def forecasting_assets(
             scores = newest_scores(scored) | {"per_ticker": table(scores_by_ticker(scored))}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(scored)),
-            metadata=lineage(
+            metadata=plain_metadata(
                 first_session=sessions[0],
                 last_session=sessions[-1],
                 forecasts_due=len(due),

@@ -9,7 +9,7 @@ import dagster as dg
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import enforce_session_checks
-from stock_assets.defs.metadata import daily, describe_table, lineage, sessions_of, table
+from stock_assets.defs.metadata import daily, describe_table, plain_metadata, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.prices.checks import SPECS, failed_sessions, price_checks
 from stock_assets.defs.resources import Store
@@ -66,7 +66,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
             )
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(ingested.bars)),
-            metadata=lineage(
+            metadata=plain_metadata(
                 source=source.name,
                 first_session=sessions[0],
                 last_session=sessions[-1],

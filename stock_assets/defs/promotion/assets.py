@@ -15,13 +15,13 @@ from stock_assets.defs.metadata import (
     PER_DATASET,
     configured,
     describe_table,
-    lineage,
     parameter,
+    plain_metadata,
     table,
 )
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.champion import ModelVersion, promotion_is_due, refit_is_due
+from stock_assets.evaluation.production_rule import ModelVersion, promotion_is_due, refit_is_due
 from stock_assets.registry import PRODUCTION, Registry
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.forecasts import (
@@ -76,8 +76,8 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
         One promotion runs at a time: of two retrainings that end together, the second candidate is
         compared with the first.
         """
+        from stock_assets.pipeline.mlflow_logs import log_comparison
         from stock_assets.pipeline.promotion import compare
-        from stock_assets.pipeline.tracking import log_comparison
 
         rule = configured(params.promotion, config)
         require_dataset_passed(store, context.partition_key)
@@ -127,7 +127,7 @@ def _registered_refit(
     store: Store, registry: Registry, mlflow_run: Any, candidate: ModelVersion
 ) -> ModelVersion:
     """Return the refit of a candidate: the registered one, or else a new one."""
-    from stock_assets.pipeline.tracking import log_refit
+    from stock_assets.pipeline.mlflow_logs import log_refit
     from stock_assets.pipeline.training import refit_on_dataset
 
     known = registry.refit(candidate)
@@ -166,7 +166,7 @@ def _production_event(
     return dg.AssetMaterialization(
         asset_key=PRODUCTION_MODEL,
         description=decided.reason,
-        metadata=lineage(
+        metadata=plain_metadata(
             model=model_name,
             model_version=model.version,
             refit_of=model.refit_of,
@@ -194,7 +194,7 @@ def _decision_metadata(decided: PromotionRecord) -> dict[str, Any]:
         "icir",
         "coverage",
     )
-    return lineage(
+    return plain_metadata(
         promoted=decided.promoted,
         reason=dg.MetadataValue.md(decided.reason),
         dataset_run_id=decided.dataset_run_id,

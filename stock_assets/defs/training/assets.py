@@ -15,8 +15,8 @@ from stock_assets.defs.metadata import (
     PER_DATASET,
     configured,
     describe_table,
-    lineage,
     parameter,
+    plain_metadata,
     table,
 )
 from stock_assets.defs.resources import Store
@@ -71,7 +71,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         """Search, store the best hyperparameters with every trial, and log trials to MLflow."""
         from stock_assets.models.study_report import importances, study_figures
         from stock_assets.models.tuning import START
-        from stock_assets.pipeline.tracking import log_search
+        from stock_assets.pipeline.mlflow_logs import log_search
         from stock_assets.pipeline.training import plain_records, search_hyperparameters
 
         require_dataset_passed(store, context.partition_key)
@@ -94,7 +94,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         log_search(registry, mlflow_run, found, figures)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plain_digest(best)),
-            metadata=lineage(
+            metadata=plain_metadata(
                 dataset_run_id=found.record.dataset_run_id,
                 as_of_session=found.record.as_of_session,
                 study=found.study,
@@ -136,7 +136,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         """Train the candidate, log its training to MLflow and register its bundle."""
         from stock_assets.evaluation.scorecard import narrow
-        from stock_assets.pipeline.tracking import log_training
+        from stock_assets.pipeline.mlflow_logs import log_training
         from stock_assets.pipeline.training import train_on_dataset
         from stock_assets.reporting.figures import training_figure
 
@@ -150,7 +150,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(version.digest),
-            metadata=lineage(
+            metadata=plain_metadata(
                 dataset_run_id=trained.record.dataset_run_id,
                 as_of_session=trained.record.as_of_session,
                 model=registry.model_name,

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from stock_assets.market.actions import actions_of, no_actions, tidy_actions
 from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.corporate_actions import actions_of, no_actions, tidy_actions
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
-from stock_assets.market.actions import actions_of
 from stock_assets.market.bars import tidy
+from stock_assets.market.corporate_actions import actions_of
 from stock_assets.market.sources.base import Fetch, clip_to_request, concat_fetches
 from stock_assets.market.sources.history import COLUMNS, as_traded
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stock_assets.market.actions import DIVIDEND, SPLIT, attach, tidy_actions
 from stock_assets.market.adjustment import event_factor
 from stock_assets.market.bars import PRICE_COLUMNS, tidy
+from stock_assets.market.corporate_actions import DIVIDEND, SPLIT, attach, tidy_actions
 from stock_assets.market.sources.base import Fetch
 
 COLUMNS = {

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from stock_assets.market import calendar
-from stock_assets.market.actions import DIVIDEND, SPLIT, tidy_actions
 from stock_assets.market.bars import PRICE_COLUMNS, tidy
+from stock_assets.market.corporate_actions import DIVIDEND, SPLIT, tidy_actions
 from stock_assets.market.sources.history import COLUMNS
 
 _CONNECT_SECONDS = 5.0

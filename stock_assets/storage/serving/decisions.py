@@ -137,9 +137,9 @@ def scored_sessions(engine: Engine, model_version: int) -> Row:
 def champion_version() -> Select[tuple[int]]:
     """Select the version in production by the recorded promotions; no row before the first.
 
-    The rule of :func:`stock_assets.evaluation.champion.champion_as_of` for the newest session: the
-    newest as-of session, then the highest version. A winner of an earlier session does not replace
-    a newer production model.
+    The rule of :func:`~stock_assets.evaluation.production_rule.champion_as_of` for the newest
+    session: the newest as-of session, then the highest version. A winner of an earlier session does
+    not replace a newer production model.
     """
     return select(_PROMOTED).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
 

@@ -19,7 +19,7 @@ from sqlalchemy import delete, select
 from stock_assets.cli.runs import run_dataset
 from stock_assets.config import Rename, Tracking
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.champion import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.evaluation.promotion_rule import PromotionOutcome
 from stock_assets.evaluation.significance import Edge
 from stock_assets.market import calendar

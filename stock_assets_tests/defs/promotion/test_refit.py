@@ -16,8 +16,8 @@ from mlflow.entities import Run
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Tracking
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.champion import ModelVersion, champion_as_of, model_for
 from stock_assets.evaluation.metrics import summarise
+from stock_assets.evaluation.production_rule import ModelVersion, champion_as_of, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.splits import Segment
 from stock_assets.market import calendar

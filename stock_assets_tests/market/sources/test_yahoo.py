@@ -10,7 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from stock_assets.config import Yahoo as YahooSettings
-from stock_assets.market.actions import actions_of
+from stock_assets.market.corporate_actions import actions_of
 from stock_assets.market.sources.base import clip_to_request
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets_tests.market import yahoo_faults as faults

@@ -12,9 +12,9 @@ from pandas.testing import assert_frame_equal
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
-from stock_assets.market.actions import attach, tidy_actions
 from stock_assets.market.adjustment import event_factor
 from stock_assets.market.bars import tidy
+from stock_assets.market.corporate_actions import attach, tidy_actions
 from stock_assets_tests.market.yahoo_loopback import NEW_YORK
 
 SESSIONS = calendar.sessions(date(2019, 11, 1), date(2020, 4, 30))

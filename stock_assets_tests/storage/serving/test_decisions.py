@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 from sqlalchemy import Engine
 
-from stock_assets.evaluation.champion import ModelVersion, champion_as_of
+from stock_assets.evaluation.production_rule import ModelVersion, champion_as_of
 from stock_assets.storage.datasets import save_panel, save_tuning
 from stock_assets.storage.forecasts import (
     record_refit,

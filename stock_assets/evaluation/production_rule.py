@@ -1,8 +1,10 @@
-"""Which model is in force: the champion of a session, and when a winner takes its place.
+"""Which model is in production, which may forecast a session, and when the alias moves.
 
-The registry's alias ``Production`` names the champion of now. The champion of a past session is the
-promoted version with the newest as-of session that saw nothing later; of two as of one session, the
-higher version.
+The registry's alias ``Production`` names the model in production now. The model that forecasts a
+session is the production model if it saw nothing later than the session, otherwise the newest
+promoted version that did not: the one with the newest as-of session, and of two as of one session
+the higher version. Without such a version the session is not forecast. The alias moves to a
+candidate that won, or to its refit, and never twice to the same winner.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.champion import (
+from stock_assets.evaluation.production_rule import (
     ModelVersion,
     champion_as_of,
     model_for,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from stock_assets.market import calendar
-from stock_assets.market.actions import actions_of, attach, no_actions, tidy_actions
 from stock_assets.market.bars import empty_bars, tidy
+from stock_assets.market.corporate_actions import actions_of, attach, no_actions, tidy_actions
 from stock_assets.market.sources.sample import load_sample
 
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
