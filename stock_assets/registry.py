@@ -33,7 +33,7 @@ _MAXIMUM_VERSIONS = 10_000
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LoggedTraining:
     """The logged training of a candidate, which a refit repeats.
 
     Attributes
@@ -229,7 +229,7 @@ class Registry:
         """Move the alias ``Production`` to a version."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
 
-    def schedule(self, candidate: ModelVersion) -> Schedule:
+    def logged_training(self, candidate: ModelVersion) -> LoggedTraining:
         """Read the training of a candidate from its MLflow run.
 
         Raises
@@ -250,7 +250,7 @@ class Registry:
                 "Train a new candidate, or set promotion.refit to false",
             )
         epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
-        return Schedule(
+        return LoggedTraining(
             Training.model_validate(settings),
             int(logged.params["batch_size"]),
             tuple(rates[epoch] for epoch in epochs),

@@ -12,7 +12,7 @@ from stock_assets.config import Rename, Tracking, Training
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
-from stock_assets.registry import TRACKING_VARIABLE, Registry, Schedule
+from stock_assets.registry import TRACKING_VARIABLE, LoggedTraining, Registry
 from stock_assets_tests.models.bundles import AS_OF, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
@@ -35,7 +35,7 @@ def register(registry: Registry, refit_of: int | None = None, **chosen: object) 
         return registry.register(bundle(**chosen), sample_bars(), refit_of)
 
 
-def test_schedule_has_the_logged_rates_up_to_the_best_epoch(registry: Registry) -> None:
+def test_logged_training_has_the_logged_rates_up_to_the_best_epoch(registry: Registry) -> None:
     mlflow.set_experiment("registry")
     rates = (0.01, 0.01, 0.001 / 3, 0.0001)
     with mlflow.start_run():
@@ -48,7 +48,7 @@ def test_schedule_has_the_logged_rates_up_to_the_best_epoch(registry: Registry) 
         mlflow.log_metric("best_epoch", 3)
         model = bundle(dataset_id="20121026_150000")
         logged = registry.register(model, sample_bars())
-    assert registry.schedule(logged) == Schedule(SETTINGS, 96, rates[:3])
+    assert registry.logged_training(logged) == LoggedTraining(SETTINGS, 96, rates[:3])
 
 
 def test_run_without_training_settings_is_an_error(registry: Registry) -> None:
@@ -58,7 +58,7 @@ def test_run_without_training_settings_is_an_error(registry: Registry) -> None:
         mlflow.log_metric("best_epoch", 0)
         logged = registry.register(bundle(dataset_id="20121026_160000"), sample_bars())
     with pytest.raises(StockAssetsError, match="lacks training settings"):
-        registry.schedule(logged)
+        registry.logged_training(logged)
 
 
 def test_production_is_none_at_first(platform: Platform) -> None:

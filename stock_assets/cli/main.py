@@ -155,7 +155,10 @@ def predict(
         date | None, _date_option("--date", "As-of session; default: the last stored.")
     ] = None,
 ) -> None:
-    """Forecast the session after DATE with the model that was in production then."""
+    """Forecast the session after DATE with a model that saw nothing later than DATE.
+
+    The model is the one in production, or the newest promoted one if that saw later sessions.
+    """
     from stock_assets.cli.loop import predict_as_of
 
     predict_as_of(open_platform(), console, day)

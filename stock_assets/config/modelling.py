@@ -48,12 +48,14 @@ class Dataset(Section):
     test_sessions: PositiveInt = Field(
         63, description="window ends for the promotion decision only"
     )
-    embargo_sessions: Count = Field(0, description="window ends skipped in addition to the purge")
+    embargo_sessions: Count = Field(
+        0, description="window ends added to the purge between two segments"
+    )
 
     @model_validator(mode="after")
     def _history_holds_three_segments(self) -> Dataset:
-        # Each gap between two segments has a window, the steps of a label past its first and
-        # the embargo; the last label follows the last window. Warm-up of the features comes on top.
+        # Each gap between two segments is window + (horizon - 1) + embargo long; the last label
+        # follows the last window. Warm-up of the features comes on top.
         label = self.prediction_length
         purges = 2 * (self.window + label - 1 + self.embargo_sessions)
         needed = self.window + purges + self.validation_sessions + self.test_sessions + label
@@ -147,11 +149,15 @@ class Training(Section):
         3, description="epochs without improvement that reduce the learning rate"
     )
     plateau_factor: Share = Field(0.5, description="factor of the reduced learning rate")
-    threads: PositiveInt = Field(1, description="CPU threads; more slow small networks down")
+    threads: PositiveInt = Field(
+        1, description="CPU threads; small networks train slower with more"
+    )
     device: Device = Field(
         "auto", description="auto uses cuda if available; only cpu is reproducible to the bit"
     )
-    seed: Count = Field(20130301, description="of initial weights, dropout, batches and search")
+    seed: Count = Field(
+        20130301, description="random seed for initial weights, dropout, batches and search"
+    )
 
 
 class WalkForward(Section):

@@ -53,15 +53,16 @@ def _ticker(name: str) -> str:
 
 
 class Yahoo(Section):
-    """How Yahoo Finance is requested."""
+    """How requests are sent to Yahoo Finance."""
 
     workers: PositiveInt = Field(4, description="parallel requests")
-    requests_per_second: PositiveFloat = Field(20.0, description="of all workers together")
+    requests_per_second: PositiveFloat = Field(20.0, description="limit for all workers together")
     timeout_seconds: PositiveFloat = Field(30.0, description="longest wait for one answer")
     attempts: PositiveInt = Field(4, description="requests for one ticker before it fails")
     backoff_seconds: PositiveFloat = Field(
         2.0,
-        description="wait before the second attempt, and its jitter; then doubled each time",
+        description="wait before the second attempt, doubled for each later one; also the "
+        "largest random addition to any wait",
     )
     backoff_limit_seconds: PositiveFloat = Field(60.0, description="longest wait between attempts")
 

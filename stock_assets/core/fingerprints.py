@@ -50,7 +50,10 @@ def build_environment() -> dict[str, Any]:
 
 
 def training_code() -> str:
-    """SHA-256 of the code that trains networks; other code resumes no study or checkpoint."""
+    """SHA-256 of the code that trains networks.
+
+    Studies and checkpoints are resumed only by the same code.
+    """
     return plain_digest(_source_digests(_TRAINING_SOURCES))
 
 
@@ -63,7 +66,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before, after = (built["libraries"].get(name, "none") for built in (then, now))
         lines.append(f"{name} {before} then, {after} now")
     changed = _changed(then["code"], now["code"])
-    return [*lines, f"other code in {', '.join(changed)}"] if changed else lines
+    return [*lines, f"code changed in {', '.join(changed)}"] if changed else lines
 
 
 def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

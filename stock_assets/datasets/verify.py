@@ -141,7 +141,7 @@ def _compare_panels(record: PanelRecord, rebuilt: PanelRecord) -> Part:
     names = [field.name for field in fields(PanelRecord) if field.name not in _NOT_COMPARED]
     differing = [name for name in names if getattr(record, name) != getattr(rebuilt, name)]
     if differing:
-        return Part("panel", False, f"other {', '.join(differing).replace('_', ' ')}")
+        return Part("panel", False, f"differs in {', '.join(differing).replace('_', ' ')}")
     shape = f"{len(record.tickers)} tickers, {len(record.features)} features"
     return _compare("panel", record.digest, rebuilt.digest, shape)
 
@@ -158,7 +158,7 @@ def _compare_segments(stored: Sequence[SegmentRecord], rebuilt: Sequence[Segment
     then, now = ({segment.set_name: _span(segment) for segment in s} for s in (stored, rebuilt))
     differing = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     if differing:
-        return Part("segments", False, f"other sessions in {', '.join(differing)}")
+        return Part("segments", False, f"sessions differ in {', '.join(differing)}")
     return _compare("segments", stored[0].digest, rebuilt[0].digest, ", ".join(then))
 
 

@@ -174,7 +174,9 @@ def score_when_forecasting_failed(
     """Score the session of a failed daily run, if its prices arrived and scoring was skipped."""
     run, key = context.dagster_run, context.dagster_run.tags.get("dagster/partition")
     if key is None:
-        return dg.SkipReason("the run was a range: run it again when its cause is fixed")
+        return dg.SkipReason(
+            "the run covered several sessions: run it again once the cause of the failure is fixed"
+        )
     made = {
         materialized.asset_key.to_user_string()
         for entry in context.instance.all_logs(
@@ -182,8 +184,10 @@ def score_when_forecasting_failed(
         )
         if (materialized := entry.asset_materialization) is not None
     }
-    if "raw_prices" not in made or "performance_log" in made:
-        return dg.SkipReason("there is nothing left to score")
+    if "raw_prices" not in made:
+        return dg.SkipReason("no prices arrived, so nothing can be scored")
+    if "performance_log" in made:
+        return dg.SkipReason("already scored")
     return dg.RunRequest(
         run_key=f"score-{run.run_id}",
         partition_key=key,

@@ -1,9 +1,9 @@
-"""Blocking checks: how results are recorded, what a failed one stops, and who is refused later.
+"""Blocking checks: how results are recorded, what a failed one stops, and what is refused later.
 
-An asset checks before it stores. When a blocking check fails, its result is on record in Dagster
-and in the table ``check_results``, nothing is stored or materialized, and the step fails. In a run
-over several sessions the sessions that passed are stored and materialized one by one first. Until a
-newer result passes, downstream assets refuse the partition.
+When a blocking check fails, its result is on record in Dagster and in the table ``check_results``,
+and the step fails. The assets of a dataset then store nothing. ``raw_prices`` stores the valid
+bars, and ``predictions`` the forecasts of the valid sessions; the sessions that passed are
+materialized one by one first. Until a newer result passes, downstream assets refuse the partition.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

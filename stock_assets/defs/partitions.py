@@ -18,7 +18,7 @@ def trading_days(params: Params) -> dg.TimeWindowPartitionsDefinition:
 
     Keys are sessions, ``YYYY-MM-DD``. A day without a session has no partition.
     """
-    first, (_, horizon) = params.prices.first_session, calendar.HORIZON
+    first, (_, horizon) = params.prices.first_session, calendar.SPAN
     closed = calendar.closures(first, horizon)
     return dg.TimeWindowPartitionsDefinition(
         cron_schedule="0 0 * * *",

@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from stock_assets.core.errors import StockAssetsError
 
 
-def conformal_width(residuals: NDArray[np.floating], coverage: float) -> float:
+def conformal_half_width(residuals: NDArray[np.floating], coverage: float) -> float:
     """Compute the half-width of a split-conformal interval around a point forecast.
 
     The ``ceil((K + 1) * coverage)``-th smallest absolute residual: if residuals and the next error
-    are exchangeable, ``forecast ± width`` holds the outcome with probability at least ``coverage``
-    (Vovk, Gammerman and Shafer 2005; Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018,
-    "Distribution-free predictive inference for regression", JASA 113). The residuals must come from
-    rows that the model was not fitted on.
+    are exchangeable, ``forecast ± half-width`` holds the outcome with probability at least
+    ``coverage`` (Vovk, Gammerman and Shafer 2005; Lei, G'Sell, Rinaldo, Tibshirani and Wasserman
+    2018, "Distribution-free predictive inference for regression", JASA 113). The residuals must
+    come from rows that the model was not fitted on.
 
     Parameters
     ----------
     residuals : ndarray (K,)
-        Actual minus predicted, in any one unit (here the scaled target); the width has the same.
+        Actual minus predicted, in any one unit (here the scaled target); the half-width has the
+        same.
     coverage : float
         The share of outcomes inside the interval, in (0, 1).
 

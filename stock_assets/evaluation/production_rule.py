@@ -74,14 +74,14 @@ class Decision(Protocol):
 def champion_as_of(
     session: date, production: ModelVersion | None, promoted: Iterable[ModelVersion]
 ) -> ModelVersion | None:
-    """Return the model that was, or would have been, in production as of a session.
+    """Return the production model if it saw nothing later, else the newest promoted such model.
 
     Parameters
     ----------
     session : date
         As-of session.
     production : ModelVersion or None
-        The version in production now. It is the champion if it saw nothing later than `session`.
+        The version in production now; the champion if it saw nothing later than `session`.
     promoted : iterable of ModelVersion
         Every version that was ever promoted, in any order.
 
@@ -99,7 +99,7 @@ def champion_as_of(
 def model_for(
     session: date, production: ModelVersion | None, promoted: Iterable[ModelVersion]
 ) -> ModelVersion:
-    """Return the model that may forecast as of a session: the champion of that session.
+    """Return the model that may forecast as of a session: its champion.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ def loss_difference(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.Series[fl
 
 
 def loss_differences(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Compute the same per ticker, averaged over the horizons of a target session.
+    """Compute the loss difference per session and ticker, averaged over the horizons.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 The calendar is the file ``xnys_closures.json``: the same in every process, without a heavy import,
 changed only by commits. ``python -m stock_assets.market.calendar`` writes it from the package
-``exchange_calendars``. A day or a result outside ``HORIZON`` is a ``StockAssetsError``.
+``exchange_calendars``. A day or a result outside ``SPAN`` is a ``StockAssetsError``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from stock_assets.core.errors import StockAssetsError
 
 EXCHANGE = "XNYS"
-HORIZON: tuple[date, date] = (date(1990, 1, 1), date(2035, 12, 31))
+SPAN: tuple[date, date] = (date(1990, 1, 1), date(2035, 12, 31))
 TIMEZONE = "America/New_York"
 SETTLING_TIME = timedelta(minutes=15)
 """Time after a session's close in which its bar may still change."""
@@ -26,8 +26,7 @@ SETTLING_TIME = timedelta(minutes=15)
 _FILE = Path(__file__).with_name("xnys_closures.json")
 _REGULAR_CLOSE = time(16)
 _WIDEN = (
-    "Widen HORIZON in stock_assets/market/calendar.py "
-    "and run `python -m stock_assets.market.calendar`"
+    "Widen SPAN in stock_assets/market/calendar.py and run `python -m stock_assets.market.calendar`"
 )
 
 
@@ -44,13 +43,13 @@ def sessions(first: date, last: date) -> list[date]:
 def is_session(day: date) -> bool:
     """Whether the exchange opens on ``day``."""
     days = _calendar().sessions
-    position = bisect_left(days, _in_horizon(day))
+    position = bisect_left(days, _in_span(day))
     return position < len(days) and days[position] == day
 
 
 def next_session(day: date, count: int = 1) -> date:
     """Return the ``count``-th session strictly after ``day``; ``count`` is at least 1."""
-    after = bisect_right(_calendar().sessions, _in_horizon(day))
+    after = bisect_right(_calendar().sessions, _in_span(day))
     return _session_at(after + _at_least_one(count) - 1)
 
 
@@ -61,17 +60,17 @@ def next_sessions(day: date, count: int) -> list[date]:
 
 def previous_session(day: date, count: int = 1) -> date:
     """Return the ``count``-th session strictly before ``day``; ``count`` is at least 1."""
-    return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)) - _at_least_one(count))
+    return _session_at(bisect_left(_calendar().sessions, _in_span(day)) - _at_least_one(count))
 
 
 def last_session_on_or_before(day: date) -> date:
     """Return ``day`` if it is a session, else the nearest session before it."""
-    return _session_at(bisect_right(_calendar().sessions, _in_horizon(day)) - 1)
+    return _session_at(bisect_right(_calendar().sessions, _in_span(day)) - 1)
 
 
 def first_session_on_or_after(day: date) -> date:
     """Return ``day`` if it is a session, else the nearest session after it."""
-    return _session_at(bisect_left(_calendar().sessions, _in_horizon(day)))
+    return _session_at(bisect_left(_calendar().sessions, _in_span(day)))
 
 
 def require_session(day: date) -> date:
@@ -80,14 +79,14 @@ def require_session(day: date) -> date:
     Raises
     ------
     StockAssetsError
-        ``day`` is not a session, or lies outside ``HORIZON``.
+        ``day`` is not a session, or lies outside ``SPAN``.
     """
     if is_session(day):
         return day
     before, after = last_session_on_or_before(day), first_session_on_or_after(day)
     raise StockAssetsError(
         f"{day} is not a trading session of {EXCHANGE} (the nearest are {before} and {after})",
-        "Choose a trading session",
+        "Choose a trading day",
     )
 
 
@@ -134,10 +133,10 @@ class _Calendar:
 @cache
 def _calendar() -> _Calendar:
     content = json.loads(_FILE.read_text(encoding="utf-8"))
-    if [day.isoformat() for day in HORIZON] != [content["first_day"], content["last_day"]]:
+    if [day.isoformat() for day in SPAN] != [content["first_day"], content["last_day"]]:
         raise StockAssetsError(
             f"{_FILE.name} covers {content['first_day']} to {content['last_day']}, "
-            f"not {HORIZON[0]} to {HORIZON[1]}",
+            f"not {SPAN[0]} to {SPAN[1]}",
             "Run `python -m stock_assets.market.calendar`",
         )
     closed = tuple(date.fromisoformat(day) for day in content["closures"])
@@ -151,21 +150,20 @@ def _calendar() -> _Calendar:
 
 
 def _weekdays() -> list[date]:
-    first, last = HORIZON
+    first, last = SPAN
     days = map(date.fromordinal, range(first.toordinal(), last.toordinal() + 1))
     return [day for day in days if day.weekday() < 5]
 
 
 def _between(days: tuple[date, ...], first: date, last: date) -> list[date]:
-    start, stop = bisect_left(days, _in_horizon(first)), bisect_right(days, _in_horizon(last))
+    start, stop = bisect_left(days, _in_span(first)), bisect_right(days, _in_span(last))
     return list(days[start:stop])
 
 
-def _in_horizon(day: date) -> date:
-    if not HORIZON[0] <= day <= HORIZON[1]:
+def _in_span(day: date) -> date:
+    if not SPAN[0] <= day <= SPAN[1]:
         raise StockAssetsError(
-            f"{day} lies outside the calendar of {EXCHANGE}, "
-            f"which covers {HORIZON[0]} to {HORIZON[1]}",
+            f"{day} lies outside the calendar of {EXCHANGE}, which covers {SPAN[0]} to {SPAN[1]}",
             _WIDEN,
         )
     return day
@@ -176,7 +174,7 @@ def _session_at(position: int) -> date:
     if not 0 <= position < len(days):
         raise StockAssetsError(
             f"the session lies outside the calendar of {EXCHANGE}, "
-            f"which covers {HORIZON[0]} to {HORIZON[1]}",
+            f"which covers {SPAN[0]} to {SPAN[1]}",
             _WIDEN,
         )
     return days[position]
@@ -194,12 +192,12 @@ def frozen_content() -> dict[str, object]:
     Returns
     -------
     dict
-        ``exchange``, ``source``, ``first_day`` and ``last_day`` of ``HORIZON``, ``closures`` (the
+        ``exchange``, ``source``, ``first_day`` and ``last_day`` of ``SPAN``, ``closures`` (the
         weekdays without a session) and ``early_closes`` (session to New York time), as ISO text.
     """
     import exchange_calendars
 
-    first, last = HORIZON
+    first, last = SPAN
     source = exchange_calendars.get_calendar(EXCHANGE, start=first, end=last)
     opened = {stamp.date() for stamp in source.sessions}
     closes = {stamp.date(): close.tz_convert(TIMEZONE) for stamp, close in source.closes.items()}

@@ -3,7 +3,8 @@
 A source corrects late bars, and it re-bases a whole history when a split is added or removed. Each
 request therefore overlaps with stored sessions. A correction of the newest bar is a revision. A
 difference in an earlier bar makes the whole history doubtful: it is fetched again, and accepted
-unless consecutive bars differ from the stored ones by one factor, which no trade explains.
+unless it has no session in common with the stored one, or consecutive bars differ from the stored
+ones by one factor, which no trade explains.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stock_assets.market.sources.base import Fetch, concat_fetches
 CLOSE_TOLERANCE = 2e-4
 """Largest relative difference between two closes that count as equal."""
 _FACTOR_TOLERANCE = 1e-3
-_LEAST_FACTOR = 0.01
+_MIN_RELATIVE_CHANGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def rebased_histories(whole: Fetch, stored: pd.DataFrame) -> dict[str, Rebasing]
     """
     both = stored.merge(whole.bars, on=["ticker", "session"], suffixes=("", "_now"))
     both["factor"] = both["close_now"] / both["close"]
-    ticker, differs = both["ticker"], (both["factor"] - 1.0).abs() > _LEAST_FACTOR
+    ticker, differs = both["ticker"], (both["factor"] - 1.0).abs() > _MIN_RELATIVE_CHANGE
     before = both["factor"].where(differs).groupby(ticker).shift()
     repeats = differs & ((both["factor"] / before - 1.0).abs() <= _FACTOR_TOLERANCE)
     repeated = repeats.groupby(ticker).shift(-1, fill_value=False)

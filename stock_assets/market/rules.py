@@ -57,7 +57,7 @@ def _invalid_amount(column: str) -> Callable[[pd.DataFrame], pd.Series]:
 
 
 def _outside_calendar(bars: pd.DataFrame) -> pd.Series:
-    return ~bars["session"].isin(pd.DatetimeIndex(calendar.sessions(*calendar.HORIZON)))
+    return ~bars["session"].isin(pd.DatetimeIndex(calendar.sessions(*calendar.SPAN)))
 
 
 BAR_RULES: tuple[BarRule, ...] = (

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from stock_assets.config import Target, Training
-from stock_assets.evaluation.intervals import conformal_width
+from stock_assets.evaluation.intervals import conformal_half_width
 from stock_assets.features.labels import cumulate_steps
 from stock_assets.features.windows import usable_windows
 from stock_assets.models.checkpoint import CheckpointFolder
@@ -83,4 +83,6 @@ def _interval_widths(
     residuals = cumulate_steps((actual - forecast).astype(np.float64), target)
     usable = usable_windows(windows.valid.numpy(), ends, windows.length)
     counted = usable[:, np.newaxis] & np.isfinite(residuals)
-    return tuple(conformal_width(residuals[:, step][counted[:, step]], coverage) for step in steps)
+    return tuple(
+        conformal_half_width(residuals[:, step][counted[:, step]], coverage) for step in steps
+    )

@@ -121,9 +121,10 @@ def tune(
 
     The loss of a trial is the mean over the folds of its best validation loss, with a network per
     fold. Proposals come from the tree-structured Parzen estimator (Bergstra et al. 2011,
-    "Algorithms for hyper-parameter optimization", NeurIPS) after a few random trials. A trial whose
-    best loss in a fold exceeds the median of earlier trials at the same epoch is pruned
-    (:class:`stock_assets.models.pruning.FoldPruner`).
+    "Algorithms for hyper-parameter optimization", NeurIPS) after a few random trials. After each
+    epoch a trial reports the mean validation loss over its folds so far. It is pruned if its lowest
+    report in the current fold exceeds the median report of completed trials at the same epoch
+    (:class:`stock_assets.models.pruning.FoldPruner`), or if its loss is not finite.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ class Forecasts:
 def make_forecasts(
     engine: Engine, registry: Registry, sessions: Sequence[date], params: Params
 ) -> Forecasts:
-    """Forecast as of sessions, each with the champion of its time; nothing is stored.
+    """Forecast as of sessions, each with the champion as of that session; nothing is stored.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def score_sessions(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFra
 
 
 def newest_scores(scored: pd.DataFrame) -> dict[str, Any]:
-    """Return the scores of the newest model of scored forecasts, with persistence's.
+    """Return the scores of the highest model version among the forecasts, and persistence's.
 
     Several models may have forecast the same session: pooled, its outcome would count twice.
     """

@@ -125,7 +125,10 @@ def compare(
 
 
 def promoted_models(engine: Engine, registry: Registry) -> list[ModelVersion]:
-    """Return every version that was ever promoted and still exists; of a refitted one the refit."""
+    """Return every version that was promoted and still exists.
+
+    A refitted candidate is represented by its refit.
+    """
     promoted = {
         record.promoted_version
         for record in promotions(engine, promoted_only=True)

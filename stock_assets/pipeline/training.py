@@ -31,7 +31,7 @@ from stock_assets.models.recipe import Recipe
 from stock_assets.models.refit import Refit, refit_bundle
 from stock_assets.models.study_report import improvements
 from stock_assets.models.tuning import Hyperparameters, Tuned, tune
-from stock_assets.registry import Schedule
+from stock_assets.registry import LoggedTraining
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     PanelRecord,
@@ -191,7 +191,11 @@ def train_on_dataset(
 
 
 def refit_on_dataset(
-    engine: Engine, arrays: ArrayStore, candidate: ModelVersion, bundle: Bundle, schedule: Schedule
+    engine: Engine,
+    arrays: ArrayStore,
+    candidate: ModelVersion,
+    bundle: Bundle,
+    logged: LoggedTraining,
 ) -> tuple[Refit, pd.DataFrame, CheckpointFolder]:
     """Train a candidate again on every window of its dataset with known labels.
 
@@ -219,9 +223,9 @@ def refit_on_dataset(
     refit = refit_bundle(
         bundle,
         data,
-        schedule.training,
-        schedule.batch_size,
-        schedule.learning_rates,
+        logged.training,
+        logged.batch_size,
+        logged.learning_rates,
         checkpoints,
     )
     recipe = bundle.recipe

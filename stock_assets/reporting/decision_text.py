@@ -42,7 +42,8 @@ def promotion_text(decision: PromotionDecision) -> str:
         ),
         PromotionOutcome.NOT_SIGNIFICANT: f"{beats}, but not significantly ({evidence})",
         PromotionOutcome.SIGNIFICANTLY_WORSE: (
-            f"{beats}, but is significantly worse session by session ({evidence})"
+            f"{beats}, but averaged session by session the candidate is significantly worse "
+            f"({evidence})"
         ),
     }
     sentences = [
@@ -66,8 +67,9 @@ def edge_text(edge: Edge, test: DieboldMariano) -> str:
     """Describe how a model compares with persistence, and the test behind it."""
     if edge is Edge.BETTER:
         return f"Significant edge over persistence ({_evidence(test)})"
-    worse = ": significantly worse" if edge is Edge.WORSE else ""
-    return f"No significant edge over persistence{worse} ({_evidence(test)})"
+    if edge is Edge.WORSE:
+        return f"Significantly worse than persistence ({_evidence(test)})"
+    return f"No significant edge over persistence ({_evidence(test)})"
 
 
 def retraining_text(decision: RetrainingDecision) -> str:
@@ -103,9 +105,10 @@ def breach_text(breach: ThresholdCheck) -> str:
 def _evidence(test: DieboldMariano) -> str:
     if test.p_value is None:
         return f"no Diebold-Mariano test: {test.reason}"
+    relation = "lower" if test.difference < 0 else "higher"
     return (
-        f"{100 * test.difference:+.2g}% of price, Diebold-Mariano p = {test.p_value:.2g}, "
-        f"{test.sessions} sessions"
+        f"error {relation} by {100 * abs(test.difference):.2g}% of price, "
+        f"Diebold-Mariano p = {test.p_value:.2g}, {test.sessions} sessions"
     )
 
 

@@ -1,4 +1,4 @@
-"""What each column holds: one text per name, since a name means the same in every table."""
+"""What each column holds: one text per name, which covers its meaning in every table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ DOCS = {
     "persistence": "Forecast of no change, or its scores",
     "persistence_absolute_error": "Absolute error of the forecast of no change",
     "predicted": "Forecast price, on the scored session's basis",
-    "predicted_at": "When the forecast was first stored",
+    "predicted_at": "When the forecast was first stored; renewed when an older model version "
+    "forecasts the session again",
     "predicted_price": "Forecast price, in the shares of the as-of session",
     "predicted_return": "Forecast log return from the last close",
     "production": "Scores of the production model; empty without one",

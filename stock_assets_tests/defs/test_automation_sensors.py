@@ -1,4 +1,4 @@
-"""Sensors: a breach launches one retraining, health none, and a failed day is still scored."""
+"""Sensors: a breach launches one retraining, healthy scores none; a failed day is still scored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EASY = {"mape_max": 999.0, "relative_mae_max": 999.0, "direction_accuracy_min": 
 
 
 def with_thresholds(**values: float) -> Params:
-    """Parameters with thresholds that anything keeps, but for some."""
+    """Parameters with thresholds that everything meets, except those given."""
     thresholds = params().monitoring.thresholds.model_copy(update=EASY | values)
     return params(monitoring={"thresholds": thresholds})
 
@@ -62,7 +62,7 @@ def tick(
 
 
 def scores(loop: Loop, worse: float = 1.0, sessions: int | None = None) -> pd.DataFrame:
-    """The loop's scored forecasts as the production model's own, their errors so many times."""
+    """The loop's scored forecasts as the production model's, with errors multiplied by `worse`."""
     production = Registry(loop.platform.params.tracking).production()
     assert production is not None
     rows = read_performance(loop.platform.engine, loop.replayed[0], loop.replayed[-1])
@@ -72,7 +72,7 @@ def scores(loop: Loop, worse: float = 1.0, sessions: int | None = None) -> pd.Da
 
 
 def write(store: Store, rows: pd.DataFrame) -> list[date]:
-    """Put scores into a log of the test's own; their sessions."""
+    """Write scores into this test's own log and return their sessions."""
     days = sorted(set(rows["session"].dt.date))
     save_performance(store.engine, rows, days, "run")
     return days
@@ -265,11 +265,11 @@ def test_a_failed_forecast_launches_scoring_alone(loop: Loop) -> None:
 def test_without_prices_there_is_nothing_to_score(loop: Loop) -> None:
     answer = on_failure(loop, failed_run(loop, date(2013, 3, 4)))
     assert isinstance(answer, dg.SkipReason)
-    assert answer.skip_message == "there is nothing left to score"
+    assert answer.skip_message == "no prices arrived, so nothing can be scored"
 
 
 def test_a_failed_range_launches_nothing(loop: Loop) -> None:
     days = calendar.sessions(date(2012, 12, 27), date(2012, 12, 28))
     answer = on_failure(loop, failed_run(loop, *days, assets=["predictions"]))
     assert isinstance(answer, dg.SkipReason)
-    assert answer.skip_message.startswith("the run was a range")
+    assert answer.skip_message.startswith("the run covered several sessions")

@@ -22,13 +22,13 @@ counts = st.integers(1, 200)
 
 @pytest.fixture(scope="module")
 def reference() -> exchange_calendars.ExchangeCalendar:
-    first, last = calendar.HORIZON
+    first, last = calendar.SPAN
     return exchange_calendars.get_calendar("XNYS", start=first, end=last)
 
 
 def test_every_session_of_the_horizon_equals_exchange_calendars(reference):
     expected = [stamp.date() for stamp in reference.sessions]
-    assert calendar.sessions(*calendar.HORIZON) == expected
+    assert calendar.sessions(*calendar.SPAN) == expected
 
 
 def test_every_closing_time_of_the_horizon_equals_exchange_calendars(reference):
@@ -130,14 +130,14 @@ def test_a_day_without_a_session_names_the_nearest_ones():
     "ask", [calendar.is_session, calendar.next_session, calendar.require_session]
 )
 def test_a_day_outside_the_horizon_is_an_error_with_a_remedy(ask, day):
-    with pytest.raises(StockAssetsError, match=r"covers 1990-01-01 to 2035-12-31.*Widen HORIZON"):
+    with pytest.raises(StockAssetsError, match=r"covers 1990-01-01 to 2035-12-31.*Widen SPAN"):
         ask(day)
 
 
 def test_a_walk_off_the_end_of_the_horizon_is_refused():
-    with pytest.raises(StockAssetsError, match="Widen HORIZON"):
-        calendar.next_session(calendar.HORIZON[1])
-    with pytest.raises(StockAssetsError, match="Widen HORIZON"):
+    with pytest.raises(StockAssetsError, match="Widen SPAN"):
+        calendar.next_session(calendar.SPAN[1])
+    with pytest.raises(StockAssetsError, match="Widen SPAN"):
         calendar.previous_session(date(1990, 1, 3), count=2)
 
 

@@ -27,7 +27,7 @@ def test_the_first_model_in_words() -> None:
     assert promotion_text(FIRST) == (
         "Promoted: no production model to beat, relative MAE 1.007 (persistence 1.000; "
         "150 forecasts, 30 sessions). No significant edge over persistence "
-        "(+0.0071% of price, Diebold-Mariano p = 0.44, 30 sessions)"
+        "(error higher by 0.0071% of price, Diebold-Mariano p = 0.44, 30 sessions)"
     )
 
 
@@ -61,8 +61,10 @@ def test_an_undefined_score_or_test_is_called_so() -> None:
 
 def test_only_a_better_model_has_an_edge() -> None:
     texts = {edge: edge_text(edge, TEST) for edge in Edge}
-    assert [edge for edge, text in texts.items() if text.startswith("Significant")] == [Edge.BETTER]
-    assert "significantly worse" in texts[Edge.WORSE]
+    assert [edge for edge, text in texts.items() if text.startswith("Significant edge")] == [
+        Edge.BETTER
+    ]
+    assert texts[Edge.WORSE].startswith("Significantly worse than persistence")
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,10 @@ def forecasting_assets(
         description=(
             "Per ticker, the forecasts of the sessions after the partition's, as far ahead as the "
             "model was trained for, with intervals and model version. The model is the one in "
-            "production, or for a past session the champion of that time. Forecasts of the next "
-            "session are also written as `latest_predictions.json` and `historical/{date}.json`. "
-            "Feature drift against the training sessions is stored with them."
+            "production if it saw nothing later than the session, otherwise the newest promoted "
+            "one that did not. Forecasts of the next session are also written as "
+            "`latest_predictions.json` and `historical/{date}.json`. Feature drift against the "
+            "training sessions is stored with them."
         ),
         check_specs=SPECS,
     )

@@ -13,7 +13,8 @@ SPECS = [
         "predictions",
         SOUND,
         "Finite positive prices inside their intervals, for the session of their horizon, from a "
-        "model that saw nothing later than the as-of session. Otherwise nothing is stored.",
+        "model that saw nothing later than the as-of session. The forecasts of other sessions are "
+        "not stored.",
     )
 ]
 

@@ -16,8 +16,8 @@ CHECKS = {
         "only. A bar that breaks a rule is put in quarantine, not stored."
     ),
     "histories_agree": (
-        "A source repeats what it said before of settled sessions: the same currency, no bar gone, "
-        "no factor between closes then and now. A ticker that breaks its history is refused."
+        "Settled sessions come back unchanged: same currency, no bar missing, closes not scaled by "
+        "a factor. A ticker whose history has another currency or a factor is refused."
     ),
     "no_bar_is_missing": (
         "Every ticker has a bar for every session since its first one. The bars that did arrive "

@@ -133,7 +133,7 @@ def _registered_refit(
     known = registry.refit(candidate)
     if known is not None:
         return known
-    bundle, schedule = registry.load(candidate.version), registry.schedule(candidate)
+    bundle, schedule = registry.load(candidate.version), registry.logged_training(candidate)
     refit, bars, checkpoints = refit_on_dataset(
         store.engine, store.arrays, candidate, bundle, schedule
     )

@@ -1,9 +1,10 @@
 """Bars and actions as traded, from a table of ``yfinance.Ticker.history``.
 
 Yahoo divides prices and dividends by every later split, and multiplies volumes. Undoing that is not
-exact: prices come as 32-bit floats, dividends with six decimals. But shares trade in whole cents
-(below one dollar, in hundredths of a cent: Regulation NMS, rule 612), so the result is rounded to
-prices that can trade, and does not depend on the splits known when it was fetched.
+exact: prices come as 32-bit floats, dividends with six decimals. So prices are rounded to six
+significant digits, but to no fewer than two decimals and no more than four, the finest steps that
+shares are quoted in (Regulation NMS, rule 612). Up to 10,000 dollars the result does not depend on
+the splits known when it was fetched.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def as_traded(history: pd.DataFrame, reported: pd.DataFrame, currency: str) -> F
     Returns
     -------
     Fetch
-        Prices of whole cents, or of hundredths of a cent for small ones; whole shares.
+        Prices of six significant digits, with two to four decimals; whole shares.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def _later_ratio(days: pd.Series, splits: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _quoted(prices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to six digits, and at most to the decimals of a quote."""
+    """Round to six significant digits, but to no fewer than two and no more than four decimals."""
     with np.errstate(divide="ignore", invalid="ignore"):
         magnitude = np.floor(np.log10(np.abs(prices)))
     sound = np.where(np.isfinite(magnitude), magnitude, 0.0).astype(int)

@@ -1,4 +1,4 @@
-"""The rate of requests to a source, and its consecutive failures; both are thread-safe."""
+"""Thread-safe: paces requests to a source and counts its consecutive failures."""
 
 from __future__ import annotations
 

@@ -182,7 +182,11 @@ class BatchFetcher:
         return chart
 
     def _stop_if_all_fail(self, ticker: str, error: NoAnswerError) -> None:
-        """Stop all requests when more tickers fail in a row than twice the parallel requests."""
+        """Stop all requests once twice as many tickers as workers have failed in a row.
+
+        While Yahoo is unreachable and has never answered, the failed requests of two or more
+        tickers count instead.
+        """
         requests, tickers = self._failures.record(ticker)
         offline = isinstance(error, UnreachableError) and not self._failures.ever_answered
         failed = requests if offline and tickers > 1 else tickers

@@ -63,11 +63,10 @@ class Promotion(ResponseModel):
     as_of_session: date = Field(
         description="Newest session that the candidate may have seen.", examples=["2012-12-31"]
     )
-    promoted: bool = Field(
-        description="Whether the candidate, or its refit, went into production.", examples=[True]
-    )
+    promoted: bool = Field(description="Whether the candidate won the comparison.", examples=[True])
     outcome: PromotionOutcome = Field(
-        description="Rule that decided.", examples=[PromotionOutcome.FIRST_MODEL]
+        description="Why the candidate was or was not promoted.",
+        examples=[PromotionOutcome.FIRST_MODEL],
     )
     edge: Edge = Field(
         description="Candidate against persistence by the Diebold-Mariano test; `undefined` "
@@ -148,7 +147,7 @@ class Retraining(ResponseModel):
     """The retraining decision on the scores up to a session."""
 
     session: date = Field(description="Newest scored session.", examples=["2013-03-01"])
-    retrain: bool = Field(description="Whether a retraining was launched.", examples=[True])
+    retrain: bool = Field(description="Whether a retraining was decided.", examples=[True])
     outcome: RetrainingOutcome = Field(
         description="Result of the check; only `breach` launches a retraining.",
         examples=[RetrainingOutcome.BREACH],

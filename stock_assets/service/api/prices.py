@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from stock_assets.config import Basis
 from stock_assets.market.adjustment import adjust
-from stock_assets.market.calendar import HORIZON
+from stock_assets.market.calendar import SPAN
 from stock_assets.service.api.params import (
     Day,
     OptionalParam,
@@ -81,7 +81,7 @@ class PricesParams(PageParams):
 def prices(ticker: Ticker, state: StateDep, query: Annotated[PricesParams, Query()]) -> PricePage:
     """List daily bars as traded, or adjusted as of the newest session."""
     (before,) = query.position(_POSITION) or (None,)
-    bars = read_bars(state.engine, *HORIZON, [ticker])
+    bars = read_bars(state.engine, *SPAN, [ticker])
     if bars.empty:
         raise unknown_ticker(state.engine, ticker)
     as_of = bars["session"].iloc[-1].date()

@@ -114,7 +114,7 @@ def find_bars(state: AppState, name: str) -> pd.DataFrame:
         404: no bar is stored.
     """
     if TICKER.fullmatch(name):
-        bars = read_bars(state.engine, *calendar.HORIZON, [name])
+        bars = read_bars(state.engine, *calendar.SPAN, [name])
         if not bars.empty:
             return bars
     raise unknown_ticker(state.engine, name)

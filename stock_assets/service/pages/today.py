@@ -164,7 +164,7 @@ def _prices(closes: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def _forecasts(state: AppState, shares: pd.DataFrame) -> pd.DataFrame:
-    as_of = last_predicted_session(state.engine) or calendar.HORIZON[1]
+    as_of = last_predicted_session(state.engine) or calendar.SPAN[1]
     first = calendar.previous_session(as_of, _FORECAST_SESSIONS)
     found = newest_forecasts(state.engine, first, horizon=1).set_index("ticker")
     names = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 
-from stock_assets.market.calendar import HORIZON, sessions
+from stock_assets.market.calendar import SPAN, sessions
 from stock_assets.storage.serving.paging import read_frame, records
 from stock_assets.storage.serving.performance import TERMS, score_terms
 
@@ -101,4 +101,4 @@ def newest_window(engine: Engine, window: int, horizon: int = 1) -> ScoredWindow
 
 
 def _sessions_before(last: date, count: int) -> list[date]:
-    return sessions(HORIZON[0], last)[-count:]
+    return sessions(SPAN[0], last)[-count:]

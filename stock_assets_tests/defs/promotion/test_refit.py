@@ -231,7 +231,7 @@ def refitted_on(installation: Installation, candidate: ModelVersion, last: int) 
     segments = load_segments(store.engine, candidate.dataset_run_id)
     train, validation = segments["train"], segments["validation"]
     panel = load_panel(store.engine, candidate.dataset_run_id)
-    bundle, schedule = registry.load(candidate.version), registry.schedule(candidate)
+    bundle, logged = registry.load(candidate.version), registry.logged_training(candidate)
     data = load_training_data(
         store.arrays.local_path(panel.location),
         installation.params.dataset,
@@ -240,11 +240,11 @@ def refitted_on(installation: Installation, candidate: ModelVersion, last: int) 
         Segment(validation.first_position, validation.last_position),
     )
     return refit_bundle(
-        bundle, data, installation.params.training, schedule.batch_size, schedule.learning_rates
+        bundle, data, installation.params.training, logged.batch_size, logged.learning_rates
     ).bundle.digest()
 
 
-def test_the_recorded_schedule_reproduces_the_candidates_weights(
+def test_the_logged_training_reproduces_the_candidates_weights(
     installation: Installation, candidate: ModelVersion
 ) -> None:
     train = load_segments(installation.store.engine, DATASET_ID)["train"]
@@ -265,7 +265,7 @@ def test_the_mlflow_run_holds_the_refit(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     run: Run = installation.registry.client().get_run(refit.mlflow_run_id)
-    epochs = len(installation.registry.schedule(candidate).learning_rates)
+    epochs = len(installation.registry.logged_training(candidate).learning_rates)
     assert run.data.tags["refit_of"] == str(candidate.version)
     assert run.data.tags["refit_version"] == str(refit.version)
     network = installation.registry.load(refit.version).network
