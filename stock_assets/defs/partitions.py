@@ -18,8 +18,8 @@ def trading_days(params: Params) -> dg.TimeWindowPartitionsDefinition:
 
     Keys are sessions, ``YYYY-MM-DD``. A day without a session has no partition.
     """
-    first, (_, horizon) = params.prices.first_session, calendar.SPAN
-    closed = calendar.closures(first, horizon)
+    first, (_, last) = params.prices.first_session, calendar.SPAN
+    closed = calendar.closures(first, last)
     return dg.TimeWindowPartitionsDefinition(
         cron_schedule="0 0 * * *",
         start=datetime.combine(first, time()),

@@ -133,9 +133,9 @@ def _registered_refit(
     known = registry.refit(candidate)
     if known is not None:
         return known
-    bundle, schedule = registry.load(candidate.version), registry.logged_training(candidate)
+    bundle, logged = registry.load(candidate.version), registry.logged_training(candidate)
     refit, bars, checkpoints = refit_on_dataset(
-        store.engine, store.arrays, candidate, bundle, schedule
+        store.engine, store.arrays, candidate, bundle, logged
     )
     version = registry.register(refit.bundle, bars, refit_of=candidate.version)
     shutil.rmtree(checkpoints.folder, ignore_errors=True)

@@ -97,8 +97,8 @@ def assert_configured(
         settings = connection.scalar(text("SELECT settings FROM optimization_results"))
     assert settings == tuned["settings"]
     assert metadata(retrained, "candidate_model")["epochs"] == 1
-    schedule = registry.schedule(registry.candidate(DATASET))
-    assert (schedule.training.epochs, schedule.training.seed) == (1, 7)
+    logged = registry.logged_training(registry.candidate(DATASET))
+    assert (logged.training.epochs, logged.training.seed) == (1, 7)
 
 
 def assert_trained(store: Store, registry: Registry) -> None:
