@@ -17,7 +17,8 @@ CHECKS = {
     ),
     "histories_agree": (
         "Settled sessions come back unchanged: same currency, no bar missing, closes not scaled by "
-        "a factor. A ticker whose history has another currency or a factor is refused."
+        "a factor. A ticker with another currency, such a factor or no session in common with its "
+        "stored history is refused."
     ),
     "no_bar_is_missing": (
         "Every ticker has a bar for every session since its first one. The bars that did arrive "
