@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -11,8 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from dotenv import set_key
 
 from stock_assets.config import Params, load_params
 from stock_assets.core.errors import StockAssetsError
@@ -113,11 +112,28 @@ def _require_writable(home: Path) -> None:
 
 
 def write_env_file(target: Path, variables: Mapping[str, str]) -> None:
-    """Set variables in an ``.env`` file that only its owner can read; keep its other lines."""
-    target.touch()
-    target.chmod(0o600)
-    for name, value in variables.items():
-        set_key(target, name, value)
+    """Set variables in an ``.env`` file that only its owner can read; keep its other lines.
+
+    The file is replaced atomically. Values are quoted only where a reader would misread them.
+    """
+    lines = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
+    kept = [line for line in lines if _name_set_in(line) not in variables]
+    added = [f"{name}={_quoted(value)}" for name, value in variables.items()]
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".env.") as folder:
+        partial = Path(folder) / target.name
+        partial.touch(mode=0o600)
+        partial.write_text("".join(f"{line}\n" for line in kept + added), encoding="utf-8")
+        partial.replace(target)
+
+
+def _name_set_in(line: str) -> str:
+    return line.partition("=")[0].strip().removeprefix("export ").strip()
+
+
+def _quoted(value: str) -> str:
+    if not re.search(r"[\s'\"#$\\]", value):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def require_free_port(host: str, port: int, option: str) -> None:

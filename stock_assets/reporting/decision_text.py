@@ -94,7 +94,7 @@ def retraining_text(decision: RetrainingDecision) -> str:
 
 def breach_text(breach: ThresholdCheck) -> str:
     """Describe a failed threshold."""
-    label = _LABELS[breach.metric]
+    label = _LABELS.get(breach.metric, breach.metric)  # a migrated one may have another name
     value, limit = _numbers(breach.metric, breach.value, breach.limit)
     if breach.value is None:
         return f"{label} is undefined"

@@ -46,6 +46,7 @@ def create_app(state: AppState) -> FastAPI:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     # The middleware added last runs first.
+    app.add_middleware(_head_as_get)
     app.add_middleware(Guard, settings=state.settings)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(ProblemPages, state=state)
@@ -53,7 +54,6 @@ def create_app(state: AppState) -> FastAPI:
         GZipMiddleware, minimum_size=_COMPRESSED_FROM_BYTES, compresslevel=_COMPRESSION_LEVEL
     )
     app.add_middleware(ResponseHeaders)
-    app.add_middleware(_head_as_get)
     templates()  # compiled now, not during the first request
     app.openapi = cache(lambda: _openapi_document(app))  # type: ignore[method-assign]
     return app
@@ -63,9 +63,14 @@ def _head_as_get(app: ASGIApp) -> ASGIApp:
     """Handle HEAD as GET; the server omits the body."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(
-            {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send
-        )
+        if scope.get("method") != "HEAD":
+            await app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+        try:
+            await app(as_get, receive, send)
+        finally:
+            scope["route"] = as_get.get("route")  # a label of the metrics
 
     return handle
 

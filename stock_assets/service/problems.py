@@ -25,10 +25,7 @@ PROBLEM = "application/problem+json"
 RETRY_SECONDS = 5
 
 # COPY goes through the driver directly and raises its exceptions.
-_UNAVAILABLE = (
-    *(OperationalError, InterfaceError, TimeoutError),
-    *(DriverOperationalError, DriverInterfaceError),
-)
+_UNAVAILABLE = OperationalError, InterfaceError, DriverOperationalError, DriverInterfaceError
 
 
 class InvalidPart(BaseModel):
@@ -121,10 +118,15 @@ def add_problem_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _database_unavailable)
     for kind in (ProgrammingError, DriverProgrammingError):
         app.add_exception_handler(kind, _schema_mismatch)
+    app.add_exception_handler(TimeoutError, _no_free_connection)
 
 
 async def _database_unavailable(_: Request, __: Exception) -> Response:
     return _retry_later("the database is not available")
+
+
+async def _no_free_connection(_: Request, __: Exception) -> Response:
+    return _retry_later("too many requests at once")
 
 
 async def _schema_mismatch(_: Request, error: Exception) -> Response:

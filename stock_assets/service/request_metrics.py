@@ -25,7 +25,8 @@ from stock_assets.storage.serving.freshness import read_freshness
 ID_HEADER = "X-Request-ID"
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 access_log = logging.getLogger("stock_assets.service.access")
 error_log = logging.getLogger("stock_assets.service.errors")
@@ -46,6 +47,7 @@ class Metrics:
             "stock_assets_request_seconds",
             "Time until the whole response was sent.",
             ("method", "route"),
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self.registry.register(FreshnessCollector(engine))
@@ -108,7 +110,8 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[ID_HEADER] = request_id
-            size += len(message.get("body", b""))
+            if scope["method"] != "HEAD":  # its body is never sent
+                size += len(message.get("body", b""))
             await send(message)
 
         try:

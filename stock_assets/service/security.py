@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import time
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +20,7 @@ PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that supervisors request under any host name and without a key; they expose no data."""
 
 _MAX_ADDRESS_LENGTH = 8192
+_MAX_CLIENTS = 10_000
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -119,24 +120,30 @@ def _client(scope: Scope) -> str:
 
 
 class ClientRateLimiter:
-    """Counts the requests of each client in windows of one minute.
+    """Limits each client to a rate, after a burst of one minute's requests (a token bucket).
+
+    The state of a client is the time at which its bucket is full again (the generic cell rate
+    algorithm, ITU-T I.371). Only the 10,000 clients that sent a request last are remembered.
 
     Parameters
     ----------
     per_minute : int
-        Requests of one client per window.
+        Requests of one client per minute, and at once after a pause.
     now : callable
         Monotonic seconds.
     """
 
     def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute, self._now = per_minute, now
-        self._window, self._requests = -1, Counter[str]()
+        self._interval, self._now = 60 / per_minute, now
+        self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def wait(self, client: str) -> float:
         """Count a request; return the seconds to wait, 0 where it may be answered."""
-        window, second = divmod(self._now(), 60)
-        if window != self._window:
-            self._window, self._requests = int(window), Counter()
-        self._requests[client] += 1
-        return 0.0 if self._requests[client] <= self._per_minute else 60 - second
+        now = self._now()
+        full_at = max(self._full_at.pop(client, now), now)
+        wait = full_at + self._interval - now - 60
+        accepted = wait < self._interval / 100  # of rounding errors
+        self._full_at[client] = full_at + self._interval if accepted else full_at
+        if len(self._full_at) > _MAX_CLIENTS:
+            self._full_at.popitem(last=False)
+        return 0.0 if accepted else wait

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.evaluation.promotion_rule import PromotionDecision
 from stock_assets.evaluation.retraining_rule import RetrainingDecision
-from stock_assets.reporting.decision_text import promotion_text, retraining_text
+from stock_assets.reporting.decision_text import breach_text, promotion_text, retraining_text
 from stock_assets.storage.database import Merge, copy_out, replace
 from stock_assets.storage.tables import (
     feature_drift,
@@ -241,8 +241,12 @@ class RetrainingRecord:
         return retraining_text(self.decision)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields and the reason as plain values."""
-        return asdict(self) | {"reason": self.reason}
+        """Return the fields as plain values, with the reason, the breaches in words, the scores."""
+        return asdict(self) | {
+            "reason": self.reason,
+            "breaches": [*map(breach_text, self.decision.breaches)],
+            "metrics": self.decision.metrics,
+        }
 
 
 _PROMOTION, _RETRAINING = TypeAdapter(PromotionRecord), TypeAdapter(RetrainingRecord)

@@ -12,7 +12,7 @@ from stock_assets.storage.database import url_from
 READER = "stock_assets_reader"
 READER_VARIABLE = "STOCK_ASSETS_READER_URL"
 
-_POOL = 10
+_POOL, _OVERFLOW = 10, 10
 _POOL_SECONDS = 5
 _CONNECT_SECONDS = 3
 _SESSION = (
@@ -47,7 +47,7 @@ def reader_engine(url: URL) -> Engine:
     return create_engine(
         url,
         pool_size=_POOL,
-        max_overflow=0,
+        max_overflow=_OVERFLOW,
         pool_timeout=_POOL_SECONDS,
         pool_pre_ping=True,
         connect_args={"connect_timeout": _CONNECT_SECONDS, "options": _SESSION},

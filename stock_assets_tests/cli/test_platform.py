@@ -54,11 +54,23 @@ def test_the_environment_file_is_private_and_keeps_other_lines(tmp_path: Path) -
     file = tmp_path / ".env"
     file.write_text("# a note\nAPI_KEY=1\nexport DAGSTER_HOME=/old\nSTOCK_ASSETS_HOME=/old")
     file.chmod(0o644)
-    ours = {"DAGSTER_HOME": "/new", "STOCK_ASSETS_HOME": "/a folder", "URL": "postgresql:///x"}
+    url = "postgresql+psycopg2://me:p%40@db:5432/x?host=/tmp"
+    ours = {"DAGSTER_HOME": "/new", "STOCK_ASSETS_HOME": "/a #folder's \\ name", "URL": url}
     write_env_file(file, ours)
     assert dotenv_values(file) == {"API_KEY": "1", **ours}
     assert file.read_text().startswith("# a note\n")
+    assert "\nDAGSTER_HOME=/new\n" in file.read_text()
+    assert f"\nURL={url}\n" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+def test_a_failed_write_leaves_the_environment_file_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("DAGSTER_HOME=/old\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_env_file(file, {"DAGSTER_HOME": "/new", "URL": "\udcff"})
+    assert file.read_text() == "DAGSTER_HOME=/old\n"
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
 
 

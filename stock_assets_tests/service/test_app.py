@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from stock_assets.service.app import create_app
 from stock_assets.service.pages.rendering import ticker_address
@@ -66,6 +66,15 @@ def test_unavailable_database_is_a_503() -> None:
         assert "database is not available" in response.text
 
 
+def test_exhausted_connection_pool_is_a_503_of_its_own(engine: Engine) -> None:
+    small = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with small.connect():
+        response = send(create_app(state_for(small)), "/tickers")
+    small.dispose()
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "too many requests" in response.json()["detail"]
+
+
 @pytest.mark.parametrize("path", ["/", "/ticker/AAPL", "/api/v1/tickers", "/tickers"])
 def test_schema_of_another_version_is_a_503(engine: Engine, app: FastAPI, path: str) -> None:
     with engine.begin() as connection:
@@ -86,6 +95,8 @@ def test_head_equals_get_without_the_body(client: httpx.Client, path: str) -> No
     get, head = client.get(path), client.head(path)
     assert head.status_code == get.status_code
     assert head.content == b""
+    browser = client.head(path, headers=AS_A_BROWSER).headers["content-type"]
+    assert browser == client.get(path, headers=AS_A_BROWSER).headers["content-type"]
     for name in ("content-type", "content-length"):
         assert head.headers.get(name) == get.headers.get(name)
 

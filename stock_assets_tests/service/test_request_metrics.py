@@ -92,6 +92,16 @@ def test_requests_are_counted_by_route(app: FastAPI):
         ("OTHER", "/tickers", "405"): 1,
     }
     assert found["stock_assets_request_seconds_count"]["GET", chart] == 2
+    limits = {label for labels in found["stock_assets_request_seconds_bucket"] for label in labels}
+    assert {"0.001", "0.0025", "0.005"} <= limits
+
+
+def test_head_is_logged_and_counted_without_a_body(app: FastAPI, log: pytest.LogCaptureFixture):
+    send(app, "/tickers", "HEAD")
+    (line,) = request_lines(log)
+    assert (line["method"], line["status"], line["bytes"]) == ("HEAD", 200, 0)
+    found = samples(send(app, "/metrics").text)
+    assert found["stock_assets_requests_total"] == {("HEAD", "/tickers", "200"): 1}
 
 
 def test_metrics_include_the_freshness_of_the_data(client: httpx.Client):

@@ -110,12 +110,33 @@ def test_rate_limit_counts_wrong_keys():
     assert [status(limited, scope(x_api_key="guess")) for _ in range(3)] == [401, 401, 429]
 
 
-def test_rate_limit_resets_each_minute():
-    now = [90.0]
-    limiter = ClientRateLimiter(2, lambda: now[0])
-    assert [limiter.wait("a") for _ in range(3)] == [0.0, 0.0, 30.0]
-    now[0] += 30
+@pytest.mark.parametrize("start", [0.0, 59.5, 1e7 + 0.1])
+def test_rate_limit_refills_evenly(start: float):
+    now = [start]
+    limiter = ClientRateLimiter(60, lambda: now[0])
+    assert [limiter.wait("a") for _ in range(60)] == [0.0] * 60
+    assert limiter.wait("a") == pytest.approx(1.0)
+    now[0] += 0.75
+    assert limiter.wait("a") == pytest.approx(0.25)
+    now[0] += 0.25
     assert limiter.wait("a") == 0.0
+    now[0] += 3600
+    assert [limiter.wait("a") for _ in range(61)].count(0.0) == 60
+
+
+@given(st.integers(1, 2000), st.floats(0, 1e7))
+def test_a_burst_is_exactly_the_limit(per_minute: int, start: float):
+    limiter = ClientRateLimiter(per_minute, lambda: start)
+    assert [limiter.wait("a") for _ in range(per_minute + 1)].count(0.0) == per_minute
+
+
+def test_only_the_latest_clients_are_remembered():
+    limiter = ClientRateLimiter(1, lambda: 0.0)
+    for number in range(10_001):
+        limiter.wait(str(number))
+    assert len(limiter._full_at) == 10_000
+    assert limiter.wait("10000") > 0
+    assert limiter.wait("0") == 0.0
 
 
 @given(st.lists(st.floats(0, 100), max_size=200), st.integers(1, 50))

@@ -20,6 +20,7 @@ from stock_assets.evaluation.retraining_rule import (
     ThresholdCheck,
 )
 from stock_assets.evaluation.significance import Edge
+from stock_assets.reporting.decision_text import breach_text
 from stock_assets.storage.database import upgrade
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import promotion_of, retraining_decisions_newest_first
@@ -213,6 +214,27 @@ def test_a_breach_with_its_thresholds(engine: Engine) -> None:
         ThresholdCheck("direction_accuracy", None, 0.4, "at_least"),
     )
     assert (decision.forecasts, decision.sessions, decision.metrics) == (100, 20, METRICS)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "breach"),
+    [
+        (
+            "relative MAE inf is not within 1.1",
+            ThresholdCheck("relative_mae", None, 1.1, "at_most"),
+        ),
+        ("the relative MAE is too high: 1.5", ThresholdCheck("relative_mae", 1.6, 1.5, "at_most")),
+        ("RMSE 1.5e+02 is not within 1e+02", ThresholdCheck("RMSE", 150.0, 100.0, "at_most")),
+        ("unreadable", ThresholdCheck("unreadable", None, 0.0, "at_most")),
+    ],
+)
+def test_an_unknown_breach_does_not_stop_the_upgrade(
+    engine: Engine, sentence: str, breach: ThresholdCheck
+) -> None:
+    metrics = {"relative_mae": None if "inf" in sentence else 1.6}
+    decision = retraining(engine, f"Retrain: {WINDOW}: {sentence}", True, [sentence], metrics)
+    assert decision.breaches == (breach,)
+    assert breach_text(breach)
 
 
 def test_a_breach_while_cooling_down(engine: Engine) -> None:

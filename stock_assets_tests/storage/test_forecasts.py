@@ -243,6 +243,12 @@ def test_promotions_are_listed_last_first(
     assert [record.candidate_version for record in chosen] == [4, 3, 1]
 
 
+def test_a_retraining_decision_shows_its_breaches_and_scores() -> None:
+    shown = RETRAINING.to_dict()
+    assert shown["breaches"] == ["relative MAE 1.500 exceeds 1.100"]
+    assert shown["metrics"] == {"relative_mae": 1.5, "ic": None}
+
+
 def test_a_decision_to_retrain_is_final(engine: Engine) -> None:
     assert record_retraining_decision(engine, RETRAINING) == RETRAINING
     other = replace(RETRAINING, retrain=False, dataset_run_id=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -35,6 +36,12 @@ def reader(engine: Engine) -> Iterator[Engine]:
 def test_the_role_reads_every_table(reader: Engine, name: str):
     with reader.connect() as connection:
         assert connection.scalar(text(f"SELECT count(*) FROM {name}")) is not None
+
+
+def test_twenty_requests_read_at_once(reader: Engine):
+    with ExitStack() as opened:
+        found = [opened.enter_context(reader.connect()) for _ in range(20)]
+        assert len({one.scalar(text("SELECT pg_backend_pid()")) for one in found}) == 20
 
 
 WRITES = [

@@ -48,7 +48,7 @@ class ModelStatus:
         return edge_text(decision.edge, decision.against_persistence)
 
 
-def find_model_status(served: AppState) -> ModelStatus:
+def find_model_status(state: AppState) -> ModelStatus:
     """Read the status of the model."""
-    window = newest_window(served.engine, served.params.monitoring.window_sessions)
-    return ModelStatus(champion_promotion(served.engine), window)
+    window = newest_window(state.engine, state.params.monitoring.window_sessions)
+    return ModelStatus(champion_promotion(state.engine), window)

@@ -43,7 +43,7 @@ class ProblemPages:
 
 def _accepts_html(scope: Scope) -> bool:
     """Whether a request comes from a browser window, which accepts HTML by name."""
-    if scope["type"] != "http" or scope["method"] != "GET":
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     return "text/html" in Headers(scope=scope).get("accept", "")
 

@@ -137,6 +137,15 @@ def test_filters_select_versions_and_decisions(client: httpx.Client, path: str) 
     assert get_all(client, path, dataset_run_id="19990101_000000") == []
 
 
+def test_filters_select_checks_of_each_asset(client: httpx.Client) -> None:
+    all_items = get_all(client, "/checks")
+    assets = {item["asset"] for item in all_items}
+    assert "scalers" in assets
+    for asset in assets:
+        expected = [item for item in all_items if item["asset"] == asset]
+        assert get_all(client, "/checks", asset=asset) == expected
+
+
 def test_filters_select_drift(client: httpx.Client) -> None:
     all_items = get_all(client, "/drift")
     bounds = {"as_of_from": "2013-01-02", "as_of_to": "2013-01-04"}

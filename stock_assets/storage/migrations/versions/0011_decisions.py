@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,8 +22,7 @@ _LABELS = {
     "relative MAE": "relative_mae",
     "direction accuracy": "direction_accuracy",
 }
-_NUMBER = r"([-+]?[\d.]+(?:e[-+]?\d+)?)"
-_BREACH = re.compile(rf"(.+) (?:{_NUMBER}|nan) (is not within|does not reach) {_NUMBER}")
+_NUMBER = r"(?<!\w)([-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf\b|nan\b))"
 
 
 def upgrade() -> None:
@@ -157,17 +157,23 @@ def _retraining(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _breach(text: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    label, value, relation, limit = _BREACH.fullmatch(text).groups()  # type: ignore[union-attr]
-    metric = _LABELS[label]
-    stated = None if value is None else float(value)
+    """Derive a failed threshold; an unknown metric keeps its label as its name."""
+    label = re.split(f" {_NUMBER}", text)[0]
+    metric = next((name for known, name in _LABELS.items() if known in text), label)
+    value, limit = ([None, None] + [_finite(number) for number in re.findall(_NUMBER, text)])[-2:]
     return {
         "metric": metric,
-        "value": metrics.get(metric, stated),
-        "limit": float(limit),
-        "kind": "at_most" if relation == "is not within" else "at_least",
+        "value": metrics.get(metric, value),
+        "limit": limit or 0.0,
+        "kind": "at_least" if metric == "direction_accuracy" else "at_most",
     }
 
 
 def _found(pattern: str, text: str) -> float | None:
     found = re.search(pattern, text)
-    return None if found is None else float(found[1])
+    return None if found is None else _finite(found[1])
+
+
+def _finite(number: str) -> float | None:
+    """Parse a number; None for infinity and NaN, which JSON lacks."""
+    return float(number) if math.isfinite(float(number)) else None
