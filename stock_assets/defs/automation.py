@@ -183,6 +183,7 @@ def score_when_forecasting_failed(
             run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
         )
         if (materialized := entry.asset_materialization) is not None
+        and materialized.partition == key
     }
     if "raw_prices" not in made:
         return dg.SkipReason("no prices arrived, so nothing can be scored")

@@ -47,6 +47,7 @@ def persist_check_results(
     store: Store,
     results: Sequence[dg.AssetCheckResult],
     failed: Mapping[str, Collection[str]] | None = None,
+    unchecked: Collection[str] = (),
 ) -> None:
     """Store check results in ``check_results``, one row per span of partitions with one result.
 
@@ -56,29 +57,56 @@ def persist_check_results(
     store : Store
     results : sequence of AssetCheckResult
     failed : mapping of str to collection of str, optional
-        For each check, the partitions it failed for. A check without an entry has the same result
-        for all partitions of the run.
+        For each check, the partitions it failed for, of the run or of others. A check without an
+        entry has the same result for all partitions of the run.
+    unchecked : collection of str
+        Partitions of the run that the checks did not see.
     """
+    checked = sorted(set(context.partition_keys) - set(unchecked))
     records = []
     for result in results:
         bad = (failed or {}).get(str(result.check_name))
-        keys = sorted({*context.partition_keys, *(bad or ())})
-        for is_bad, span in groupby(keys, key=lambda key: None if bad is None else key in bad):
-            span_keys = list(span)
-            passed = result.passed if is_bad is None else not is_bad
+        is_failed = {key: None if bad is None else key in bad for key in checked}
+        spans = [(failure, list(keys)) for failure, keys in groupby(checked, is_failed.get)]
+        spans += [(True, [key]) for key in sorted(set(bad or ()) - set(context.partition_keys))]
+        for is_bad, keys in spans:
             error = result.severity is dg.AssetCheckSeverity.ERROR
+            message = str(result.description)
             records.append(
                 CheckRecord(
                     dagster_run_id=context.run.run_id,
                     asset=context.asset_key.to_user_string(),
                     check_name=str(result.check_name),
-                    first_partition=span_keys[0],
-                    last_partition=span_keys[-1],
-                    passed=passed,
+                    first_partition=keys[0],
+                    last_partition=keys[-1],
+                    passed=result.passed if is_bad is None else not is_bad,
                     severity="error" if error else "warning",
-                    message="nothing found" if is_bad is False else str(result.description),
+                    message=f"no error here; the whole run: {message}"
+                    if is_bad is False
+                    else message,
                 )
             )
+    save_check_results(store.engine, records)
+
+
+def record_filled(
+    context: dg.AssetExecutionContext, store: Store, partitions: Sequence[str]
+) -> None:
+    """Store a passing result where a check of partitions failed that a later run has completed."""
+    asset = context.asset_key.to_user_string()
+    records = [
+        CheckRecord(
+            dagster_run_id=context.run.run_id,
+            asset=asset,
+            check_name=failure.check_name,
+            first_partition=failure.partition,
+            last_partition=failure.partition,
+            passed=True,
+            severity="error",
+            message="the missing bars were filled",
+        )
+        for failure in failed_checks(store.engine, asset, partitions)
+    ]
     save_check_results(store.engine, records)
 
 
@@ -108,6 +136,7 @@ def enforce_session_checks(
     failed: Mapping[str, Collection[date]],
     stored: pd.DataFrame,
     column: str,
+    upstream: Mapping[str, str] | None = None,
 ) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization]:
     """Record and yield check results; if some sessions failed, materialize the others and fail.
 
@@ -122,16 +151,19 @@ def enforce_session_checks(
         What was stored of this run's sessions.
     column : str
         The column with the session.
+    upstream : mapping of str to str, optional
+        Partitions of the run that were refused because of an upstream check, with the reason.
 
     Raises
     ------
     StockAssetsError
-        A blocking check failed; the message names its sessions.
+        A blocking check failed, here or upstream; the message names the sessions.
     """
+    upstream = upstream or {}
     spans = {name: {session_key(day) for day in days} for name, days in failed.items()}
-    persist_check_results(context, store, results, spans)
+    persist_check_results(context, store, results, spans, upstream)
     yield from results
-    refused = sorted({key for keys in spans.values() for key in keys})
+    refused = sorted({key for keys in spans.values() for key in keys} | upstream.keys())
     if not refused:
         return
     asset = context.asset_key.to_user_string()
@@ -142,6 +174,12 @@ def enforce_session_checks(
             partition=str(key),
             metadata={"dagster/row_count": len(rows)},
             tags={"dagster/data_version": content_digest(rows)},
+        )
+    if upstream:
+        key, reason = next(iter(upstream.items()))
+        raise StockAssetsError(
+            f"refused: {', '.join(truncate(refused, _MOST_NAMED))}; {reason}",
+            f"Fix the cause, run its asset of {key} again, then these sessions",
         )
     raise StockAssetsError(
         f"{', '.join(spans)} failed for {', '.join(truncate(refused, _MOST_NAMED))}",
@@ -179,6 +217,24 @@ def require_passed(store: Store, upstream: Mapping[str, Sequence[str]]) -> None:
                 f"{asset} of {first.partition} failed {first.check_name}{others}: {first.message}",
                 f"Fix the cause and run {asset} of {first.partition} again",
             )
+
+
+def refused_upstream(store: Store, asset: str, partitions: Sequence[str]) -> dict[str, str]:
+    """Return the partitions of an upstream asset that may not be read, with the reason.
+
+    Raises
+    ------
+    StockAssetsError
+        None of the partitions may be read.
+    """
+    failed = failed_checks(store.engine, asset, partitions)
+    refused = {
+        one.partition: f"{asset} of {one.partition} failed {one.check_name}: {one.message}"
+        for one in reversed(failed)
+    }
+    if len(refused) == len(partitions):
+        require_passed(store, {asset: partitions})
+    return dict(sorted(refused.items()))
 
 
 def require_dataset_passed(store: Store, dataset_id: str) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from stock_assets.evaluation.metrics import CONSTANT
 
@@ -209,6 +208,8 @@ def diebold_mariano_tests(differences: pd.DataFrame, horizon: int = 1) -> pd.Dat
     DataFrame
         The fields of `DieboldMariano`, one row per column; NaN in place of None.
     """
+    from scipy.special import stdtr
+
     count, mean = differences.count(), differences.mean()
     variance, reason = _tested_variance(differences, horizon)
     statistic = (mean * count / variance**0.5).rename("statistic")
@@ -274,6 +275,8 @@ def cumulative_difference(
         ``cumulative``, ``lower`` and ``upper``, indexed by session; the bounds are NaN where the
         test is undefined.
     """
+    from scipy.special import stdtrit
+
     count, total = len(differences), differences.cumsum()
     variance = _tested_variance(differences.to_frame(), horizon)[0].item()
     part = np.arange(1, count + 1) / count

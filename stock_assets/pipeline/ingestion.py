@@ -55,6 +55,8 @@ class Ingestion:
         Tickers of which nothing was stored, with the reason.
     quarantined : int
         Bars put in quarantine.
+    quarantined_sessions : frozenset of date
+        Sessions with bars that are in quarantine after this run.
     """
 
     bars: pd.DataFrame
@@ -65,6 +67,7 @@ class Ingestion:
     late: list[str]
     failures: dict[str, str]
     quarantined: int
+    quarantined_sessions: frozenset[date]
 
 
 def ingest(
@@ -130,25 +133,23 @@ def ingest(
         late=sorted((listed & set(prices.tickers)) - complete - valid.failures.keys()),
         failures=valid.failures,
         quarantined=quarantined,
+        quarantined_sessions=frozenset(read_quarantine(engine)["session"].dt.date),
     )
 
 
-def require_arrival(
+def arrival_error(
     ingestion: Ingestion, source: PriceSource, sessions: Sequence[date], share: float
-) -> None:
-    """Fail if too few bars arrived: an empty answer must not look like a day without data.
+) -> StockAssetsError | None:
+    """Return an error if too few bars arrived: no answer must not look like a day without data.
 
-    Raises
-    ------
-    StockAssetsError
-        A session has no bar, or fewer than ``share`` of the listed tickers have a bar of the last
-        session.
+    Too few means that a session has no bar, or that fewer than ``share`` of the listed tickers have
+    a bar of the last session.
     """
     present = set(ingestion.bars["session"].dt.date)
     empty = next((session for session in sessions if session not in present), None)
     expected = len(ingestion.complete) + len(ingestion.late) + len(ingestion.failures)
     if empty is None and len(ingestion.complete) >= share * expected:
-        return
+        return None
     problem = (
         f"no bar for {empty}"
         if empty is not None
@@ -158,7 +159,7 @@ def require_arrival(
     reasons = [f"{ticker}: {reason}" for ticker, reason in ingestion.failures.items()]
     reasons += [f"{ticker}: no bar of {sessions[-1]} yet" for ticker in ingestion.late]
     listed = "; ".join(truncate(reasons, 3))
-    raise StockAssetsError(
+    return StockAssetsError(
         f"source {source.name} returned {problem}{': ' if listed else ''}{listed}",
         _remedy(ingestion, source),
     )

@@ -23,6 +23,7 @@ DOCS = {
     "dagster_run_id": "Dagster run that wrote the row",
     "dataset_run_id": "Dataset, YYYYMMDD_HHMMSS: as-of session and UTC time of the request",
     "decided_at": "When the decision was stored",
+    "decision": "Outcome of the decision and the numbers it rests on",
     "digest": "SHA-256 of the content",
     "direction_hit": "1 if the sign of the move was right, 0 if wrong; empty without a move",
     "dividends": "Dividend per share on this ex-date, else 0",

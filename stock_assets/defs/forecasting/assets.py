@@ -1,16 +1,22 @@
 """Forecasts of the coming sessions, and the scores of those that came due."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
 
 import dagster as dg
 
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.checks import enforce_session_checks, require_passed
+from stock_assets.defs.checks import (
+    enforce_session_checks,
+    refused_upstream,
+    require_passed,
+)
 from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
 from stock_assets.defs.metadata import daily, describe_table, plain_metadata, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
+from stock_assets.market import calendar
 from stock_assets.market.bars import content_digest
 from stock_assets.registry import Registry
 from stock_assets.storage import tables
@@ -61,7 +67,8 @@ def forecasting_assets(
         from stock_assets.pipeline.forecasting import make_forecasts, store_forecasts
 
         sessions, tickers = sessions_of(context), params.prices.tickers
-        require_passed(store, {"raw_prices": context.partition_keys})
+        refused = refused_upstream(store, "raw_prices", context.partition_keys)
+        sessions = [day for day in sessions if session_key(day) not in refused]
         apply_renames(store.engine, params.prices.renames, context.run.run_id)
         made = make_forecasts(store.engine, registry, sessions, params)
         valid, invalid = made.valid(), made.invalid_sessions
@@ -70,7 +77,7 @@ def forecasting_assets(
             write_forecast_files(find_locations().forecasts_folder, valid.rows)
         failed = {SOUND: invalid} if invalid else {}
         yield from enforce_session_checks(
-            context, store, [sound(made.invalid)], failed, valid.rows, "as_of_session"
+            context, store, [sound(made.invalid)], failed, valid.rows, "as_of_session", refused
         )
         for session, rows in made.rows["as_of_session"].dt.date.value_counts().items():
             context.add_asset_metadata(
@@ -117,9 +124,8 @@ def forecasting_assets(
 
         sessions = sessions_of(context)
         require_passed(store, {"raw_prices": context.partition_keys})
+        require_passed(store, {"predictions": _forecast_from(sessions, reaching)})
         due, scored = score_sessions(store.engine, sessions)
-        forecast = sorted(set(due["as_of_session"].dt.strftime("%Y-%m-%d")))
-        require_passed(store, {"predictions": forecast})
         save_performance(store.engine, scored, sessions, context.run.run_id)
         for session, rows in scored["session"].dt.date.value_counts().items():
             context.add_asset_metadata(
@@ -142,3 +148,14 @@ def forecasting_assets(
         )
 
     return [predictions, performance_log]
+
+
+def _forecast_from(sessions: Sequence[date], reaching: dg.TimeWindowPartitionMapping) -> list[str]:
+    """Return the partitions of `predictions` whose forecasts reach some sessions."""
+    farthest = -reaching.start_offset
+    days = {
+        calendar.previous_session(session, ahead)
+        for session in sessions
+        for ahead in range(1, farthest + 1)
+    }
+    return sorted(map(session_key, days))

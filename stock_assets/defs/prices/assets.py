@@ -8,14 +8,14 @@ import dagster as dg
 
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
-from stock_assets.defs.checks import enforce_session_checks
+from stock_assets.defs.checks import enforce_session_checks, record_filled
 from stock_assets.defs.metadata import daily, describe_table, plain_metadata, sessions_of, table
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.prices.checks import SPECS, failed_sessions, price_checks
 from stock_assets.defs.resources import Store
 from stock_assets.market.bars import content_digest
 from stock_assets.market.sources.catalogue import open_source
-from stock_assets.pipeline.ingestion import Ingestion, ingest, require_arrival
+from stock_assets.pipeline.ingestion import Ingestion, arrival_error, ingest
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.prices import read_revisions
 from stock_assets.storage.tables import raw_stock_data
@@ -52,14 +52,18 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
         if not ingested.findings.empty:
             found = ingested.findings.to_string(max_rows=20)
             context.log.warning("Findings of the checks:\n%s", found)
-        require_arrival(ingested, source, sessions, params.prices.minimum_share)
         failed = failed_sessions(ingested)
-        refused = set().union(*failed.values())
-        for session, rows in sorted(ingested.healed.items()):
-            if session not in refused:
+        incomplete = ingested.quarantined_sessions.union(*failed.values())
+        filled = {day: rows for day, rows in ingested.healed.items() if day not in incomplete}
+        shortfall = arrival_error(ingested, source, sessions, params.prices.minimum_share)
+        if shortfall is None:
+            record_filled(context, store, [session_key(day) for day in filled])
+            for session, rows in sorted(filled.items()):
                 yield _filled(session, rows, source.name)
         results = price_checks(ingested)
         yield from enforce_session_checks(context, store, results, failed, ingested.bars, "session")
+        if shortfall is not None:
+            raise shortfall
         for session, rows in ingested.bars["session"].dt.date.value_counts().items():
             context.add_asset_metadata(
                 {"dagster/row_count": rows}, partition_key=session_key(session)

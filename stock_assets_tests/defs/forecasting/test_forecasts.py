@@ -225,7 +225,7 @@ def test_a_range_stores_its_valid_sessions_and_scoring_refuses_the_others(
     keys = [day.isoformat() for day in days]
     first = materialize(["predictions"], keys[0], own_store, params(), registry, last=keys[2])
     assert first.success, failure(first)
-    wrong = sample_bars()
+    wrong = sample_bars().copy()
     at = wrong["ticker"].eq("IBM") & wrong["session"].eq(pd.Timestamp(days[1]))
     wrong.loc[at, ["open", "high", "low", "close"]] = 0.0
     store_bars(own_store.engine, wrong, "sample")
