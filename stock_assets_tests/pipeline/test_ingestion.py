@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -19,7 +18,6 @@ from sqlalchemy import Engine, text
 
 from stock_assets.config import Checks, Prices
 from stock_assets.config import Yahoo as YahooSettings
-from stock_assets.core.errors import StockAssetsError
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust
 from stock_assets.market.checks import no_findings

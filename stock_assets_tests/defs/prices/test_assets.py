@@ -20,6 +20,7 @@ from stock_assets.market.reconciliation import drop_tickers
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import COLUMNS
 from stock_assets.market.sources.sample import SampleSource, load_sample
+from stock_assets.storage.check_results import failed_checks
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import price_revisions
 from stock_assets_tests.conftest import FIRST_INGESTED, LAST_INGESTED, Loop
@@ -209,6 +210,53 @@ def test_downstream_refuses_a_session_until_its_newest_check_passes(
     assert "raw_prices of 2013-01-04 failed bars_are_sound" in failure(refused)
     edit(csv_params, "IBM", DAY, Close=valid)
     assert materialize(["raw_prices", "performance_log"], KEY, own_store, csv_params).success
+
+
+def refused(store: Store, *days: date) -> list[str]:
+    """The sessions that downstream assets refuse, of those given."""
+    keys = [day.isoformat() for day in days]
+    return [failed.partition for failed in failed_checks(store.engine, "raw_prices", keys)]
+
+
+def test_failed_sessions_outside_the_run_refuse_no_session_between(
+    own_store: Store, csv_params: Params
+) -> None:
+    failed = (date(2012, 12, 10), date(2012, 12, 20))
+    for day in failed:
+        edit(csv_params, "IBM", day, Close=1e6)
+    assert not materialize(["raw_prices"], KEY, own_store, csv_params).success
+    days = calendar.sessions(date(2012, 12, 3), DAY)
+    assert refused(own_store, *days) == [day.isoformat() for day in failed]
+
+
+def test_a_session_that_a_later_run_completes_is_accepted_again(
+    own_store: Store, csv_params: Params
+) -> None:
+    valid = load_sample().query("ticker == 'IBM' and session == @DAY")["close"].item()
+    edit(csv_params, "IBM", DAY, Close=1e6)
+    assert not materialize(["raw_prices"], KEY, own_store, csv_params).success
+    assert refused(own_store, DAY) == [KEY]
+    edit(csv_params, "IBM", DAY, Close=valid)
+    later = calendar.next_session(DAY).isoformat()
+    filled = materialize(["raw_prices"], later, own_store, csv_params)
+    assert filled.success
+    assert KEY in by_partition(filled, "raw_prices")
+    assert refused(own_store, DAY) == []
+
+
+def test_a_session_with_a_bar_in_quarantine_stays_refused_when_another_bar_arrives(
+    own_store: Store, csv_params: Params, tmp_path: Path
+) -> None:
+    late = (tmp_path / "AAPL.csv").read_text()
+    edit(csv_params, "IBM", DAY, Close=1e6)
+    lose(csv_params, "AAPL", DAY)
+    assert not materialize(["raw_prices"], KEY, own_store, lenient(csv_params)).success
+    (tmp_path / "AAPL.csv").write_text(late)
+    later = calendar.next_session(DAY, 2)
+    filled = materialize(["raw_prices"], later.isoformat(), own_store, lenient(csv_params))
+    assert stored(own_store)["ticker"].tolist() == ["AAPL"]
+    assert KEY not in by_partition(filled, "raw_prices")
+    assert refused(own_store, DAY) == [KEY]
 
 
 def test_a_corrected_bar_is_stored(own_store: Store, csv_params: Params) -> None:
