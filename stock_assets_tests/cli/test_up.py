@@ -147,6 +147,7 @@ def test_a_service_that_ends_ends_the_others(demoed: Installation):
         services.require_nothing_left()
 
 
+@pytest.mark.long
 def test_a_service_that_has_ended_is_an_error_and_the_others_are_stopped(
     platform: Platform, tmp_path: Path
 ):

@@ -273,6 +273,7 @@ def test_unfinished_trial_of_a_killed_worker_is_run_again(database: str) -> None
     assert proposals(tuned.trials) == proposals(tune(one_fold, budget(4), TRAINING, "whole").trials)
 
 
+@pytest.mark.long
 def test_killed_search_of_two_workers_is_resumed(shared: str, tmp_path: Path) -> None:
     """No trial is lost or repeated, and no worker process survives."""
     script = tmp_path / "search.py"
