@@ -20,7 +20,7 @@ from stock_assets.config import Prices
 from stock_assets.market.bars import empty_bars
 from stock_assets.market.reconciliation import fetch_starts
 from stock_assets.storage import database
-from stock_assets.storage.check_results import CheckRecord, save_check_results
+from stock_assets.storage.check_results import CheckRecord, failed_checks, save_check_results
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, upgrade
 from stock_assets.storage.datasets import load_panel, save_panel
 from stock_assets.storage.forecasts import promotions, record_refit, save_promotion
@@ -169,6 +169,71 @@ def test_renamed_rules_are_renamed_in_stored_rows(bare_url: str) -> None:
         )
     params = load_panel(engine, DATASET).params
     assert params["prices"]["checks"]["severities"] == {"history is unrelated": "warning"}
+    engine.dispose()
+
+
+ROWS_OF_0008 = """
+INSERT INTO processed_feature_data (dataset_run_id, as_of_session, first_session, last_session,
+  bars, tickers, features, basis, anchors, target, params, bars_digest, digest, location, made_with)
+VALUES ('20121231_120000', '2012-12-31', '2010-03-22', '2012-12-31', 1400, '["AAPL"]', '["RSI"]',
+  'adjusted', '{"AAPL": {"price": 1.5, "volume": 1.0}}', 'log_return',
+  '{"monitoring": {"thresholds": {"mase_max": 1.1}}, "promotion": {"metric": "mase"}}',
+  'b', 'd', 'dd/d.safetensors', '{"package": "0.1.0"}');
+INSERT INTO model_promotions (dataset_run_id, candidate_version, as_of_session, model_name, metric,
+  candidate, persistence, first_session, last_session, promoted, reason, mlflow_run_id)
+VALUES ('20121231_120000', 1, '2012-12-31', 'Model', 'mase',
+  '{"mase": 1.00732, "mase_se": 0.01, "forecasts": 315, "sessions": 63, "p_persistence": 0.64,
+    "dm_persistence": 0.47}',
+  '{"mase": 1.0, "baselines": {"ridge": {"mase": 1.2}}}', '2012-10-01', '2012-12-28', true,
+  'Promoted: the candidate''s MASE is 1.00732. No significant edge over persistence (+0.0102% of
+ price in mean absolute error, Diebold-Mariano p = 0.64 over 63 sessions)', 'run');
+INSERT INTO retraining_decisions (session, retrain, breaches, reason, metrics)
+VALUES ('2013-02-28', true, '["MASE 1.2 is not within 1.1"]',
+  'Retrain: 100 forecasts of 20 sessions up to 2013-02-28: MASE 1.2 is not within 1.1',
+  '{"mase": 1.2}');
+INSERT INTO check_results (dagster_run_id, asset, check_name, first_partition, last_partition,
+  passed, severity, told)
+VALUES ('r', 'scalers', 'scalers_know_training_alone', 'x', 'x', true, 'error', 'nothing found'),
+  ('r', 'raw_prices', 'bars_are_sound', '2013-01-02', '2013-01-31', false, 'error', '1 bar'),
+  ('r', 'raw_prices', 'histories_agree', '2013-01-02', '2013-01-02', false, 'error', '1 bar');
+INSERT INTO feature_drift (as_of_session, model_version, feature, psi, rows, usual)
+VALUES ('2013-01-02', 1, 'RSI', 0.1, 100, 0.05);
+"""
+"""Rows as the version before 0009 wrote them."""
+
+
+def test_rows_of_0008_are_read_by_todays_readers(bare_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    command.upgrade(config, "0008")
+    engine = create_engine(bare_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(ROWS_OF_0008.replace("%", "%%"))
+    upgrade(bare_url)
+    stored = load_panel(engine, "20121231_120000")
+    assert stored.adjustment_factors == {"AAPL": {"price": 1.5, "volume": 1.0}}
+    assert stored.build_environment == {"package": "0.1.0"}
+    assert stored.params["monitoring"]["thresholds"] == {"relative_mae_max": 1.1}
+    assert stored.params["promotion"] == {"metric": "relative_mae"}
+    (promotion,) = promotions(engine)
+    assert promotion.metric == promotion.decision.metric == "relative_mae"
+    assert promotion.candidate["relative_mae"] == promotion.decision.candidate == 1.00732
+    assert promotion.candidate["relative_mae_se"] == 0.01
+    assert promotion.persistence["baselines"] == {"ridge": {"relative_mae": 1.2}}
+    assert promotion.decision.against_persistence.p_value == 0.64
+    with engine.connect() as connection:
+        (decision,) = connection.scalars(text("SELECT decision FROM retraining_decisions"))
+        assert decision["breaches"][0]["metric"] == "relative_mae"
+        assert decision["breaches"][0]["limit"] == 1.1
+        names = connection.scalars(text("SELECT DISTINCT check_name FROM check_results"))
+        assert set(names) == {"scalers_fit_on_train_only", "bars_are_sound", "histories_agree"}
+        assert connection.scalar(text("SELECT baseline_p95 FROM feature_drift")) == 0.05
+    # The error of the range does not say whose it is; that of a single session does.
+    failed = failed_checks(engine, "raw_prices", ["2013-01-02", "2013-01-15"])
+    assert [(one.partition, one.check_name) for one in failed] == [
+        ("2013-01-02", "histories_agree")
+    ]
     engine.dispose()
 
 
