@@ -216,7 +216,7 @@ class _Answer:
 def _fetch(
     engine: Engine, source: PriceSource, prices: config.Prices, sessions: Sequence[date]
 ) -> _Answer:
-    """Fetch from the last stored session on; fetch doubtful histories whole, and reject some."""
+    """Fetch from the last stored session on; fetch a history in doubt whole, and reject some."""
     last, histories = sessions[-1], stored_histories(engine)
     window = healing_window(last, prices)
     recent = read_bars(engine, window[0], last, prices.tickers)
@@ -231,14 +231,14 @@ def _fetch(
     fetch = drop_tickers(fetch, other_currency)
     findings = [checks.history_findings(rules.CURRENCY_CHANGED, other_currency, last)]
     renames = prices.renames
-    doubtful = histories_to_refetch(fetch, _since_rename(stored, renames), histories)
-    whole_starts = dict.fromkeys(doubtful, prices.first_session)
-    if doubtful:
+    to_refetch = histories_to_refetch(fetch, _since_rename(stored, renames), histories)
+    whole_starts = dict.fromkeys(to_refetch, prices.first_session)
+    if to_refetch:
         whole_stored = _stored_since(engine, whole_starts, last)
         whole = _fetch_whole(source, whole_starts, last)
         accepted, found = _accept(whole, _since_rename(whole_stored, renames), last)
-        fetch = replace_tickers(fetch, accepted, doubtful)
-        others = stored[~stored["ticker"].isin(doubtful)]
+        fetch = replace_tickers(fetch, accepted, to_refetch)
+        others = stored[~stored["ticker"].isin(to_refetch)]
         stored = pd.concat([others, whole_stored], ignore_index=True)
         findings.append(found)
     findings.append(checks.history_findings(rules.NO_ANSWER, fetch.failures, last))

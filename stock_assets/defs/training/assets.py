@@ -104,7 +104,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
                 best_params=dg.MetadataValue.json(best),
                 importances=dg.MetadataValue.json(shares),
                 trials=len(found.trials),
-                trials_asked_for=config.trials,
+                trials_requested=config.trials,
                 settings=dg.MetadataValue.json(config.model_dump()),
                 trials_complete=len(found.improvements),
                 trials_pruned=found.pruned,
