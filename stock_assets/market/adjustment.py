@@ -15,7 +15,8 @@ one of Yahoo's "Adj Close" (its help page "What is the adjusted close?", after C
 
 ``K`` starts with the first bar of the frame, so factors belong to frames that start with the same
 bar. A row's ``K`` is computed from the rows up to it: its bits do not depend on later rows or other
-tickers.
+tickers. In which bar an action takes effect is decided in
+:mod:`stock_assets.market.corporate_actions`.
 """
 
 from __future__ import annotations

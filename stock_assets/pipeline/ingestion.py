@@ -1,4 +1,7 @@
-"""Ingestion: fetch bars from a source, check and reconcile them, store the valid ones."""
+"""Ingestion: fetch bars from a source, check and reconcile them, store the valid ones.
+
+When a whole history is fetched again is decided in :mod:`stock_assets.market.reconciliation`.
+"""
 
 from __future__ import annotations
 

@@ -81,6 +81,8 @@ def test_a_contradicting_history_is_refused_until_it_is_refetched(
 def test_an_impossible_bar_is_in_the_status(
     live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
+    yahoo.list_anew(load_sample())
+    assert live.run(*FRIDAY, **yahoo.environment).returncode == 0
     odd = load_sample().copy()
     odd.loc[odd["ticker"].eq("IBM") & (odd["session"] == pd.Timestamp("2012-12-31")), "low"] = 1e6
     yahoo.list_anew(odd)
