@@ -148,7 +148,7 @@ def test_a_breach_of_the_next_session_waits_for_the_cooldown(loop: Loop, own_sto
     assert not newest.retrain
     assert newest.decision.outcome is RetrainingOutcome.COOLING_DOWN
     assert newest.decision.elapsed_sessions == 2
-    # The first one has led to no decision about its candidate yet: it is asked for, not another.
+    # The first retraining has no promotion decision yet, so it is requested again.
     assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
 
 

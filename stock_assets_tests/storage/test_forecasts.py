@@ -1,4 +1,4 @@
-"""Forecasts, scores and decisions: replaced as a whole, decided once, told in files."""
+"""Stored forecasts, scores and decisions, and the forecast files."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_all_horizons_of_a_ticker_are_of_one_model(engine: Engine) -> None:
     save_predictions(engine, far, DAYS[:1], 1)
     save_predictions(engine, near[near["ticker"] == "A"].assign(model_version=2), DAYS[:1], 2)
     found = predictions_as_of(engine, DAYS[:1])
-    told = list(found[["ticker", "horizon", "model_version"]].itertuples(index=False, name=None))
-    assert told == [("A", 1, 2), ("B", 1, 1), ("B", 2, 1), ("B", 3, 1)]
+    rows = list(found[["ticker", "horizon", "model_version"]].itertuples(index=False, name=None))
+    assert rows == [("A", 1, 2), ("B", 1, 1), ("B", 2, 1), ("B", 3, 1)]
     save_predictions(engine, far, DAYS[:1], 1)
     again = predictions_as_of(engine, DAYS[:1])
     assert again["horizon"].tolist() == [1, 2, 3] * 2
@@ -205,7 +205,7 @@ def test_promotion_of_returns_the_saved_record(engine: Engine) -> None:
     )
     save_promotion(engine, changed)
     assert promotions(engine) == [changed, PROMOTION]
-    save_promotion(engine, replace(PROMOTION, promoted=False))  # the first decision stands
+    save_promotion(engine, replace(PROMOTION, promoted=False))  # the first decision is kept
     assert promotion_of(engine, DATASET, PROMOTION.candidate_version) == PROMOTION
 
 

@@ -1,4 +1,4 @@
-"""Forecasts: by a model of their time, sound or not stored, the same however they are asked for."""
+"""Forecasts: made by the champion of their session, stored only if valid, equal in any range."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_tickers_without_bar_or_window_are_reported_and_the_others_forecast(
     result = materialize(["predictions"], "2013-02-04", own_store, asked, registry)
     assert result.success
     recorded = metadata(result, "predictions")
-    # The model has never heard of TSLA; nobody asks for IBM any more.
+    # The model does not know TSLA, and IBM is no longer in the universe.
     assert recorded["not_forecast"] == {"MSFT": 1, "TSLA": 1}
     assert recorded["dagster/row_count"] == recorded["forecasts"] == 3
     stored = predictions_as_of(own_store.engine, [date(2013, 2, 4)])
