@@ -58,7 +58,7 @@ def _milliseconds(moment: datetime | None) -> int:
 def log_training(
     mlflow_run: Any, trained: TrainedCandidate, training: Training, losses: Chart
 ) -> None:
-    """Log the parameters of a training, the losses of every epoch, and the scores of folds."""
+    """Log the parameters of a training and the losses of every epoch."""
     record, fit = trained.record, trained.candidate.fit
     mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id})
     mlflow_run.log_params(
@@ -82,8 +82,6 @@ def log_training(
         )
     mlflow_run.log_metric("best_epoch", fit.best_epoch)
     mlflow_run.log_text(page(f"Dataset {record.dataset_run_id}", "", [losses]), "training.html")
-    if len(trained.folds):
-        mlflow_run.log_text(trained.folds.to_csv(index=False), "evaluation/folds.csv")
 
 
 def log_comparison(

@@ -99,8 +99,6 @@ class TrainedCandidate:
         What is registered.
     bars : DataFrame
         As traded, through the as-of session.
-    folds : DataFrame
-        Scores of earlier folds, see :func:`stock_assets.models.fold_scores.score_folds`.
     checkpoints : CheckpointFolder
         Files of this training, which are of no use once the candidate is registered.
     """
@@ -110,7 +108,6 @@ class TrainedCandidate:
     candidate: Candidate
     bundle: Bundle
     bars: pd.DataFrame
-    folds: pd.DataFrame
     checkpoints: CheckpointFolder
 
 
@@ -152,7 +149,7 @@ def plain_records(trials: pd.DataFrame) -> list[dict[str, Any]]:
 def train_on_dataset(
     engine: Engine, arrays: ArrayStore, dataset_id: str, params: Params
 ) -> TrainedCandidate:
-    """Train the candidate of a dataset with its tuned hyperparameters, and score earlier folds.
+    """Train the candidate of a dataset with its tuned hyperparameters.
 
     Training continues from the checkpoints of an interrupted one.
 
@@ -181,13 +178,30 @@ def train_on_dataset(
     )
     recipe = _recipe(record, candidate, data, (features, target), params)
     bars = read_bars(engine, record.first_session, record.as_of_session, record.tickers)
-    earlier = islice(
-        open_folds(arrays.local_path(record.location), recorded.dataset, recorded.walk_forward),
-        recorded.walk_forward.folds - 1,
-    )
-    folds = score_folds(earlier, recipe, best, params.training, bars, checkpoints)
     bundle = Bundle(recipe, candidate.network)
-    return TrainedCandidate(record, best, candidate, bundle, bars, folds, checkpoints)
+    return TrainedCandidate(record, best, candidate, bundle, bars, checkpoints)
+
+
+def score_earlier_folds(
+    trained: TrainedCandidate, arrays: ArrayStore, training: Training
+) -> pd.DataFrame:
+    """Score the candidate's network, trained as of each earlier fold, on that fold's test segment.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`stock_assets.models.fold_scores.score_folds`; empty with a single fold.
+    """
+    record, recorded = trained.record, recorded_params(trained.record)
+    folds = open_folds(arrays.local_path(record.location), recorded.dataset, recorded.walk_forward)
+    return score_folds(
+        islice(folds, recorded.walk_forward.folds - 1),
+        trained.bundle.recipe,
+        trained.best,
+        training,
+        trained.bars,
+        trained.checkpoints,
+    )
 
 
 def refit_on_dataset(

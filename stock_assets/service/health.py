@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 
 from stock_assets.config import Params
 from stock_assets.market import calendar
@@ -88,10 +88,18 @@ def health(state: StateDep, response: Response) -> Health:
 
 
 def check_readiness(state: AppState) -> Readiness:
-    """Check the database; a failure is a result, not an error."""
+    """Check the database; a failure is a result, not an error.
+
+    Raises
+    ------
+    sqlalchemy.exc.TimeoutError
+        No connection is free: the service is busy, which says nothing of the database.
+    """
     try:
         current = schema_revision(state.engine) == newest_revision()
         data = current and read_freshness(state.engine).newest_session is not None
+    except TimeoutError:
+        raise
     except SQLAlchemyError:
         return Readiness(ready=False, database=False, schema_current=False, data=False)
     return Readiness(ready=current and data, database=True, schema_current=current, data=data)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, TimeoutError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,10 +65,16 @@ class FreshnessCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Return the gauges; only ``database_up`` while the database is not available."""
+        """Return the gauges; only ``database_up`` while the database is not available.
+
+        There is none while no connection is free.
+        """
         up = "stock_assets_database_up", "Whether the database is available."
         try:
             found = read_freshness(self._engine)
+        except TimeoutError:
+            error_log.warning("no connection is free for the gauges of the stored data")
+            return
         except SQLAlchemyError:
             error_log.warning("the database is not available for metrics")
             yield GaugeMetricFamily(*up, value=0)

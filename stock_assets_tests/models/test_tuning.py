@@ -288,8 +288,7 @@ def test_killed_search_of_two_workers_is_resumed(shared: str, tmp_path: Path) ->
     workers = psutil.Process(parent.pid).children(recursive=True)
     parent.kill()
     parent.wait()
-    _, alive = psutil.wait_procs(workers, timeout=60)
-    assert alive == []
+    psutil.wait_procs(workers)  # a worker that outlives its parent ends in the suite's timeout
     killed = study.trials_dataframe()
     assert 2 <= killed["state"].isin(["COMPLETE", "PRUNED"]).sum() < 6
     resumed = tune(one_fold, budget(6), TRAINING, "study", shared)

@@ -66,10 +66,11 @@ def test_unavailable_database_is_a_503() -> None:
         assert "database is not available" in response.text
 
 
-def test_exhausted_connection_pool_is_a_503_of_its_own(engine: Engine) -> None:
+@pytest.mark.parametrize("path", ["/tickers", "/readyz"])
+def test_exhausted_connection_pool_is_a_503_of_its_own(engine: Engine, path: str) -> None:
     small = create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=0.1)
     with small.connect():
-        response = send(create_app(state_for(small)), "/tickers")
+        response = send(create_app(state_for(small)), path)
     small.dispose()
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
     assert "too many requests" in response.json()["detail"]

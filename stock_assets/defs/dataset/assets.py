@@ -175,7 +175,8 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
                 },
                 purge_sessions=segments[0].purge_sessions,
                 digest=segments[0].digest,
-            ),
+            )
+            | {"dagster/row_count": len(segments)},
         )
 
     return [processed_features, scalers, scaled_features]

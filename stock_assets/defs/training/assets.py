@@ -137,15 +137,18 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         """Train the candidate, log its training to MLflow and register its bundle."""
         from stock_assets.evaluation.scorecard import narrow
         from stock_assets.pipeline.mlflow_logs import log_training
-        from stock_assets.pipeline.training import train_on_dataset
+        from stock_assets.pipeline.training import score_earlier_folds, train_on_dataset
         from stock_assets.reporting.figures import training_figure
 
         require_dataset_passed(store, context.partition_key)
         used = params.model_copy(update={"training": configured(params.training, config)})
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, used)
-        fit, folds = trained.candidate.fit, trained.folds
+        fit = trained.candidate.fit
         losses = training_figure(pd.DataFrame(fit.history))
         log_training(mlflow_run, trained, used.training, losses)
+        folds = score_earlier_folds(trained, store.arrays, used.training)
+        if len(folds):
+            mlflow_run.log_text(folds.to_csv(index=False), "evaluation/folds.csv")
         version = registry.register(trained.bundle, trained.bars)
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
