@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Table
 
 from stock_assets.config.section import Section
-from stock_assets.defs.partitions import datasets, key_session
+from stock_assets.defs.partitions import datasets, key_session, session_key
 
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
@@ -83,6 +83,12 @@ def feature_lineage(features: Iterable[str], basis: str) -> dg.TableColumnLineag
             for name in features
         }
     )
+
+
+def add_row_counts(context: dg.AssetExecutionContext, sessions: "pd.Series[Any]") -> None:
+    """Add to each partition its number of rows; `sessions` has one element per row."""
+    for session, rows in sessions.dt.date.value_counts().items():
+        context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
 
 
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:

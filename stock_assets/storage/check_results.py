@@ -44,7 +44,6 @@ def save_check_results(engine: Engine, records: Sequence[CheckRecord]) -> None:
 class FailedCheck:
     """The newest result of a blocking check of a partition, where it failed."""
 
-    asset: str
     partition: str
     check_name: str
     message: str
@@ -76,7 +75,7 @@ def failed_checks(engine: Engine, asset: str, partitions: Sequence[str]) -> list
         .where(newer.c.checked_at > failed.c.checked_at)
     )
     query = (
-        select(failed.c.asset, key.label("partition"), failed.c.check_name, failed.c.message)
+        select(key.label("partition"), failed.c.check_name, failed.c.message)
         .where(failed.c.asset == asset, ~failed.c.passed, failed.c.severity == "error")
         .where(key.between(failed.c.first_partition, failed.c.last_partition))
         .where(~replaced.exists())

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
-from sqlalchemy import Connection, Double, Engine, Select, Table, Text, create_engine, text
+from sqlalchemy import Connection, Date, Double, Engine, Select, Table, Text, create_engine, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -136,10 +136,8 @@ def copy_in(connection: Connection, table: str, frame: pd.DataFrame) -> None:
         cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv, HEADER)", buffer)
 
 
-def copy_out(
-    connection: Connection, query: Select[tuple[object, ...]], dates: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Return the rows of a query, floats exact to the bit; `dates` become datetime64.
+def copy_out(connection: Connection, query: Select[tuple[object, ...]]) -> pd.DataFrame:
+    """Return the rows of a query, floats exact to the bit; dates become datetime64.
 
     Types come from the columns, not from the values: a ticker TRUE stays a string, and whole
     prices stay floats.
@@ -161,6 +159,7 @@ def copy_out(
         true_values=["t"],
         false_values=["f"],
     )
+    dates = [column.name for column in query.selected_columns if isinstance(column.type, Date)]
     return frame.astype(dict.fromkeys(dates, "datetime64[ns]"))
 
 

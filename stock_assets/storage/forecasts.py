@@ -95,7 +95,7 @@ def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
         .order_by(column.as_of_session, column.ticker, column.horizon)
     )
     with engine.connect() as connection:
-        return copy_out(connection, query, dates=("as_of_session", "target_session"))
+        return copy_out(connection, query)
 
 
 def last_predicted_session(engine: Engine) -> date | None:
@@ -345,10 +345,9 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read(engine: Engine, table: Any, condition: Any) -> pd.DataFrame:
-    dates = [name for name in _SESSIONS if name in table.c]
     query = select(table).where(condition).order_by(*table.primary_key)
     with engine.connect() as connection:
-        return copy_out(connection, query, dates=dates)
+        return copy_out(connection, query)
 
 
 def _plain_dates(frame: pd.DataFrame) -> pd.DataFrame:

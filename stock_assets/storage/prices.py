@@ -225,7 +225,7 @@ def _read_effects(connection: Connection, first_days: Mapping[str, date]) -> pd.
         *(bars[name] for name in KIND_OF),
         (bars.fetched_at == func.now()).label("is_new"),
     ).join(spans, and_(bars.ticker == spans.c.ticker, bars.session >= spans.c.first))
-    return copy_out(connection, query, dates=["session"])
+    return copy_out(connection, query)
 
 
 def _merge_instruments(
@@ -262,7 +262,7 @@ def read_bars(
     if tickers is not None:
         query = query.where(raw_stock_data.c.ticker.in_(list(tickers)))
     with engine.connect() as connection:
-        return tidy(copy_out(connection, query, dates=["session"]))
+        return tidy(copy_out(connection, query))
 
 
 def stored_histories(engine: Engine) -> dict[str, StoredHistory]:
@@ -315,7 +315,7 @@ def read_revisions(engine: Engine, dagster_run_id: str) -> pd.DataFrame:
         .order_by(price_revisions.c.id)
     )
     with engine.connect() as connection:
-        return copy_out(connection, query, dates=["session"])
+        return copy_out(connection, query)
 
 
 def read_actions(connection: Connection, tickers: Sequence[str] | None = None) -> pd.DataFrame:
@@ -323,7 +323,7 @@ def read_actions(connection: Connection, tickers: Sequence[str] | None = None) -
     query = select(*(corporate_actions.c[name] for name in ACTION_COLUMNS))
     if tickers is not None:
         query = query.where(corporate_actions.c.ticker.in_(list(tickers)))
-    return tidy_actions(copy_out(connection, query, dates=["ex_date"]))
+    return tidy_actions(copy_out(connection, query))
 
 
 @dataclass(frozen=True)

@@ -80,5 +80,5 @@ def read_quarantine(engine: Engine) -> pd.DataFrame:
         quarantined_bars.c.released_at.is_(None)
     )
     with engine.connect() as connection:
-        rows = copy_out(connection, query, dates=["session"])
+        rows = copy_out(connection, query)
     return rows.sort_values(_KEY, ignore_index=True)

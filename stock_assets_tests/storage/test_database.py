@@ -325,8 +325,8 @@ def test_copy_preserves_any_string(bare: Engine, words: list[str]) -> None:
 def test_copy_out_converts_dates_on_request(bare: Engine) -> None:
     with bare.connect() as connection:
         copy_in(connection, "cells", cells(day=[date(2013, 1, 2)]))
-        back = copy_out(connection, select(CELLS.c.day), dates=["day"])
-        none = copy_out(connection, select(CELLS.c.day).where(text("false")), dates=["day"])
+        back = copy_out(connection, select(CELLS.c.day))
+        none = copy_out(connection, select(CELLS.c.day).where(text("false")))
     assert back["day"].tolist() == [pd.Timestamp("2013-01-02")]
     assert back["day"].dtype == none["day"].dtype == np.dtype("datetime64[ns]")
 

@@ -13,7 +13,14 @@ from stock_assets.defs.checks import (
     require_passed,
 )
 from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
-from stock_assets.defs.metadata import daily, describe_table, plain_metadata, sessions_of, table
+from stock_assets.defs.metadata import (
+    add_row_counts,
+    daily,
+    describe_table,
+    plain_metadata,
+    sessions_of,
+    table,
+)
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
@@ -79,10 +86,7 @@ def forecasting_assets(
         yield from enforce_session_checks(
             context, store, [sound(made.invalid)], failed, valid.rows, "as_of_session", refused
         )
-        for session, rows in made.rows["as_of_session"].dt.date.value_counts().items():
-            context.add_asset_metadata(
-                {"dagster/row_count": rows}, partition_key=session_key(session)
-            )
+        add_row_counts(context, made.rows["as_of_session"])
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(made.rows)),
             metadata=plain_metadata(
@@ -127,10 +131,7 @@ def forecasting_assets(
         require_passed(store, {"predictions": _forecast_from(sessions, reaching)})
         due, scored = score_sessions(store.engine, sessions)
         save_performance(store.engine, scored, sessions, context.run.run_id)
-        for session, rows in scored["session"].dt.date.value_counts().items():
-            context.add_asset_metadata(
-                {"dagster/row_count": rows}, partition_key=session_key(session)
-            )
+        add_row_counts(context, scored["session"])
         if scored.empty:
             scores = {"scores": "no forecast was due"}
         else:

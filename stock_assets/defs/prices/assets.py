@@ -9,7 +9,14 @@ import dagster as dg
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import enforce_session_checks, record_filled
-from stock_assets.defs.metadata import daily, describe_table, plain_metadata, sessions_of, table
+from stock_assets.defs.metadata import (
+    add_row_counts,
+    daily,
+    describe_table,
+    plain_metadata,
+    sessions_of,
+    table,
+)
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.prices.checks import SPECS, failed_sessions, price_checks
 from stock_assets.defs.resources import Store
@@ -64,10 +71,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
         yield from enforce_session_checks(context, store, results, failed, ingested.bars, "session")
         if shortfall is not None:
             raise shortfall
-        for session, rows in ingested.bars["session"].dt.date.value_counts().items():
-            context.add_asset_metadata(
-                {"dagster/row_count": rows}, partition_key=session_key(session)
-            )
+        add_row_counts(context, ingested.bars["session"])
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(ingested.bars)),
             metadata=plain_metadata(

@@ -76,7 +76,7 @@ def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def find_decisions(state: AppState) -> list[Decision]:
     """List the newest decisions, the latest first."""
     return [
-        Decision(row, _scores(row), _edge(row), _panel(state, row))
+        Decision(row, _scores(row), _edge(row), find_panel(state.engine, row["dataset_run_id"]))
         for row in list_promotions(state.engine, None, None, SHOWN)
     ]
 
@@ -93,7 +93,3 @@ def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         "persistence": row["persistence"],
     }
     return [(name, figures) for name, figures in scores.items() if figures]
-
-
-def _panel(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return find_panel(state.engine, row["dataset_run_id"])

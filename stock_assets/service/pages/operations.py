@@ -14,10 +14,10 @@ from stock_assets.market import calendar
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.health import session_due, sessions_late
 from stock_assets.service.pages.rendering import render, ticker_address
-from stock_assets.storage.forecasts import last_predicted_session
 from stock_assets.storage.serving.checks import newest_checks
 from stock_assets.storage.serving.decisions import list_retrainings
 from stock_assets.storage.serving.drift import newest_drift
+from stock_assets.storage.serving.freshness import StoredFreshness, read_freshness
 from stock_assets.storage.serving.pages import (
     applied_renames,
     bars_per_session,
@@ -28,8 +28,8 @@ from stock_assets.storage.serving.pages import (
     runs_since,
     scores_per_session,
 )
-from stock_assets.storage.serving.performance import ScoreFilter, newest_scored_session
-from stock_assets.storage.serving.tickers import list_tickers, newest_session
+from stock_assets.storage.serving.paging import records
+from stock_assets.storage.serving.tickers import list_tickers
 
 SESSIONS = 20
 """Newest sessions in the table of sessions and in the search for missing bars."""
@@ -77,7 +77,8 @@ def operations(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTML
 def operations_page(state: AppState) -> HTMLResponse:
     """Render the page, or the first steps when no prices are stored."""
     engine = state.engine
-    newest = newest_session(engine)
+    stored = read_freshness(engine)
+    newest = stored.newest_session
     if newest is None:
         return render("operations_empty.html", state, page="operations")
     first = calendar.previous_session(newest, SESSIONS - 1)
@@ -85,7 +86,7 @@ def operations_page(state: AppState) -> HTMLResponse:
         "operations.html",
         state,
         page="operations",
-        freshness=find_freshness(state, newest),
+        freshness=find_freshness(state, stored, newest),
         daily=find_daily(state, first, newest),
         gaps=find_gaps(state, first, newest),
         checks=newest_checks(engine),
@@ -94,23 +95,23 @@ def operations_page(state: AppState) -> HTMLResponse:
         newest=newest,
         universe=len(state.params.prices.tickers),
         source=state.params.prices.source,
-        quarantined=_rows(newest_quarantined(engine, SHOWN)),
-        revised=_rows(newest_revisions(engine, SHOWN)),
-        renames=_rows(applied_renames(engine, SHOWN)),
+        quarantined=records(newest_quarantined(engine, SHOWN)),
+        revised=records(newest_revisions(engine, SHOWN)),
+        renames=records(applied_renames(engine, SHOWN)),
         retrainings=list_retrainings(engine, None, None, None, SHOWN),
-        runs=_rows(runs_since(engine, first, SHOWN)),
+        runs=records(runs_since(engine, first, SHOWN)),
         shown=SHOWN,
         sessions_shown=SESSIONS,
     )
 
 
-def find_freshness(state: AppState, newest: date) -> Freshness:
+def find_freshness(state: AppState, stored: StoredFreshness, newest: date) -> Freshness:
     """Compare the newest session of each stage with the one that is due."""
     due = session_due(state.params, calendar.utc_now())
     stages = {
         "Prices stored": newest,
-        "Forecasts made": last_predicted_session(state.engine),
-        "Forecasts scored": newest_scored_session(state.engine, ScoreFilter()),
+        "Forecasts made": stored.newest_forecast,
+        "Forecasts scored": stored.newest_score,
     }
     compared = [
         (stage, session, None if session is None else sessions_late(session, due or newest))
@@ -129,7 +130,7 @@ def find_daily(state: AppState, first: date, newest: date) -> list[dict[str, Any
     )
     for frame in found:
         sessions = sessions.merge(frame, on="session", how="left")
-    return _rows(sessions)
+    return records(sessions)
 
 
 def find_gaps(state: AppState, first: date, newest: date) -> list[Gap]:
@@ -156,9 +157,3 @@ def find_drift(state: AppState) -> list[dict[str, Any]]:
     return [
         {**row, "drifted": row["psi"] > row["baseline_p95"]} for row in newest_drift(state.engine)
     ]
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows, with None for unknown values."""
-    known = frame.astype(object).where(frame.notna(), None)
-    return known.to_dict("records")  # type: ignore[return-value]

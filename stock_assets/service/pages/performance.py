@@ -44,13 +44,6 @@ _COLUMNS: dict[SortKey, str] = {
 }
 
 
-_TITLES = {
-    "mape": "MAPE",
-    "relative_mae": "Relative MAE",
-    "direction_accuracy": "Direction accuracy",
-}
-
-
 class PerformanceParams(QueryParams):
     """Range of the charts and order of the table of tickers."""
 
@@ -92,7 +85,7 @@ def performance_page(state: AppState, query: PerformanceParams) -> HTMLResponse:
         ranges={name: _link(query, range=name) for name in RANGES},
         newest=newest,
         checks=check_thresholds(newest, state.params.monitoring.thresholds),
-        titles=_TITLES,
+        titles=_COLUMNS,
         nominal=state.params.forecast.coverage,
         window=window,
         edge=live_edge(state, status.window),

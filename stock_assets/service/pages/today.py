@@ -20,8 +20,8 @@ from stock_assets.service.pages.model_status import ModelStatus, find_model_stat
 from stock_assets.service.pages.rendering import address, render, ticker_address
 from stock_assets.service.sparklines import WIDTH, sparklines
 from stock_assets.storage.forecasts import last_predicted_session
+from stock_assets.storage.serving.freshness import read_freshness
 from stock_assets.storage.serving.pages import newest_forecasts, recent_closes
-from stock_assets.storage.serving.tickers import newest_session
 
 SPARKLINE_SESSIONS = 60
 
@@ -88,7 +88,7 @@ def today(state: StateDep, query: Annotated[TodayParams, Query()]) -> HTMLRespon
 
 def today_page(state: AppState, query: TodayParams) -> HTMLResponse:
     """Render the page, or the first steps when no prices are stored."""
-    newest = newest_session(state.engine)
+    newest = read_freshness(state.engine).newest_session
     if newest is None:
         return render("today_empty.html", state, page="today")
     status, due = find_model_status(state), session_due(state.params, calendar.utc_now())

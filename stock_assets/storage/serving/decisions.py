@@ -141,13 +141,17 @@ def champion_version() -> Select[tuple[int]]:
     session: the newest as-of session, then the highest version. A winner of an earlier session does
     not replace a newer production model.
     """
-    return select(_PROMOTED).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
+    return _champion(_PROMOTED)
 
 
 def champion_promotion(engine: Engine) -> PromotionRecord | None:
     """Read the decision that put `champion_version` into production."""
-    query = select(model_promotions).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
-    return next(map(promotion_record, read_rows(engine, query)), None)
+    rows = read_rows(engine, _champion(model_promotions))
+    return next(map(promotion_record, rows), None)
+
+
+def _champion(selected: Any) -> Select[Any]:
+    return select(selected).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
 
 
 def _versions() -> Select[tuple[object, ...]]:

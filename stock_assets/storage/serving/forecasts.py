@@ -17,6 +17,8 @@ FORECAST_ORDER = ("as_of_session", "ticker", "horizon", "model_version")
 """Order of forecasts; the newest as-of session first."""
 
 _MADE = predictions.c
+_NEWEST_FIRST, *_OTHERS = (_MADE[name] for name in FORECAST_ORDER)
+_ORDER = [_NEWEST_FIRST.desc(), *_OTHERS]
 _TICKERS = select(table("latest_predictions", column("ticker"))).distinct().subquery("tickers")
 
 
@@ -50,7 +52,7 @@ def list_forecasts(
 ) -> list[Row]:
     """List forecasts of every model version, see :data:`FORECAST_ORDER`."""
     query = select(predictions).where(*chosen.conditions(_MADE))
-    return read_page(engine, query, _order(_MADE), size, after)
+    return read_page(engine, query, _ORDER, size, after)
 
 
 def list_latest_forecasts(
@@ -78,9 +80,4 @@ def list_latest_forecasts(
     )
     joined = _TICKERS.join(newest, true()).join(predictions, same_key)
     query = select(predictions).select_from(joined).where(*chosen.conditions(_MADE))
-    return read_page(engine, query, _order(_MADE), size, after)
-
-
-def _order(columns: Any) -> list[ColumnElement[Any]]:
-    newest, *others = (columns[name] for name in FORECAST_ORDER)
-    return [newest.desc(), *others]
+    return read_page(engine, query, _ORDER, size, after)

@@ -53,5 +53,5 @@ def newest_bars(engine: Engine, ticker: str, count: int, last: date | None) -> p
     if last is not None:
         query = query.where(bars.session <= last)
     with engine.connect() as connection:
-        found = copy_out(connection, query.order_by(bars.session.desc()).limit(count), ["session"])
+        found = copy_out(connection, query.order_by(bars.session.desc()).limit(count))
     return tidy(found)

@@ -44,7 +44,7 @@ def newest_forecasts(engine: Engine, first: date, horizon: int) -> pd.DataFrame:
             made.model_version.desc(),
         )
     )
-    return _frame(engine, query, "as_of_session", "target_session")
+    return _frame(engine, query)
 
 
 def newest_forecast_of(engine: Engine, ticker: str) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def newest_forecast_of(engine: Engine, ticker: str) -> pd.DataFrame:
         .where(made.ticker == ticker)
         .order_by(made.horizon)
     )
-    return _frame(engine, query, "as_of_session", "target_session")
+    return _frame(engine, query)
 
 
 def recent_closes(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -112,10 +112,7 @@ def scored_forecasts(
     If several models forecast a session, the last forecast.
     """
     within = _log.c.session.between(first, last) & (_log.c.ticker == ticker)
-    return _frame(engine, _latest_scored(within & (_log.c.horizon == horizon)), *_SESSIONS)
-
-
-_SESSIONS = ("session", "as_of_session")
+    return _frame(engine, _latest_scored(within & (_log.c.horizon == horizon)))
 
 
 def _latest_scored(condition: ColumnElement[bool]) -> Select[Any]:
@@ -136,9 +133,9 @@ def _latest_scored(condition: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _frame(engine: Engine, query: Select[Any], *dates: str) -> pd.DataFrame:
+def _frame(engine: Engine, query: Select[Any]) -> pd.DataFrame:
     with engine.connect() as connection:
-        return copy_out(connection, query, dates=dates)
+        return copy_out(connection, query)
 
 
 def bars_per_session(engine: Engine, first: date) -> pd.DataFrame:

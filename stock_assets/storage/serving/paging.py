@@ -49,10 +49,10 @@ def read_page(
     return read_rows(engine, query.order_by(*order).limit(size))
 
 
-def read_rows(engine: Engine, query: Any, parameters: Any = None) -> list[Row]:
+def read_rows(engine: Engine, query: Any) -> list[Row]:
     """Read all rows of a query."""
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(query, parameters).mappings()]
+        return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def read_frame(engine: Engine, query: Any, parameters: Any = None) -> pd.DataFrame:

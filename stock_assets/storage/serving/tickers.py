@@ -66,10 +66,3 @@ def name_since_rename(engine: Engine, ticker: str) -> tuple[str, date] | None:
             if (later := connection.execute(query).one_or_none()) is None:
                 return found
             found = later.new_ticker, later.first_session
-
-
-def newest_session(engine: Engine) -> date | None:
-    """Read the newest session with a bar."""
-    with engine.connect() as connection:
-        found: date | None = connection.scalar(select(func.max(_BARS.session)))
-        return found

@@ -16,7 +16,7 @@ from stock_assets.storage.serving.lineage import (
     list_fetches,
     list_revisions,
 )
-from stock_assets.storage.serving.tickers import list_tickers, newest_session
+from stock_assets.storage.serving.tickers import list_tickers
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 
 SPAN = Span("A", DAYS[0], DAYS[4])
@@ -110,9 +110,7 @@ def test_list_tickers_has_the_stored_and_the_universe(brought: Engine) -> None:
     }
     assert (listed[2]["last_session"], listed[2]["last_close"]) == (None, None)
     assert list_tickers(brought, ["B", "Z"], 1, ("A",)) == listed[1:2]
-    assert newest_session(brought) == DAYS[3]
 
 
 def test_list_tickers_of_an_empty_database_is_the_universe(engine: Engine) -> None:
     assert [row["ticker"] for row in list_tickers(engine, ["Z"], 10)] == ["Z"]
-    assert newest_session(engine) is None
