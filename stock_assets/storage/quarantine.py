@@ -54,7 +54,7 @@ def quarantine(
         return merge(connection, quarantined_bars, rows.assign(**finite)).changed
 
 
-def release(connection: Connection, staged: str) -> int:
+def release(connection: Connection, staged: str) -> None:
     """Release quarantined bars whose session has a valid bar now.
 
     Parameters
@@ -64,13 +64,13 @@ def release(connection: Connection, staged: str) -> int:
     staged : str
         The temporary table of the valid bars.
     """
-    return connection.execute(
+    connection.execute(
         text(
             "UPDATE quarantined_bars q SET released_at = now() "
             f"FROM {staged} s WHERE q.ticker = s.ticker AND q.session = s.session "
             "AND q.released_at IS NULL"
         )
-    ).rowcount
+    )
 
 
 def read_quarantine(engine: Engine) -> pd.DataFrame:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from stock_assets.reporting.decision_text import edge_text
-from stock_assets.service.app_state import AppState, QueryParams, StateDep
+from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
@@ -38,13 +38,8 @@ class Decision(NamedTuple):
     panel: Mapping[str, Any] | None
 
 
-@router.get("/models")
-def models(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTMLResponse:
-    """Show the page."""
-    return models_page(state)
-
-
-def models_page(state: AppState) -> HTMLResponse:
+@router.get("/models", dependencies=NO_PARAMS)
+def models(state: StateDep) -> HTMLResponse:
     """Render the page, or how to train a model when there is no decision."""
     decisions = find_decisions(state)
     if not decisions:

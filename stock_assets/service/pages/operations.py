@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from stock_assets.market import calendar
-from stock_assets.service.app_state import AppState, QueryParams, StateDep
+from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
 from stock_assets.service.health import session_due, sessions_late
 from stock_assets.service.pages.rendering import render, ticker_address
 from stock_assets.storage.serving.checks import newest_checks
@@ -68,13 +68,8 @@ class Gap(NamedTuple):
     missing: int | None
 
 
-@router.get("/operations")
-def operations(state: StateDep, _query: Annotated[QueryParams, Query()]) -> HTMLResponse:
-    """Show the page."""
-    return operations_page(state)
-
-
-def operations_page(state: AppState) -> HTMLResponse:
+@router.get("/operations", dependencies=NO_PARAMS)
+def operations(state: StateDep) -> HTMLResponse:
     """Render the page, or the first steps when no prices are stored."""
     engine = state.engine
     stored = read_freshness(engine)

@@ -63,11 +63,6 @@ class Event(NamedTuple):
 
 @router.get("/performance")
 def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -> HTMLResponse:
-    """Show the page."""
-    return performance_page(state, query)
-
-
-def performance_page(state: AppState, query: PerformanceParams) -> HTMLResponse:
     """Render the page, or how to score forecasts when there are no scores."""
     status = find_model_status(state)
     if status.window is None:

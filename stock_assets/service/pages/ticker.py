@@ -44,16 +44,7 @@ class TickerParams(QueryParams):
 
 
 @router.get("/ticker/{ticker}")
-def ticker(
-    state: StateDep,
-    ticker: str,
-    query: Annotated[TickerParams, Query()],
-) -> HTMLResponse:
-    """Show the page."""
-    return ticker_page(state, ticker, query.range)
-
-
-def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
+def ticker(state: StateDep, ticker: str, query: Annotated[TickerParams, Query()]) -> HTMLResponse:
     """Render the page.
 
     Raises
@@ -61,18 +52,18 @@ def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
     HTTPException
         404: no bar of the ticker is stored.
     """
-    bars = find_bars(state, name)
+    bars = find_bars(state, ticker)
     last = bars["session"].iloc[-1].date()
     seen = adjust(bars, "split_adjusted", last)
-    shown = seen.tail(RANGES[chosen] or len(seen))
+    shown = seen.tail(RANGES[query.range] or len(seen))
     first = shown["session"].iloc[0].date()
     forecasts = on_newest_basis(
-        newest_forecast_of(state.engine, name), bars, "as_of_session", _FORECAST_PRICES
+        newest_forecast_of(state.engine, ticker), bars, "as_of_session", _FORECAST_PRICES
     )
     window = state.params.monitoring.window_sessions
-    reach = calendar.previous_session(first, window) if RANGES[chosen] else first
+    reach = calendar.previous_session(first, window) if RANGES[query.range] else first
     known = on_newest_basis(
-        scored_forecasts(state.engine, name, reach, last, horizon=1),
+        scored_forecasts(state.engine, ticker, reach, last, horizon=1),
         *(bars, "session", _SCORED_PRICES),
     )
     scored = known[known["session"] >= pd.Timestamp(first)]
@@ -81,9 +72,9 @@ def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
         "ticker.html",
         state,
         page="ticker",
-        ticker=name,
-        chosen=chosen,
-        ranges={label: ticker_address(name, range=label) for label in RANGES},
+        ticker=ticker,
+        chosen=query.range,
+        ranges={label: ticker_address(ticker, range=label) for label in RANGES},
         bars=shown,
         last_bar=shown.iloc[-1],
         before=seen["close"].iloc[-2] if len(seen) > 1 else None,
@@ -101,7 +92,7 @@ def ticker_page(state: AppState, name: str, chosen: str) -> HTMLResponse:
         scored_rows=list(scored.tail(TABLE_ROWS).iloc[::-1].itertuples()),
         window=window,
         nominal=forecasts["coverage"].max() if len(forecasts) else state.params.forecast.coverage,
-        lineage=find_lineage(state, name, forecasts),
+        lineage=find_lineage(state, ticker, forecasts),
     )
 
 

@@ -82,11 +82,6 @@ class Column(NamedTuple):
 
 @router.get("/")
 def today(state: StateDep, query: Annotated[TodayParams, Query()]) -> HTMLResponse:
-    """Show the page."""
-    return today_page(state, query)
-
-
-def today_page(state: AppState, query: TodayParams) -> HTMLResponse:
     """Render the page, or the first steps when no prices are stored."""
     newest = read_freshness(state.engine).newest_session
     if newest is None:
