@@ -121,7 +121,7 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
             name = f"{check.asset_key.to_user_string()}: the check {check.check_name}"
             problem = f"{name} failed: {_described(check)}"
-            return RunFailedError(problem, in_the_ui, "")
+            return RunFailedError(problem, in_the_ui, result.run_id, "")
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
         while error is not None and error.cause is not None:
@@ -133,19 +133,21 @@ def _failure(result: dg.ExecuteInProcessResult) -> StockAssetsError:
                 f"{event.step_key} was interrupted",
                 "Run the command again to continue",
             )
-            return RunFailedError(problem, remedy, error.to_string())
+            return RunFailedError(problem, remedy, result.run_id, error.to_string())
         kind, _, message = error.message.strip().partition(": ")
         if kind.endswith("StockAssetsError"):
             problem, _, remedy = message.rpartition(". ") if ". " in message else (message, "", "")
-            return RunFailedError(problem, remedy, error.to_string())
+            return RunFailedError(problem, remedy, result.run_id, error.to_string())
         return RunFailedError(
             f"{event.step_key} failed: {error.message.strip().splitlines()[0]}",
             f"{in_the_ui}; or see where: stock-assets --traceback …",
+            result.run_id,
             error.to_string(),
         )
     return RunFailedError(
         f"run {result.run_id} failed before its first step",
         in_the_ui,
+        result.run_id,
         "",
     )
 
@@ -162,6 +164,7 @@ def _described(check: dg.AssetCheckEvaluation) -> str:
 class RunFailedError(StockAssetsError):
     """A run failed; ``details`` is the traceback of the step, shown with --traceback."""
 
-    def __init__(self, problem: str, remedy: str, details: str) -> None:
+    def __init__(self, problem: str, remedy: str, run_id: str, details: str) -> None:
         super().__init__(problem, remedy)
+        self.run_id = run_id
         self.details = details

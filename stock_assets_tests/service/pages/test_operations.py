@@ -10,7 +10,8 @@ from bs4 import BeautifulSoup
 from sqlalchemy import Engine
 
 from stock_assets.market.bars import tidy
-from stock_assets.service.pages.operations import SHOWN, operations_page
+from stock_assets.service.pages.operations import SHOWN
+from stock_assets.service.pages.operations import operations as operations_page
 from stock_assets.storage.check_results import CheckRecord, save_check_results
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import (

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from stock_assets.market import calendar
 from stock_assets.service.pages import formatting
-from stock_assets.service.pages.ticker import ticker_page
+from stock_assets.service.pages.ticker import TickerParams, ticker
 from stock_assets.storage.forecasts import (
     predictions_as_of,
     promotion_of,
@@ -90,7 +90,7 @@ def test_forecast_before_a_split_is_in_the_shares_of_the_candles(
     store_bars(engine, bars(["AAPL"], DAYS[:-1]))
     store_bars(engine, bars(["AAPL"], DAYS[-1:], close=25.0).assign(stock_splits=4.0))
     save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
-    page = parse(ticker_page(state_for(engine), "AAPL", "1M"))
+    page = parse(ticker(state_for(engine), "AAPL", TickerParams(range="1M")))
     assert figure(page, "prices")["data"][2]["y"] == [pytest.approx(101.5 / 4, abs=1e-4)]
     assert formatting.price(101.5 / 4) in text(page, ".tiles")
 

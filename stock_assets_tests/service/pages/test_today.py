@@ -11,9 +11,10 @@ from stock_assets.market import calendar
 from stock_assets.service.app import create_app
 from stock_assets.service.pages import formatting
 from stock_assets.service.pages.model_status import ModelStatus
-from stock_assets.service.pages.operations import operations_page
-from stock_assets.service.pages.ticker import ticker_page
-from stock_assets.service.pages.today import TodayParams, read_tickers, today_page
+from stock_assets.service.pages.operations import operations
+from stock_assets.service.pages.ticker import TickerParams
+from stock_assets.service.pages.ticker import ticker as ticker_page
+from stock_assets.service.pages.today import TodayParams, read_tickers, today
 from stock_assets.storage.forecasts import (
     predictions_as_of,
     promotions,
@@ -104,9 +105,9 @@ def test_forecast_before_a_split_is_in_the_shares_of_the_close(engine: Engine) -
 
 def test_late_prices_have_a_notice(engine: Engine) -> None:
     store_bars(engine, bars(["AAPL"], DAYS))
-    late = parse(today_page(state_for(engine, "csv"), TodayParams()))
+    late = parse(today(state_for(engine, "csv"), TodayParams()))
     assert any("late" in notice.get_text() for notice in late.select(".notice"))
-    sample = parse(today_page(state_for(engine, "sample"), TodayParams()))
+    sample = parse(today(state_for(engine, "sample"), TodayParams()))
     assert not any("late" in notice.get_text() for notice in sample.select(".notice"))
 
 
@@ -116,7 +117,7 @@ def test_status_names_late_tickers_and_missing_forecasts(engine: Engine) -> None
     store_bars(engine, bars(["MSFT"], DAYS))
     save_predictions(engine, forecasts(DAYS[-1:], ["AAPL", "IBM"]), DAYS[-1:], 1)
     state = state_for(engine)
-    page = parse(today_page(state, TodayParams()))
+    page = parse(today(state, TodayParams()))
     statuses = {row[0]: row[8] for row in table(page, "#tickers")}
     assert statuses["AAPL"] == str(DAYS[-1])
     assert statuses["IBM"] == f"{DAYS[-3]}late by 2 sessions"
@@ -145,7 +146,9 @@ def test_empty_page_names_the_next_command(engine: Engine, path: str, command: s
 def test_prices_without_a_model_name_the_next_command(engine: Engine) -> None:
     store_bars(engine, bars(["AAPL"], DAYS))
     state = state_for(engine)
-    assert "stock-assets retrain" in text(parse(today_page(state, TodayParams())), ".notice")
-    assert "stock-assets predict" in text(parse(ticker_page(state, "AAPL", "3M")), ".tiles")
-    drift = text(parse(operations_page(state)), "section:has(#drift)")
+    assert "stock-assets retrain" in text(parse(today(state, TodayParams())), ".notice")
+    assert "stock-assets predict" in text(
+        parse(ticker_page(state, "AAPL", TickerParams())), ".tiles"
+    )
+    drift = text(parse(operations(state)), "section:has(#drift)")
     assert "stock-assets predict" in drift
