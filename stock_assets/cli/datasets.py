@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stock_assets.cli.platform import Platform
-from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.fingerprints import build_environment, differences, plain_digest
 from stock_assets.core.text import truncate
 from stock_assets.registry import Registry
@@ -99,12 +99,12 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
 
 
 def _file(arrays: ArrayStore, location: str) -> dict[str, Any]:
-    """Return the path and size of a dataset's file; both None if it is missing."""
+    """Return the path and size of a dataset's file, or the problem of one that is unusable."""
     try:
         path = arrays.local_path(location)
-    except StockAssetsError:
-        return {"location": location, "path": None, "bytes": None}
-    return {"location": location, "path": str(path), "bytes": path.stat().st_size}
+    except DamagedFileError as error:
+        return {"location": location, "path": None, "bytes": None, "problem": error.problem}
+    return {"location": location, "path": str(path), "bytes": path.stat().st_size, "problem": None}
 
 
 def show_dataset(found: dict[str, Any], console: Console) -> None:
@@ -168,7 +168,7 @@ def _build_environment(found: dict[str, Any]) -> str:
 
 def _describe_file(file: dict[str, Any]) -> str:
     if file["path"] is None:
-        return f"{file['location']} is missing"
+        return escape(file["problem"])
     return f"{escape(str(Path(file['path'])))}, {file['bytes'] / 1e6:.1f} MB"
 
 

@@ -9,11 +9,11 @@ from sqlalchemy import Engine
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.build import recorded_params
+from stock_assets.datasets.rebuild import open_panel
 from stock_assets.features.labels import session_labels
 from stock_assets.features.panel import Panel, to_frame
 from stock_assets.market.calendar import sessions
 from stock_assets.storage.arrays import ArrayStore
-from stock_assets.storage.datasets import load_panel
 
 
 def export_panel(engine: Engine, arrays: ArrayStore, dataset_id: str, file: Path) -> int:
@@ -33,7 +33,7 @@ def export_panel(engine: Engine, arrays: ArrayStore, dataset_id: str, file: Path
     """
     if not file.absolute().parent.is_dir():
         raise StockAssetsError(f"there is no folder {file.parent}", "Create it, or choose another")
-    record = load_panel(engine, dataset_id)
+    record = open_panel(engine, arrays, dataset_id)
     tensors = arrays.read_tensors(record.location)
     panel = Panel(
         sessions=pd.DatetimeIndex(sessions(record.first_session, record.last_session)),

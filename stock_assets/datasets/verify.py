@@ -11,17 +11,17 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import build_environment, differences
 from stock_assets.core.text import truncate
 from stock_assets.datasets.build import (
     FittedScalers,
-    build_panel,
     build_scalers,
     build_segments,
     recorded_params,
 )
-from stock_assets.features.dataset import build_feature_set
+from stock_assets.datasets.rebuild import rebuild_panel
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     PanelRecord,
@@ -33,7 +33,6 @@ from stock_assets.storage.datasets import (
     scaler_summary,
     segments_of,
 )
-from stock_assets.storage.prices import read_bars
 
 _LISTED_CHANGES = 10
 _NOT_RECORDED = "no recorded change: rows were edited outside the store, or this machine differs"
@@ -116,15 +115,9 @@ class _Rebuilt:
 
 
 def _rebuild(engine: Engine, record: PanelRecord) -> _Rebuilt:
-    params, as_of = recorded_params(record), record.as_of_session
-    first = params.prices.first_session
-    bars = read_bars(engine, first, as_of, params.prices.tickers)
-    built = build_feature_set(
-        bars, params.features, params.dataset, first, as_of, params.walk_forward
-    )
     with tempfile.TemporaryDirectory() as folder:
         arrays = ArrayStore(folder)
-        panel = build_panel(record.dataset_run_id, as_of, built, params, arrays)
+        panel = rebuild_panel(engine, record, arrays)
         scalers = build_scalers(panel, arrays)
         segments = build_segments(panel, scalers.features, scalers.target, arrays)
     return _Rebuilt(panel, scalers, segments)
@@ -180,7 +173,8 @@ def _check_file(arrays: ArrayStore, location: str) -> Part:
     except StockAssetsError as error:
         return Part("file", False, error.problem)
     if digest != PurePosixPath(location).stem:
-        return Part("file", False, f"{location} is damaged: its digest is not that of its name")
+        found = f"its SHA-256 is {short(digest)}, not {short(PurePosixPath(location).stem)}"
+        return Part("file", False, f"{location} is damaged: {found}")
     return Part("file", True, location)
 
 

@@ -18,6 +18,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import plain_digest, training_code
 from stock_assets.core.locations import find_locations
 from stock_assets.datasets.build import recorded_params
+from stock_assets.datasets.rebuild import open_panel
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.features.scaling import Scaler, fit_reference
 from stock_assets.features.splits import Segment
@@ -36,7 +37,6 @@ from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     PanelRecord,
     SegmentRecord,
-    load_panel,
     load_scalers,
     load_segments,
     load_tuning,
@@ -123,7 +123,7 @@ def search_hyperparameters(
     StockAssetsError
         The dataset is incomplete, or no Optuna database is configured.
     """
-    record = load_panel(engine, dataset_id)
+    record = open_panel(engine, arrays, dataset_id)
     recorded, start = recorded_params(record), previous_best_params(engine, record.as_of_session)
     folds = recorded.walk_forward
     digest = load_segments(engine, dataset_id)["train"].digest
@@ -158,7 +158,7 @@ def train_on_dataset(
     StockAssetsError
         The dataset is incomplete.
     """
-    record = load_panel(engine, dataset_id)
+    record = open_panel(engine, arrays, dataset_id)
     recorded = recorded_params(record)
     segments = load_segments(engine, dataset_id)
     best = Hyperparameters(**load_tuning(engine, dataset_id))
@@ -221,7 +221,7 @@ def refit_on_dataset(
     Refit, DataFrame, CheckpointFolder
         The refit, the bars as traded through its as-of session, and files of this training.
     """
-    record = load_panel(engine, candidate.dataset_run_id)
+    record = open_panel(engine, arrays, candidate.dataset_run_id)
     segments = load_segments(engine, candidate.dataset_run_id)
     train, validation, test = (
         _positions(segments[name]) for name in ("train", "validation", "test")

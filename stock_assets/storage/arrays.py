@@ -7,14 +7,14 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.digests import DamagedFileError, file_digest, is_intact, short
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class StoredFile:
 class ArrayStore:
     """A folder or object store of files named by the digest of their content.
 
-    Nothing is overwritten: equal content is the same file, and a file gets its name only when it
-    is complete.
+    Equal content is the same file, and a file gets its name only when it is complete. Before a file
+    is used its content is compared with its name, once per process and file. Only a damaged file is
+    overwritten, by its content.
 
     Parameters
     ----------
@@ -49,43 +50,55 @@ class ArrayStore:
         with tempfile.TemporaryDirectory(dir=self._temporary_root(), prefix="partial-") as folder:
             path = Path(folder) / "new.safetensors"
             save_file(contiguous, path)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_digest(path)
             stored = StoredFile(digest, f"{digest[:2]}/{digest}{path.suffix}", path.stat().st_size)
-            self._place(path, f"{self._root}/{stored.location}")
+            self._place(path, stored)
             return stored
 
     def read_tensors(self, location: str) -> dict[str, NDArray[Any]]:
-        """Read the named arrays of a tensor file."""
+        """Read the named arrays of a tensor file.
+
+        Raises
+        ------
+        DamagedFileError
+            The file is missing, or its content is not that of its name.
+        """
         from safetensors.numpy import load_file
 
         return dict(load_file(self.local_path(location)))
 
     def local_path(self, location: str) -> Path:
-        """Return the local path of a stored file; a remote file is cached once.
+        """Return the local path of a stored file, compared with its name; a remote one is cached.
 
         Raises
         ------
-        StockAssetsError
-            The file is missing.
+        DamagedFileError
+            The file is missing, or its content is not that of its name.
         """
-        key = self._key(location)
+        key, digest = self._key(location), PurePosixPath(location).stem
         if "file" in self._files.protocol:
-            return Path(key)
-        cached = Path(tempfile.gettempdir()) / "stock_assets_arrays" / location
-        if not cached.exists():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            partial = cached.with_name(f"{cached.name}.{os.getpid()}")
-            self._files.get_file(key, str(partial))
-            partial.replace(cached)
-        return cached
+            path = Path(key)
+        else:
+            path = Path(tempfile.gettempdir()) / "stock_assets_arrays" / location
+            if not path.exists() or not is_intact(path, digest):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_name(f"{path.name}.{os.getpid()}")
+                self._files.get_file(key, str(partial))
+                partial.replace(path)
+        if not is_intact(path, digest):
+            raise DamagedFileError(
+                f"the array file {location} in {self._root} is damaged: its SHA-256 is "
+                f"{short(file_digest(path))}, not {short(digest)}",
+                "Restore the folder, or create a new dataset: stock-assets retrain",
+            )
+        return path
 
     def digest(self, location: str) -> str:
         """Return the SHA-256 of a file as it is in the store, not in the cache.
 
         Raises
         ------
-        StockAssetsError
+        DamagedFileError
             The file is missing.
         """
         with self._files.open(self._key(location), "rb") as file:
@@ -94,7 +107,7 @@ class ArrayStore:
     def _key(self, location: str) -> str:
         key = f"{self._root}/{location}"
         if not self._files.exists(key):
-            raise StockAssetsError(
+            raise DamagedFileError(
                 f"the array file {location} is missing from {self._root}",
                 "Restore the folder, or create a new dataset: stock-assets retrain",
             )
@@ -108,8 +121,9 @@ class ArrayStore:
         root.mkdir(parents=True, exist_ok=True)
         return root
 
-    def _place(self, path: Path, key: str) -> None:
-        if self._files.exists(key):
+    def _place(self, path: Path, stored: StoredFile) -> None:
+        key = f"{self._root}/{stored.location}"
+        if self._files.exists(key) and self.digest(stored.location) == stored.digest:
             return
         if "file" in self._files.protocol:
             target = Path(key)

@@ -38,12 +38,13 @@ def changed_bar(ticker: str, day: str) -> pd.DataFrame:
 
 
 def test_an_unchanged_dataset_is_equal_in_every_part(dataset: BuiltDataset) -> None:
-    files = sorted(dataset.arrays.local_path("").rglob("*"))
+    folder = dataset.arrays.local_path(dataset.record.location).parent.parent
+    files = sorted(folder.rglob("*"))
     found = verified(dataset)
     assert [part.name for part in found.parts] == ["rows", "panel", "scalers", "segments", "file"]
     assert (found.equal, found.changes) == (True, [])
     assert load_panel(dataset.engine, KEY) == dataset.record
-    assert sorted(dataset.arrays.local_path("").rglob("*")) == files
+    assert sorted(folder.rglob("*")) == files
 
 
 def test_later_bars_and_other_tickers_change_nothing(changeable: BuiltDataset) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -12,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stock_assets.core import digests
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.arrays import ArrayStore
 
@@ -142,3 +147,78 @@ def test_digest_ignores_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert store.digest(stored.location) == hashlib.sha256(b"damaged").hexdigest()
     with pytest.raises(StockAssetsError, match="is missing from"):
         store.digest("ab/abc.safetensors")
+
+
+def test_each_of_a_thousand_changed_bytes_is_found_and_named(tmp_path: Path) -> None:
+    store, choose = ArrayStore(str(tmp_path)), np.random.default_rng(7)
+    stored = store.write_tensors({"values": choose.normal(size=(60, 5, 13)), "valid": VALUES > 3})
+    path = tmp_path / stored.location
+    content = path.read_bytes()
+    places = choose.choice(len(content), 1000, replace=False)
+    for place, change in zip(places.tolist(), choose.integers(1, 256, 1000).tolist(), strict=True):
+        changed = bytearray(content)
+        changed[place] ^= change
+        path.write_bytes(changed)
+        with pytest.raises(DamagedFileError, match=stored.location) as caught:
+            store.read_tensors(stored.location)
+        assert stored.digest[:12] in caught.value.problem
+    path.write_bytes(content)
+    np.testing.assert_array_equal(store.read_tensors(stored.location)["valid"], VALUES > 3)
+
+
+@pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b + b"\n", lambda b: b""])
+def test_a_file_of_another_length_is_damaged(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    store = ArrayStore(str(tmp_path))
+    stored = store.write_tensors({"values": VALUES})
+    path = tmp_path / stored.location
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DamagedFileError, match=stored.location):
+        store.local_path(stored.location)
+
+
+def test_a_file_of_other_content_is_damaged(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    one, other = (store.write_tensors({"values": VALUES + shift}) for shift in (0, 1))
+    shutil.copy(tmp_path / other.location, tmp_path / one.location)
+    with pytest.raises(DamagedFileError, match=one.location):
+        store.read_tensors(one.location)
+
+
+def test_an_unchanged_file_is_read_for_its_digest_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read = ArrayStore(str(tmp_path)), []
+    stored = store.write_tensors({"values": VALUES})
+    original = digests.file_digest
+    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(path) or original(path))
+    for _ in range(3):
+        store.local_path(stored.location)
+    assert read == [tmp_path / stored.location]
+    os.utime(tmp_path / stored.location)
+    store.local_path(stored.location)
+    assert len(read) == 2
+
+
+def test_a_damaged_file_is_replaced_by_its_content(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    stored = store.write_tensors({"values": VALUES})
+    (tmp_path / stored.location).write_bytes(b"damaged")
+    assert store.write_tensors({"values": VALUES}) == stored
+    np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], VALUES)
+
+
+def test_a_damaged_cached_file_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = ArrayStore("memory://bucket/cached")
+    stored = store.write_tensors({"values": VALUES})
+    store.local_path(stored.location).write_bytes(b"damaged")
+    np.testing.assert_array_equal(store.read_tensors(stored.location)["values"], VALUES)
+    with fsspec.open(f"memory://bucket/cached/{stored.location}", "wb") as file:
+        file.write(b"damaged")
+    store.local_path(stored.location).unlink()
+    with pytest.raises(DamagedFileError, match=stored.location):
+        store.read_tensors(stored.location)

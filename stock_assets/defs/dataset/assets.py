@@ -27,7 +27,6 @@ from stock_assets.defs.resources import Store
 from stock_assets.storage import tables
 from stock_assets.storage.datasets import (
     PanelRecord,
-    load_panel,
     load_scalers,
     save_panel,
     save_scalers,
@@ -106,9 +105,10 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         """Fit, check and store the scalers of a dataset."""
         from stock_assets.datasets.build import build_scalers, recorded_params
         from stock_assets.datasets.checks import scalers_look_ahead
+        from stock_assets.datasets.rebuild import open_panel
 
         require_passed(store, {"processed_features": [context.partition_key]})
-        record = load_panel(store.engine, context.partition_key)
+        record = open_panel(store.engine, store.arrays, context.partition_key)
         fitted = build_scalers(record, store.arrays)
         features, target = fitted.features, fitted.target
         check = fit_on_train_only(scalers_look_ahead(record, store.arrays, fitted))
@@ -156,10 +156,11 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         """Define the segments, and take the digest of what can be read in them."""
         from stock_assets.datasets.build import build_segments
+        from stock_assets.datasets.rebuild import open_panel
         from stock_assets.features.scaling import Scaler
 
         require_dataset_passed(store, context.partition_key)
-        record = load_panel(store.engine, context.partition_key)
+        record = open_panel(store.engine, store.arrays, context.partition_key)
         features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
         segments = build_segments(record, features, target, store.arrays)
         save_segments(store.engine, context.partition_key, segments)
