@@ -71,7 +71,7 @@ def test_a_damaged_file_without_rows_is_refused(changeable: BuiltDataset) -> Non
     changeable.arrays.local_path(changeable.record.location).unlink()
     with changeable.engine.begin() as connection:
         connection.execute(text("DELETE FROM raw_stock_data"))
-    with pytest.raises(DamagedFileError, match="is missing from .* there is no stored bar"):
+    with pytest.raises(DamagedFileError, match=r"is missing from .* there is no stored bar"):
         open_panel(changeable.engine, changeable.arrays, KEY)
 
 
