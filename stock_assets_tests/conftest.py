@@ -245,14 +245,11 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def engine(own_database: str) -> Engine:
     """Engine on a migrated database without a row."""
-    from sqlalchemy import text
-
     from stock_assets.storage.database import engine_for
-    from stock_assets.storage.tables import metadata
+    from stock_assets_tests.tampering import empty
 
     engine = engine_for(own_database)
-    with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+    empty(engine)
     return engine
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.storage.record import recording
 from stock_assets.storage.tables import (
     model_promotions,
     optimization_results,
@@ -74,12 +75,12 @@ def save_panel(engine: Engine, record: PanelRecord) -> None:
     ``created_at`` becomes the current time if the panel was built from other rows than before.
     """
     stored = processed_feature_data.c
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         connection.execute(
             update(processed_feature_data)
             .where(stored.dataset_run_id == record.dataset_run_id)
             .where(stored.bars_digest != record.bars_digest)
-            .values(created_at=func.now())
+            .values(created_at=func.record_time())
         )
         _upsert(connection, processed_feature_data, asdict(record))
 
@@ -110,7 +111,7 @@ def save_scalers(
         "target": dict(target),
         "digest": digest,
     }
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         _upsert(connection, scalers, row)
 
 
@@ -135,7 +136,7 @@ def scaler_summary(engine: Engine, dataset_id: str) -> dict[str, str] | None:
 def save_segments(engine: Engine, dataset_id: str, segments: Sequence[SegmentRecord]) -> None:
     """Replace the segments of a dataset."""
     table = scaled_feature_sets
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         connection.execute(delete(table).where(table.c.dataset_run_id == dataset_id))
         connection.execute(
             insert(table),
@@ -177,7 +178,7 @@ def save_tuning(
         "trials": list(trials),
         "settings": None if settings is None else dict(settings),
     }
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         _upsert(connection, optimization_results, row)
 
 

@@ -19,6 +19,7 @@ from stock_assets.evaluation.promotion_rule import PromotionDecision
 from stock_assets.evaluation.retraining_rule import RetrainingDecision
 from stock_assets.reporting.decision_text import breach_text, promotion_text, retraining_text
 from stock_assets.storage.database import Merge, copy_out, replace
+from stock_assets.storage.record import recording
 from stock_assets.storage.tables import (
     feature_drift,
     model_performance_log,
@@ -29,7 +30,7 @@ from stock_assets.storage.tables import (
 
 # After a rollback an older version forecasts a session again: equal rows become the newest.
 _RENEW = text("""
-    UPDATE predictions p SET predicted_at = now()
+    UPDATE predictions p SET predicted_at = record_time()
     WHERE p.as_of_session = ANY(:sessions) AND p.model_version = :version AND EXISTS (
         SELECT 1 FROM predictions o
         WHERE (o.as_of_session, o.ticker, o.horizon) = (p.as_of_session, p.ticker, p.horizon)
@@ -58,7 +59,7 @@ def save_predictions(
     }
     if tickers is not None:
         scope["ticker"] = list(tickers)
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         saved = replace(connection, predictions, _plain_dates(frame), scope)
         connection.execute(_RENEW, {"sessions": list(sessions), "version": model_version})
         if drift is not None:
@@ -117,7 +118,7 @@ def save_performance(
 ) -> Merge:
     """Replace the performance log of the scored `sessions` by `rows`."""
     frame = _plain_dates(rows[list(_SCORED)]).assign(dagster_run_id=dagster_run_id)
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         return replace(connection, model_performance_log, frame, {"session": list(sessions)})
 
 
@@ -185,7 +186,7 @@ def promotion_record(row: Any) -> PromotionRecord:
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
     """Store a promotion decision; the first one about a candidate stays in force."""
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         connection.execute(insert(model_promotions).values(_row(record)).on_conflict_do_nothing())
 
 
@@ -201,7 +202,7 @@ def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> Prom
         .values(refit_version=version)
         .returning(*table.c)
     )
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         return promotion_record(connection.execute(statement).mappings().one())
 
 
@@ -271,7 +272,7 @@ def record_retraining_decision(engine: Engine, record: RetrainingRecord) -> Retr
     row = _row(record)
     statement = insert(table).values(row)
     values = {name: statement.excluded[name] for name in row if name != "session"}
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["session"], set_=values, where=~table.c.retrain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 from sqlalchemy import (
@@ -36,6 +36,7 @@ from stock_assets.storage.database import (
     stage,
 )
 from stock_assets.storage.quarantine import release
+from stock_assets.storage.record import as_known, link_at, recording
 from stock_assets.storage.tables import (
     corporate_actions,
     instruments,
@@ -84,8 +85,7 @@ def store_prices(
     """
     origin = {"source": source, "dagster_run_id": dagster_run_id}
     bars = fetch.bars.assign(session=fetch.bars["session"].dt.date)
-    with engine.begin() as connection:
-        lock_prices(connection)
+    with recording(engine, dagster_run_id) as connection:
         traded = bars[["ticker", "session", *_TRADED]].assign(**origin)
         staged = stage(connection, raw_stock_data, traded)
         revised = _record_changed_bars(connection, staged, dagster_run_id)
@@ -95,11 +95,6 @@ def store_prices(
         revised += apply_actions(connection, _first_days(fetch), dagster_run_id)
         _merge_instruments(connection, fetch.currencies, starts, origin)
     return StoredPrices(rows, actions, revised)
-
-
-def lock_prices(connection: Connection) -> None:
-    """Let one transaction at a time write prices; readers do not wait."""
-    connection.execute(text("LOCK TABLE raw_stock_data IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _record_changed_bars(connection: Connection, staged: str, run_id: str | None) -> int:
@@ -223,7 +218,7 @@ def _read_effects(connection: Connection, first_days: Mapping[str, date]) -> pd.
         bars.ticker,
         bars.session,
         *(bars[name] for name in KIND_OF),
-        (bars.fetched_at == func.now()).label("is_new"),
+        (bars.fetched_at == func.record_time()).label("is_new"),
     ).join(spans, and_(bars.ticker == spans.c.ticker, bars.session >= spans.c.first))
     return copy_out(connection, query)
 
@@ -255,14 +250,49 @@ def read_bars(
     first: date,
     last: date,
     tickers: Sequence[str] | None = None,
+    known_at: datetime | None = None,
 ) -> pd.DataFrame:
-    """Read the bars of the sessions `first` to `last`, as traded, of `tickers` or of all."""
+    """Read the bars of the sessions `first` to `last`, as traded, of `tickers` or of all.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    first, last : date
+        Sessions, both included.
+    tickers : sequence of str, optional
+        All tickers if None.
+    known_at : datetime, optional
+        Read what was known at this moment; what is known now if None.
+    """
+    if known_at is not None:
+        return _read_known_bars(engine, first, last, tickers, link_at(engine, known_at))
     columns = (raw_stock_data.c[name] for name in BAR_COLUMNS)
     query = select(*columns).where(raw_stock_data.c.session.between(first, last))
     if tickers is not None:
         query = query.where(raw_stock_data.c.ticker.in_(list(tickers)))
     with engine.connect() as connection:
         return tidy(copy_out(connection, query))
+
+
+def _read_known_bars(
+    engine: Engine, first: date, last: date, tickers: Sequence[str] | None, link: int
+) -> pd.DataFrame:
+    """Read bars and actions as they were at a link, and put the actions into effect."""
+    bars, actions = as_known(raw_stock_data, link), as_known(corporate_actions, link)
+    known, given = bars.selected_columns, actions.selected_columns
+    # An action takes effect on a bar if none is between them: earlier bars have to be known.
+    bars = bars.where(known.session <= last).with_only_columns(
+        *(known[name] for name in ("ticker", "session", *_TRADED))
+    )
+    actions = actions.with_only_columns(*(given[name] for name in ACTION_COLUMNS))
+    if tickers is not None:
+        bars = bars.where(known.ticker.in_(list(tickers)))
+        actions = actions.where(given.ticker.in_(list(tickers)))
+    with engine.connect() as connection:
+        traded, effects = copy_out(connection, bars), tidy_actions(copy_out(connection, actions))
+    attached = attach(traded, effects)
+    return tidy(attached[attached["session"] >= pd.Timestamp(first)][list(BAR_COLUMNS)])
 
 
 def stored_histories(engine: Engine) -> dict[str, StoredHistory]:
@@ -302,7 +332,7 @@ def reset_fetch_start(engine: Engine, tickers: Sequence[str]) -> list[str]:
         .where(instruments.c.ticker.in_(list(tickers)))
         .returning(instruments.c.ticker)
     )
-    with engine.begin() as connection:
+    with recording(engine) as connection:
         return sorted(connection.scalars(known))
 
 

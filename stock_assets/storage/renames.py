@@ -21,7 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from stock_assets.config import Rename
-from stock_assets.storage.prices import apply_actions, lock_prices
+from stock_assets.storage.prices import apply_actions
+from stock_assets.storage.record import recording
 from stock_assets.storage.tables import (
     corporate_actions,
     instruments,
@@ -69,8 +70,7 @@ def apply_renames(
     """
     if not _has_rows(engine, renames):
         return {}
-    with engine.begin() as connection:
-        lock_prices(connection)
+    with recording(engine, dagster_run_id) as connection:
         ordered = sorted(renames, key=lambda rename: rename.first_session)
         rows = {rename: _apply(connection, rename) for rename in ordered}
         moved = {rename: count for rename, count in rows.items() if count}

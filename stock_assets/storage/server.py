@@ -10,14 +10,20 @@ from pathlib import Path
 from types import ModuleType
 
 import psutil
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import Locations
-from stock_assets.storage.database import DRIVER, STORE_URL_VARIABLE, upgrade, url_from
+from stock_assets.storage.database import (
+    DRIVER,
+    STORE_URL_VARIABLE,
+    upgrade,
+    url_from,
+)
 from stock_assets.storage.reader import READER, ensure_reader, reader_url
+from stock_assets.storage.record import adopt
 
 EXTERNAL_VARIABLE = "STOCK_ASSETS_DATABASE_URL"
 DATABASES = ("stock_assets", "dagster", "mlflow", "optuna")
@@ -143,6 +149,8 @@ def _require_answer(url: URL) -> None:
 def prepare_databases(server: URL) -> None:
     """Create missing databases, migrate ``stock_assets`` and create the read-only role.
 
+    The rows of an installation that had no record enter it.
+
     The role needs a password unless the server is embedded. Dagster, MLflow and Optuna migrate
     their own databases when they first open them.
     """
@@ -163,19 +171,20 @@ def prepare_databases(server: URL) -> None:
         ) from None
     finally:
         engine.dispose()
-    upgrade(database_url(server, "stock_assets"))
-    _prepare_reader(server)
-
-
-def _prepare_reader(server: URL) -> None:
-    address = reader_url()
-    if external_url() is not None and (address is None or address.username != READER):
-        return
-    engine = create_engine(database_url(server, "stock_assets"))
+    address = database_url(server, "stock_assets")
+    upgrade(address)
+    engine = create_engine(address)
     try:
-        ensure_reader(engine, address.password if address else None)
+        adopt(engine)
+        _prepare_reader(engine)
     finally:
         engine.dispose()
+
+
+def _prepare_reader(engine: Engine) -> None:
+    address = reader_url()
+    if external_url() is None or (address is not None and address.username == READER):
+        ensure_reader(engine, address.password if address else None)
 
 
 def database_url(server: URL, database: str) -> str:

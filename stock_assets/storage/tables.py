@@ -27,8 +27,22 @@ metadata = MetaData()
 
 
 def _written(name: str) -> Column[object]:
-    """When the row was first written, set by the database."""
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+    """When the row was first written, set by the database; in the record, the time of its link."""
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.record_time())
+
+
+record_links = Table(
+    "record_links",
+    metadata,
+    Column("link", BigInteger, primary_key=True, autoincrement=False),
+    Column("written_at", DateTime(timezone=True), nullable=False, unique=True),
+    Column("dagster_run_id", Text),
+    Column("note", Text),
+    Column("tables", JSONB, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    comment="One row per transaction that changed a recorded table, chained by digests",
+)
 
 
 raw_stock_data = Table(
@@ -306,6 +320,47 @@ feature_drift = Table(
     _written("measured_at"),
     comment="How far the newest inputs of a model version are from its training inputs (PSI)",
 )
+
+
+def _history(table: Table, *, derived: tuple[str, ...] = ()) -> Table:
+    """Define the table that keeps every state of a recorded table's rows, but `derived` columns."""
+    key = {column.name for column in table.primary_key}
+    columns = [
+        Column(column.name, column.type, primary_key=column.name in key, autoincrement=False)
+        for column in table.columns
+        if column.name not in derived
+    ]
+    return Table(
+        f"{table.name}_history",
+        metadata,
+        *columns,
+        Column("link", BigInteger, primary_key=True, autoincrement=False),
+        Column("removed", Boolean, nullable=False),
+        Index(f"{table.name}_history_link", "link"),
+        comment=f"Every state of the rows of {table.name}, append-only",
+    )
+
+
+HISTORIES = {
+    raw_stock_data: _history(raw_stock_data, derived=("dividends", "stock_splits")),
+    **{
+        table: _history(table)
+        for table in (
+            corporate_actions,
+            instruments,
+            ticker_renames,
+            predictions,
+            model_performance_log,
+            model_promotions,
+            retraining_decisions,
+            processed_feature_data,
+            scalers,
+            scaled_feature_sets,
+            optimization_results,
+        )
+    },
+}
+"""The history of each recorded table; :mod:`stock_assets.storage.record` says how it is written."""
 
 for _table in metadata.tables.values():
     for _column in _table.columns:

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from stock_assets.core.fingerprints import build_environment
 from stock_assets_tests.cli.conftest import Command, Installation
+from stock_assets_tests.tampering import tampering
 
 IBM = "ticker = 'IBM' AND session = '2012-03-01'"
 
@@ -33,7 +34,7 @@ def _every_table_is_left_as_it_was(looped: Installation) -> Iterator[None]:
 
 def execute(installation: Installation, *statements: str) -> None:
     engine = create_engine(installation.address("stock_assets"), poolclass=NullPool)
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         for statement in statements:
             assert connection.execute(text(statement)).rowcount == 1
 

@@ -18,8 +18,8 @@ from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.database import engine_for
 from stock_assets.storage.datasets import PanelRecord, save_panel, save_scalers, save_segments
 from stock_assets.storage.prices import read_bars
-from stock_assets.storage.tables import metadata
 from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.tampering import empty, tampering
 
 KEY, AS_OF = "20121026_120000", date(2012, 10, 26)
 PARAMS = Params(
@@ -63,13 +63,12 @@ def build(engine: Engine, arrays: ArrayStore) -> BuiltDataset:
 def dataset(own_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltDataset]:
     """The dataset; tests that change anything use ``changeable``."""
     engine = engine_for(own_database)
-    with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+    empty(engine)
     store_bars(engine, sample())
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(text("CREATE TABLE saved_bars AS TABLE raw_stock_data"))
     yield build(engine, ArrayStore(str(tmp_path_factory.mktemp("arrays"))))
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(text("DROP TABLE saved_bars"))
 
 
@@ -77,7 +76,7 @@ def dataset(own_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def changeable(dataset: BuiltDataset) -> Iterator[BuiltDataset]:
     """The dataset; its bars and its records are restored after the test."""
     yield dataset
-    with dataset.engine.begin() as connection:
+    with tampering(dataset.engine) as connection:
         connection.execute(text("TRUNCATE raw_stock_data, price_revisions, ticker_renames"))
         connection.execute(text("INSERT INTO raw_stock_data SELECT * FROM saved_bars"))
     build(dataset.engine, dataset.arrays)

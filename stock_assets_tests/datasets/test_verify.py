@@ -18,6 +18,7 @@ from stock_assets.storage.datasets import load_panel, save_panel
 from stock_assets.storage.renames import apply_renames
 from stock_assets_tests.datasets.conftest import KEY, BuiltDataset, build, sample
 from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.tampering import tampering
 
 
 def verified(dataset: BuiltDataset) -> Verification:
@@ -64,7 +65,7 @@ def test_a_revised_bar_is_named(changeable: BuiltDataset) -> None:
 
 
 def test_a_bar_stored_later_is_named(changeable: BuiltDataset) -> None:
-    with changeable.engine.begin() as connection:
+    with tampering(changeable.engine) as connection:
         at = "ticker = 'IBM' AND session = '2012-03-01'"
         connection.execute(text(f"DELETE FROM raw_stock_data WHERE {at}"))
     build(changeable.engine, changeable.arrays)
@@ -77,7 +78,7 @@ def test_a_bar_stored_later_is_named(changeable: BuiltDataset) -> None:
 
 
 def test_parts_that_are_not_built_yet_count_as_equal(changeable: BuiltDataset) -> None:
-    with changeable.engine.begin() as connection:
+    with tampering(changeable.engine) as connection:
         connection.execute(text("TRUNCATE scalers, scaled_feature_sets"))
     found = verified(changeable)
     assert found.equal
@@ -93,7 +94,7 @@ def test_a_rename_is_named(changeable: BuiltDataset) -> None:
 
 
 def test_rows_edited_outside_the_store_have_no_recorded_change(changeable: BuiltDataset) -> None:
-    with changeable.engine.begin() as connection:
+    with tampering(changeable.engine) as connection:
         at = "ticker = 'IBM' AND session = '2012-03-01'"
         connection.execute(text(f"UPDATE raw_stock_data SET close = close + 0.01 WHERE {at}"))
     found = verified(changeable)
@@ -102,7 +103,7 @@ def test_rows_edited_outside_the_store_have_no_recorded_change(changeable: Built
 
 
 def test_missing_rows_are_a_difference_and_not_an_error(changeable: BuiltDataset) -> None:
-    with changeable.engine.begin() as connection:
+    with tampering(changeable.engine) as connection:
         connection.execute(text("DELETE FROM raw_stock_data"))
     found = verified(changeable)
     assert differing(found) == {"rows"}

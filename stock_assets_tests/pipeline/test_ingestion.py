@@ -34,6 +34,7 @@ from stock_assets.storage.tables import metadata
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market import yahoo_loopback
 from stock_assets_tests.storage.examples import stored_actions
+from stock_assets_tests.tampering import empty
 
 TICKERS = ["AAPL", "IBM", "MSFT"]
 FIRST, LAST = date(2004, 11, 1), date(2005, 4, 29)
@@ -117,11 +118,6 @@ def everything(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
 def rules(done: Ingestion) -> list[tuple[str, str, str]]:
     """Ticker, rule and severity of what was found."""
     return list(done.findings[["ticker", "rule", "severity"]].itertuples(index=False, name=None))
-
-
-def empty(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
 
 
 def test_ingest_fetches_a_new_ticker_whole_in_one_request(

@@ -17,6 +17,7 @@ from stock_assets.service.health import check_health, check_readiness, expected_
 from stock_assets.storage.database import newest_revision
 from stock_assets_tests.conftest import LAST_INGESTED, REPLAYED
 from stock_assets_tests.service.conftest import send, state_for
+from stock_assets_tests.tampering import tampering
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAILY = time(18, 30)
@@ -58,7 +59,7 @@ def test_expected_session_is_closed_and_never_decreases(now: datetime, daily: ti
 
 
 def store_session(engine: Engine, session: date) -> None:
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(
             text(
                 "INSERT INTO raw_stock_data (ticker, session, open, high, low, close, volume, "
@@ -98,13 +99,13 @@ def test_ready_requires_the_current_schema_and_prices(engine: Engine):
     store_session(engine, date(2013, 3, 1))
     assert check_readiness(state).ready
     try:
-        with engine.begin() as connection:
+        with tampering(engine) as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         assert check_readiness(state).model_dump() == {
             **{"ready": False, "database": True, "schema_current": False, "data": False}
         }
     finally:
-        with engine.begin() as connection:
+        with tampering(engine) as connection:
             connection.execute(
                 text("UPDATE alembic_version SET version_num = :v"), {"v": newest_revision()}
             )

@@ -13,6 +13,7 @@ from stock_assets.market import calendar
 from stock_assets.service.app import create_app
 from stock_assets_tests.conftest import REPLAYED, Loop
 from stock_assets_tests.service.conftest import send, state_for
+from stock_assets_tests.tampering import tampering
 
 
 def rows(loop: Loop, query: str, **values: object) -> list[Any]:
@@ -95,7 +96,7 @@ def test_unknown_ticker_is_not_found(client: httpx.Client):
 
 def test_closes_before_a_split_are_adjusted(engine: Engine):
     """Two for one: the earlier close is halved."""
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(
             text(
                 "INSERT INTO instruments (ticker, currency, fetched_from, source) "

@@ -15,6 +15,7 @@ from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.tables import ticker_renames
 from stock_assets_tests.service.conftest import send, state_for
 from stock_assets_tests.storage.examples import DAYS, forecasts
+from stock_assets_tests.tampering import tampering
 
 INJECTIONS = [
     "IBM'; DROP TABLE predictions; --",
@@ -86,7 +87,7 @@ def test_renamed_ticker_names_its_new_name(engine: Engine, path: str):
     assert_problem(send(app, path), 404)
     assert "META" not in send(app, path).text
     renamed = {"old_ticker": "FB", "new_ticker": "META", "first_session": date(2022, 6, 9)}
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(insert(ticker_renames), {**renamed, "rows": 1})
     response = send(app, path)
     assert_problem(response, 404)
@@ -96,7 +97,7 @@ def test_renamed_ticker_names_its_new_name(engine: Engine, path: str):
 
 def test_nan_and_infinity_are_null(engine: Engine):
     save_predictions(engine, forecasts(DAYS[:1], "A"), DAYS[:1], 1)
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(text("UPDATE predictions SET predicted_return = 'NaN'"))
         connection.execute(text("UPDATE predictions SET upper_price = 'Infinity'"))
     response = send(create_app(state_for(engine)), "/api/v1/forecasts")

@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 from stock_assets.storage.reader import READER, READER_VARIABLE
 from stock_assets_tests.cli.conftest import Installation, new_installation, wait_until
 from stock_assets_tests.service.conftest import Process, open_client, serve_process
+from stock_assets_tests.tampering import tampering
 
 PATHS = ("/tickers", "/predictions/latest_for_table", "/historical_context_chart/IBM", "/readyz")
 
@@ -24,7 +25,7 @@ def installation() -> Iterator[Installation]:
     with new_installation() as created:
         created.succeed("db", "start")
         engine = create_engine(created.address("stock_assets"), poolclass=NullPool)
-        with engine.begin() as connection:
+        with tampering(engine) as connection:
             connection.execute(
                 text(
                     "INSERT INTO instruments (ticker, currency, fetched_from, source) "

@@ -29,6 +29,7 @@ from stock_assets.storage.prices import (
 )
 from stock_assets.storage.tables import price_revisions, raw_stock_data
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars, stored_actions
+from stock_assets_tests.tampering import tampering
 
 FIRST, LAST = DAYS[0], DAYS[-1]
 REVISION = ("ticker", "session", "field", "old_value", "new_value", "dagster_run_id")
@@ -154,7 +155,7 @@ def test_two_writers_at_once_store_and_record_once(engine: Engine) -> None:
 def test_stored_bars_do_not_depend_on_the_order_of_fetches(
     engine: Engine, spans: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(text("TRUNCATE raw_stock_data"))
     whole = bars()
     parts = [
@@ -259,7 +260,7 @@ ANY_ACTIONS = st.lists(
 def test_stored_effects_equal_those_of_the_whole_history(
     engine: Engine, given: list[tuple[date, str, float]], halted: set[date], order: list[int]
 ) -> None:
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         connection.execute(text("TRUNCATE raw_stock_data, corporate_actions"))
     actions = pd.concat([no_actions(), *(action(*row) for row in given)])
     whole = bars("A", [day for day in DAYS if day not in halted])

@@ -31,6 +31,7 @@ from stock_assets_tests.storage.examples import (
     store_bars,
     stored_actions,
 )
+from stock_assets_tests.tampering import empty
 
 OLD, NEW, SINCE = "FB", "META", DAYS[10]
 RENAME = Rename(old=OLD, new=NEW, first_session=SINCE)
@@ -342,11 +343,6 @@ def store_forecasts(engine: Engine, history: History, names: Sequence[str]) -> N
         if days:
             save_predictions(engine, named(forecasts(days, "A"), ticker), days, 1)
             save_performance(engine, scores(days, ticker), days, "run")
-
-
-def empty(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
 
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])

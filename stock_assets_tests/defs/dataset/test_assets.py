@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 
 from stock_assets.config import Params, WalkForward
 from stock_assets.core.errors import StockAssetsError
@@ -29,7 +28,6 @@ from stock_assets.market.sources.sample import load_sample
 from stock_assets.models.data import load_training_data
 from stock_assets.storage.datasets import load_panel, load_scalers, load_segments
 from stock_assets.storage.serving.checks import newest_checks
-from stock_assets.storage.tables import metadata as tables
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
 from stock_assets_tests.defs.running import (
     checks,
@@ -40,6 +38,7 @@ from stock_assets_tests.defs.running import (
     params,
 )
 from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.tampering import empty
 
 STAGE = ["processed_features", "scalers", "scaled_features"]
 SMALL = {"window": 10, "validation_sessions": 30, "test_sessions": 20, "history_sessions": 250}
@@ -209,8 +208,7 @@ def test_later_rows_change_no_bit_of_a_dataset(own_store: Store, day: date, seed
         "features": {"groups": ["raw", "returns", "momentum"], "correlation_threshold": 0.9},
         "prices": {"tickers": ["AAPL", "FB", "GOOG", "IBM", "MSFT", "NEW"]},
     }
-    with own_store.engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {', '.join(tables.tables)} RESTART IDENTITY"))
+    empty(own_store.engine)
     assert made(own_store, recent(), key, **chosen).success
     before = stored(own_store, key)
     assert made(own_store, perturbed(day, seed), key, **chosen).success

@@ -26,7 +26,6 @@ from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.checks import newest_checks
-from stock_assets.storage.tables import metadata as tables
 from stock_assets_tests.conftest import DATASET, FIRST_INGESTED, Loop
 from stock_assets_tests.defs.dataset.test_assets import perturbed
 from stock_assets_tests.defs.running import (
@@ -41,6 +40,7 @@ from stock_assets_tests.defs.running import (
 )
 from stock_assets_tests.models.bundles import FIRST, LAST, bundle, same_frame, sample_bars
 from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.tampering import empty
 
 BEFORE = date(2012, 12, 28)
 
@@ -279,8 +279,7 @@ def test_later_rows_change_no_bit_of_a_forecast(
     registry = registered(bundle(architecture), f"Causal {architecture}", tmp_path / str(seed))
     found = []
     for bars in (sample_bars(), perturbed(day, seed)):
-        with own_store.engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {', '.join(tables.tables)} RESTART IDENTITY"))
+        empty(own_store.engine)
         store_bars(own_store.engine, bars, "sample")
         result = materialize(["predictions"], day.isoformat(), own_store, params(), registry)
         assert result.success, failure(result)

@@ -25,6 +25,7 @@ from stock_assets.storage.tables import raw_stock_data
 from stock_assets_tests.conftest import FIRST_INGESTED, Loop
 from stock_assets_tests.defs.running import data_version, failure, materialize, metadata, params
 from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.tampering import tampering
 
 LOG = (
     "SELECT session, ticker, evaluated_at, dagster_run_id FROM model_performance_log ORDER BY 1, 2"
@@ -106,7 +107,7 @@ def test_a_session_without_any_bar_is_refused_and_its_scores_stay(
     key = day.isoformat()
     assert materialize(["performance_log"], key, own_store, params()).success
     before = read_performance(own_store.engine, day, day)
-    with own_store.engine.begin() as connection:
+    with tampering(own_store.engine) as connection:
         connection.execute(delete(raw_stock_data).where(raw_stock_data.c.session == day))
     result = materialize(["performance_log"], key, own_store, params())
     assert not result.success

@@ -39,6 +39,7 @@ from stock_assets_tests.conftest import AS_OF, DATASET, SECOND_DATASET, Loop
 from stock_assets_tests.defs.running import failure, materialize, params
 from stock_assets_tests.models.bundles import DATASET_ID, bundle, sample_bars
 from stock_assets_tests.storage.examples import panel, store_bars
+from stock_assets_tests.tampering import tampering
 
 
 @pytest.fixture
@@ -241,7 +242,7 @@ def test_tickers_outside_the_universe_decide_nothing(
     store_bars(own_store.engine, sample_bars())
     candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
     alone = met(own_store, tmp_path / "alone", candidate, date(2012, 8, 31))
-    with own_store.engine.begin() as connection:
+    with tampering(own_store.engine) as connection:
         connection.execute(delete(model_promotions))
     ibm = sample_bars().query("ticker == 'IBM'")
     prices = ["open", "high", "low", "close"]

@@ -16,6 +16,7 @@ from stock_assets.storage.serving.forecasts import (
     list_latest_forecasts,
 )
 from stock_assets_tests.storage.examples import DAYS, forecasts
+from stock_assets_tests.tampering import tampering
 
 EVERYTHING = 10_000
 
@@ -64,7 +65,7 @@ def test_list_forecasts_returns_the_table(made: Engine) -> None:
 
 def test_a_page_starts_after_a_deleted_row(made: Engine) -> None:
     whole = list_forecasts(made, ForecastFilter(), EVERYTHING)
-    with made.begin() as connection:
+    with tampering(made) as connection:
         connection.execute(text("DELETE FROM predictions WHERE ticker = 'A'"))
     left = [row for row in whole[5:] if row["ticker"] != "A"]
     assert list_forecasts(made, ForecastFilter(), EVERYTHING, keys(whole)[4]) == left

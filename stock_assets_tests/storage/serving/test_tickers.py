@@ -10,6 +10,7 @@ from sqlalchemy import Engine, insert
 from stock_assets.storage.serving.tickers import list_tickers, name_since_rename
 from stock_assets.storage.tables import ticker_renames
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars
+from stock_assets_tests.tampering import tampering
 
 
 @pytest.mark.parametrize("universe", [[], ["A"], ["A", "C"]])
@@ -44,7 +45,7 @@ def test_a_rename_is_followed_to_the_current_name(
         ("Y", "X", date(2023, 5, 1)),
     ]
     names = ("old_ticker", "new_ticker", "first_session")
-    with engine.begin() as connection:
+    with tampering(engine) as connection:
         rows = [{**dict(zip(names, rename, strict=True)), "rows": 1} for rename in renames]
         connection.execute(insert(ticker_renames), rows)
     assert name_since_rename(engine, ticker) == expected

@@ -1,0 +1,285 @@
+"""The record: an append-only account of every change of the recorded tables, chained by digests.
+
+A recorded table holds the newest state. Beside it, ``{table}_history`` keeps every state that a row
+has had, with the number of the link that wrote it: triggers append to it, and refuse any change of
+it. A link is one transaction. It names what was written, table by table, with a digest of the rows,
+and the digest of the link before it. All writers wait for one lock, so that links are numbered and
+timed in the order of commits, and what was known at a moment can be read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, Table, func, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.storage.tables import HISTORIES, record_links
+
+FIRST_DIGEST = "0" * 64
+"""What the first link names as the digest of the link before it."""
+
+ADOPTED = "rows that were stored before there was a record"
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('stock_assets.record'))")
+_WAIT_FOR_WRITERS = text("SELECT pg_advisory_xact_lock_shared(hashtext('stock_assets.record'))")
+_PLAIN_TEXT = text(
+    "SET LOCAL timezone TO 'UTC'; SET LOCAL datestyle TO 'ISO, YMD'; "
+    "SET LOCAL extra_float_digits TO 1"
+)
+_CLOCK_TOLERANCE = timedelta(seconds=1)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One transaction of the record.
+
+    Attributes
+    ----------
+    number : int
+        1 for the first, without gaps.
+    written_at : datetime
+        When its rows became known, UTC; later than that of the link before.
+    digest : str
+        SHA-256 of the link, see :func:`link_digest`.
+    """
+
+    number: int
+    written_at: datetime
+    digest: str
+
+
+@contextmanager
+def recording(
+    engine: Engine, dagster_run_id: str | None = None, note: str | None = None
+) -> Iterator[Connection]:
+    """Open a transaction that may write recorded tables, and add its link when it ends.
+
+    One such transaction runs at a time. If nothing is written, no link is added. The SQL function
+    ``record_time()`` returns the time of the link.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    dagster_run_id : str, optional
+        The run that writes.
+    note : str, optional
+        Why, where the run does not say it.
+    """
+    with engine.begin() as connection:
+        opened = _open(connection)
+        yield connection
+        _close(connection, opened, dagster_run_id, note)
+
+
+def adopt(engine: Engine) -> None:
+    """Put the rows of an installation without a record into its first link; else do nothing."""
+    with engine.connect() as connection:
+        if connection.scalar(select(func.count()).select_from(record_links)):
+            return
+    with recording(engine, note=ADOPTED) as connection:
+        if connection.scalar(text("SELECT current_setting('stock_assets.link')")) != "1":
+            return
+        for table, history in HISTORIES.items():
+            names = ", ".join(recorded_columns(history))
+            connection.execute(
+                text(
+                    f"INSERT INTO {history.name} ({names}, link, removed) "
+                    f"SELECT {names}, open_link(), false FROM {table.name}"
+                )
+            )
+
+
+def head(engine: Engine) -> Link | None:
+    """Return the newest link; None before the first."""
+    newest = select(record_links).order_by(record_links.c.link.desc()).limit(1)
+    with engine.connect() as connection:
+        row = connection.execute(newest).one_or_none()
+    return None if row is None else Link(row.link, row.written_at, row.digest)
+
+
+def link_at(engine: Engine, known_at: datetime) -> int:
+    """Return the number of the newest link at a moment.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    known_at : datetime
+        With a time zone, not in the future.
+
+    Raises
+    ------
+    StockAssetsError
+        The moment is in the future, or earlier than the record.
+    """
+    links = record_links.c
+    with engine.begin() as connection:
+        # Whoever is writing has an earlier time and is not visible yet.
+        connection.execute(_WAIT_FOR_WRITERS)
+        now: datetime = connection.execute(
+            select(func.greatest(func.clock_timestamp(), func.max(links.written_at)))
+        ).scalar_one()
+        if known_at > now:
+            raise StockAssetsError(
+                f"{_utc(known_at)} is in the future", f"Choose a moment up to {_utc(now)}"
+            )
+        number = connection.scalar(select(func.max(links.link)).where(links.written_at <= known_at))
+        first = connection.scalar(select(func.min(links.written_at)))
+    if number is not None:
+        return int(number)
+    if first is None:
+        raise StockAssetsError(
+            "nothing is stored yet", "Store prices first: stock-assets backfill raw_prices"
+        )
+    raise StockAssetsError(
+        f"nothing is known at {_utc(known_at)}: the record begins at {_utc(first)}",
+        "Choose a later moment",
+    )
+
+
+def as_known(table: Table, link: int) -> Select[tuple[Any, ...]]:
+    """Select the rows of a recorded table as they were at a link.
+
+    The columns are those of the history, see :func:`recorded_columns`. Conditions on the key may
+    be added: ``query.where(query.selected_columns.ticker == ...)`` filters before the newest
+    version is chosen.
+    """
+    history = HISTORIES[table]
+    key = [history.c[name] for name in key_columns(history)]
+    newest = (
+        select(history)
+        .where(history.c.link <= link)
+        .ext(distinct_on(*key))
+        .order_by(*key, history.c.link.desc())
+        .subquery(table.name)
+    )
+    return select(*(newest.c[name] for name in recorded_columns(history))).where(~newest.c.removed)
+
+
+def key_columns(history: Table) -> list[str]:
+    """Return the key that a history shares with its table."""
+    return [column.name for column in history.primary_key if column.name != "link"]
+
+
+def recorded_columns(history: Table) -> list[str]:
+    """Return the columns that a history shares with its table."""
+    return [column.name for column in history.c if column.name not in ("link", "removed")]
+
+
+def link_digest(row: Row[Any] | Mapping[str, Any]) -> str:
+    """Compute the SHA-256 of a link: of everything in its row but the digest."""
+    values = row if isinstance(row, Mapping) else row._mapping
+    content = [
+        values["link"],
+        values["written_at"].astimezone(UTC).isoformat(timespec="microseconds"),
+        values["dagster_run_id"],
+        values["note"],
+        values["tables"],
+        values["previous"],
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def row_digests(
+    connection: Connection, history: Table, columns: Sequence[str], first: int, last: int
+) -> dict[int, tuple[int, str]]:
+    """Compute the number of rows and their SHA-256, of each link from `first` to `last`.
+
+    The digest is of PostgreSQL's own text of the rows, in the order of the key.
+    """
+    key = key_columns(history)
+    names = ", ".join(f'"{name}"' for name in ("link", *columns))
+    order = ", ".join(f'"{name}"' for name in ("link", *key))
+    digests = _LineDigests()
+    connection.execute(_PLAIN_TEXT)
+    connection.connection.cursor().copy_expert(
+        f"COPY (SELECT {names} FROM {history.name} "
+        f"WHERE link BETWEEN {int(first)} AND {int(last)} ORDER BY {order}) TO STDOUT",
+        digests,
+    )
+    return digests.result()
+
+
+class _LineDigests:
+    """A file that hashes lines, one hash per number in the first column."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._counts: dict[int, int] = {}
+        self._hashes: dict[int, Any] = {}
+
+    def write(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            number, _, content = line.partition(b"\t")
+            link = int(number)
+            self._counts[link] = self._counts.get(link, 0) + 1
+            self._hashes.setdefault(link, hashlib.sha256()).update(content + b"\n")
+
+    def result(self) -> dict[int, tuple[int, str]]:
+        return {n: (self._counts[n], h.hexdigest()) for n, h in self._hashes.items()}
+
+
+def _open(connection: Connection) -> Row[Any]:
+    """Lock the record and give this transaction the number and the time of its link."""
+    connection.execute(_LOCK)
+    links = record_links
+    newest = connection.execute(select(links).order_by(links.c.link.desc()).limit(1)).one_or_none()
+    clock: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    written_at = clock if newest is None else max(clock, newest.written_at + _TICK)
+    if written_at - clock > _CLOCK_TOLERANCE:
+        _log.warning(
+            "the clock of the database is %s behind the record, which keeps its own order: set the "
+            "clock",
+            written_at - clock,
+        )
+    number, previous = (1, FIRST_DIGEST) if newest is None else (newest.link + 1, newest.digest)
+    return connection.execute(
+        text(
+            "SELECT set_config('stock_assets.link', CAST(:number AS text), true), "
+            "set_config('stock_assets.written_at', CAST(:written_at AS text), true), "
+            "CAST(:number AS bigint) AS link, CAST(:written_at AS timestamptz) AS written_at, "
+            "CAST(:previous AS text) AS previous"
+        ),
+        {"number": number, "written_at": written_at.isoformat(), "previous": previous},
+    ).one()
+
+
+_TICK = timedelta(microseconds=1)
+
+
+def _close(
+    connection: Connection, opened: Row[Any], dagster_run_id: str | None, note: str | None
+) -> None:
+    """Store the link, if rows were written."""
+    tables = {}
+    for table, history in HISTORIES.items():
+        columns = [*recorded_columns(history), "removed"]
+        found = row_digests(connection, history, columns, opened.link, opened.link)
+        for rows, digest in found.values():
+            tables[table.name] = {"columns": columns, "rows": rows, "digest": digest}
+    if not tables:
+        return
+    row = {
+        "link": opened.link,
+        "written_at": opened.written_at,
+        "dagster_run_id": dagster_run_id,
+        "note": note,
+        "tables": tables,
+        "previous": opened.previous,
+    }
+    connection.execute(insert(record_links), row | {"digest": link_digest(row)})
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,209 @@
+"""The record: every state of a row is kept, links are chained, and a moment can be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import DBAPIError
+
+from stock_assets.config import Rename
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.storage import record
+from stock_assets.storage.database import copy_out
+from stock_assets.storage.prices import read_bars
+from stock_assets.storage.record import FIRST_DIGEST, as_known, head, link_at, link_digest
+from stock_assets.storage.renames import apply_renames
+from stock_assets.storage.tables import (
+    HISTORIES,
+    corporate_actions,
+    instruments,
+    raw_stock_data,
+    record_links,
+)
+from stock_assets_tests.storage.examples import DAYS, bars, store_bars
+from stock_assets_tests.tampering import empty, tampering
+
+
+def links(engine: Engine) -> list[dict[str, object]]:
+    with engine.connect() as connection:
+        found = connection.execute(select(record_links).order_by(record_links.c.link))
+        return [dict(row) for row in found.mappings()]
+
+
+def raised(bars: pd.DataFrame, by: float = 1.0) -> pd.DataFrame:
+    """The same bars at higher prices."""
+    prices = ["open", "high", "low", "close"]
+    return bars.assign(**{name: bars[name] + by for name in prices})
+
+
+def test_a_transaction_that_changes_nothing_adds_no_link(engine: Engine) -> None:
+    store_bars(engine, bars())
+    store_bars(engine, bars())
+    assert [link["link"] for link in links(engine)] == [1]
+
+
+def test_links_are_chained_by_digests(engine: Engine) -> None:
+    for by in range(3):
+        store_bars(engine, raised(bars(), by))
+    found = links(engine)
+    digests = [str(link["digest"]) for link in found]
+    assert [link["previous"] for link in found] == [FIRST_DIGEST, *digests[:-1]]
+    assert [link_digest(link) for link in found] == digests
+    newest = head(engine)
+    assert newest is not None
+    assert (newest.number, newest.digest) == (3, digests[-1])
+
+
+def test_a_link_names_its_tables_and_run(engine: Engine) -> None:
+    store_bars(engine, bars(), run_id="the run")
+    (link,) = links(engine)
+    tables: dict[str, dict[str, object]] = link["tables"]  # type: ignore[assignment]
+    assert link["dagster_run_id"] == "the run"
+    assert tables.keys() == {"raw_stock_data", "instruments"}
+    assert tables["raw_stock_data"]["rows"] == len(bars())
+
+
+def test_times_increase_even_if_the_clock_goes_back(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    store_bars(engine, bars())
+    with tampering(engine) as connection:
+        connection.execute(text("UPDATE record_links SET written_at = now() + interval '1 hour'"))
+    ahead = head(engine)
+    store_bars(engine, raised(bars()))
+    newest = head(engine)
+    assert ahead is not None
+    assert newest is not None
+    assert newest.written_at == ahead.written_at + timedelta(microseconds=1)
+    assert "behind the record" in caplog.text
+
+
+@pytest.mark.parametrize("table", [*HISTORIES, *HISTORIES.values(), record_links])
+def test_rows_change_only_within_the_record(engine: Engine, table: object) -> None:
+    name = table.name  # type: ignore[attr-defined]
+    with pytest.raises(DBAPIError, match=r"record|append-only"), engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {name} CASCADE"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE raw_stock_data SET close = close + 1",
+        "DELETE FROM raw_stock_data",
+        "INSERT INTO corporate_actions VALUES ('A', '2013-01-02', 'dividend', 1, 'csv')",
+        "UPDATE raw_stock_data_history SET close = close + 1",
+        "DELETE FROM raw_stock_data_history",
+        "UPDATE record_links SET note = 'changed'",
+        "DELETE FROM record_links",
+    ],
+)
+def test_statements_past_the_record_are_refused(engine: Engine, statement: str) -> None:
+    store_bars(engine, bars())
+    with pytest.raises(DBAPIError, match=r"record|append-only"), engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+def test_a_moment_outside_the_record_is_refused(engine: Engine) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(StockAssetsError, match="nothing is stored yet"):
+        link_at(engine, now)
+    store_bars(engine, bars())
+    with pytest.raises(StockAssetsError, match="the record begins at"):
+        link_at(engine, now)
+    with pytest.raises(StockAssetsError, match="in the future"):
+        link_at(engine, now + timedelta(days=1))
+
+
+def test_an_installation_without_a_record_is_adopted_once(engine: Engine) -> None:
+    store_bars(engine, bars())
+    with tampering(engine) as connection:
+        connection.execute(
+            text("TRUNCATE record_links, raw_stock_data_history, instruments_history")
+        )
+    record.adopt(engine)
+    record.adopt(engine)
+    (link,) = links(engine)
+    assert link["note"] == record.ADOPTED
+    newest = head(engine)
+    assert newest is not None
+    pd.testing.assert_frame_equal(
+        read_bars(engine, DAYS[0], DAYS[-1], known_at=newest.written_at),
+        read_bars(engine, DAYS[0], DAYS[-1]),
+    )
+
+
+def paying(frame: pd.DataFrame, dividend: float) -> pd.DataFrame:
+    """The same bars, with a dividend of A in the middle."""
+    at = (frame["ticker"] == "A") & (frame["session"] == pd.Timestamp(DAYS[8]))
+    return frame.assign(dividends=frame["dividends"].where(~at, dividend))
+
+
+STATES = (raw_stock_data, corporate_actions, instruments)
+RENAME = Rename(old="A", new="Z", first_session=DAYS[12])
+
+
+def store(engine: Engine, number: int) -> None:
+    """Store bars and actions that depend on a number: later ones revise, add and withdraw."""
+    first, last = number % 5, len(DAYS) - number % 3
+    frame = raised(bars("AB", DAYS[first:last]), number % 4)
+    store_bars(engine, paying(frame, 1.0 + number) if number % 2 else frame)
+
+
+def rename(engine: Engine, number: int) -> None:
+    apply_renames(engine, [RENAME])
+
+
+def state(engine: Engine) -> list[pd.DataFrame]:
+    """Copy the tables, and the bars as a reader gets them."""
+    with engine.connect() as connection:
+        tables = [
+            copy_out(
+                connection,
+                select(
+                    *(table.c[name] for name in record.recorded_columns(HISTORIES[table]))
+                ).order_by(*table.primary_key),
+            )
+            for table in STATES
+        ]
+    return [*tables, read_bars(engine, DAYS[0], DAYS[-1])]
+
+
+def state_known_at(engine: Engine, moment: datetime) -> list[pd.DataFrame]:
+    link = link_at(engine, moment)
+    with engine.connect() as connection:
+        tables = [copy_out(connection, as_known(table, link)) for table in STATES]
+    return [*tables, read_bars(engine, DAYS[0], DAYS[-1], known_at=moment)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from([store, rename]), st.integers(0, 11)), max_size=6))
+def test_what_was_known_equals_a_copy_taken_then(
+    engine: Engine, steps: list[tuple[Callable[[Engine, int], None], int]]
+) -> None:
+    empty(engine)
+    copies: list[tuple[datetime, list[pd.DataFrame]]] = []
+    for step, number in [(store, 0), *steps]:
+        step(engine, number)
+        newest = head(engine)
+        assert newest is not None
+        copies.append((newest.written_at, state(engine)))
+    for moment, tables in copies:
+        for known, copied in zip(state_known_at(engine, moment), tables, strict=True):
+            pd.testing.assert_frame_equal(known, copied)
+
+
+@pytest.mark.parametrize("first", [DAYS[7], DAYS[8], DAYS[9]])
+def test_known_bars_are_those_of_the_table_from_any_session(engine: Engine, first: date) -> None:
+    store_bars(engine, paying(bars("AB"), 2.0))
+    newest = head(engine)
+    assert newest is not None
+    pd.testing.assert_frame_equal(
+        read_bars(engine, first, DAYS[-1], ["A"], newest.written_at),
+        read_bars(engine, first, DAYS[-1], ["A"]),
+    )
