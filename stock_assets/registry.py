@@ -1,7 +1,13 @@
-"""The model registry in MLflow: versions, the alias of production, and logged trainings."""
+"""The model registry in MLflow: versions, the alias of production, and logged trainings.
+
+The registry says which folder holds the files of a version; they are read from the artifacts of
+this home, and only as the version's tags describe them.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import tempfile
 import warnings
@@ -9,26 +15,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from stock_assets.config import Rename, Tracking, Training
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.storage.mlflow_database import adopt_artifacts, datasets_of_versions
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
 
     from stock_assets.models.bundle import Bundle
+    from stock_assets.models.bundle_digests import BundleDigests
 
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 TRAINING_PREFIX = "training."
 """Prefix of the MLflow parameters that are training settings."""
 
+_log = logging.getLogger(__name__)
 _BUNDLE = "bundle"
+BUNDLE_PATH = Path("artifacts") / _BUNDLE
+"""The bundle in the folder of a version."""
+VERSION_FILE = "registered_model_meta"
 _MAXIMUM_VERSIONS = 10_000
 
 
@@ -81,19 +95,15 @@ class Registry:
         """
         import mlflow
 
-        uri = os.environ.get(TRACKING_VARIABLE)
-        if not uri:
-            raise StockAssetsError(
-                f"{TRACKING_VARIABLE} is not set", 'Run eval "$(stock-assets env)" first'
-            )
-        mlflow.set_tracking_uri(uri)
+        mlflow.set_tracking_uri(_tracking_uri())
         return mlflow.MlflowClient()
 
     def ensure_experiment(self) -> None:
-        """Create the experiment, with its artifacts under the data folder, unless it exists."""
+        """Create the experiment unless it exists; its artifacts are in this home."""
         client, name = self.client(), self._tracking.experiment
+        artifacts = find_locations().artifacts_folder
+        adopt_artifacts(_tracking_uri(), artifacts)
         if client.get_experiment_by_name(name) is None:
-            artifacts = find_locations().artifacts_folder
             with _may_exist():
                 client.create_experiment(name, artifact_location=artifacts.as_uri())
 
@@ -102,8 +112,9 @@ class Registry:
     ) -> ModelVersion:
         """Log a bundle as a pyfunc model in the active MLflow run and register it.
 
-        If the newest version of the same dataset and kind has the same content, return that. An
-        older version is not reused, because a promotion decides on the newest.
+        If the newest version of the same dataset and kind has the same content, return that, its
+        files repaired if they were damaged. An older version is not reused, because a promotion
+        decides on the newest.
 
         Parameters
         ----------
@@ -116,6 +127,7 @@ class Registry:
         earlier = self.versions_of(bundle.recipe.dataset_run_id)
         newest = next((model for model in earlier if model.refit_of == refit_of), None)
         if newest is not None and newest.digest == bundle.digest():
+            self._repair(newest, bundle)
             return newest
         import mlflow
         from mlflow.types import ParamSchema, ParamSpec
@@ -128,7 +140,7 @@ class Registry:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.filterwarnings("ignore", "An input example was not provided|.*input_example")
             saved = Path(folder) / _BUNDLE
-            bundle.save(saved)
+            tags = _tags(bundle, bundle.save(saved), refit_of)
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(package / "models" / "pyfunc_model.py"),
@@ -136,6 +148,7 @@ class Registry:
                 code_paths=[str(package)],
                 pip_requirements=_requirements(),
                 signature=signature,
+                metadata=tags,
             )
         with _may_exist():
             client.create_registered_model(self.model_name)
@@ -144,14 +157,20 @@ class Registry:
             source=info.model_uri,
             run_id=info.run_id,
             model_id=info.model_id,
-            tags={
-                "dataset_run_id": bundle.recipe.dataset_run_id,
-                "as_of_session": as_of.isoformat(),
-                "digest": bundle.digest(),
-            }
-            | ({} if refit_of is None else {"refit_of": str(refit_of)}),
+            tags=tags,
         )
-        return _model_version(created)
+        version = _model_version(created)
+        describe_version(self._folder(version.version), self.model_name, version.version)
+        return version
+
+    def _repair(self, model: ModelVersion, bundle: Bundle) -> None:
+        """Write the files of a version again from its content if they are missing or damaged."""
+        try:
+            self.load(model.version)
+        except DamagedFileError as damaged:
+            bundle.save(self._folder(model.version) / BUNDLE_PATH)
+            self.load(model.version)
+            _log.warning("%s; wrote it again from an equal training", damaged.problem)
 
     def version(self, version: int) -> ModelVersion:
         """Return a version by number.
@@ -161,16 +180,18 @@ class Registry:
         StockAssetsError
             It does not exist.
         """
+        return _model_version(self._registered(version))
+
+    def _registered(self, version: int) -> Any:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client().get_model_version(self.model_name, str(version))
+            return self.client().get_model_version(self.model_name, str(version))
         except MlflowException:
             raise StockAssetsError(
                 f"{self.model_name} has no version {version}",
                 "List the versions: stock-assets status",
             ) from None
-        return _model_version(found)
 
     def production(self) -> ModelVersion | None:
         """Return the version with the alias ``Production``, or None."""
@@ -237,7 +258,15 @@ class Registry:
         StockAssetsError
             The run, of an earlier version of this package, lacks training settings.
         """
-        logged = self.client().get_run(candidate.mlflow_run_id).data
+        from mlflow.exceptions import MlflowException
+
+        try:
+            logged = self.client().get_run(candidate.mlflow_run_id).data
+        except MlflowException:
+            raise StockAssetsError(
+                f"MLflow has lost the run of {candidate}, {candidate.mlflow_run_id}",
+                "Train a new candidate, or set promotion.refit to false",
+            ) from None
         rates = self._metric(candidate.mlflow_run_id, "learning_rate")
         settings = {
             name.removeprefix(TRAINING_PREFIX): value
@@ -271,15 +300,65 @@ class Registry:
         return {point.step: point.value for point in history}
 
     def load(self, version: int) -> Bundle:
-        """Load the bundle of a version, with current ticker symbols."""
+        """Load the bundle of a version, with current ticker symbols.
+
+        Raises
+        ------
+        DamagedFileError
+            A file of it is missing in this home, or is not the registered one.
+        """
+        from stock_assets.models.bundle import Bundle
+        from stock_assets.models.bundle_digests import BundleDigests
+
+        found = self._registered(version)
+        _model_version(found)
+        recorded = BundleDigests.from_tags(found.tags)
+        stored = Bundle.load(self._folder(version) / BUNDLE_PATH, recorded)
+        return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
+
+    def _folder(self, version: int) -> Path:
+        """Return the folder of a version's files, in this home wherever its home was before."""
         import mlflow
 
-        from stock_assets.models.bundle import Bundle
+        address = self.client().get_model_version_download_uri(self.model_name, str(version))
+        parsed = urlsplit(address)
+        if parsed.scheme not in ("", "file"):
+            return Path(mlflow.artifacts.download_artifacts(address))
+        inside = PurePosixPath(unquote(parsed.path)).parts[-3:]  # models/ID/artifacts
+        return find_locations().artifacts_folder.joinpath(*inside)
 
-        self.client()
-        folder = mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}")
-        stored = Bundle.load(Path(folder) / "artifacts" / _BUNDLE)
-        return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
+    def datasets_of_versions(self) -> dict[int, str | None]:
+        """Return the dataset of each version number that was given, of deleted versions too."""
+        return datasets_of_versions(_tracking_uri(), self.model_name)
+
+
+def describe_version(folder: Path, model_name: str, version: int) -> None:
+    """Write the number of a version beside its files, where MLflow writes it on a download.
+
+    :mod:`stock_assets.pipeline.recovery` reads it if MLflow's database is lost.
+    """
+    lines = f"model_name: {json.dumps(model_name)}\nmodel_version: '{version}'\n"
+    (folder / VERSION_FILE).write_text(lines, encoding="utf-8")
+
+
+def _tracking_uri() -> str:
+    uri = os.environ.get(TRACKING_VARIABLE)
+    if not uri:
+        raise StockAssetsError(
+            f"{TRACKING_VARIABLE} is not set", 'Run eval "$(stock-assets env)" first'
+        )
+    return uri
+
+
+def _tags(bundle: Bundle, digests: BundleDigests, refit_of: int | None) -> dict[str, str]:
+    """Return the tags of a version, which are also the metadata of its ``MLmodel``."""
+    refit = {} if refit_of is None else {"refit_of": str(refit_of)}
+    return {
+        "dataset_run_id": bundle.recipe.dataset_run_id,
+        "as_of_session": bundle.recipe.as_of.isoformat(),
+        **digests.tags(),
+        **refit,
+    }
 
 
 @contextmanager

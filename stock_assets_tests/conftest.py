@@ -33,7 +33,6 @@ from stock_assets_tests.prepared import (
     SMALL,
     SUITE_VARIABLE,
     copy_home,
-    move_artifacts,
     prepare_in_background,
     prepared,
     processes_of,
@@ -140,7 +139,6 @@ def platform(project: Path, request: pytest.FixtureRequest) -> Platform:
 
     copy_home(prepared("loop" if _needs(request.session, "loop") else "empty"), project)
     opened = open_platform()
-    move_artifacts(opened.locations.home, opened.variables["MLFLOW_TRACKING_URI"])
     assert opened.engine  # connected before a test names another database
     return opened
 

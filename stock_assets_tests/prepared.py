@@ -164,43 +164,10 @@ def prepare_in_background(names: Iterable[str]) -> None:
 
 
 def copy_home(source: Path, target: Path) -> None:
-    """Copy the stopped ``home`` of the project `source` to the project `target`.
-
-    The registry still names the files of the source: see :func:`move_artifacts`.
-    """
+    """Copy the stopped ``home`` of the project `source` to the project `target`."""
     # The files keep their owner: PostgreSQL runs as another user where the suite is root.
     subprocess.run(["cp", "-a", str(source / "home"), str(target / "home")], check=True)
     (target / "home" / "postgres" / ".handle_pids.json").unlink(missing_ok=True)
-    (target / "home" / "origin").write_text(str((source / "home").resolve()))
-
-
-def move_artifacts(home: Path, mlflow_url: str) -> None:
-    """Let the registry of a copied, running installation name the copied files."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.pool import NullPool
-
-    origin = home / "origin"
-    if not origin.exists():
-        return
-    before, now = origin.read_text(), str(home)
-    engine = create_engine(mlflow_url, poolclass=NullPool)
-    with engine.begin() as connection:
-        columns = connection.execute(
-            text(
-                "SELECT table_name, column_name FROM information_schema.columns "
-                "WHERE table_schema = 'public' AND data_type <> 'json' AND column_name IN "
-                "('artifact_location', 'artifact_uri', 'source', 'storage_location')"
-            )
-        ).all()
-        for table, column in columns:
-            connection.execute(
-                text(
-                    f"UPDATE {table} SET {column} = replace({column}, :before, :now) "
-                    f"WHERE {column} LIKE '%' || :before || '/%'"
-                ),
-                {"before": before, "now": now},
-            )
-    origin.unlink()
 
 
 def _prepare_empty() -> None:
@@ -237,7 +204,6 @@ def _prepare_ingested() -> None:
     platform = open_platform()
     assert platform.engine
     sessions = calendar.sessions(FIRST_INGESTED, LAST_INGESTED)
-    move_artifacts(platform.locations.home, platform.variables["MLFLOW_TRACKING_URI"])
     ingest = run_sessions(platform, Console(), ["raw_prices"], sessions)
     (platform.locations.home / "runs.json").write_text(json.dumps({"ingest": ingest.run_id}))
 
@@ -253,7 +219,6 @@ def _prepare_loop() -> None:
     console, platform = Console(), open_platform()
     assert platform.engine
     replayed = calendar.sessions(*REPLAYED)
-    move_artifacts(platform.locations.home, platform.variables["MLFLOW_TRACKING_URI"])
     run_dataset(platform, console, DATASET)
     forecasts = run_sessions(platform, console, ["predictions"], replayed)
     scores = run_sessions(platform, console, ["performance_log"], replayed[1:])
@@ -266,8 +231,6 @@ def _prepare_loop() -> None:
 def _prepare_demo() -> None:
     """Run the demo as a person runs it; what it printed and left running is in ``demo.json``."""
     project = Path(os.environ["STOCK_ASSETS_PROJECT"])
-    # In a process of its own: the demo stops the database if no other process uses it.
-    subprocess.run([sys.executable, "-m", "stock_assets_tests.prepared", "move"], check=True)
     command = Path(sys.executable).with_name("stock-assets")
     finished = subprocess.run(
         [command, "demo"],
@@ -282,20 +245,11 @@ def _prepare_demo() -> None:
     Path("demo.json").write_text(json.dumps({"printed": finished.stdout, "left": left}))
 
 
-def _move() -> None:
-    """Let the registry of a copied installation name its own files."""
-    from stock_assets.cli.platform import open_platform
-
-    platform = open_platform()
-    move_artifacts(platform.locations.home, platform.variables["MLFLOW_TRACKING_URI"])
-
-
 _PREPARATIONS: dict[str, Callable[[], None]] = {
     "empty": _prepare_empty,
     "ingested": _prepare_ingested,
     "loop": _prepare_loop,
     "demo": _prepare_demo,
-    "move": _move,
 }
 
 if __name__ == "__main__":

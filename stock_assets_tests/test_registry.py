@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shutil
 from datetime import date
+from pathlib import Path
 
 import mlflow
 import pytest
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Rename, Tracking, Training
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
 from stock_assets.registry import TRACKING_VARIABLE, LoggedTraining, Registry
+from stock_assets_tests.conftest import Loop
 from stock_assets_tests.models.bundles import AS_OF, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
@@ -101,6 +107,83 @@ def test_model_is_registered_promoted_and_loaded(registry: Registry) -> None:
     assert same_frame(
         loaded.forecast(sample_bars(), DAYS[-3:]), bundle().forecast(sample_bars(), DAYS[-3:])
     )
+
+
+def bundle_folder(registry: Registry, version: int) -> Path:
+    """Return where the files of a version are."""
+    address = registry.client().get_model_version_download_uri(registry.model_name, str(version))
+    return Path(address.removeprefix("file://")) / "artifacts" / "bundle"
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "network.safetensors"])
+def test_a_changed_file_is_not_loaded(registry: Registry, name: str) -> None:
+    version = register(registry, dataset_id="20121026_170000").version
+    path = bundle_folder(registry, version) / name
+    content = path.read_bytes()
+    for harm in (content.replace(b" ", b"\t", 1), content[:-1], None):
+        path.unlink()
+        if harm is not None:
+            path.write_bytes(harm)
+        with pytest.raises(DamagedFileError, match=re.escape(str(path))) as caught:
+            registry.load(version)
+        assert hashlib.sha256(content).hexdigest()[:12] in caught.value.problem
+        path.touch()
+    path.write_bytes(content)
+    registry.load(version)
+
+
+def test_a_version_without_digests_of_files_is_compared_by_content(registry: Registry) -> None:
+    version = register(registry, dataset_id="20121026_180000").version
+    folder = bundle_folder(registry, version)
+    for tag in ("sha256:bundle.json", "sha256:network.safetensors"):
+        registry.client().delete_model_version_tag(registry.model_name, str(version), tag)
+    registry.load(version)
+    bundle(dataset_id="20121026_180000", seed=2).save(folder)
+    with pytest.raises(DamagedFileError, match=re.escape(str(folder))):
+        registry.load(version)
+    bundle(dataset_id="20121026_180000").save(folder)
+    registry.load(version)
+
+
+def test_registering_equal_content_repairs_damaged_files(registry: Registry) -> None:
+    stored = register(registry, dataset_id="20121026_190000")
+    folder = bundle_folder(registry, stored.version)
+    (folder / "network.safetensors").write_bytes(b"damaged")
+    (folder / "bundle.json").unlink()
+    assert register(registry, dataset_id="20121026_190000") == stored
+    assert registry.load(stored.version).digest() == stored.digest
+
+
+def test_a_copied_home_uses_its_own_files(loop: Loop) -> None:
+    """The loop is a copy of a prepared home, which still exists."""
+    registry = Registry(loop.platform.params.tracking)
+    client, own = registry.client(), loop.platform.locations.artifacts_folder
+    experiment = client.get_experiment_by_name(loop.platform.params.tracking.experiment)
+    assert experiment is not None
+    assert experiment.artifact_location == own.as_uri()
+    for model in registry.versions():
+        run = client.get_run(model.mlflow_run_id)
+        assert run.info.artifact_uri == f"{own.as_uri()}/{model.mlflow_run_id}/artifacts"
+        folder = bundle_folder(registry, model.version)
+        assert folder.is_relative_to(own)
+        assert registry.load(model.version).digest() == model.digest
+        folder.rename(folder.with_name("elsewhere"))
+        with pytest.raises(DamagedFileError, match=re.escape(str(folder))):
+            registry.load(model.version)
+        folder.with_name("elsewhere").rename(folder)
+
+
+def test_a_version_is_read_from_this_home_whatever_home_its_address_names(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stored = register(registry, dataset_id="20121026_200000")
+    monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path))
+    with pytest.raises(DamagedFileError, match=re.escape(str(tmp_path))):
+        registry.load(stored.version)
+    folder = bundle_folder(registry, stored.version)
+    moved = tmp_path / "mlflow" / "models" / folder.parents[2].name / "artifacts" / "artifacts"
+    shutil.copytree(folder, moved / "bundle")
+    assert registry.load(stored.version).digest() == stored.digest
 
 
 def test_newest_version_is_the_candidate_even_if_equal_to_an_older_one(registry: Registry) -> None:

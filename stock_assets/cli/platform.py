@@ -90,11 +90,14 @@ def open_platform(*, keep: bool = False) -> Platform:
     _require_writable(locations.home)
     _silence_libraries()
     from stock_assets.storage import server
+    from stock_assets.storage.mlflow_database import adopt_artifacts
 
     address = server.start(locations, keep=keep)
     server.prepare_databases(address)
     variables = server.environment(locations, address)
     os.environ.update(variables | _EVENT_BATCH)
+    if server.external_url() is None:
+        adopt_artifacts(variables["MLFLOW_TRACKING_URI"], locations.artifacts_folder)
     return Platform(locations, params, variables)
 
 

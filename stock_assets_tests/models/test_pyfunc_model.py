@@ -11,6 +11,7 @@ import yaml
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Tracking
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
 from stock_assets.registry import Registry
@@ -78,6 +79,19 @@ def test_bars_may_be_in_any_order(served: mlflow.pyfunc.PyFuncModel) -> None:
 def test_bars_without_a_column_are_an_error(served: mlflow.pyfunc.PyFuncModel) -> None:
     with pytest.raises(mlflow.MlflowException, match="close"):
         served.predict(sample_bars().drop(columns="close"))
+
+
+def test_a_damaged_model_is_not_served(logged: tuple[Registry, ModelVersion]) -> None:
+    registry, _ = logged
+    with mlflow.start_run():
+        version = registry.register(bundle(dataset_id="20121026_140000"), sample_bars()).version
+    address = registry.client().get_model_version_download_uri(registry.model_name, str(version))
+    path = Path(address.removeprefix("file://"), "artifacts", "bundle", "network.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"network\.safetensors is damaged"):
+        mlflow.pyfunc.load_model(f"models:/{registry.model_name}/{version}")
 
 
 def test_logged_model_has_no_pickle(logged: tuple[Registry, ModelVersion]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -39,6 +40,42 @@ def test_an_embedded_server_starts_keeps_running_and_stops(tmp_path: Path) -> No
     assert server.stop(here)
     assert not server.is_running(here)
     assert not server.stop(here)
+
+
+def test_a_copy_of_a_running_installation_has_its_own_server(tmp_path: Path) -> None:
+    original, copied = locations(tmp_path / "original"), locations(tmp_path / "copied")
+    original.project.mkdir()
+    engine = create_engine(server.start(original, keep=True))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE note AS SELECT 'original' AS place"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CHECKPOINT"))
+    subprocess.run(["cp", "-a", str(original.project), str(copied.project)], check=True)
+    assert not server.is_running(copied)
+    assert not server.stop(copied)
+    second = create_engine(server.start(copied, keep=True))
+    with second.begin() as connection:
+        connection.execute(text("UPDATE note SET place = 'copied'"))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT place FROM note")) == "original"
+    second.dispose()
+    assert server.stop(copied)
+    assert server.is_running(original)
+    engine.dispose()
+    assert server.stop(original)
+
+
+def test_an_installation_that_was_moved_while_it_ran_is_refused(tmp_path: Path) -> None:
+    before, now = locations(tmp_path / "before"), locations(tmp_path / "now")
+    before.project.mkdir()
+    server.start(before, keep=True)
+    before.project.rename(now.project)
+    try:
+        with pytest.raises(StockAssetsError, match=r"moved .* while its database was running"):
+            server.start(now)
+    finally:
+        now.project.rename(before.project)
+        assert server.stop(before)
 
 
 def test_is_running_is_true_for_the_server_of_the_tests(platform: Platform) -> None:

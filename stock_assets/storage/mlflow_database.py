@@ -1,0 +1,91 @@
+"""What this package reads and corrects in MLflow's own database: paths of artifacts, versions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    column,
+    create_engine,
+    func,
+    literal,
+    table,
+    text,
+    update,
+)
+from sqlalchemy.pool import NullPool
+
+_LOCATIONS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+"""Columns with the absolute address of a folder, by table; experiments come first."""
+_SOURCE = ("model_versions", "source")
+
+
+def adopt_artifacts(url: str, folder: Path) -> list[str]:
+    """Let MLflow's database name the artifacts in `folder`, after a home was copied or moved.
+
+    Experiments of this package keep their artifacts in the folder of this name in the home that
+    created them, and MLflow stores its absolute address. Addresses below another home's folder of
+    the same name are replaced; all others are left alone.
+
+    Parameters
+    ----------
+    url : str
+        Address of MLflow's database.
+    folder : Path
+        The artifacts folder of this home.
+
+    Returns
+    -------
+    list of str
+        The addresses that were replaced, of the other homes' folders.
+    """
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        if not _has_tables(connection):
+            return []
+        own = folder.as_uri()
+        locations = connection.scalars(text("SELECT artifact_location FROM experiments")).all()
+        pattern = re.compile(rf"file://.*/{re.escape(folder.name)}")
+        others = sorted({one for one in locations if one != own and pattern.fullmatch(one or "")})
+        for other in others:
+            for name, address in (*_LOCATIONS.items(), _SOURCE):
+                stored: ColumnClause[str] = column(address)
+                below = (stored == other) | stored.startswith(f"{other}/", autoescape=True)
+                moved = literal(own) + func.substr(stored, len(other) + 1)
+                connection.execute(update(table(name, stored)).where(below).values({stored: moved}))
+        return others
+
+
+def datasets_of_versions(url: str, model_name: str) -> dict[int, str | None]:
+    """Return the dataset of each version number that was given, of deleted versions too.
+
+    Parameters
+    ----------
+    url : str
+        Address of MLflow's database.
+    model_name : str
+        Name of the registered model.
+    """
+    query = text(
+        "SELECT v.version, t.value FROM model_versions v LEFT JOIN model_version_tags t "
+        "ON t.name = v.name AND t.version = v.version AND t.key = 'dataset_run_id' "
+        "WHERE v.name = :name"
+    )
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        if not _has_tables(connection):
+            return {}
+        rows = connection.execute(query, {"name": model_name}).all()
+        return {int(version): dataset for version, dataset in rows}
+
+
+def _has_tables(connection: Connection) -> bool:
+    """Whether MLflow has migrated its database, which it does when it is first used."""
+    return connection.scalar(text("SELECT to_regclass('logged_models') IS NOT NULL")) is True
