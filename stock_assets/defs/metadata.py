@@ -8,15 +8,19 @@ from typing import Any, TypeVar
 import dagster as dg
 import pandas as pd
 from pydantic import Field
-from sqlalchemy import Table
+from sqlalchemy import Engine, Table
 
 from stock_assets.config.section import Section
 from stock_assets.defs.partitions import datasets, key_session, session_key
+from stock_assets.storage.record import head
 
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
 
 OWNERS = ["team:forecasting"]
+
+RECORD_LINK, RECORD_DIGEST = "record_link", "record_digest"
+"""Metadata of materializations: the newest link of the record at the time, and its digest."""
 
 PER_DATASET: dict[str, Any] = {
     "partitions_def": datasets,
@@ -89,6 +93,12 @@ def add_row_counts(context: dg.AssetExecutionContext, sessions: "pd.Series[Any]"
     """Add to each partition its number of rows; `sessions` has one element per row."""
     for session, rows in sessions.dt.date.value_counts().items():
         context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
+
+
+def head_metadata(engine: Engine) -> dict[str, Any]:
+    """Return the newest link of the record, by which `stock-assets verify` finds lost ones."""
+    newest = head(engine)
+    return {} if newest is None else {RECORD_LINK: newest.number, RECORD_DIGEST: newest.digest}
 
 
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:

@@ -19,6 +19,7 @@ from stock_assets.defs.metadata import (
     PER_DATASET,
     describe_table,
     feature_lineage,
+    head_metadata,
     plain_metadata,
     table_columns,
 )
@@ -83,7 +84,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         save_panel(store.engine, record)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(record.digest),
-            metadata=_panel_metadata(record, built),
+            metadata=_panel_metadata(record, built) | head_metadata(store.engine),
         )
 
     @dg.asset(
@@ -135,6 +136,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
                 ),
                 pooled_tickers=", ".join(pooled) or "none",
                 digest=fitted.digest,
+                **head_metadata(store.engine),
             ),
         )
 
@@ -176,6 +178,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
                 },
                 purge_sessions=segments[0].purge_sessions,
                 digest=segments[0].digest,
+                **head_metadata(store.engine),
             )
             | {"dagster/row_count": len(segments)},
         )

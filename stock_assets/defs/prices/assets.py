@@ -13,6 +13,7 @@ from stock_assets.defs.metadata import (
     add_row_counts,
     daily,
     describe_table,
+    head_metadata,
     plain_metadata,
     sessions_of,
     table,
@@ -80,6 +81,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
                 last_session=sessions[-1],
                 **_outcome(ingested),
                 revised=table(read_revisions(store.engine, context.run.run_id)),
+                **head_metadata(store.engine),
             ),
         )
 

@@ -15,6 +15,7 @@ from stock_assets.defs.metadata import (
     PER_DATASET,
     configured,
     describe_table,
+    head_metadata,
     parameter,
     plain_metadata,
     table,
@@ -105,6 +106,7 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
             data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
             metadata=_decision_metadata(decided)
             | {"settings": dg.MetadataValue.json(config.model_dump())}
+            | head_metadata(store.engine)
             | details,
         )
 
