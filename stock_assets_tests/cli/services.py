@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from subprocess import Popen
 from typing import Any
 
+import psutil
+
 from stock_assets_tests.cli.conftest import Installation, free_port, is_free, wait_until
 
 
@@ -24,6 +26,7 @@ class Services:
     dashboard_port: int
     dagster_port: int
     mlflow_port: int
+    earlier: frozenset[psutil.Process]
 
     @property
     def dashboard(self) -> str:
@@ -64,9 +67,12 @@ class Services:
         assert self.installation.output.rstrip().endswith("Stopped.")
         self.require_nothing_left()
 
+    def _processes(self) -> set[psutil.Process]:
+        return set(self.installation.processes())
+
     def require_nothing_left(self) -> None:
         """No process of the installation, and nothing that listens on its ports."""
-        wait_until(lambda: not self.installation.processes(), "a process is left")
+        wait_until(lambda: self._processes() <= self.earlier, "the end of all processes")
         assert is_free(self.dashboard_port)
         assert is_free(self.dagster_port)
         assert is_free(self.mlflow_port)
@@ -83,7 +89,8 @@ def begin_up(installation: Installation) -> Iterator[Services]:
         for name, port in zip(names, ports, strict=True)
         for word in (f"--{name}-port", str(port))
     ]
-    services = Services(installation, installation.begin("up", *words), *ports)
+    earlier = frozenset(installation.processes())  # helpers of this process have its environment
+    services = Services(installation, installation.begin("up", *words), *ports, earlier)
     try:
         yield services
     finally:
