@@ -102,9 +102,9 @@ class Registry:
         """Create the experiment unless it exists; its artifacts are in this home."""
         client, name = self.client(), self._tracking.experiment
         artifacts = find_locations().artifacts_folder
-        adopt_artifacts(_tracking_uri(), artifacts)
+        adopt_artifacts(_tracking_uri(), artifacts, name)
         if client.get_experiment_by_name(name) is None:
-            with _may_exist():
+            with may_exist():
                 client.create_experiment(name, artifact_location=artifacts.as_uri())
 
     def register(
@@ -140,7 +140,7 @@ class Registry:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.filterwarnings("ignore", "An input example was not provided|.*input_example")
             saved = Path(folder) / _BUNDLE
-            tags = _tags(bundle, bundle.save(saved), refit_of)
+            tags = tags_of(bundle, bundle.save(saved), refit_of)
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(package / "models" / "pyfunc_model.py"),
@@ -150,7 +150,7 @@ class Registry:
                 signature=signature,
                 metadata=tags,
             )
-        with _may_exist():
+        with may_exist():
             client.create_registered_model(self.model_name)
         created = client.create_model_version(
             self.model_name,
@@ -159,7 +159,7 @@ class Registry:
             model_id=info.model_id,
             tags=tags,
         )
-        version = _model_version(created)
+        version = model_version(created)
         describe_version(self._folder(version.version), self.model_name, version.version)
         return version
 
@@ -180,7 +180,7 @@ class Registry:
         StockAssetsError
             It does not exist.
         """
-        return _model_version(self._registered(version))
+        return model_version(self._registered(version))
 
     def _registered(self, version: int) -> Any:
         from mlflow.exceptions import MlflowException
@@ -203,7 +203,7 @@ class Registry:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return _model_version(found)
+        return model_version(found)
 
     def versions(self) -> list[ModelVersion]:
         """Return all versions of the registered model, newest first."""
@@ -215,7 +215,7 @@ class Registry:
 
     def _search(self, condition: str) -> list[ModelVersion]:
         found = self.client().search_model_versions(condition, max_results=_MAXIMUM_VERSIONS)
-        return sorted(map(_model_version, found), key=lambda model: -model.version)
+        return sorted(map(model_version, found), key=lambda model: -model.version)
 
     def candidate(self, dataset_id: str) -> ModelVersion:
         """Return the newest candidate of a dataset.
@@ -311,7 +311,7 @@ class Registry:
         from stock_assets.models.bundle_digests import BundleDigests
 
         found = self._registered(version)
-        _model_version(found)
+        model_version(found)
         recorded = BundleDigests.from_tags(found.tags)
         stored = Bundle.load(self._folder(version) / BUNDLE_PATH, recorded)
         return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
@@ -350,7 +350,7 @@ def _tracking_uri() -> str:
     return uri
 
 
-def _tags(bundle: Bundle, digests: BundleDigests, refit_of: int | None) -> dict[str, str]:
+def tags_of(bundle: Bundle, digests: BundleDigests, refit_of: int | None) -> dict[str, str]:
     """Return the tags of a version, which are also the metadata of its ``MLmodel``."""
     refit = {} if refit_of is None else {"refit_of": str(refit_of)}
     return {
@@ -362,7 +362,7 @@ def _tags(bundle: Bundle, digests: BundleDigests, refit_of: int | None) -> dict[
 
 
 @contextmanager
-def _may_exist() -> Iterator[None]:
+def may_exist() -> Iterator[None]:
     """Ignore the error of MLflow that a resource already exists."""
     from mlflow.exceptions import MlflowException
 
@@ -373,7 +373,7 @@ def _may_exist() -> Iterator[None]:
             raise
 
 
-def _model_version(found: Any) -> ModelVersion:
+def model_version(found: Any) -> ModelVersion:
     """Read the tags that :meth:`Registry.register` sets."""
     refit_of = found.tags.get("refit_of")
     try:

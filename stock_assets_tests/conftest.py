@@ -252,12 +252,21 @@ def engine(own_database: str) -> Engine:
 
 
 @pytest.fixture
-def own_store(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Stores of the test's own: empty database, arrays and forecast files."""
+def own_store(
+    platform: Platform, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    """Stores of the test's own: empty database, arrays and forecast files.
+
+    MLflow's database is that of the suite, and so are its artifacts.
+    """
     from stock_assets.defs.resources import Store
     from stock_assets.storage.database import STORE_URL_VARIABLE
 
     address = engine.url.render_as_string(hide_password=False)
+    artifacts = platform.locations.artifacts_folder
+    artifacts.mkdir(exist_ok=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / artifacts.name).symlink_to(artifacts)
     monkeypatch.setenv(STORE_URL_VARIABLE, address)
     monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STOCK_ASSETS_ARRAYS_URL", str(tmp_path / "home" / "arrays"))

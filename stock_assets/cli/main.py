@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from stock_assets.cli.models import commands as model_commands
+from stock_assets.cli.output import AsJson, console, output
 from stock_assets.cli.platform import open_platform
 from stock_assets.core.errors import StockAssetsError
 
@@ -34,8 +35,8 @@ dataset_commands = typer.Typer(
     help="Datasets: list, show, verify, export.", no_args_is_help=True, suggest_commands=False
 )
 app.add_typer(dataset_commands, name="dataset")
+app.add_typer(model_commands, name="model")
 
-console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _options = {"traceback": False}
 
@@ -58,7 +59,6 @@ def _port_option(help_text: str) -> Any:
     return typer.Option(min=1, max=65535, help=help_text)
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatasetId = Annotated[str, typer.Argument(metavar="ID", help="For example 20121231_183000.")]
 
 
@@ -194,7 +194,7 @@ def status(as_json: AsJson = False) -> None:
     """Show what is stored, in production, forecast, scored and decided."""
     from stock_assets.cli.status import gather_status, show_status
 
-    _output(gather_status(open_platform()), show_status, as_json=as_json)
+    output(gather_status(open_platform()), show_status, as_json=as_json)
 
 
 @dataset_commands.command("list")
@@ -203,7 +203,7 @@ def list_datasets(as_json: AsJson = False) -> None:
     from stock_assets.cli.datasets import show_datasets
     from stock_assets.storage import datasets
 
-    _output(datasets.list_datasets(open_platform().engine), show_datasets, as_json=as_json)
+    output(datasets.list_datasets(open_platform().engine), show_datasets, as_json=as_json)
 
 
 @dataset_commands.command("show")
@@ -212,7 +212,7 @@ def show_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
     from stock_assets.cli import datasets
 
     found = datasets.gather_dataset(open_platform(), dataset)
-    _output(found, datasets.show_dataset, as_json=as_json)
+    output(found, datasets.show_dataset, as_json=as_json)
 
 
 @dataset_commands.command("verify")
@@ -221,7 +221,7 @@ def verify_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
     from stock_assets.cli import datasets
 
     found = datasets.verify_dataset(open_platform(), dataset)
-    _output(found, datasets.show_verification, as_json=as_json)
+    output(found, datasets.show_verification, as_json=as_json)
     raise typer.Exit(0 if found["equal"] else 1)
 
 
@@ -267,15 +267,6 @@ def upgrade() -> None:
     """Create missing databases and migrate the tables."""
     open_platform()
     console.print("up to date")
-
-
-def _output(found: Any, show: Callable[[Any, Console], None], *, as_json: bool) -> None:
-    if not as_json:
-        show(found, console)
-        return
-    import json
-
-    print(json.dumps(found, indent=2, default=str, allow_nan=False))  # noqa: T201 - for programs
 
 
 def main() -> None:

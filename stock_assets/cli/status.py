@@ -7,12 +7,14 @@ from datetime import date
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stock_assets.cli.platform import Platform
 from stock_assets.core.text import truncate
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
 from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.pipeline.recovery import LostRegistryError, require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import (
     last_predicted_session,
@@ -27,7 +29,8 @@ from stock_assets.storage.quarantine import read_quarantine
 def gather_status(platform: Platform) -> dict[str, Any]:
     """Return what is stored, in production, forecast, scored and decided, as plain values."""
     engine, params = platform.engine, platform.params
-    production = Registry(params.tracking).production()
+    registry = Registry(params.tracking)
+    production = registry.production()
     decided = promotions(engine)
     retraining = retraining_decisions_newest_first(engine)
     return {
@@ -39,11 +42,21 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "late_tickers": _late_tickers(platform),
         "quarantined_bars": _quarantined(platform),
         "production": asdict(production) if production else None,
+        "registry_problem": _registry_problem(platform, registry),
         "last_promotion_decision": decided[0].to_dict() if decided else None,
         "last_predicted_session": last_predicted_session(engine),
         "performance": _recent_scores(platform, production),
         "last_retraining_decision": retraining[0].to_dict() if retraining else None,
     }
+
+
+def _registry_problem(platform: Platform, registry: Registry) -> str | None:
+    """Describe what the registry has lost, with the remedy; None if it knows every promotion."""
+    try:
+        require_known_versions(platform.engine, registry)
+    except LostRegistryError as error:
+        return str(error)
+    return None
 
 
 def _late_tickers(platform: Platform) -> dict[str, date | None]:
@@ -123,6 +136,8 @@ def _quarantine(found: dict[str, Any]) -> str:
 
 def _production(found: dict[str, Any]) -> str:
     model = found["production"]
+    if found["registry_problem"]:
+        return escape(found["registry_problem"])
     if model is None:
         return "no model yet: stock-assets retrain"
     return f"{ModelVersion(**model)}, dataset {model['dataset_run_id']}"

@@ -13,6 +13,7 @@ from stock_assets.defs.resources import Store
 from stock_assets.evaluation.retraining_rule import decide_retraining
 from stock_assets.market import calendar
 from stock_assets.market.sources.catalogue import open_source
+from stock_assets.pipeline.recovery import LostRegistryError, require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.reporting.decision_text import retraining_text
 from stock_assets.storage.forecasts import (
@@ -118,6 +119,11 @@ def retrain_on_breach(
     requests the newest decision to retrain that has led to no promotion decision yet. A repeated
     tick, or one after the daemon was killed, requests the same run, which Dagster launches once.
     """
+    try:
+        require_known_versions(store.engine, registry)
+    except LostRegistryError as lost:
+        yield dg.SkipReason(str(lost))
+        return
     production = registry.production()
     if production is None:
         yield dg.SkipReason("there is no production model to retrain")

@@ -24,6 +24,7 @@ from stock_assets.evaluation.production_rule import ModelVersion, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.models.bundle import Bundle
 from stock_assets.pipeline.promotion import promoted_models
+from stock_assets.pipeline.recovery import require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import forecasts_due, save_predictions
 from stock_assets.storage.prices import read_bars
@@ -101,6 +102,7 @@ def make_forecasts(
     StockAssetsError
         A session has no bar, no model that may forecast it, or no ticker with a full window.
     """
+    require_known_versions(engine, registry)
     production = registry.production()
     replayed = production is None or production.as_of > sessions[0]
     promoted = promoted_models(engine, registry) if replayed else []

@@ -25,6 +25,7 @@ from stock_assets.market.calendar import next_session, sessions
 from stock_assets.models.baselines import reversal, ridge, session_returns
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
+from stock_assets.pipeline.recovery import require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.storage.datasets import load_segments
@@ -92,6 +93,7 @@ def compare(
     dagster_run_id : str
         The run that decides.
     """
+    require_known_versions(engine, registry)
     champion = champion_as_of(
         candidate.as_of, registry.production(), promoted_models(engine, registry)
     )

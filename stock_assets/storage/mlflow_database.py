@@ -8,6 +8,8 @@ from pathlib import Path
 from sqlalchemy import (
     ColumnClause,
     Connection,
+    Text,
+    bindparam,
     column,
     create_engine,
     func,
@@ -28,7 +30,7 @@ _LOCATIONS = {
 _SOURCE = ("model_versions", "source")
 
 
-def adopt_artifacts(url: str, folder: Path) -> list[str]:
+def adopt_artifacts(url: str, folder: Path, experiment: str | None = None) -> list[str]:
     """Let MLflow's database name the artifacts in `folder`, after a home was copied or moved.
 
     Experiments of this package keep their artifacts in the folder of this name in the home that
@@ -41,6 +43,8 @@ def adopt_artifacts(url: str, folder: Path) -> list[str]:
         Address of MLflow's database.
     folder : Path
         The artifacts folder of this home.
+    experiment : str, optional
+        Replace only the addresses of the home that this experiment names.
 
     Returns
     -------
@@ -52,7 +56,10 @@ def adopt_artifacts(url: str, folder: Path) -> list[str]:
         if not _has_tables(connection):
             return []
         own = folder.as_uri()
-        locations = connection.scalars(text("SELECT artifact_location FROM experiments")).all()
+        query = text(
+            "SELECT artifact_location FROM experiments WHERE :name IS NULL OR name = :name"
+        ).bindparams(bindparam("name", experiment, Text))
+        locations = connection.scalars(query).all()
         pattern = re.compile(rf"file://.*/{re.escape(folder.name)}")
         others = sorted({one for one in locations if one != own and pattern.fullmatch(one or "")})
         for other in others:

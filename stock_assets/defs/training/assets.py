@@ -73,8 +73,10 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         from stock_assets.models.study_report import importances, study_figures
         from stock_assets.models.tuning import START
         from stock_assets.pipeline.mlflow_logs import log_search
+        from stock_assets.pipeline.recovery import require_known_versions
         from stock_assets.pipeline.training import plain_records, search_hyperparameters
 
+        require_known_versions(store.engine, registry)
         require_dataset_passed(store, context.partition_key)
         tuning = configured(params.tuning, config, "seed")
         training = params.training.model_copy(update={"seed": config.seed})
@@ -139,9 +141,11 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         """Train the candidate, log its training to MLflow and register its bundle."""
         from stock_assets.evaluation.scorecard import narrow
         from stock_assets.pipeline.mlflow_logs import log_training
+        from stock_assets.pipeline.recovery import require_known_versions
         from stock_assets.pipeline.training import score_earlier_folds, train_on_dataset
         from stock_assets.reporting.figures import training_figure
 
+        require_known_versions(store.engine, registry)
         require_dataset_passed(store, context.partition_key)
         used = params.model_copy(update={"training": configured(params.training, config)})
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, used)

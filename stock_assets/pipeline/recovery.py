@@ -1,0 +1,297 @@
+"""Versions that are on record and that the registry has lost: finding and recovering them.
+
+Decisions about models are rows of the ``stock_assets`` database, and the registry is MLflow's
+database. Where the second was lost or is an older backup, the installation would look new: the next
+candidate would be compared with nothing, under a number that was given before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy import Engine
+
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import find_locations
+from stock_assets.core.text import truncate
+from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.registry import (
+    BUNDLE_PATH,
+    VERSION_FILE,
+    Registry,
+    describe_version,
+    may_exist,
+    model_version,
+    tags_of,
+)
+from stock_assets.storage.forecasts import promotions
+
+
+@dataclass(frozen=True)
+class RecordedVersion:
+    """A version that a promotion decision names.
+
+    Attributes
+    ----------
+    version : int
+    dataset_run_id : str
+    mlflow_run_id : str or None
+        The run that logged a candidate; None for a refit.
+    refit_of : int or None
+        The candidate of a refit; None for a candidate.
+    promoted : bool
+        Whether the decision was to put it into production.
+    """
+
+    version: int
+    dataset_run_id: str
+    mlflow_run_id: str | None
+    refit_of: int | None
+    promoted: bool
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model in the artifacts folder whose files are undamaged, as far as is on record.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder that MLflow registers.
+    tags : dict of str to str
+        Those of its version.
+    mlflow_run_id : str
+    created : str
+        UTC time of logging, as text in order of time.
+    version : int or None
+        Its number; None if it is not written beside the files.
+    """
+
+    folder: Path
+    tags: dict[str, str]
+    mlflow_run_id: str
+    created: str
+    version: int | None
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a recovery did: the versions registered again, production, and what it could not do."""
+
+    registered: list[ModelVersion]
+    production: ModelVersion | None
+    problems: list[str]
+
+
+class LostRegistryError(StockAssetsError):
+    """The registry was lost, or is older than the promotions on record."""
+
+
+def require_known_versions(engine: Engine, registry: Registry) -> None:
+    """Fail if promotions are on record whose versions the registry does not know.
+
+    A version that was deleted in MLflow is known: its number is not given again.
+
+    Raises
+    ------
+    LostRegistryError
+        The registry was lost, or is older than the record.
+    """
+    lost = [one.version for one in _lost(engine, registry) if one.promoted]
+    if lost:
+        numbers = ", ".join(truncate([str(version) for version in lost], 5))
+        raise LostRegistryError(
+            f"promotions of {registry.model_name} are on record that MLflow does not know: "
+            f"version {numbers}",
+            "Register again what the artifacts hold: stock-assets model recover",
+        )
+
+
+def recover(engine: Engine, registry: Registry) -> Recovery:
+    """Register versions again that are on record, from the artifacts of this home.
+
+    Each gets its recorded number. The number of a version without undamaged artifacts is registered
+    and deleted, so that it is known and not given again. The alias ``Production``, if it is not
+    set, is set to the champion: the version promoted last.
+
+    Raises
+    ------
+    StockAssetsError
+        The artifacts hold none of the versions.
+    """
+    lost = _lost(engine, registry)
+    if not lost:
+        return Recovery([], registry.production(), [])
+    found, problems = find_models(find_locations().artifacts_folder, registry.model_name)
+    matched = _match(lost, found)
+    if not matched:
+        raise StockAssetsError(
+            f"{find_locations().artifacts_folder} holds no undamaged model of "
+            f"{registry.model_name} that is on record",
+            "Restore the folder from a backup, or change tracking.model_name in params.yaml and "
+            "train a new model: stock-assets retrain",
+        )
+    registered = []
+    for one in sorted(lost, key=lambda one: one.version):
+        if one.version < _next_version(registry):
+            problems.append(f"version {one.version}: MLflow gave its number to another model")
+            continue
+        for number in range(_next_version(registry), one.version):
+            _skip_version(registry, number)
+        model = matched.get(one.version)
+        if model is None:
+            problems.append(f"version {one.version}: no undamaged artifacts; recorded as deleted")
+            _skip_version(registry, one.version, one.dataset_run_id)
+        else:
+            refit = {} if one.refit_of is None else {"refit_of": str(one.refit_of)}
+            registered.append(_register(registry, model, model.tags | refit))
+    return Recovery(registered, _restore_alias(engine, registry, problems), problems)
+
+
+def find_models(artifacts: Path, model_name: str) -> tuple[list[FoundModel], list[str]]:
+    """Return the undamaged models in an artifacts folder, oldest first, and the damaged ones.
+
+    Returns
+    -------
+    list of FoundModel, list of str
+        The models, and a message for each model that is damaged or incomplete.
+    """
+    found, problems = [], []
+    for described in sorted(artifacts.glob("models/*/artifacts/MLmodel")):
+        try:
+            found.append(_read_model(described.parent, model_name))
+        except StockAssetsError as error:
+            problems.append(error.problem)
+        except (yaml.YAMLError, KeyError, TypeError, ValueError):
+            problems.append(f"{described} does not describe a model of stock-assets")
+    return sorted(found, key=lambda model: model.created), problems
+
+
+def _read_model(folder: Path, model_name: str) -> FoundModel:
+    from stock_assets.models.bundle import Bundle
+    from stock_assets.models.bundle_digests import BundleDigests
+
+    described: dict[str, Any] = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+    tags = described.get("metadata")
+    bundle = Bundle.load(folder / BUNDLE_PATH, BundleDigests.from_tags(tags) if tags else None)
+    if not tags:  # logged before the digests were: only its files say what it is
+        tags = tags_of(bundle, BundleDigests(bundle.digest(), {}), None)
+    return FoundModel(
+        folder=folder,
+        tags=tags,
+        mlflow_run_id=str(described["run_id"]),
+        created=str(described["utc_time_created"]),
+        version=_written_version(folder / VERSION_FILE, model_name),
+    )
+
+
+def _written_version(file: Path, model_name: str) -> int | None:
+    """Return the version that is written beside a model; None if it is not, or of another name."""
+    if not file.exists():
+        return None
+    written = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return int(written["model_version"]) if written["model_name"] == model_name else None
+
+
+def _lost(engine: Engine, registry: Registry) -> list[RecordedVersion]:
+    """Return the recorded versions whose number the registry gave to no or another dataset."""
+    recorded = _recorded(engine, registry.model_name)
+    known = registry.datasets_of_versions() if recorded else {}
+    return [one for one in recorded if known.get(one.version) != one.dataset_run_id]
+
+
+def _recorded(engine: Engine, model_name: str) -> list[RecordedVersion]:
+    versions = []
+    for record in promotions(engine):
+        if record.model_name != model_name:
+            continue
+        candidate, refit = record.candidate_version, record.refit_version
+        dataset, in_production = record.dataset_run_id, record.promoted_version
+        promoted = record.promoted and candidate == in_production
+        versions.append(RecordedVersion(candidate, dataset, record.mlflow_run_id, None, promoted))
+        if refit is not None:
+            versions.append(RecordedVersion(refit, dataset, None, candidate, record.promoted))
+    return versions
+
+
+def _match(lost: Sequence[RecordedVersion], found: Iterable[FoundModel]) -> dict[int, FoundModel]:
+    """Find the model of each version: by the number written beside it, else by dataset and order.
+
+    Versions of one dataset are numbered in the order in which they were logged. Models without a
+    number are matched only if there is one for each version without one.
+    """
+    models = {model.version: model for model in found if model.version is not None}
+    unnumbered = [model for model in found if model.version is None]
+    matched = {
+        one.version: models[one.version]
+        for one in lost
+        if one.version in models
+        and models[one.version].tags["dataset_run_id"] == one.dataset_run_id
+    }
+    for dataset in {one.dataset_run_id for one in lost}:
+        left = sorted(
+            one.version
+            for one in lost
+            if one.dataset_run_id == dataset and one.version not in matched
+        )
+        candidates = [model for model in unnumbered if model.tags["dataset_run_id"] == dataset]
+        if len(left) == len(candidates):
+            matched |= dict(zip(left, candidates, strict=True))
+    return matched
+
+
+def _next_version(registry: Registry) -> int:
+    """Return the number that MLflow gives next."""
+    return max(registry.datasets_of_versions(), default=0) + 1
+
+
+def _register(registry: Registry, model: FoundModel, tags: dict[str, str]) -> ModelVersion:
+    """Register a model under the next number."""
+    client, name = registry.client(), registry.model_name
+    with may_exist():
+        client.create_registered_model(name)
+    created = client.create_model_version(
+        name, source=model.folder.as_uri(), run_id=model.mlflow_run_id, tags=tags
+    )
+    version = model_version(created)
+    describe_version(model.folder, name, version.version)
+    return version
+
+
+def _skip_version(registry: Registry, version: int, dataset_id: str | None = None) -> None:
+    """Register and delete the next version, so that its number is not given again."""
+    client, name = registry.client(), registry.model_name
+    with may_exist():
+        client.create_registered_model(name)
+    tags = {} if dataset_id is None else {"dataset_run_id": dataset_id}
+    created = client.create_model_version(name, source="file:///lost", tags=tags)
+    client.delete_model_version(name, created.version)
+    if int(created.version) != version:
+        raise StockAssetsError(
+            f"MLflow gave version {created.version} instead of {version}",
+            "Another process registers models: run the command again",
+        )
+
+
+def _restore_alias(engine: Engine, registry: Registry, problems: list[str]) -> ModelVersion | None:
+    """Set the alias to the version that was promoted last and is known, unless it is set."""
+    production = registry.production()
+    if production is not None:
+        return production
+    known = {model.version: model for model in registry.versions()}
+    promoted = [
+        record.promoted_version
+        for record in promotions(engine, promoted_only=True)
+        if record.model_name == registry.model_name
+    ]
+    chosen = next((version for version in promoted if version in known), None)
+    if chosen is None:
+        return None
+    if chosen != promoted[0]:
+        problems.append(f"version {promoted[0]}, promoted last, cannot be put into production")
+    registry.promote(chosen)
+    return known[chosen]
