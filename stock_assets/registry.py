@@ -43,6 +43,7 @@ _BUNDLE = "bundle"
 BUNDLE_PATH = Path("artifacts") / _BUNDLE
 """The bundle in the folder of a version."""
 VERSION_FILE = "registered_model_meta"
+_MARK = "production_change"
 _MAXIMUM_VERSIONS = 10_000
 
 
@@ -190,7 +191,7 @@ class Registry:
         except MlflowException:
             raise StockAssetsError(
                 f"{self.model_name} has no version {version}",
-                "List the versions: stock-assets status",
+                "List the versions: stock-assets model list",
             ) from None
 
     def production(self) -> ModelVersion | None:
@@ -204,6 +205,23 @@ class Registry:
                 return None
             raise
         return model_version(found)
+
+    def find(self, model: ModelVersion) -> ModelVersion | None:
+        """Return the version with the dataset, the kind and the digest of a model, or None.
+
+        Its number may be another one, after a registry was rebuilt. Of equal ones it is the one
+        with the model's number, else the newest. If the digest of the model is unknown, only its
+        number counts.
+        """
+        equal = [
+            version
+            for version in self.versions_of(model.dataset_run_id)
+            if (version.refit_of is None) == (model.refit_of is None)
+            and (version.is_same(model) if model.digest is None else version.digest == model.digest)
+        ]
+        return next(
+            (version for version in equal if version.is_same(model)), next(iter(equal), None)
+        )
 
     def versions(self) -> list[ModelVersion]:
         """Return all versions of the registered model, newest first."""
@@ -247,8 +265,25 @@ class Registry:
         return model if model.refit_of is None else self.version(model.refit_of)
 
     def promote(self, version: int) -> None:
-        """Move the alias ``Production`` to a version."""
+        """Move the alias ``Production`` to a version; the history of production is not written."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
+
+    def production_mark(self) -> str | None:
+        """Return the mark of the last change that the alias was set for, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client().get_registered_model(self.model_name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        mark: str | None = found.tags.get(_MARK)
+        return mark
+
+    def mark_production(self, mark: str) -> None:
+        """Set the mark of the change that the alias was set for."""
+        self.client().set_registered_model_tag(self.model_name, _MARK, mark)
 
     def logged_training(self, candidate: ModelVersion) -> LoggedTraining:
         """Read the training of a candidate from its MLflow run.

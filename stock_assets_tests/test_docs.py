@@ -133,9 +133,10 @@ def test_the_layout_lists_the_folders_of_the_package() -> None:
 
 
 def test_every_database_table_is_described() -> None:
-    from stock_assets.storage.tables import metadata
+    from stock_assets.storage.tables import HISTORIES, metadata
 
-    assert set(metadata.tables) <= spans(TEXTS["architecture.md"])
+    histories = {history.name for history in HISTORIES.values()}  # described as {table}_history
+    assert set(metadata.tables) - histories <= spans(TEXTS["architecture.md"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

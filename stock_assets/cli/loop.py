@@ -12,13 +12,12 @@ from rich.table import Table
 
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.runs import run_dataset, run_session, run_sessions
+from stock_assets.cli.versions import current_history
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.ids import dataset_as_of, new_dataset_id
 from stock_assets.defs.automation import DAILY_ASSETS
 from stock_assets.defs.partitions import datasets
 from stock_assets.market import calendar
-from stock_assets.pipeline.recovery import require_known_versions
-from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
 from stock_assets.storage.prices import price_coverage, reset_fetch_start
 
@@ -70,7 +69,7 @@ def retrain_dataset(platform: Platform, console: Console, dataset_id: str) -> No
 
 
 def _retrain(platform: Platform, console: Console, dataset_id: str) -> None:
-    require_known_versions(platform.engine, Registry(platform.params.tracking))
+    current_history(platform)
     console.print(f"[bold]Retraining[/bold] on dataset {dataset_id}")
     run_dataset(platform, console, dataset_id)
     decided = promotion_of(platform.engine, dataset_id)

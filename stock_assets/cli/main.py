@@ -157,7 +157,7 @@ def predict(
 ) -> None:
     """Forecast the session after DATE with a model that saw nothing later than DATE.
 
-    The model is the one in production, or the newest promoted one if that saw later sessions.
+    The model is the one in production, or the newest one ever in force if that saw later sessions.
     """
     from stock_assets.cli.loop import predict_as_of
 

@@ -1,9 +1,9 @@
-"""``stock-assets model``: the registered versions."""
+"""``stock-assets model``: the registered versions, and which one is in force."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,7 +12,65 @@ from rich.markup import escape
 from stock_assets.cli.output import AsJson, output
 from stock_assets.cli.platform import Platform, open_platform
 
-commands = typer.Typer(help="Models: recover.", no_args_is_help=True, suggest_commands=False)
+commands = typer.Typer(
+    help="Models: list, show, compare, promote, rollback, recover.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
+Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="For example 4.")]
+
+
+@commands.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the versions, newest first: what they learnt from, their scores, when in force."""
+    from stock_assets.cli import versions
+
+    output(versions.gather_models(open_platform()), versions.show_models, as_json=as_json)
+
+
+@commands.command("show")
+def show_model(version: Version, as_json: AsJson = False) -> None:
+    """Show a version, its decision, and when and why it was in force."""
+    from stock_assets.cli import versions
+
+    output(versions.gather_model(open_platform(), version), versions.show_model, as_json=as_json)
+
+
+@commands.command("compare")
+def compare_models(first: Version, second: Version, as_json: AsJson = False) -> None:
+    """Compare two versions on the stored sessions that neither has learnt from."""
+    from stock_assets.cli import versions
+
+    found = versions.compare(open_platform(), first, second)
+    output(found, versions.show_comparison, as_json=as_json)
+
+
+@commands.command("promote")
+def promote_model(
+    version: Version,
+    why: Annotated[str, typer.Option(help="The reason, for the history of production.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put a version in force."""
+    from stock_assets.cli import versions
+
+    if not why.strip():
+        raise typer.BadParameter("the reason is empty", param_hint="--why")
+    found = versions.promote(open_platform(), version, why.strip())
+    output(found, versions.show_change, as_json=as_json)
+
+
+@commands.command("rollback")
+def rollback_model(
+    why: Annotated[
+        str | None, typer.Option(help="The reason, for the history of production.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the version in force that was before; the one it replaces is not used again."""
+    from stock_assets.cli import versions
+
+    output(versions.rollback(open_platform(), why), versions.show_change, as_json=as_json)
 
 
 @commands.command("recover")

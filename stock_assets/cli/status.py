@@ -7,15 +7,14 @@ from datetime import date
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from stock_assets.cli.platform import Platform
+from stock_assets.cli.versions import current_history
 from stock_assets.core.text import truncate
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
-from stock_assets.evaluation.production_rule import ModelVersion
-from stock_assets.pipeline.recovery import LostRegistryError, require_known_versions
-from stock_assets.registry import Registry
+from stock_assets.evaluation.production_rule import ModelVersion, newest_change
+from stock_assets.pipeline.production import LostRegistryError
 from stock_assets.storage.forecasts import (
     last_predicted_session,
     promotions,
@@ -23,14 +22,16 @@ from stock_assets.storage.forecasts import (
     retraining_decisions_newest_first,
 )
 from stock_assets.storage.prices import price_coverage, stored_histories
+from stock_assets.storage.production import ProductionChange, production_changes
 from stock_assets.storage.quarantine import read_quarantine
 
 
 def gather_status(platform: Platform) -> dict[str, Any]:
     """Return what is stored, in production, forecast, scored and decided, as plain values."""
     engine, params = platform.engine, platform.params
-    registry = Registry(params.tracking)
-    production = registry.production()
+    history, registry_problem = _history(platform)
+    newest = newest_change(history)
+    production = newest.model if newest else None
     decided = promotions(engine)
     retraining = retraining_decisions_newest_first(engine)
     return {
@@ -42,7 +43,8 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "late_tickers": _late_tickers(platform),
         "quarantined_bars": _quarantined(platform),
         "production": asdict(production) if production else None,
-        "registry_problem": _registry_problem(platform, registry),
+        "production_change": asdict(newest) if newest else None,
+        "registry_problem": registry_problem,
         "last_promotion_decision": decided[0].to_dict() if decided else None,
         "last_predicted_session": last_predicted_session(engine),
         "performance": _recent_scores(platform, production),
@@ -50,13 +52,12 @@ def gather_status(platform: Platform) -> dict[str, Any]:
     }
 
 
-def _registry_problem(platform: Platform, registry: Registry) -> str | None:
-    """Describe what the registry has lost, with the remedy; None if it knows every promotion."""
+def _history(platform: Platform) -> tuple[list[ProductionChange], str | None]:
+    """Return the history of production, and what the registry has lost, with the remedy."""
     try:
-        require_known_versions(platform.engine, registry)
-    except LostRegistryError as error:
-        return str(error)
-    return None
+        return current_history(platform), None
+    except LostRegistryError as lost:
+        return production_changes(platform.engine, platform.params.tracking.model_name), str(lost)
 
 
 def _late_tickers(platform: Platform) -> dict[str, date | None]:
@@ -135,12 +136,16 @@ def _quarantine(found: dict[str, Any]) -> str:
 
 
 def _production(found: dict[str, Any]) -> str:
-    model = found["production"]
+    model, change = found["production"], found["production_change"]
     if found["registry_problem"]:
         return escape(found["registry_problem"])
-    if model is None:
+    if change is None:
         return "no model yet: stock-assets retrain"
-    return f"{ModelVersion(**model)}, dataset {model['dataset_run_id']}"
+    since = f"since {change['in_force_from']:%Y-%m-%d %H:%M}"
+    if model is None:
+        why = escape(f"{change['why']}")
+        return f"none {since}, {why}: stock-assets model promote VERSION --why TEXT"
+    return f"{ModelVersion(**model)}, dataset {model['dataset_run_id']}, {since}"
 
 
 def _decision(found: dict[str, Any]) -> str:

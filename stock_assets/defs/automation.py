@@ -9,11 +9,14 @@ from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.datasets.ids import new_dataset_id
 from stock_assets.defs.partitions import datasets, session_key
+from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.production_rule import version_in_force
 from stock_assets.evaluation.retraining_rule import decide_retraining
 from stock_assets.market import calendar
 from stock_assets.market.sources.catalogue import open_source
-from stock_assets.pipeline.recovery import LostRegistryError, require_known_versions
+from stock_assets.pipeline.production import LostRegistryError
+from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import Registry
 from stock_assets.reporting.decision_text import retraining_text
 from stock_assets.storage.forecasts import (
@@ -120,11 +123,12 @@ def retrain_on_breach(
     tick, or one after the daemon was killed, requests the same run, which Dagster launches once.
     """
     try:
-        require_known_versions(store.engine, registry)
+        history = checked_history(store.engine, registry)
     except LostRegistryError as lost:
         yield dg.SkipReason(str(lost))
         return
-    production = registry.production()
+    report_changes(context.instance, store.engine, history)
+    production = version_in_force(history)
     if production is None:
         yield dg.SkipReason("there is no production model to retrain")
         return

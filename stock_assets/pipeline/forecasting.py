@@ -23,11 +23,11 @@ from stock_assets.evaluation.metrics import (
 from stock_assets.evaluation.production_rule import ModelVersion, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.models.bundle import Bundle
-from stock_assets.pipeline.promotion import promoted_models
-from stock_assets.pipeline.recovery import require_known_versions
+from stock_assets.pipeline.production import registered
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import forecasts_due, save_predictions
 from stock_assets.storage.prices import read_bars
+from stock_assets.storage.production import ProductionChange
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,34 @@ class Forecasts:
 
 
 def make_forecasts(
-    engine: Engine, registry: Registry, sessions: Sequence[date], params: Params
+    engine: Engine,
+    registry: Registry,
+    history: Sequence[ProductionChange],
+    sessions: Sequence[date],
+    params: Params,
 ) -> Forecasts:
     """Forecast as of sessions, each with the champion as of that session; nothing is stored.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    registry : Registry
+    history : sequence of ProductionChange
+        The history of production, oldest first.
+    sessions : sequence of date
+        As-of sessions, ascending.
+    params : Params
 
     Raises
     ------
     StockAssetsError
         A session has no bar, no model that may forecast it, or no ticker with a full window.
     """
-    require_known_versions(engine, registry)
-    production = registry.production()
-    replayed = production is None or production.as_of > sessions[0]
-    promoted = promoted_models(engine, registry) if replayed else []
-    chosen: dict[ModelVersion, list[date]] = {}
+    by_champion: dict[ModelVersion, list[date]] = {}
     for session in sessions:
-        chosen.setdefault(model_for(session, production, promoted), []).append(session)
+        by_champion.setdefault(model_for(session, history), []).append(session)
+    chosen = {registered(registry, model): days for model, days in by_champion.items()}
     bundles = {model.version: registry.load(model.version) for model in chosen}
     first = min(bundle.recipe.first_session for bundle in bundles.values())
     bars = read_bars(engine, first, sessions[-1])

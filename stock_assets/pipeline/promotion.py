@@ -6,6 +6,7 @@ The rules are in :mod:`stock_assets.evaluation.promotion_rule` and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,7 +14,13 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Promotion
-from stock_assets.evaluation.production_rule import ModelVersion, champion_as_of
+from stock_assets.evaluation.production_rule import (
+    Cause,
+    ModelVersion,
+    champion_as_of,
+    production_after,
+    promotion_is_due,
+)
 from stock_assets.evaluation.promotion_rule import decide_promotion
 from stock_assets.evaluation.scorecard import (
     horizon_table,
@@ -21,16 +28,18 @@ from stock_assets.evaluation.scorecard import (
     session_table,
     ticker_table,
 )
-from stock_assets.market.calendar import next_session, sessions
+from stock_assets.market.calendar import sessions
 from stock_assets.models.baselines import reversal, ridge, session_returns
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
-from stock_assets.pipeline.recovery import require_known_versions
+from stock_assets.pipeline.production import change_production, registered
+from stock_assets.pipeline.versions import newest_label
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.storage.datasets import load_segments
-from stock_assets.storage.forecasts import PromotionRecord, promotions
+from stock_assets.storage.forecasts import PromotionRecord
 from stock_assets.storage.prices import read_bars
+from stock_assets.storage.production import NewChange, ProductionChange
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ def compare(
     engine: Engine,
     registry: Registry,
     candidate: ModelVersion,
+    history: Sequence[ProductionChange],
     promotion: Promotion,
     dagster_run_id: str,
 ) -> Comparison:
@@ -88,15 +98,15 @@ def compare(
     registry : Registry
     candidate : ModelVersion
         It meets the champion of its as-of session.
+    history : sequence of ProductionChange
+        The history of production, oldest first.
     promotion : Promotion
         When a candidate wins.
     dagster_run_id : str
         The run that decides.
     """
-    require_known_versions(engine, registry)
-    champion = champion_as_of(
-        candidate.as_of, registry.production(), promoted_models(engine, registry)
-    )
+    past = champion_as_of(candidate.as_of, history)
+    champion = registered(registry, past) if past else None
     scored = registry.evaluation_version(champion) if champion else None
     outcome = _challenge(engine, registry, candidate, scored)
     decision = decide_promotion(
@@ -126,17 +136,23 @@ def compare(
     return Comparison(outcome, decided)
 
 
-def promoted_models(engine: Engine, registry: Registry) -> list[ModelVersion]:
-    """Return every version that was promoted and still exists.
+def put_winner_in_force(
+    engine: Engine, registry: Registry, decided: PromotionRecord, dagster_run_id: str
+) -> list[ProductionChange]:
+    """Put the winner of a decision in force, or its refit, if it is due; return the history.
 
-    A refitted candidate is represented by its refit.
+    See :func:`stock_assets.evaluation.production_rule.promotion_is_due`.
     """
-    promoted = {
-        record.promoted_version
-        for record in promotions(engine, promoted_only=True)
-        if record.model_name == registry.model_name
-    }
-    return [model for model in registry.versions() if model.version in promoted]
+
+    def choose(history: Sequence[ProductionChange]) -> NewChange | None:
+        if not promotion_is_due(decided, history):
+            return None
+        winner = registry.version(decided.promoted_version)
+        cause = Cause.PROMOTION if winner.refit_of is None else Cause.REFIT
+        later = production_after(winner.as_of, history)
+        return NewChange(winner, cause, decided.reason, until_session=later)
+
+    return change_production(engine, registry, choose, dagster_run_id)
 
 
 def score_table(decided: PromotionRecord) -> pd.DataFrame:
@@ -171,7 +187,7 @@ def _challenge(
         challenger,
         production,
         bars,
-        _unseen(engine, production, held_out) if production else held_out,
+        _unseen(engine, champion, production, held_out) if champion and production else held_out,
         {
             "reversal": reversal(returns, recipe.network.horizon),
             "ridge": ridge(
@@ -185,11 +201,12 @@ def _challenge(
     )
 
 
-def _unseen(engine: Engine, model: Bundle, held_out: list[date]) -> list[date]:
+def _unseen(
+    engine: Engine, champion: ModelVersion, model: Bundle, held_out: list[date]
+) -> list[date]:
     """Leave out sessions whose outcome a model was trained on or stopped by.
 
     There are some where the test segment was lengthened after that model was trained.
     """
-    validation = load_segments(engine, model.recipe.dataset_run_id)["validation"]
-    newest_label = next_session(validation.last_session, model.recipe.network.horizon)
-    return [session for session in held_out if session >= newest_label]
+    learnt = newest_label(engine, champion, model.recipe.network.horizon)
+    return [session for session in held_out if session >= learnt]

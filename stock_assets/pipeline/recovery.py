@@ -18,7 +18,8 @@ from sqlalchemy import Engine
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.core.text import truncate
-from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion, version_in_force
+from stock_assets.pipeline.production import LostRegistryError, production_history
 from stock_assets.registry import (
     BUNDLE_PATH,
     VERSION_FILE,
@@ -29,6 +30,7 @@ from stock_assets.registry import (
     tags_of,
 )
 from stock_assets.storage.forecasts import promotions
+from stock_assets.storage.production import ProductionChange
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,6 @@ class Recovery:
     problems: list[str]
 
 
-class LostRegistryError(StockAssetsError):
-    """The registry was lost, or is older than the promotions on record."""
-
-
 def require_known_versions(engine: Engine, registry: Registry) -> None:
     """Fail if promotions are on record whose versions the registry does not know.
 
@@ -111,12 +109,31 @@ def require_known_versions(engine: Engine, registry: Registry) -> None:
         )
 
 
+def checked_history(
+    engine: Engine, registry: Registry, dagster_run_id: str | None = None
+) -> list[ProductionChange]:
+    """Return the history of production, if the registry knows every promotion on record.
+
+    Parameters
+    ----------
+    engine, registry, dagster_run_id
+        As for :func:`stock_assets.pipeline.production.production_history`.
+
+    Raises
+    ------
+    LostRegistryError
+        The registry was lost, or is older than the record.
+    """
+    require_known_versions(engine, registry)
+    return production_history(engine, registry, dagster_run_id)
+
+
 def recover(engine: Engine, registry: Registry) -> Recovery:
     """Register versions again that are on record, from the artifacts of this home.
 
     Each gets its recorded number. The number of a version without undamaged artifacts is registered
     and deleted, so that it is known and not given again. The alias ``Production``, if it is not
-    set, is set to the champion: the version promoted last.
+    set, is set to the version that is in force by the history of production.
 
     Raises
     ------
@@ -278,20 +295,9 @@ def _skip_version(registry: Registry, version: int, dataset_id: str | None = Non
 
 
 def _restore_alias(engine: Engine, registry: Registry, problems: list[str]) -> ModelVersion | None:
-    """Set the alias to the version that was promoted last and is known, unless it is set."""
-    production = registry.production()
-    if production is not None:
-        return production
-    known = {model.version: model for model in registry.versions()}
-    promoted = [
-        record.promoted_version
-        for record in promotions(engine, promoted_only=True)
-        if record.model_name == registry.model_name
-    ]
-    chosen = next((version for version in promoted if version in known), None)
-    if chosen is None:
+    """Set the alias to the version in force; None if that was not recovered."""
+    try:
+        return version_in_force(production_history(engine, registry))
+    except LostRegistryError as lost:
+        problems.append(lost.problem)
         return None
-    if chosen != promoted[0]:
-        problems.append(f"version {promoted[0]}, promoted last, cannot be put into production")
-    registry.promote(chosen)
-    return known[chosen]

@@ -206,6 +206,16 @@ def previous_best_params(engine: Engine, as_of: date) -> dict[str, Any] | None:
     return best
 
 
+def newest_horizon(engine: Engine, dataset_id: str) -> int:
+    """Read how many sessions ahead the models of a dataset forecast; 1 where it is unknown."""
+    table = processed_feature_data
+    query = select(table.c.params["dataset"]["prediction_length"].astext).where(
+        table.c.dataset_run_id == dataset_id
+    )
+    with engine.connect() as connection:
+        return int(connection.scalar(query) or 1)
+
+
 def list_datasets(engine: Engine) -> list[dict[str, Any]]:
     """List the datasets, newest first, each with the newest decision about its candidate."""
     panels, decided = processed_feature_data, model_promotions

@@ -227,6 +227,32 @@ model_promotions = Table(
 )
 
 
+production_history = Table(
+    "production_history",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("model_version", Integer),
+    Column("dataset_run_id", Text),
+    Column("digest", Text),
+    Column("mlflow_run_id", Text),
+    Column("refit_of", Integer),
+    Column("from_session", Date),
+    Column("until_session", Date),
+    Column(
+        "cause",
+        Text,
+        CheckConstraint("cause IN ('promotion', 'refit', 'person', 'rollback', 'found_outside')"),
+        nullable=False,
+    ),
+    Column("changed_by", Text),
+    Column("why", Text),
+    Column("dagster_run_id", Text),
+    _written("in_force_from"),
+    comment="Every change of the version in force, and why; empty version: none any more",
+)
+
+
 def _forecast_key(session: str) -> tuple[Column[object], ...]:
     return (
         Column(session, Date, primary_key=True),
@@ -357,6 +383,7 @@ HISTORIES = {
             scalers,
             scaled_feature_sets,
             optimization_results,
+            production_history,
         )
     },
 }

@@ -47,7 +47,7 @@ def test_after_the_loss_of_mlflow_commands_refuse_until_models_are_recovered(
         assert "that MLflow does not know: version" in refused.stderr
         assert "stock-assets model recover" in refused.stderr
     assert "stock-assets model recover" in copied.succeed("status")
-    assert json.loads(copied.succeed("status", "--json"))["production"] is None
+    assert json.loads(copied.succeed("status", "--json"))["production"]["version"] == production
     assert copied.value("SELECT count(*) FROM predictions") == forecasts
 
     found = json.loads(copied.succeed("model", "recover", "--json"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from io import StringIO
 
 import pandas as pd
@@ -101,8 +101,19 @@ def test_describe_names_the_model_that_forecast() -> None:
 
 def test_a_refit_is_named_as_one() -> None:
     refit = replace(SECOND, version=4, refit_of=3)
-    assert _production({"production": asdict(refit)}) == "version 4, refit of 3, dataset dataset"
-    assert _production({"production": asdict(SECOND)}) == "version 2, dataset dataset"
+    change = {"in_force_from": datetime(2013, 1, 2, tzinfo=UTC), "why": "removed"}
+    found = {"production": None, "production_change": None, "registry_problem": None}
+    shown_as = {
+        model: _production(
+            found | {"production": model and asdict(model), "production_change": change}
+        )
+        for model in (refit, SECOND, None)
+    }
+    assert shown_as[refit].startswith("version 4, refit of 3, dataset dataset, since 2013-01-02")
+    assert shown_as[SECOND].startswith("version 2, dataset dataset, since 2013-01-02")
+    assert "stock-assets model promote" in shown_as[None]
+    assert _production(found).startswith("no model yet")
+    assert _production(found | {"registry_problem": "lost"}) == "lost"
     made = {"candidate_versions": [3], "refits": {4: 3}}
     assert _candidate(made) == "version 4, refit of 3; version 3"
     shown = describe(scored(DAYS[1:3], 4), "Forecaster", refit, PROMOTION)

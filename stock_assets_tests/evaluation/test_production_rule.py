@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -12,109 +11,217 @@ from hypothesis import strategies as st
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import (
+    Cause,
     ModelVersion,
     champion_as_of,
     model_for,
+    production_after,
     promotion_is_due,
     refit_is_due,
+    rollback_targets,
+    usable_versions,
+    version_in_force,
 )
 from stock_assets.market import calendar
 from stock_assets_tests.storage.examples import PROMOTION
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 1, 31))
-WON = replace(PROMOTION, promoted=True, production_version=1, candidate_version=2)
+WON = replace(
+    PROMOTION,
+    promoted=True,
+    production_version=1,
+    candidate_version=2,
+    dataset_run_id="dataset",
+    as_of_session=DAYS[5],
+)
 REFITTED = replace(WON, refit_version=3)
 LOST = replace(WON, promoted=False)
 
 
-def version(number: int, as_of: date = DAYS[5]) -> ModelVersion:
-    return ModelVersion(number, "run", f"{as_of:%Y%m%d}_120000", as_of, "digest")
+def version(number: int, as_of: date = DAYS[5], dataset: str = "dataset") -> ModelVersion:
+    return ModelVersion(number, "run", dataset, as_of, f"digest {number}")
 
 
-days = st.sampled_from(DAYS)
-promoted_models = st.lists(days, max_size=6).map(
-    lambda dates: [version(number, day) for number, day in enumerate(dates, start=1)]
+@dataclass(frozen=True)
+class Row:
+    """A row of the history."""
+
+    model: ModelVersion | None
+    cause: Cause = Cause.PROMOTION
+    until_session: date | None = None
+
+
+def rows(*numbers: int | None) -> list[Row]:
+    """Promotions one after the other, each as of the day of its number; None is a removal."""
+    return [
+        Row(None, Cause.FOUND_OUTSIDE) if number is None else Row(version(number, DAYS[number]))
+        for number in numbers
+    ]
+
+
+models = st.lists(st.sampled_from(DAYS), min_size=1, max_size=6).map(
+    lambda days: [version(number, day) for number, day in enumerate(days, start=1)]
 )
 
 
-@given(days, promoted_models, st.data())
-def test_no_model_forecasts_a_session_before_its_as_of_session(
-    session: date, promoted: list[ModelVersion], data: st.DataObject
-) -> None:
-    production = data.draw(st.sampled_from([None, *promoted]))
-    allowed = [model for model in promoted if model.as_of <= session]
-    if not allowed:
-        assert champion_as_of(session, production, promoted) is None
-        with pytest.raises(StockAssetsError, match=f"stock-assets retrain --as-of {session}"):
-            model_for(session, production, promoted)
-        return
-    chosen = model_for(session, production, promoted)
-    assert chosen in allowed
-    if production in allowed:
-        assert chosen == production
+@st.composite
+def histories(draw: st.DrawFn) -> list[Row]:
+    """Any sequence of promotions, of past winners, of moves by hand, of removals and rollbacks."""
+    known, history = draw(models), list[Row]()
+    for _ in range(draw(st.integers(0, 8))):
+        cause = draw(st.sampled_from(list(Cause)))
+        if cause is Cause.ROLLBACK:
+            targets = rollback_targets(history)
+            if targets:
+                history.append(Row(targets[0], cause))
+            continue
+        model = draw(st.sampled_from(known))
+        if cause is Cause.FOUND_OUTSIDE and draw(st.booleans()):
+            history.append(Row(None, cause))
+            continue
+        past = cause in (Cause.PROMOTION, Cause.REFIT)
+        history.append(Row(model, cause, production_after(model.as_of, history) if past else None))
+    return history
+
+
+@given(st.sampled_from(DAYS), histories())
+def test_the_champion_was_in_force_and_saw_nothing_later(session: date, history: list[Row]) -> None:
+    champion, production = champion_as_of(session, history), version_in_force(history)
+    allowed = [model for model in usable_versions(history) if model.as_of <= session]
+    if production is not None and production.as_of <= session:
+        assert champion == production
+    elif allowed:
+        assert champion is not None
+        assert champion in allowed
+        assert champion.as_of == max(model.as_of for model in allowed)
     else:
-        assert chosen.as_of == max(model.as_of for model in allowed)
+        assert champion is None
+    if history and production is None and any(row.until_session is None for row in history):
+        with pytest.raises(StockAssetsError, match="no version is in force"):
+            model_for(session, history)
+    elif champion is None:
+        with pytest.raises(StockAssetsError, match=f"stock-assets retrain --as-of {session}"):
+            model_for(session, history)
+    else:
+        assert model_for(session, history) == champion
 
 
-@given(days, promoted_models, st.randoms())
-def test_champion_does_not_depend_on_the_order_of_versions(
-    session: date, promoted: list[ModelVersion], random: Random
-) -> None:
-    shuffled = promoted.copy()
-    random.shuffle(shuffled)
-    assert champion_as_of(session, None, promoted) == champion_as_of(session, None, shuffled)
+@given(st.sampled_from(DAYS), histories())
+def test_a_version_rolled_back_from_forecasts_nothing(session: date, history: list[Row]) -> None:
+    """Until it is put in force again, whatever else happens."""
+    before, targets = version_in_force(history), rollback_targets(history)
+    if not targets or before is None:
+        return
+    after = [*history, Row(targets[0], Cause.ROLLBACK)]
+    assert version_in_force(after) == targets[0]
+    assert before not in rollback_targets(after)
+    assert champion_as_of(session, after) != before
+    later = [*after, Row(version(9, DAYS[-1]))]
+    assert champion_as_of(session, later) != before
+    again = [*after, Row(before, Cause.PERSON)]
+    assert version_in_force(again) == before
+
+
+@given(histories())
+def test_a_winner_of_a_past_session_leaves_production_alone(history: list[Row]) -> None:
+    production = version_in_force(history)
+    if production is None or production.as_of == DAYS[0]:
+        return
+    past = version(8, DAYS[0])
+    after = [*history, Row(past, Cause.PROMOTION, production_after(past.as_of, history))]
+    assert version_in_force(after) == production
+    assert champion_as_of(DAYS[0], after) in (past, champion_as_of(DAYS[0], history))
+    for session in DAYS:
+        if session >= production.as_of:
+            assert champion_as_of(session, after) == production
 
 
 def test_of_two_versions_as_of_one_session_the_higher_forecasts() -> None:
-    models = [version(1), version(3), version(2)]
-    assert model_for(DAYS[9], None, models).version == 3
+    production = version(9, DAYS[12])
+    history = [Row(version(n), until_session=production.as_of) for n in (1, 3, 2)]
+    assert model_for(DAYS[9], [Row(production), *history]).version == 3
 
 
 def test_production_forecasts_although_a_newer_version_exists() -> None:
-    older, newer = version(1), version(2, DAYS[6])
-    assert model_for(DAYS[9], older, [older, newer]) == older
+    history = [*rows(5, 6), Row(version(5, DAYS[5]), Cause.FOUND_OUTSIDE)]
+    assert model_for(DAYS[9], history) == version(5, DAYS[5])
 
 
 def test_a_model_may_forecast_its_own_as_of_session() -> None:
-    assert model_for(DAYS[5], version(1), []).version == 1
+    assert model_for(DAYS[5], rows(5)).version == 5
+
+
+def test_a_rollback_goes_back_step_by_step() -> None:
+    history = rows(1, 2, 3)
+    for expected in (2, 1):
+        (target, *_) = rollback_targets(history)
+        assert target.version == expected
+        history = [*history, Row(target, Cause.ROLLBACK)]
+    assert rollback_targets(history) == []
+
+
+def test_a_rollback_undoes_a_promotion_by_name_and_a_removal() -> None:
+    named = [*rows(1, 2), Row(version(1, DAYS[1]), Cause.PERSON)]
+    assert rollback_targets(named)[0].version == 2
+    assert rollback_targets(rows(1, 2, None))[0].version == 2
 
 
 def test_the_error_names_the_production_model_that_saw_later_sessions() -> None:
     with pytest.raises(StockAssetsError, match="there is no production model") as none:
-        model_for(DAYS[0], None, [])
-    with pytest.raises(StockAssetsError, match=r"version 4\) is as of 2012-01-10") as seen:
-        model_for(DAYS[0], version(4), [version(4)])
+        model_for(DAYS[0], [])
+    with pytest.raises(StockAssetsError, match=r"version 4\) is as of 2012-01-09") as seen:
+        model_for(DAYS[0], rows(4))
     for caught in (none, seen):
         assert caught.value.remedy.endswith(f"stock-assets retrain --as-of {DAYS[0]}")
 
 
-@pytest.mark.parametrize(
-    ("decision", "production", "history", "due"),
-    [
-        (WON, None, set(), True),
-        (WON, 1, {1}, True),
-        (WON, 2, {1}, True),  # killed between the move and its record
-        (REFITTED, 3, {1}, True),
-        (WON, 2, {1, 2}, False),
-        (WON, 1, {1, 2}, False),  # rolled back on purpose
-        (REFITTED, 1, {1, 2}, False),
-        (WON, 7, {7}, False),  # production is newer than the champion of the candidate's session
-        (LOST, 1, {1}, False),
-        (LOST, None, set(), False),
-    ],
-)
-def test_promotion_is_due_until_the_winner_has_been_in_production(
-    decision: object, production: int | None, history: set[int], due: bool
-) -> None:
-    model = None if production is None else version(production)
-    assert promotion_is_due(decision, model, history) is due
+def test_nothing_forecasts_after_a_removal() -> None:
+    with pytest.raises(StockAssetsError, match="no version is in force") as removed:
+        model_for(DAYS[9], rows(4, None))
+    assert "stock-assets model promote" in removed.value.remedy
 
 
 @pytest.mark.parametrize(
     ("decision", "history", "due"),
-    [(WON, {1}, True), (WON, {1, 2}, False), (REFITTED, {1}, False), (LOST, {1}, False)],
+    [
+        (WON, [], True),
+        (WON, rows(1), True),
+        (REFITTED, rows(1), True),
+        (WON, [*rows(1), Row(version(2))], False),
+        (WON, [*rows(1), Row(version(2)), *rows(1)], False),  # rolled back on purpose
+        (REFITTED, [*rows(1), Row(version(2)), *rows(1)], False),
+        (WON, rows(7), True),  # for the sessions before those of version 7
+        (WON, rows(1, 4), False),  # production was changed since the decision
+        (WON, [*rows(1), Row(version(2, dataset="another"))], False),
+        (WON, rows(1, None), True),
+        (LOST, rows(1), False),
+        (LOST, [], False),
+    ],
+)
+def test_promotion_is_due_until_the_winner_has_been_in_force(
+    decision: object, history: list[Row], due: bool
+) -> None:
+    assert promotion_is_due(decision, history) is due  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("decision", "history", "due"),
+    [
+        (WON, rows(1), True),
+        (WON, [*rows(1), Row(version(2))], False),
+        (REFITTED, rows(1), False),
+        (LOST, rows(1), False),
+    ],
 )
 def test_refit_is_due_for_a_winner_without_one(
-    decision: object, history: set[int], due: bool
+    decision: object, history: list[Row], due: bool
 ) -> None:
-    assert refit_is_due(decision, history) is due
+    assert refit_is_due(decision, history) is due  # type: ignore[arg-type]
+
+
+def test_versions_are_the_same_by_dataset_number_and_known_digests() -> None:
+    model = version(1)
+    assert model.is_same(replace(model, digest=None))
+    assert not model.is_same(replace(model, digest="another"))
+    assert not model.is_same(replace(model, dataset_run_id="another"))
+    assert not model.is_same(None)

@@ -15,13 +15,15 @@ from sqlalchemy import Engine
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Promotion, Tracking
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.evaluation.production_rule import Cause, ModelVersion
 from stock_assets.pipeline.forecasting import make_forecasts
+from stock_assets.pipeline.production import LostVersionError
 from stock_assets.pipeline.promotion import compare
-from stock_assets.pipeline.recovery import recover, require_known_versions
+from stock_assets.pipeline.recovery import checked_history, recover, require_known_versions
 from stock_assets.registry import TRACKING_VARIABLE, Registry
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import save_promotion
+from stock_assets.storage.production import NewChange, production_changes, record_change
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.models.bundles import AS_OF, bundle, sample_bars
 from stock_assets_tests.storage.examples import PANEL, PROMOTION
@@ -69,6 +71,10 @@ class Home:
             promoted=promoted,
         )
         save_promotion(self.engine, decided)
+        if promoted:
+            winner = refit or candidate
+            change = NewChange(winner, Cause.PROMOTION, decided.reason)
+            record_change(self.engine, self.registry.model_name, change, "run")
 
     def lose_registry(self) -> None:
         self.environment.setenv(TRACKING_VARIABLE, self.other_mlflow)
@@ -128,10 +134,13 @@ def test_every_step_that_would_go_on_as_new_is_refused(home: Home) -> None:
     home.lose_registry()
     refused = "are on record that MLflow does not know: version 1"
     with pytest.raises(StockAssetsError, match=refused):
-        make_forecasts(home.engine, home.registry, [AS_OF], Params())
+        checked_history(home.engine, home.registry)
+    history = production_changes(home.engine, home.registry.model_name)
+    with pytest.raises(LostVersionError):
+        make_forecasts(home.engine, home.registry, history, [AS_OF], Params())
     candidate = replace(first, version=2, dataset_run_id=SECOND)
-    with pytest.raises(StockAssetsError, match=refused):
-        compare(home.engine, home.registry, candidate, Promotion(), "run")
+    with pytest.raises(LostVersionError):
+        compare(home.engine, home.registry, candidate, history, Promotion(), "run")
 
 
 def test_a_promotion_newer_than_the_registry_is_lost(home: Home) -> None:
@@ -182,11 +191,11 @@ def test_a_damaged_model_is_named_and_its_number_is_not_given_again(home: Home) 
     home.lose_registry()
     found = recover(home.engine, home.registry)
     assert found.registered == [second]
-    assert found.production == second
+    assert found.production is None
     damaged, deleted, production = found.problems
     assert str(weights) in damaged
     assert deleted == "version 1: no undamaged artifacts; recorded as deleted"
-    assert production == "version 1, promoted last, cannot be put into production"
+    assert production.startswith(f"version 1 of dataset {FIRST} was put in force")
     require_known_versions(home.engine, home.registry)
 
 

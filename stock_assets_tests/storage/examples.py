@@ -9,6 +9,7 @@ from datetime import date
 import pandas as pd
 from sqlalchemy import Engine
 
+from stock_assets.evaluation.production_rule import Cause, ModelVersion
 from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
 from stock_assets.evaluation.retraining_rule import (
     RetrainingDecision,
@@ -22,6 +23,7 @@ from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.datasets import PanelRecord
 from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
 from stock_assets.storage.prices import StoredPrices, read_actions, store_prices
+from stock_assets.storage.production import NewChange, record_change
 
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
 DATASET = "20121231_120000"
@@ -81,6 +83,15 @@ PROMOTION = PromotionRecord(
     mlflow_run_id="abc",
     dagster_run_id="def",
 )
+
+PRODUCTION = ModelVersion(
+    version=1,
+    mlflow_run_id="abc",
+    dataset_run_id=DATASET,
+    as_of=date(2012, 12, 31),
+    digest="e" * 64,
+)
+"""The version that `PROMOTION` is about."""
 
 RETRAINING = RetrainingRecord(
     session=DAYS[0],
@@ -181,6 +192,11 @@ def store_bars(
     """Store bars with the actions that they carry."""
     starts = bars.groupby("ticker")["session"].min().dt.date.to_dict()
     return store_prices(engine, fetch_from_bars(bars), starts, source, run_id)
+
+
+def put_in_force(engine: Engine, model: ModelVersion = PRODUCTION) -> None:
+    """Record that a version took over production."""
+    record_change(engine, "Model", NewChange(model, Cause.PROMOTION, "won"), None)
 
 
 def stored_actions(engine: Engine) -> pd.DataFrame:

@@ -22,9 +22,11 @@ from stock_assets.defs.metadata import (
     table,
 )
 from stock_assets.defs.partitions import session_key
+from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
 from stock_assets.market.bars import content_digest
+from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import Registry
 from stock_assets.storage import tables
 from stock_assets.storage.forecasts import save_performance, write_forecast_files
@@ -57,8 +59,8 @@ def forecasting_assets(
         description=(
             "Per ticker, the forecasts of the sessions after the partition's, as far ahead as the "
             "model was trained for, with intervals and model version. The model is the one in "
-            "production if it saw nothing later than the session, otherwise the newest promoted "
-            "one that did not. Forecasts of the next session are also written as "
+            "production if it saw nothing later than the session, otherwise the newest that was "
+            "ever in force and did not. Forecasts of the next session are also written as "
             "`latest_predictions.json` and `historical/{date}.json`. Feature drift against the "
             "training sessions is stored with them."
         ),
@@ -77,7 +79,9 @@ def forecasting_assets(
         refused = refused_upstream(store, "raw_prices", context.partition_keys)
         sessions = [day for day in sessions if session_key(day) not in refused]
         apply_renames(store.engine, params.prices.renames, context.run.run_id)
-        made = make_forecasts(store.engine, registry, sessions, params)
+        history = checked_history(store.engine, registry, context.run.run_id)
+        report_changes(context.instance, store.engine, history, context.log_event)
+        made = make_forecasts(store.engine, registry, history, sessions, params)
         valid, invalid = made.valid(), made.invalid_sessions
         store_forecasts(store.engine, valid, tickers, context.run.run_id)
         if not valid.rows.empty:

@@ -21,8 +21,10 @@ from stock_assets.defs.metadata import (
     table,
 )
 from stock_assets.defs.partitions import session_key
+from stock_assets.defs.promotion.timeline import PRODUCTION_MODEL, report_changes
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.production_rule import ModelVersion, promotion_is_due, refit_is_due
+from stock_assets.evaluation.production_rule import ModelVersion, refit_is_due
+from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import PRODUCTION, Registry
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.forecasts import (
@@ -32,8 +34,6 @@ from stock_assets.storage.forecasts import (
     save_promotion,
 )
 from stock_assets.storage.tables import model_promotions
-
-PRODUCTION_MODEL = dg.AssetKey("production_model")
 
 
 def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -60,8 +60,8 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
             "Candidate, production, persistence, one-day reversal and a linear model scored on the "
             "same held-out sessions (the test segment, which nothing else reads), the decision "
             "and its reason. With `promotion.refit` a promoted candidate is trained again on every "
-            "session up to its as-of session, as a separate version. Only this asset moves the "
-            "alias `Production`."
+            "session up to its as-of session, as a separate version. A winner is put in force: "
+            "recorded in the history of production, which the alias `Production` follows."
         ),
     )
     def promotion(
@@ -72,36 +72,37 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
         registry: dg.ResourceParam[Registry],
         mlflow_run: dg.ResourceParam[Any],
     ) -> dg.MaterializeResult:
-        """Decide once per candidate, refit a winner where configured, then move the alias.
+        """Decide once per candidate, refit a winner where configured, then put it in force.
 
         One promotion runs at a time: of two retrainings that end together, the second candidate is
         compared with the first.
         """
         from stock_assets.pipeline.mlflow_logs import log_comparison
-        from stock_assets.pipeline.promotion import compare
+        from stock_assets.pipeline.promotion import compare, put_winner_in_force
 
         rule = configured(params.promotion, config)
         require_dataset_passed(store, context.partition_key)
         candidate = registry.candidate(context.partition_key)
         require_passed(store, {"raw_prices": [session_key(candidate.as_of)]})
         with advisory_lock(store.engine, "promotion"):
+            history = checked_history(store.engine, registry, context.run.run_id)
             decided = promotion_of(store.engine, context.partition_key, candidate.version)
             details: dict[str, Any] = {}
             if decided is None:
-                comparison = compare(store.engine, registry, candidate, rule, context.run.run_id)
+                comparison = compare(
+                    store.engine, registry, candidate, history, rule, context.run.run_id
+                )
                 decided, tables = comparison.decided, comparison.tables()
                 figures = comparison.figures(tables["tickers"])
                 log_comparison(mlflow_run, comparison, tables, figures)
                 save_promotion(store.engine, decided)
                 details = _details(tables)
-            history = _history(context.instance, registry.model_name)
             if rule.refit and refit_is_due(decided, history):
                 refit = _registered_refit(store, registry, mlflow_run, candidate)
                 decided = record_refit(store.engine, decided, refit.version)
-            if promotion_is_due(decided, registry.production(), history):
-                winner = registry.version(decided.promoted_version)
-                registry.promote(winner.version)
-                context.log_event(_production_event(registry.model_name, winner, decided))
+            if decided.promoted:
+                history = put_winner_in_force(store.engine, registry, decided, context.run.run_id)
+        report_changes(context.instance, store.engine, history, context.log_event)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
             metadata=_decision_metadata(decided)
@@ -118,8 +119,8 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
         tags={"cadence": "on_change", "domain": "model"},
         deps=[dg.AssetDep(promotion, partition_mapping=dg.AllPartitionMapping())],
         description=(
-            f"The version with the alias `{PRODUCTION}`. One materialization per change of the "
-            "alias: this timeline is the history of production."
+            "The version in force. One materialization per change, by whom and why: the history of "
+            f"production as a timeline. The alias `{PRODUCTION}` in MLflow follows it."
         ),
     )
     return [promotion, production_model]
@@ -143,45 +144,6 @@ def _registered_refit(
     shutil.rmtree(checkpoints.folder, ignore_errors=True)
     log_refit(mlflow_run, version, refit)
     return version
-
-
-def _history(instance: dg.DagsterInstance, model_name: str) -> set[int]:
-    """Return the versions that the timeline of `production_model` names."""
-    records = instance.fetch_materializations(PRODUCTION_MODEL, limit=1000).records
-    events = [record.asset_materialization for record in records]
-    return {
-        _value(event, "model_version")
-        for event in events
-        if event is not None and _value(event, "model") == model_name
-    }
-
-
-def _value(event: dg.AssetMaterialization, name: str) -> Any:
-    """Return a metadata value; None where an event was reported without it."""
-    return event.metadata[name].value if name in event.metadata else None
-
-
-def _production_event(
-    model_name: str, model: ModelVersion, decided: PromotionRecord
-) -> dg.AssetMaterialization:
-    """Materialize `production_model` for this change of the alias."""
-    return dg.AssetMaterialization(
-        asset_key=PRODUCTION_MODEL,
-        description=decided.reason,
-        metadata=plain_metadata(
-            model=model_name,
-            model_version=model.version,
-            refit_of=model.refit_of,
-            alias=PRODUCTION,
-            replaces_version=decided.production_version,
-            dataset_run_id=model.dataset_run_id,
-            as_of_session=model.as_of,
-            mlflow_run_id=model.mlflow_run_id,
-            cause="promotion" if model.refit_of is None else "promotion, refit",
-            digest=model.digest,
-        ),
-        tags={"dagster/data_version": model.digest},
-    )
 
 
 def _decision_metadata(decided: PromotionRecord) -> dict[str, Any]:

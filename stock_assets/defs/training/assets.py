@@ -158,7 +158,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         version = registry.register(trained.bundle, trained.bars)
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(version.digest),
+            data_version=dg.DataVersion(trained.bundle.digest()),
             metadata=plain_metadata(
                 dataset_run_id=trained.record.dataset_run_id,
                 as_of_session=trained.record.as_of_session,

@@ -14,12 +14,13 @@ from stock_assets.service.api import (
     models,
     performance,
     prices,
+    production,
     tickers,
 )
 
 router = APIRouter(prefix="/api/v1", generate_unique_id_function=lambda route: route.name)
 for module in (
-    *(tickers, forecasts, prices, performance, models, decisions, datasets, lineage),
-    *(checks, drift),
+    *(tickers, forecasts, prices, performance, models, production, decisions, datasets),
+    *(lineage, checks, drift),
 ):
     router.include_router(module.router)

@@ -53,8 +53,7 @@ class Model(ResponseModel):
     )
     promoted: bool = Field(description="Whether it went into production.", examples=[True])
     in_production: bool = Field(
-        description="Whether the latest promotion put it into production. A manual change of the "
-        "alias in MLflow is not included.",
+        description="Whether it is in production by the history of production.",
         examples=[True],
     )
     decided_at: datetime = Field(

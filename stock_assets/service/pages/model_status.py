@@ -9,7 +9,9 @@ from typing import Any
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.app_state import AppState
 from stock_assets.storage.forecasts import PromotionRecord
-from stock_assets.storage.serving.decisions import champion_promotion
+from stock_assets.storage.serving.decisions import promotion_in_force
+from stock_assets.storage.serving.paging import Row
+from stock_assets.storage.serving.production import find_in_force
 from stock_assets.storage.serving.window import ScoredWindow, newest_window
 
 
@@ -19,13 +21,16 @@ class ModelStatus:
 
     Attributes
     ----------
+    in_force : dict or None
+        The newest change of the version in production, a row of ``production_history``.
     promotion : PromotionRecord or None
-        The decision that put the version into production.
+        The decision about the version in production; None for one chosen without a decision.
     window : ScoredWindow or None
         Scores of the version that was scored last, over its newest ``monitoring.window_sessions``
         sessions, one session ahead.
     """
 
+    in_force: Row | None
     promotion: PromotionRecord | None
     window: ScoredWindow | None
 
@@ -36,12 +41,12 @@ class ModelStatus:
 
     @property
     def version(self) -> int | None:
-        """The version in production by the recorded promotions."""
-        return self.promotion.promoted_version if self.promotion else None
+        """The version in production."""
+        return self.in_force["model_version"] if self.in_force else None
 
     @property
     def edge(self) -> str:
-        """The edge over persistence on the held-out sessions of the promotion, in words."""
+        """The edge over persistence on the held-out sessions of the decision, in words."""
         if self.promotion is None:
             return ""
         decision = self.promotion.decision
@@ -51,4 +56,4 @@ class ModelStatus:
 def find_model_status(state: AppState) -> ModelStatus:
     """Read the status of the model."""
     window = newest_window(state.engine, state.params.monitoring.window_sessions)
-    return ModelStatus(champion_promotion(state.engine), window)
+    return ModelStatus(find_in_force(state.engine), promotion_in_force(state.engine), window)

@@ -1,4 +1,4 @@
-"""Models: versions, their scores and the promotion decisions."""
+"""Models: what was in force, versions and their scores, and the promotion decisions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from fastapi.responses import HTMLResponse
 
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
+from stock_assets.service.pages.model_status import find_model_status
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import list_models, list_promotions
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
+from stock_assets.storage.serving.production import list_changes
 
 # Newest decisions and versions.
 SHOWN = 50
@@ -40,14 +42,16 @@ class Decision(NamedTuple):
 
 @router.get("/models", dependencies=NO_PARAMS)
 def models(state: StateDep) -> HTMLResponse:
-    """Render the page, or how to train a model when there is no decision."""
-    decisions = find_decisions(state)
-    if not decisions:
+    """Render the page, or how to train a model when there is none."""
+    decisions, changes = find_decisions(state), list_changes(state.engine, None, SHOWN)
+    if not decisions and not changes:
         return render("models_empty.html", state, page="models")
     return render(
         "models.html",
         state,
         page="models",
+        status=find_model_status(state),
+        changes=changes,
         versions=find_versions(state),
         decisions=decisions,
         shown=SHOWN,

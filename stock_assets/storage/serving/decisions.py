@@ -11,11 +11,13 @@ from sqlalchemy import (
     Integer,
     Select,
     Subquery,
+    and_,
     case,
     cast,
     false,
     func,
     null,
+    or_,
     select,
     true,
     union_all,
@@ -28,6 +30,7 @@ from stock_assets.storage.forecasts import (
     retraining_record,
 )
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
+from stock_assets.storage.serving.production import dataset_in_force, version_in_force
 from stock_assets.storage.tables import (
     model_performance_log,
     model_promotions,
@@ -40,8 +43,7 @@ PROMOTION_ORDER = ("decided_at", "candidate_version")
 
 _DECIDED = model_promotions.c
 _RETRAIN = retraining_decisions.c
-_PROMOTED = func.coalesce(_DECIDED.refit_version, _DECIDED.candidate_version)
-_CHAMPION_FIRST = (_DECIDED.as_of_session.desc(), _PROMOTED.desc())
+_NUMBERS = (_DECIDED.candidate_version, _DECIDED.refit_version)
 
 
 def list_promotions(
@@ -88,8 +90,8 @@ def list_models(
     """List the model versions that a decision was made about, and their refits, newest first.
 
     Each with ``model_version``, ``refit_of``, the dataset and MLflow run it comes from, whether it
-    was promoted and when, whether it is in production (see `champion_version`), and the first and
-    the last as-of session that it forecast.
+    was promoted and when, whether it is in production by the history of production, and the first
+    and the last as-of session that it forecast.
     """
     versions = _versions().subquery()
     wanted = conditions(
@@ -108,9 +110,8 @@ def find_model(engine: Engine, model_version: int) -> Row | None:
 
 def find_promotion(engine: Engine, model_version: int) -> Row | None:
     """Read the decision about a version, or about the one that it is a refit of."""
-    query = select(model_promotions).where(
-        (_DECIDED.candidate_version == model_version) | (_DECIDED.refit_version == model_version)
-    )
+    named = or_(*(column == model_version for column in _NUMBERS))
+    query = select(model_promotions).where(named)
     rows = read_rows(engine, query)
     return next((_described(row, promotion_record(row)) for row in rows), None)
 
@@ -134,24 +135,13 @@ def scored_sessions(engine: Engine, model_version: int) -> Row:
     return read_rows(engine, query)[0]
 
 
-def champion_version() -> Select[tuple[int]]:
-    """Select the version in production by the recorded promotions; no row before the first.
-
-    The rule of :func:`~stock_assets.evaluation.production_rule.champion_as_of` for the newest
-    session: the newest as-of session, then the highest version. A winner of an earlier session does
-    not replace a newer production model.
-    """
-    return _champion(_PROMOTED)
-
-
-def champion_promotion(engine: Engine) -> PromotionRecord | None:
-    """Read the decision that put `champion_version` into production."""
-    rows = read_rows(engine, _champion(model_promotions))
-    return next(map(promotion_record, rows), None)
-
-
-def _champion(selected: Any) -> Select[Any]:
-    return select(selected).where(_DECIDED.promoted).order_by(*_CHAMPION_FIRST).limit(1)
+def promotion_in_force(engine: Engine) -> PromotionRecord | None:
+    """Read the decision about the version in production; None without a decision or a version."""
+    query = select(model_promotions).where(
+        _DECIDED.dataset_run_id == dataset_in_force().scalar_subquery(),
+        or_(*(column == version_in_force().scalar_subquery() for column in _NUMBERS)),
+    )
+    return next(map(promotion_record, read_rows(engine, query)), None)
 
 
 def _versions() -> Select[tuple[object, ...]]:
@@ -172,7 +162,10 @@ def _versions() -> Select[tuple[object, ...]]:
         _DECIDED.refit_version, _DECIDED.candidate_version, _DECIDED.promoted, *shared
     ).where(_DECIDED.refit_version.is_not(None))
     both = union_all(candidates, refits).subquery()
-    in_production = both.c.model_version == champion_version().scalar_subquery()
+    in_production = and_(
+        both.c.model_version == version_in_force().scalar_subquery(),
+        both.c.dataset_run_id == dataset_in_force().scalar_subquery(),
+    )
     return select(*both.c, func.coalesce(in_production, false()).label("in_production"))
 
 

@@ -7,8 +7,8 @@ from operator import eq, ge, le
 
 from sqlalchemy import Engine, func, select
 
-from stock_assets.storage.serving.decisions import champion_version
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
+from stock_assets.storage.serving.production import version_in_force
 from stock_assets.storage.tables import feature_drift
 
 DRIFT_ORDER = ("as_of_session", "model_version", "feature")
@@ -36,7 +36,7 @@ def list_drift(
 
 def newest_drift(engine: Engine) -> list[Row]:
     """Read the newest drift of the version in production, the strongest first."""
-    production = champion_version().scalar_subquery()
+    production = version_in_force().scalar_subquery()
     newest = select(func.max(_MEASURED.as_of_session)).where(_MEASURED.model_version == production)
     query = (
         select(feature_drift)

@@ -17,18 +17,18 @@ from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Tracking
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import summarise
-from stock_assets.evaluation.production_rule import ModelVersion, champion_as_of, model_for
+from stock_assets.evaluation.production_rule import ModelVersion, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.splits import Segment
 from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
-from stock_assets.pipeline.promotion import promoted_models
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
 from stock_assets.storage.forecasts import PromotionRecord, predictions_as_of, promotion_of
+from stock_assets.storage.production import production_changes
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.defs.running import failure, materialize, metadata, params
 from stock_assets_tests.models.bundles import AS_OF, DATASET_ID, FIRST, sample_bars
@@ -189,7 +189,7 @@ def test_the_timeline_of_production_names_the_refit(
     story: Story, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     (event,) = story.done.timeline
-    assert event["cause"] == "promotion, refit"
+    assert event["cause"] == "refit"
     assert event["model_version"] == refit.version
     assert event["refit_of"] == candidate.version
     assert event["digest"] == refit.digest
@@ -313,11 +313,8 @@ def test_the_next_candidate_is_compared_with_the_version_before_its_refit(
 def test_replays_are_forecast_by_what_was_in_production(
     installation: Installation, following: Snapshot, refit: ModelVersion
 ) -> None:
-    promoted = promoted_models(installation.store.engine, installation.registry)
-    assert refit in promoted
-    between = calendar.previous_session(NEXT_AS_OF)
-    assert champion_as_of(between, None, promoted) == refit
-    assert model_for(between, following.production, promoted) == refit
+    history = production_changes(installation.store.engine, TRACKING.model_name)
+    assert model_for(calendar.previous_session(NEXT_AS_OF), history) == refit
 
 
 def test_a_rollback_to_the_candidate_is_kept(

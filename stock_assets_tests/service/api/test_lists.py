@@ -29,10 +29,12 @@ TABLES = {
     "/checks": "SELECT * FROM check_results "
     "ORDER BY checked_at DESC, dagster_run_id, asset, check_name",
     "/drift": "SELECT * FROM feature_drift ORDER BY as_of_session DESC, model_version, feature",
+    "/production": "SELECT * FROM production_history ORDER BY id DESC",
     "/models": "SELECT *, candidate_version AS model_version FROM model_promotions "
     "ORDER BY candidate_version DESC",
 }
 COMPUTED = {
+    "/production": ("in_force_until", "in_production"),
     "/models": ("refit_of", "in_production", "first_forecast", "last_forecast"),
     "/promotions": ("reason",),
     "/retrainings": ("reason", "breaches"),
@@ -104,18 +106,18 @@ def test_tickers_are_the_universe_and_all_stored_ones(
         assert item["in_universe"] == (item["ticker"] in universe)
 
 
-def test_latest_promoted_version_is_in_production(
+def test_version_in_production_is_that_of_the_history(
     client: httpx.Client, engine_of_the_loop: Engine
 ) -> None:
     items = get_all(client, "/models")
     assert [item["model_version"] for item in items] == [2, 1]
     (last,) = select(
         engine_of_the_loop,
-        "SELECT candidate_version FROM model_promotions WHERE promoted "
-        "ORDER BY as_of_session DESC LIMIT 1",
+        "SELECT model_version FROM production_history WHERE until_session IS NULL "
+        "ORDER BY id DESC LIMIT 1",
     )
     current = [item["model_version"] for item in items if item["in_production"]]
-    assert current == [last["candidate_version"]]
+    assert current == [last["model_version"]]
     (span,) = select(
         engine_of_the_loop,
         "SELECT min(as_of_session) AS first_forecast, max(as_of_session) AS last_forecast "

@@ -33,6 +33,7 @@ from stock_assets_tests.storage.examples import (
     drift,
     forecasts,
     panel,
+    put_in_force,
     store_bars,
 )
 
@@ -66,6 +67,7 @@ def operations(engine: Engine) -> BeautifulSoup:
     save_predictions(engine, made, DAYS[-1:], 1, drift=drifted)
     save_panel(engine, panel(DATASET))
     save_promotion(engine, PROMOTION)
+    put_in_force(engine)
     record_retraining_decision(engine, RETRAINING)
     day = str(DAYS[-1])
     passed = CheckRecord(RUN, "raw_prices", "histories_agree", day, day, True, "warning", "nothing")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
-from itertools import permutations
 
-import pytest
 from sqlalchemy import Engine
 
-from stock_assets.evaluation.production_rule import ModelVersion, champion_as_of
 from stock_assets.storage.datasets import save_panel, save_tuning
 from stock_assets.storage.forecasts import (
     record_refit,
@@ -20,21 +17,23 @@ from stock_assets.storage.forecasts import (
 from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
 from stock_assets.storage.serving.decisions import (
     PROMOTION_ORDER,
-    champion_promotion,
     find_model,
     find_promotion,
     list_models,
     list_promotions,
     list_retrainings,
+    promotion_in_force,
     scored_sessions,
 )
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,
+    PRODUCTION,
     PROMOTION,
     RETRAINING,
     forecasts,
     panel,
+    put_in_force,
 )
 
 LATER = "20130131_120000"
@@ -60,7 +59,6 @@ def test_versions_are_candidates_and_refits(engine: Engine) -> None:
     rows = list_models(engine, None, None, EVERYTHING)
     versions = [(row["model_version"], row["refit_of"], row["promoted"]) for row in rows]
     assert versions == [(4, 3, True), (3, None, False), (2, None, False), (1, None, True)]
-    assert [row["model_version"] for row in rows if row["in_production"]] == [4]
     assert (rows[3]["first_forecast"], rows[3]["last_forecast"]) == (DAYS[2], DAYS[4])
     assert rows[0]["last_forecast"] is None
 
@@ -89,27 +87,27 @@ def test_no_version_is_in_production_before_the_first_promotion(engine: Engine) 
     save_promotion(engine, replace(PROMOTION, promoted=False))
     (row,) = list_models(engine, None, None, EVERYTHING)
     assert row["in_production"] is False
-    assert champion_promotion(engine) is None
+    assert promotion_in_force(engine) is None
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_production_is_the_champion_of_the_rule(engine: Engine, order: tuple[int, ...]) -> None:
-    """The query orders rows as `champion_as_of` chooses, whatever was decided last."""
-    as_of = [date(2012, 12, 31), date(2013, 1, 31), date(2012, 6, 29)]
-    promoted = []
-    for version, number in enumerate(order, start=1):
-        dataset = f"{as_of[number]:%Y%m%d}_120000"
-        save_panel(engine, panel(dataset))
-        own = {"dataset_run_id": dataset, "as_of_session": as_of[number]}
-        save_promotion(engine, replace(PROMOTION, candidate_version=version, **own))
-        promoted.append(ModelVersion(version, "run", dataset, as_of[number], "digest"))
-    champion = champion_as_of(date(2013, 2, 28), None, promoted)
-    assert champion is not None
-    found = champion_promotion(engine)
+def test_production_is_what_the_history_says_whatever_was_decided_last(engine: Engine) -> None:
+    decide(engine)
+    put_in_force(engine, replace(PRODUCTION, version=4, refit_of=3, dataset_run_id=LATER))
+    found = promotion_in_force(engine)
     assert found is not None
-    assert found.promoted_version == champion.version
+    assert (found.candidate_version, found.refit_version) == (3, 4)
+    put_in_force(engine, PRODUCTION)
+    assert promotion_in_force(engine) == PROMOTION
     rows = list_models(engine, None, None, EVERYTHING)
-    assert [row["model_version"] for row in rows if row["in_production"]] == [champion.version]
+    assert [row["model_version"] for row in rows if row["in_production"]] == [1]
+
+
+def test_a_number_of_another_dataset_is_another_version(engine: Engine) -> None:
+    decide(engine)
+    put_in_force(engine, replace(PRODUCTION, dataset_run_id="20100101_120000"))
+    assert promotion_in_force(engine) is None
+    rows = list_models(engine, None, None, EVERYTHING)
+    assert not any(row["in_production"] for row in rows)
 
 
 def test_promotions_are_listed_last_first(engine: Engine) -> None:

@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import predictions_as_of, save_predictions, save_promotion
+from stock_assets.storage.forecasts import predictions_as_of, save_predictions
 from stock_assets.storage.serving.drift import DRIFT_ORDER, list_drift, newest_drift
-from stock_assets_tests.storage.examples import DAYS, PROMOTION, drift, forecasts, panel
+from stock_assets_tests.storage.examples import DAYS, PRODUCTION, drift, forecasts, put_in_force
 
 EVERYTHING = 1000
 
@@ -74,12 +73,11 @@ def test_the_newest_is_of_the_version_in_production(engine: Engine) -> None:
     measure(engine, drift(DAYS[:2], RSI=0.1, ATR=0.2))
     measure(engine, drift(DAYS[:3], version=2, RSI=0.3), version=2)
     assert newest_drift(engine) == []  # nothing is in production
-    save_panel(engine, panel(PROMOTION.dataset_run_id))
-    save_promotion(engine, PROMOTION)
+    put_in_force(engine)
     found = newest_drift(engine)
     assert [(row["as_of_session"], row["feature"]) for row in found] == [
         (DAYS[1], "ATR"),
         (DAYS[1], "RSI"),
     ]
-    save_promotion(engine, replace(PROMOTION, candidate_version=3))
+    put_in_force(engine, replace(PRODUCTION, version=3))
     assert newest_drift(engine) == []  # the new one has forecast nothing yet

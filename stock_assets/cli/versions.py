@@ -1,0 +1,348 @@
+"""Versions for people: listed, shown, compared, and put in force by name."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stock_assets.cli.platform import Platform
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.production_rule import (
+    Cause,
+    ModelVersion,
+    newest_change,
+    rollback_targets,
+)
+from stock_assets.pipeline.production import change_production
+from stock_assets.pipeline.recovery import checked_history
+from stock_assets.registry import Registry
+from stock_assets.storage.datasets import newest_horizon
+from stock_assets.storage.forecasts import PromotionRecord, promotions
+from stock_assets.storage.production import NewChange, ProductionChange, production_changes
+from stock_assets.storage.serving.decisions import scored_sessions
+from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
+
+_WHOLE = 100_000
+_SHOWN_SCORES = ("forecasts", "mae", "mape", "relative_mae", "direction_accuracy", "coverage")
+
+
+def current_history(platform: Platform) -> list[ProductionChange]:
+    """Return the history of production, with what was changed in MLflow since.
+
+    A change that is found is also materialized in Dagster.
+    """
+    registry, engine = Registry(platform.params.tracking), platform.engine
+    before = production_changes(engine, registry.model_name)
+    history = checked_history(engine, registry)
+    if len(history) > len(before):
+        _report(platform, history)
+    return history
+
+
+def gather_models(platform: Platform) -> list[dict[str, Any]]:
+    """Return every registered version, the newest first, as plain values."""
+    history = current_history(platform)
+    decided = _decisions(platform)
+    versions = Registry(platform.params.tracking).versions()
+    return [_version(platform, model, history, decided) for model in versions]
+
+
+def _decisions(platform: Platform) -> dict[tuple[str, int], PromotionRecord]:
+    """Return the decisions by dataset and version, also under the version of the refit."""
+    return {
+        (record.dataset_run_id, version): record
+        for record in reversed(promotions(platform.engine))
+        for version in (record.candidate_version, record.refit_version)
+        if version is not None
+    }
+
+
+def _version(
+    platform: Platform,
+    model: ModelVersion,
+    history: Sequence[ProductionChange],
+    decided: dict[tuple[str, int], PromotionRecord],
+) -> dict[str, Any]:
+    from stock_assets.pipeline.versions import newest_label
+
+    engine, decision = platform.engine, decided.get(model.key)
+    scores = rolling_scores(
+        engine, ScoreFilter(horizon=1, model_version=model.version), _WHOLE, None, None, size=1
+    )
+    spans, newest = _spans(history, model), newest_change(history)
+    return {
+        "model_version": model.version,
+        "refit_of": model.refit_of,
+        "dataset_run_id": model.dataset_run_id,
+        "as_of_session": model.as_of,
+        "newest_label": newest_label(engine, model, newest_horizon(engine, model.dataset_run_id)),
+        "digest": model.digest,
+        "mlflow_run_id": model.mlflow_run_id,
+        "promoted": decision.promoted if decision else None,
+        "reason": decision.reason if decision else None,
+        "scores": {name: scores[0][name] for name in _SHOWN_SCORES} if scores else None,
+        "in_production": newest is not None and model.is_same(newest.model),
+        "in_force": spans,
+    }
+
+
+def _spans(history: Sequence[ProductionChange], model: ModelVersion) -> list[dict[str, Any]]:
+    """Return when and why a version was in force, and until when."""
+    spans = []
+    for place, change in enumerate(history):
+        if not model.is_same(change.model):
+            continue
+        later = [one for one in history[place + 1 :] if one.until_session is None]
+        replaced = later[0].in_force_from if later and change.until_session is None else None
+        names = ("in_force_from", "until_session", "changed_by", "why", "dagster_run_id")
+        spans.append(
+            {name: getattr(change, name) for name in names}
+            | {"in_force_until": replaced, "cause": change.cause.value}
+        )
+    return spans
+
+
+def show_models(found: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print the versions as a table."""
+    if not found:
+        console.print("no model yet: stock-assets retrain")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("version", "dataset", "as of", "newest label", "decision"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("relative MAE", justify="right")
+    table.add_column("in force")
+    for row in found:
+        refit = "" if row["refit_of"] is None else f", refit of {row['refit_of']}"
+        table.add_row(
+            f"{row['model_version']}{refit}",
+            row["dataset_run_id"],
+            str(row["as_of_session"]),
+            str(row["newest_label"]),
+            _decision(row),
+            _relative_mae(row["scores"]),
+            "; ".join(map(_span, row["in_force"])),
+        )
+    console.print(table)
+
+
+def _decision(row: dict[str, Any]) -> str:
+    if row["promoted"] is None:
+        return "undecided"
+    return "promoted" if row["promoted"] else "not promoted"
+
+
+def _relative_mae(scores: dict[str, Any] | None) -> str:
+    if scores is None or scores["relative_mae"] is None:
+        return "–"
+    return f"{scores['relative_mae']:.3f} ({int(scores['forecasts'])})"
+
+
+def _span(span: dict[str, Any]) -> str:
+    since = f"{span['in_force_from']:%Y-%m-%d %H:%M}"
+    if span["until_session"] is not None:
+        return f"since {since}, before {span['until_session']} only"
+    if span["in_force_until"] is None:
+        return f"[green]since {since}[/green]"
+    return f"{since} to {span['in_force_until']:%Y-%m-%d %H:%M}"
+
+
+def gather_model(platform: Platform, version: int) -> dict[str, Any]:
+    """Return one version and its scored sessions, as plain values.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such version.
+    """
+    model = Registry(platform.params.tracking).version(version)
+    found = _version(platform, model, current_history(platform), _decisions(platform))
+    return found | {"scored": scored_sessions(platform.engine, version)}
+
+
+def show_model(found: dict[str, Any], console: Console) -> None:
+    """Print a version as a table."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    refit = "" if found["refit_of"] is None else f", refit of {found['refit_of']}"
+    scored = found["scored"]
+    for heading, content in (
+        ("version", f"{found['model_version']}{refit}"),
+        ("dataset", found["dataset_run_id"]),
+        ("as of", str(found["as_of_session"])),
+        ("newest label", str(found["newest_label"])),
+        ("digest", found["digest"]),
+        ("MLflow run", found["mlflow_run_id"]),
+        ("decision", escape(found["reason"] or "none yet")),
+        *(("in force", f"{_span(span)}: {_cause(span)}") for span in found["in_force"]),
+        ("scores", _scores(found["scores"])),
+        *(
+            [("scored", f"{scored['first_session']} to {scored['last_session']}")]
+            if scored["forecasts"]
+            else []
+        ),
+    ):
+        table.add_row(heading, content)
+    console.print(table)
+
+
+def _cause(span: dict[str, Any]) -> str:
+    by = f" by {span['changed_by']}" if span["changed_by"] else ""
+    why = f", {span['why']}" if span["why"] else ""
+    return escape(f"{span['cause'].replace('_', ' ')}{by}{why}")
+
+
+def _scores(scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return "none yet"
+    return f"relative MAE {_relative_mae(scores)}, MAPE {scores['mape']:.2%}, one session ahead"
+
+
+def compare(platform: Platform, first: int, second: int) -> dict[str, Any]:
+    """Compare two versions on the sessions that both were held out on, as plain values.
+
+    Raises
+    ------
+    StockAssetsError
+        A version is unknown, they are the same, or they have no such session in common.
+    """
+    from stock_assets.pipeline.versions import compare_versions
+
+    if first == second:
+        raise StockAssetsError(f"{first} and {second} are one version", "Compare two versions")
+    registry = Registry(platform.params.tracking, platform.params.prices.renames)
+    models = [registry.version(number) for number in (first, second)]
+    found = compare_versions(platform.engine, registry, *models)
+    names = {"first": str(first), "second": str(second), "persistence": "persistence"}
+    return {
+        "versions": [first, second],
+        "first_session": found.first_session,
+        "last_session": found.last_session,
+        "scores": {names[name]: card.to_dict() for name, card in found.scores.items()},
+        "test": asdict(found.test),
+    }
+
+
+def show_comparison(found: dict[str, Any], console: Console) -> None:
+    """Print a comparison as a table, with its test."""
+    first, second = found["versions"]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for heading in ("relative MAE", "MAE", "MAPE", "direction", "coverage"):
+        table.add_column(heading, justify="right")
+    for name, scores in found["scores"].items():
+        table.add_row(
+            name if name == "persistence" else f"version {name}",
+            _figure(scores["relative_mae"], ".4f"),
+            _figure(scores["mae"], ".3f"),
+            _figure(scores["mape"], ".2%"),
+            _figure(scores["direction_accuracy"], ".1%"),
+            _figure(scores["coverage"], ".1%"),
+        )
+    scores, test = found["scores"][str(first)], found["test"]
+    console.print(
+        f"{scores['forecasts']} forecasts as of {found['first_session']} to "
+        f"{found['last_session']}, held out from both"
+    )
+    console.print(table)
+    if test["p_value"] is None:
+        console.print(f"No test: {test['reason']}")
+        return
+    better = first if test["difference"] < 0 else second
+    console.print(
+        f"Version {better} has less error by {abs(test['difference']):.4%} of price a session "
+        f"(Diebold-Mariano, {test['sessions']} sessions, p = {test['p_value']:.3f})"
+    )
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def promote(platform: Platform, version: int, why: str) -> dict[str, Any]:
+    """Put a version in force by name; return the change as plain values.
+
+    Raises
+    ------
+    StockAssetsError
+        The version is unknown, damaged, or in force already.
+    """
+    registry = Registry(platform.params.tracking)
+    model = registry.version(version)
+    registry.load(version)
+
+    def choose(history: Sequence[ProductionChange]) -> NewChange:
+        newest = newest_change(history)
+        if newest is not None and model.is_same(newest.model):
+            raise StockAssetsError(
+                f"{model} is in force already", "See the others: stock-assets model list"
+            )
+        return NewChange(model, Cause.PERSON, why, _person())
+
+    return _change(platform, registry, choose)
+
+
+def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
+    """Put the version in force that was before; return the change as plain values.
+
+    The version that it replaces is not used again until it is promoted by name.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no earlier version.
+    """
+    registry = Registry(platform.params.tracking)
+
+    def choose(history: Sequence[ProductionChange]) -> NewChange:
+        known = (registry.find(model) for model in rollback_targets(history))
+        earlier = next((model for model in known if model is not None), None)
+        if earlier is None:
+            raise StockAssetsError(
+                "there is no earlier version to go back to",
+                "Choose one: stock-assets model promote VERSION --why TEXT",
+            )
+        registry.load(earlier.version)
+        newest = newest_change(history)
+        left = newest.model if newest else None
+        reason = why or f"back from {left}" if left else why
+        return NewChange(earlier, Cause.ROLLBACK, reason, _person())
+
+    return _change(platform, registry, choose)
+
+
+def show_change(found: dict[str, Any], console: Console) -> None:
+    """Print a change of what is in force."""
+    model = ModelVersion(**found["model"])
+    replaced = "" if found["replaces_version"] is None else f", not {found['replaces_version']}"
+    console.print(f"in force: {model} of dataset {model.dataset_run_id}{replaced}")
+
+
+def _change(platform: Platform, registry: Registry, choose: Any) -> dict[str, Any]:
+    history = change_production(platform.engine, registry, choose)
+    _report(platform, history)
+    before = newest_change(history[:-1])
+    return asdict(history[-1]) | {
+        "replaces_version": before.model.version if before and before.model else None
+    }
+
+
+def _report(platform: Platform, history: Sequence[ProductionChange]) -> None:
+    from stock_assets.defs.promotion.timeline import report_changes
+
+    report_changes(platform.instance, platform.engine, history)
+
+
+def _person() -> str | None:
+    """Return the name of the user; None where the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

@@ -1,0 +1,188 @@
+"""Changes of production: the row first, then the alias in MLflow that follows it.
+
+The history of production says which version is in force. The alias ``Production`` is its
+projection, and the registered model carries the mark of the last change that the alias was set for.
+Where the alias differs from the newest change:
+
+- If the mark is not that of the newest change, and the alias still names the version before it or
+  none, the process that recorded the change ended before it set the alias. It is set now. The same
+  restores the alias of a registry that was rebuilt.
+- Otherwise the alias was moved or removed in MLflow. That is recorded as a change with the cause
+  `Cause.FOUND_OUTSIDE`, and holds from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from sqlalchemy import Engine
+
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.production_rule import Cause, ModelVersion, newest_change
+from stock_assets.registry import PRODUCTION, Registry
+from stock_assets.storage.database import advisory_lock
+from stock_assets.storage.production import (
+    NewChange,
+    ProductionChange,
+    production_changes,
+    record_change,
+)
+
+_LOCK = "production"
+_PROMOTE = "stock-assets model promote VERSION --why TEXT"
+
+
+class LostRegistryError(StockAssetsError):
+    """The registry was lost, or is older than what is on record."""
+
+
+class LostVersionError(LostRegistryError):
+    """MLflow does not have a version that is or was in force."""
+
+    def __init__(self, model: ModelVersion) -> None:
+        super().__init__(
+            f"{model} of dataset {model.dataset_run_id} was put in force and MLflow no longer has "
+            "it",
+            f"Restore it: stock-assets model recover. Or choose another: {_PROMOTE}",
+        )
+
+
+def production_history(
+    engine: Engine, registry: Registry, dagster_run_id: str | None = None
+) -> list[ProductionChange]:
+    """Return the history of production, the oldest change first, after comparing the alias.
+
+    See the rule of this module.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    registry : Registry
+    dagster_run_id : str, optional
+        The run that compares.
+
+    Raises
+    ------
+    LostVersionError
+        MLflow has lost the version in force, and with it the alias and its mark.
+    """
+    history = production_changes(engine, registry.model_name)
+    if _agrees(history, registry):
+        return history
+    with advisory_lock(engine, _LOCK):
+        return _compare_alias(engine, registry, dagster_run_id)
+
+
+def change_production(
+    engine: Engine,
+    registry: Registry,
+    choose: Callable[[Sequence[ProductionChange]], NewChange | None],
+    dagster_run_id: str | None = None,
+) -> list[ProductionChange]:
+    """Change what is in force: record the change, then set the alias; one process at a time.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    registry : Registry
+    choose : callable
+        Returns the change for the history at the time of writing; None to leave production alone.
+    dagster_run_id : str, optional
+        The run that changes it.
+
+    Returns
+    -------
+    list of ProductionChange
+        The whole history, the oldest change first.
+    """
+    with advisory_lock(engine, _LOCK):
+        with suppress(LostVersionError):  # another version may be chosen in its place
+            _compare_alias(engine, registry, dagster_run_id)
+        chosen = choose(production_changes(engine, registry.model_name))
+        if chosen is not None:
+            record_change(engine, registry.model_name, chosen, dagster_run_id)
+        history = production_changes(engine, registry.model_name)
+        if chosen is not None and chosen.until_session is None:
+            _set_alias(registry, history[-1])
+        return history
+
+
+def registered(registry: Registry, model: ModelVersion) -> ModelVersion:
+    """Return the version of the registry that a change of the history is about.
+
+    Raises
+    ------
+    LostVersionError
+        There is none with its dataset and digest.
+    """
+    found = registry.find(model)
+    if found is None:
+        raise LostVersionError(model)
+    return found
+
+
+def _agrees(history: Sequence[ProductionChange], registry: Registry) -> bool:
+    """Whether the alias and its mark are those of the newest change."""
+    newest, named = newest_change(history), registry.production()
+    if newest is None or newest.model is None:
+        return named is None
+    return newest.model.is_same(named) and registry.production_mark() == newest.mark
+
+
+def _compare_alias(
+    engine: Engine, registry: Registry, dagster_run_id: str | None
+) -> list[ProductionChange]:
+    """Set an alias that was not set yet, or record that it was moved; return the history."""
+    history = production_changes(engine, registry.model_name)
+    newest, named, mark = newest_change(history), registry.production(), registry.production_mark()
+    if newest is not None and newest.model is not None and mark != newest.mark:
+        if _same(newest.model, named):
+            registry.mark_production(newest.mark)
+            return history
+        known = registry.find(newest.model)
+        if known is None and named is None and mark is None:
+            raise LostVersionError(newest.model)
+        if known is not None and (named is None or _same(_before(history, newest), named)):
+            _set_alias(registry, newest)
+            return history
+    if _same(None if newest is None else newest.model, named):
+        return history
+    found = NewChange(named, Cause.FOUND_OUTSIDE, _difference(registry, newest, named))
+    record_change(engine, registry.model_name, found, dagster_run_id)
+    history = production_changes(engine, registry.model_name)
+    if named is not None:
+        registry.mark_production(history[-1].mark)
+    return history
+
+
+def _set_alias(registry: Registry, change: ProductionChange) -> None:
+    """Let the alias name the version of a change, and mark the change that it was set for."""
+    if change.model is not None:
+        registry.promote(registered(registry, change.model).version)
+        registry.mark_production(change.mark)
+
+
+def _before(history: Sequence[ProductionChange], newest: ProductionChange) -> ModelVersion | None:
+    """Return the version that was in production before the newest change."""
+    earlier = newest_change([change for change in history if change.id < newest.id])
+    return None if earlier is None else earlier.model
+
+
+def _same(model: ModelVersion | None, other: ModelVersion | None) -> bool:
+    return model.is_same(other) if model is not None else other is None
+
+
+def _difference(
+    registry: Registry, newest: ProductionChange | None, named: ModelVersion | None
+) -> str:
+    """Describe what was done in MLflow."""
+    if newest is None:
+        return f"the alias {PRODUCTION} named it when the history of production began"
+    if named is not None:
+        return f"the alias {PRODUCTION} was moved to {named} in MLflow"
+    if newest.model is not None and registry.find(newest.model) is None:
+        return f"{newest.model} was deleted in MLflow"
+    return f"the alias {PRODUCTION} was removed in MLflow"

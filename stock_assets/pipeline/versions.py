@@ -1,0 +1,103 @@
+"""Model versions: what they have learnt from, and two of them on the sessions neither has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import Engine
+
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.evaluation.scorecard import Scorecard
+from stock_assets.evaluation.significance import DieboldMariano
+from stock_assets.market.calendar import next_session
+from stock_assets.models.comparison import compare_on_held_out
+from stock_assets.registry import Registry
+from stock_assets.storage.datasets import segments_of
+from stock_assets.storage.prices import price_coverage, read_bars
+
+
+@dataclass(frozen=True)
+class VersionComparison:
+    """Two versions on the same forecasts.
+
+    Attributes
+    ----------
+    scores : dict of str to Scorecard
+        Of ``first``, ``second`` and ``persistence``.
+    test : DieboldMariano
+        The first against the second; a negative difference means that the first has less error.
+    first_session, last_session : date
+        First and last as-of session.
+    """
+
+    scores: dict[str, Scorecard]
+    test: DieboldMariano
+    first_session: date
+    last_session: date
+
+
+def newest_label(engine: Engine, model: ModelVersion, horizon: int) -> date:
+    """Return the newest target session that a version has learnt from or was stopped by.
+
+    That of a candidate ends its validation segment; a refit has learnt from every label up to its
+    as-of session. Without segments on record, everything up to the as-of session counts as seen.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    model : ModelVersion
+    horizon : int
+        Sessions ahead that it forecasts.
+    """
+    segments = {one.set_name: one for one in segments_of(engine, model.dataset_run_id)}
+    if model.refit_of is not None or "validation" not in segments:
+        return model.as_of
+    return next_session(segments["validation"].last_session, horizon)
+
+
+def compare_versions(
+    engine: Engine, registry: Registry, first: ModelVersion, second: ModelVersion
+) -> VersionComparison:
+    """Score two versions as of the stored sessions that both were held out on.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such session, or no ticker that both forecast.
+    """
+    bundles = {model: registry.load(model.version) for model in (first, second)}
+    labels = {
+        model: newest_label(engine, model, bundle.recipe.network.horizon)
+        for model, bundle in bundles.items()
+    }
+    seen, last = max(labels.values()), price_coverage(engine).last_session
+    recipes = [bundle.recipe for bundle in bundles.values()]
+    if last is None or seen >= last:
+        raise StockAssetsError(
+            f"no stored session was held out from both: {first} has learnt from sessions up to "
+            f"{labels[first]}, {second} up to {labels[second]}, and prices end on {last}",
+            "Store later prices, or compare their scores: stock-assets model list",
+        )
+    bars = read_bars(
+        engine,
+        min(recipe.first_session for recipe in recipes),
+        last,
+        sorted({ticker for recipe in recipes for ticker in recipe.tickers}),
+    )
+    days = sorted({day for day in bars["session"].dt.date if seen <= day < last})
+    outcome = compare_on_held_out(bundles[first], bundles[second], bars, days, {})
+    if "production" not in outcome.scores or not outcome.scores["candidate"].metrics.forecasts:
+        raise StockAssetsError(
+            f"{first} and {second} have no forecast in common",
+            "Compare versions of the same tickers",
+        )
+    names = {"first": "candidate", "second": "production", "persistence": "persistence"}
+    return VersionComparison(
+        scores={name: outcome.scores[own] for name, own in names.items()},
+        test=outcome.scores["candidate"].against["production"],
+        first_session=outcome.first_session,
+        last_session=outcome.last_session,
+    )

@@ -1,0 +1,74 @@
+"""The history of production, and the version in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, Select, and_, func, select
+
+from stock_assets.storage.serving.paging import Position, Row, read_page, read_rows
+from stock_assets.storage.tables import production_history
+
+_CHANGES = production_history.c
+
+
+def version_in_force() -> Select[tuple[int | None]]:
+    """Select the number of the version in production; NULL after a removal, no row at first."""
+    return _newest(_CHANGES.model_version)
+
+
+def dataset_in_force() -> Select[tuple[str | None]]:
+    """Select the dataset of the version in production, as :func:`version_in_force`."""
+    return _newest(_CHANGES.dataset_run_id)
+
+
+def find_in_force(engine: Engine) -> Row | None:
+    """Read the newest change of the version in production; None before the first."""
+    return next(iter(read_rows(engine, _newest(production_history))), None)
+
+
+def list_changes(
+    engine: Engine, model_version: int | None, size: int, after: Position | None = None
+) -> list[Row]:
+    """List the changes of what is in force, the newest first.
+
+    Each with the columns of ``production_history``, ``in_force_until`` (when the next change
+    replaced it; None for the newest, and for a winner of a past session) and ``in_production``.
+    """
+    changes = _with_end().subquery()
+    query = select(changes)
+    if model_version is not None:
+        query = query.where(changes.c.model_version == model_version)
+    return read_page(engine, query, [changes.c.id.desc()], size, after)
+
+
+def _newest(selected: Any) -> Select[Any]:
+    return (
+        select(selected)
+        .where(_CHANGES.until_session.is_(None))
+        .order_by(_CHANGES.id.desc())
+        .limit(1)
+        .correlate(None)
+    )
+
+
+def _with_end() -> Select[Any]:
+    """Add to each change when it was replaced, and whether its version is in production."""
+    later = production_history.alias("later")
+    until = (
+        select(func.min(later.c.in_force_from))
+        .where(
+            later.c.model_name == _CHANGES.model_name,
+            later.c.id > _CHANGES.id,
+            later.c.until_session.is_(None),
+            _CHANGES.until_session.is_(None),
+        )
+        .correlate(production_history)
+        .scalar_subquery()
+    )
+    in_production = and_(
+        _CHANGES.model_version.is_not(None), _CHANGES.id == _newest(_CHANGES.id).scalar_subquery()
+    )
+    return select(
+        production_history, until.label("in_force_until"), in_production.label("in_production")
+    )
