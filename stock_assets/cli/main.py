@@ -197,6 +197,21 @@ def status(as_json: AsJson = False) -> None:
     output(gather_status(open_platform()), show_status, as_json=as_json)
 
 
+@app.command()
+def verify(
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every fault, not only the first.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that nothing in the record was changed; exit status 1 if something was."""
+    from stock_assets.cli import verify as command
+
+    found = command.verify_record(open_platform(), every=every)
+    _output(found, command.show_record, as_json=as_json)
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
 @dataset_commands.command("list")
 def list_datasets(as_json: AsJson = False) -> None:
     """List the datasets, newest first."""

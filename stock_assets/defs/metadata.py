@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Table
 from stock_assets.config.section import Section
 from stock_assets.defs.partitions import datasets, key_session, session_key
 from stock_assets.storage.record import head
+from stock_assets.storage.record_check import KnownHead
 
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
@@ -21,6 +22,9 @@ OWNERS = ["team:forecasting"]
 
 RECORD_LINK, RECORD_DIGEST = "record_link", "record_digest"
 """Metadata of materializations: the newest link of the record at the time, and its digest."""
+
+_READ_EVENTS = 1000
+"""Materializations that are read of each asset; after a backfill many name the same link."""
 
 PER_DATASET: dict[str, Any] = {
     "partitions_def": datasets,
@@ -99,6 +103,21 @@ def head_metadata(engine: Engine) -> dict[str, Any]:
     """Return the newest link of the record, by which `stock-assets verify` finds lost ones."""
     newest = head(engine)
     return {} if newest is None else {RECORD_LINK: newest.number, RECORD_DIGEST: newest.digest}
+
+
+def known_heads(instance: dg.DagsterInstance) -> list[KnownHead]:
+    """Return what the newest materializations of each asset say of the record, without repeats."""
+    found: dict[tuple[int, str], KnownHead] = {}
+    for asset in instance.get_asset_keys():
+        for record in instance.fetch_materializations(asset, limit=_READ_EVENTS).records:
+            event = record.asset_materialization
+            if event is None or not {RECORD_LINK, RECORD_DIGEST} <= event.metadata.keys():
+                continue
+            link, digest = (event.metadata[name].value for name in (RECORD_LINK, RECORD_DIGEST))
+            name = f"{asset.to_user_string()} {record.partition_key or ''}".strip()
+            if isinstance(link, int) and isinstance(digest, str):
+                found.setdefault((link, digest), KnownHead(link, digest, record.run_id, name))
+    return list(found.values())
 
 
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, func, insert, select, text
+from sqlalchemy import Connection, Engine, Row, Select, Table, Text, func, insert, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
@@ -30,10 +30,12 @@ FIRST_DIGEST = "0" * 64
 ADOPTED = "rows that were stored before there was a record"
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('stock_assets.record'))")
 _WAIT_FOR_WRITERS = text("SELECT pg_advisory_xact_lock_shared(hashtext('stock_assets.record'))")
-_PLAIN_TEXT = text(
+PLAIN_TEXT = text(
     "SET LOCAL timezone TO 'UTC'; SET LOCAL datestyle TO 'ISO, YMD'; "
     "SET LOCAL extra_float_digits TO 1"
 )
+"""What makes PostgreSQL's text of a value the same on every server, until the transaction ends."""
+
 _CLOCK_TOLERANCE = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
 
@@ -197,11 +199,14 @@ def row_digests(
 
     The digest is of PostgreSQL's own text of the rows, in the order of the key.
     """
-    key = key_columns(history)
     names = ", ".join(f'"{name}"' for name in ("link", *columns))
-    order = ", ".join(f'"{name}"' for name in ("link", *key))
+    # Not in the order of a language, which differs between servers.
+    order = ", ".join(
+        f'"{name}" COLLATE "C"' if isinstance(history.c[name].type, Text) else f'"{name}"'
+        for name in ("link", *key_columns(history))
+    )
     digests = _LineDigests()
-    connection.execute(_PLAIN_TEXT)
+    connection.execute(PLAIN_TEXT)
     connection.connection.cursor().copy_expert(
         f"COPY (SELECT {names} FROM {history.name} "
         f"WHERE link BETWEEN {int(first)} AND {int(last)} ORDER BY {order}) TO STDOUT",
