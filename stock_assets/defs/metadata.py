@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Table
 from stock_assets.config.section import Section
 from stock_assets.defs.partitions import datasets, key_session, session_key
 from stock_assets.storage.record import head
-from stock_assets.storage.record_check import KnownHead
+from stock_assets.storage.record_faults import KnownHead
 
 # Stable in use, yet announced as beta at every load (dagster 1.13).
 warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)

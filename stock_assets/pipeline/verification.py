@@ -14,7 +14,8 @@ from stock_assets.core.progress import bar
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
-from stock_assets.storage.record_check import Fault, KnownHead, Step, record_steps
+from stock_assets.storage.record_check import Step, record_steps
+from stock_assets.storage.record_faults import Fault, KnownHead
 from stock_assets.storage.tables import HISTORIES, processed_feature_data
 
 
@@ -77,7 +78,9 @@ def _check_models(connection: Connection, registry: Registry) -> Iterator[Fault]
             yield Fault("models", f"{model}: {problem}", file=f"version {model.version}")
     for version, tables in sorted(_named_versions(connection).items()):
         if version > 0 and version not in registered:
-            message = f"{registry.model_name} has no version {version}, named in {', '.join(tables)}"
+            message = (
+                f"{registry.model_name} has no version {version}, named in {', '.join(tables)}"
+            )
             yield Fault("models", message, tables[0], file=f"version {version}")
 
 

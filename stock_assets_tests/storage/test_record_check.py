@@ -27,7 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from stock_assets.storage.record import head, key_columns, link_digest, recording
-from stock_assets.storage.record_check import Fault, KnownHead, record_steps
+from stock_assets.storage.record_check import record_steps
+from stock_assets.storage.record_faults import Fault, KnownHead
 from stock_assets.storage.tables import (
     HISTORIES,
     corporate_actions,
@@ -99,7 +100,7 @@ def fill(engine: Engine) -> None:
     for statement in ("UPDATE {0} SET {1} = {2} WHERE {3}", "DELETE FROM {0} WHERE {3}"):
         with recording(engine, "a later run") as connection:
             for table in reversed(generic):
-                key = [*table.primary_key][0].name
+                key = next(iter(table.primary_key)).name
                 changed = next(c for c in table.c if not c.primary_key and c.name in edited(table))
                 row = f"{key} = (SELECT max({key}) FROM {table.name})"
                 connection.execute(
@@ -196,7 +197,9 @@ def test_an_inserted_row_is_found(record: Engine, table: Table) -> None:
         with tampered(record) as connection:
             inserted = f"INSERT INTO {into} SELECT {listed} FROM {table.name}"
             connection.execute(text(f"{inserted} WHERE {row_of(table, 0)}"))
-            assert any(names(fault, table) for fault in faults(connection, edited=table)), column.name
+            assert any(names(fault, table) for fault in faults(connection, edited=table)), (
+                column.name
+            )
 
 
 @pytest.mark.parametrize("table", RECORD, ids=lambda table: table.name)
