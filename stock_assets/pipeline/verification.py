@@ -41,14 +41,14 @@ def find_faults(
         connection.execution_options(isolation_level="REPEATABLE READ")
         steps = [
             *record_steps(connection, heads),
-            Step("arrays", partial(_check_arrays, connection, arrays)),
-            Step("models", partial(_check_models, connection, registry)),
+            Step("arrays", partial(check_arrays, connection, arrays)),
+            Step("models", partial(check_models, connection, registry)),
         ]
         for step in bar(steps, "verify"):
             yield from step.find()
 
 
-def _check_arrays(connection: Connection, arrays: ArrayStore) -> Iterator[Fault]:
+def check_arrays(connection: Connection, arrays: ArrayStore) -> Iterator[Fault]:
     """Compare the file of each dataset with its name and with the digest on record."""
     panels = processed_feature_data.c
     query = select(panels.dataset_run_id, panels.location, panels.digest)
@@ -69,7 +69,7 @@ def _check_arrays(connection: Connection, arrays: ArrayStore) -> Iterator[Fault]
                 break
 
 
-def _check_models(connection: Connection, registry: Registry) -> Iterator[Fault]:
+def check_models(connection: Connection, registry: Registry) -> Iterator[Fault]:
     """Load each registered version as its tags describe it; find those that are missing."""
     registered = {model.version: model for model in registry.versions()}
     for model in bar(sorted(registered.values(), key=lambda model: model.version), "models"):

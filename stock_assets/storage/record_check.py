@@ -20,8 +20,14 @@ from stock_assets.storage.record_rows import check_effects, check_history, check
 from stock_assets.storage.tables import HISTORIES, record_links
 
 _SESSION_COLUMNS = ("session", "as_of_session", "ex_date")
-_TABLE_GUARDS = ("record_insert", "record_update", "record_delete", "refuse_truncate")
-_HISTORY_GUARDS = ("keep_history", "refuse_truncate")
+_TABLE_GUARDS = (
+    {"record_insert"},
+    {"record_update", "refuse_change"},
+    {"record_delete", "refuse_change"},
+    {"refuse_truncate"},
+)
+_HISTORY_GUARDS = ({"keep_history"}, {"refuse_truncate"})
+"""The triggers of tables and of histories; of each set, one is enough."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,17 @@ def _check_guards(connection: Connection) -> Iterator[Fault]:
     active = text(
         "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A')"
     )
-    enabled = {tuple(row) for row in connection.execute(active)}
-    expected = {name.name: _TABLE_GUARDS for name in HISTORIES} | {
-        name.name: _HISTORY_GUARDS for name in (*HISTORIES.values(), record_links)
-    }
+    enabled: dict[str, set[str]] = {}
+    for table, trigger in connection.execute(active):
+        enabled.setdefault(table, set()).add(trigger)
+    expected = dict.fromkeys(HISTORIES, _TABLE_GUARDS) | dict.fromkeys(
+        (*HISTORIES.values(), record_links), _HISTORY_GUARDS
+    )
     for table, guards in expected.items():
         for guard in guards:
-            if (table, guard) not in enabled:
-                yield Fault("guards", f"the trigger {guard} of {table} is not active", table)
+            if not guard & enabled.get(table.name, set()):
+                message = f"the trigger {min(guard)} of {table.name} is missing or disabled"
+                yield Fault("guards", message, table.name)
 
 
 def _check_links(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import date, timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Connection,
     Date,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 
 from stock_assets.storage.record import head, key_columns, link_digest, recording
 from stock_assets.storage.record_check import record_steps
@@ -55,12 +58,18 @@ EDITS = {
 }
 """Another value of a column, by its type."""
 
-CHOICES = {"kind": "CASE kind WHEN 'split' THEN 'dividend' ELSE 'split' END"}
-"""Another value of a column that only has some."""
+
+def choices(column: Column[Any]) -> list[str]:
+    """The values of a column that has only some; an empty list for any other."""
+    rules = [str(c.sqltext) for c in column.constraints if isinstance(c, CheckConstraint)]
+    of_column = [rule for rule in rules if rule.startswith(f"{column.name} IN")]
+    return re.findall("'(.*?)'", "".join(of_column))
 
 
 def value(column: Column[Any], number: int) -> Any:
     """A value of a column's type that differs between rows."""
+    if chosen := choices(column):
+        return chosen[number % len(chosen)]
     values = {
         Text: f"{column.name} {number}",
         Double: number + 0.1,
@@ -68,6 +77,7 @@ def value(column: Column[Any], number: int) -> Any:
         Integer: number,
         Boolean: bool(number % 2),
         Date: date(2013, 1, 1) + timedelta(number),
+        DateTime: datetime(2013, 1, 1, number, tzinfo=UTC),
         JSONB: {column.name: number},
     }
     return next(made for kind, made in values.items() if isinstance(column.type, kind))
@@ -79,8 +89,10 @@ def rows(table: Table, numbers: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def edit(column: Column[Any]) -> str:
+    if chosen := choices(column):
+        return f"CASE {column.name} WHEN '{chosen[0]}' THEN '{chosen[1]}' ELSE '{chosen[0]}' END"
     change = next(made for kind, made in EDITS.items() if isinstance(column.type, kind))
-    return CHOICES.get(column.name, change).format(column.name)
+    return change.format(column.name)
 
 
 def fill(engine: Engine) -> None:
@@ -103,9 +115,9 @@ def fill(engine: Engine) -> None:
                 key = next(iter(table.primary_key)).name
                 changed = next(c for c in table.c if not c.primary_key and c.name in edited(table))
                 row = f"{key} = (SELECT max({key}) FROM {table.name})"
-                connection.execute(
-                    text(statement.format(table.name, changed.name, edit(changed), row))
-                )
+                change = text(statement.format(table.name, changed.name, edit(changed), row))
+                with suppress(DBAPIError), connection.begin_nested():  # some are append-only
+                    connection.execute(change)
 
 
 def edited(table: Table) -> list[str]:
