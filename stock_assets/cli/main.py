@@ -208,7 +208,7 @@ def verify(
     from stock_assets.cli import verify as command
 
     found = command.verify_record(open_platform(), every=every)
-    _output(found, command.show_record, as_json=as_json)
+    output(found, command.show_record, as_json=as_json)
     raise typer.Exit(0 if found["holds"] else 1)
 
 
