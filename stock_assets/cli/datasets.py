@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from stock_assets.cli.platform import Platform
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.fingerprints import build_environment, differences, plain_digest
+from stock_assets.core.moments import write_moment
 from stock_assets.core.text import truncate
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
@@ -27,7 +29,7 @@ from stock_assets.storage.forecasts import promotion_of
 
 _PANEL_FIELDS = (
     *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),
-    *("tickers", "features", "basis", "target"),
+    *("known_at", "tickers", "features", "basis", "target"),
 )
 
 
@@ -115,6 +117,7 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
     for heading, content in (
         ("dataset", f"{found['dataset_run_id']}, built {found['created_at']:%Y-%m-%d %H:%M %Z}"),
         ("as of", str(found["as_of_session"])),
+        ("prices known at", _known_at(found["known_at"])),
         ("span", f"{found['first_session']} to {found['last_session']}, {found['bars']:,} bars"),
         ("tickers", _listed(found["tickers"])),
         ("features", _listed(found["features"])),
@@ -130,6 +133,10 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
     ):
         table.add_row(heading, content)
     console.print(table)
+
+
+def _known_at(moment: datetime | None) -> str:
+    return "not recorded" if moment is None else write_moment(moment)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -196,12 +203,16 @@ def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
 
 def show_verification(found: dict[str, Any], console: Console) -> None:
     """Print a verification, one line per part."""
-    console.print(f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}")
+    known_at = found["known_at"]
+    rows = "as stored now" if known_at is None else f"as known at {write_moment(known_at)}"
+    console.print(
+        f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}, prices {rows}"
+    )
     for part in found["parts"]:
         mark = "[green]✓[/green]" if part["equal"] else "[red]✗[/red]"
         console.print(f"  {mark} {part['name']:<10} {escape(part['message'])}", soft_wrap=True)
     if found["equal"]:
-        console.print("Equal: rebuilt from the stored rows, it has the recorded digests.")
+        console.print("Equal: rebuilt from these prices, it has the recorded digests.")
     else:
         console.print("Not equal: the rebuilt dataset differs from the recorded one.")
     if found["changes"]:

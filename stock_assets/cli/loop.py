@@ -20,6 +20,7 @@ from stock_assets.defs.partitions import datasets
 from stock_assets.market import calendar
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
 from stock_assets.storage.prices import price_coverage, reset_fetch_start
+from stock_assets.storage.record import link_at
 
 
 def last_stored_session(platform: Platform) -> date:
@@ -40,7 +41,9 @@ def last_stored_session(platform: Platform) -> date:
     return last
 
 
-def retrain_as_of(platform: Platform, console: Console, as_of: date | None) -> str:
+def retrain_as_of(
+    platform: Platform, console: Console, as_of: date | None, known_at: datetime | None = None
+) -> str:
     """Add a dataset as of a session, run the retraining job on it, and return its id."""
     stored = last_stored_session(platform)
     session = stored if as_of is None else calendar.require_session(as_of)
@@ -51,11 +54,13 @@ def retrain_as_of(platform: Platform, console: Console, as_of: date | None) -> s
         )
     existing = platform.instance.get_dynamic_partitions(str(datasets.name))
     dataset_id = new_dataset_id(session, datetime.now(UTC), existing)
-    _retrain(platform, console, dataset_id)
+    _retrain(platform, console, dataset_id, known_at)
     return dataset_id
 
 
-def retrain_dataset(platform: Platform, console: Console, dataset_id: str) -> None:
+def retrain_dataset(
+    platform: Platform, console: Console, dataset_id: str, known_at: datetime | None = None
+) -> None:
     """Run the retraining job again on an existing dataset."""
     dataset_as_of(dataset_id)
     existing = platform.instance.get_dynamic_partitions(str(datasets.name))
@@ -65,13 +70,17 @@ def retrain_dataset(platform: Platform, console: Console, dataset_id: str) -> No
             f"there is no dataset {dataset_id}",
             f"The newest are {newest}" if newest else "Create one: stock-assets retrain",
         )
-    _retrain(platform, console, dataset_id)
+    _retrain(platform, console, dataset_id, known_at)
 
 
-def _retrain(platform: Platform, console: Console, dataset_id: str) -> None:
+def _retrain(
+    platform: Platform, console: Console, dataset_id: str, known_at: datetime | None
+) -> None:
     current_history(platform)
+    if known_at is not None:
+        link_at(platform.engine, known_at)  # refused before a run is started
     console.print(f"[bold]Retraining[/bold] on dataset {dataset_id}")
-    run_dataset(platform, console, dataset_id)
+    run_dataset(platform, console, dataset_id, known_at)
     decided = promotion_of(platform.engine, dataset_id)
     if decided is not None:
         console.print(f"  {decided.reason}", soft_wrap=True)

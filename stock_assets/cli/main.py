@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,9 @@ from rich.markup import escape
 from stock_assets.cli.models import commands as model_commands
 from stock_assets.cli.output import AsJson, console, output
 from stock_assets.cli.platform import open_platform
+from stock_assets.config import Basis
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import parse_moment
 
 app = typer.Typer(
     help="Daily stock-price forecasting as an asset graph.",
@@ -53,6 +55,17 @@ def _parse_date(text: str) -> date:
 
 def _date_option(name: str, help_text: str | None = None) -> Any:
     return typer.Option(name, parser=_parse_date, metavar="DATE", help=help_text)
+
+
+def _parse_moment(text: str) -> datetime:
+    try:
+        return parse_moment(text)
+    except StockAssetsError as error:
+        raise typer.BadParameter(f"{error.problem}; {error.remedy}") from None
+
+
+def _moment_option(help_text: str) -> Any:
+    return typer.Option("--known-at", parser=_parse_moment, metavar="MOMENT", help=help_text)
 
 
 def _port_option(help_text: str) -> Any:
@@ -136,6 +149,10 @@ def retrain(
     dataset: Annotated[
         str | None, typer.Option(help="Repeat or finish the retraining of an existing dataset.")
     ] = None,
+    known_at: Annotated[
+        datetime | None,
+        _moment_option("Read the prices as they were known then; default: an existing dataset's."),
+    ] = None,
 ) -> None:
     """Train a candidate as of a session (default: the last stored) and decide on its promotion."""
     from stock_assets.cli.loop import retrain_as_of, retrain_dataset
@@ -144,9 +161,9 @@ def retrain(
         raise StockAssetsError("--as-of and --dataset exclude each other", "Use one of them")
     platform = open_platform()
     if dataset is not None:
-        retrain_dataset(platform, console, dataset)
+        retrain_dataset(platform, console, dataset, known_at)
     else:
-        retrain_as_of(platform, console, as_of)
+        retrain_as_of(platform, console, as_of, known_at)
 
 
 @app.command()
@@ -187,6 +204,27 @@ def refetch(
     from stock_assets.cli.loop import refetch_tickers
 
     refetch_tickers(open_platform(), console, tickers)
+
+
+@app.command()
+def prices(
+    ticker: Annotated[str, typer.Argument(help="For example AAPL.")],
+    first: Annotated[date | None, _date_option("--from", "First session.")] = None,
+    last: Annotated[date | None, _date_option("--to", "Last session.")] = None,
+    as_of: Annotated[
+        date | None, _date_option("--as-of", "Adjust as of this session; default: the last known.")
+    ] = None,
+    known_at: Annotated[
+        datetime | None, _moment_option("Show what was known then, as 2026-11-30T21:00:00Z.")
+    ] = None,
+    basis: Annotated[Basis, typer.Option(help="Price basis.")] = "adjusted",
+    as_json: AsJson = False,
+) -> None:
+    """Show the bars of a ticker, now or as they were known at a moment."""
+    from stock_assets.cli.prices import gather_prices, show_prices
+
+    found = gather_prices(open_platform().engine, ticker, first, last, as_of, known_at, basis)
+    output(found, show_prices, as_json=as_json)
 
 
 @app.command()
@@ -232,7 +270,7 @@ def show_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
 
 @dataset_commands.command("verify")
 def verify_dataset(dataset: DatasetId, as_json: AsJson = False) -> None:
-    """Rebuild a dataset from the stored rows and compare; exit status 1 if they differ."""
+    """Rebuild a dataset from the rows that it read and compare; exit status 1 if they differ."""
     from stock_assets.cli import datasets
 
     found = datasets.verify_dataset(open_platform(), dataset)

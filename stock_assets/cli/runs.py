@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ from rich.console import Console
 from stock_assets.cli.orphaned_runs import end_orphaned_runs, process_tag
 from stock_assets.cli.platform import Platform
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import write_moment
 from stock_assets.core.progress import bar, keep_terminal
 from stock_assets.defs.partitions import datasets, session_key
 
@@ -42,10 +43,21 @@ def run_session(
     return _run(platform, console, "daily", assets, 1, partition_key=session_key(session))
 
 
-def run_dataset(platform: Platform, console: Console, dataset_id: str) -> None:
+def run_dataset(
+    platform: Platform, console: Console, dataset_id: str, known_at: datetime | None = None
+) -> None:
     """Run the retraining job for a dataset, which becomes a partition if it is none."""
     platform.instance.add_dynamic_partitions(str(datasets.name), [dataset_id])
-    _run(platform, console, "retraining", None, 1, partition_key=dataset_id)
+    config = {} if known_at is None else {"known_at": write_moment(known_at)}
+    _run(
+        platform,
+        console,
+        "retraining",
+        None,
+        1,
+        partition_key=dataset_id,
+        config={"processed_features": config},
+    )
 
 
 def _run(
@@ -57,6 +69,7 @@ def _run(
     *,
     partition_key: str | None = None,
     tags: dict[str, str] | None = None,
+    config: dict[str, dict[str, str]] | None = None,
 ) -> dg.ExecuteInProcessResult:
     end_orphaned_runs(platform)
     keep_terminal()
@@ -65,7 +78,10 @@ def _run(
     with _Progress(console, partitions) as progress:
         platform.instance.add_event_listener(run_id, progress)
         result = job.execute_in_process(
-            run_config=_QUIET,
+            run_config={
+                **_QUIET,
+                "ops": {asset: {"config": values} for asset, values in (config or {}).items()},
+            },
             instance=platform.instance,
             run_id=run_id,
             partition_key=partition_key,

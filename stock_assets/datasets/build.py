@@ -6,7 +6,7 @@ The assets store what these functions return; :mod:`stock_assets.datasets.verify
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 
 from pydantic import ValidationError
 
@@ -38,9 +38,18 @@ class FittedScalers:
 
 
 def build_panel(
-    dataset_id: str, as_of: date, built: FeatureSet, params: Params, arrays: ArrayStore
+    dataset_id: str,
+    as_of: date,
+    built: FeatureSet,
+    params: Params,
+    arrays: ArrayStore,
+    *,
+    known_at: datetime | None,
 ) -> PanelRecord:
-    """Write the arrays of a panel and return its record, build environment included."""
+    """Write the arrays of a panel and return its record, build environment included.
+
+    Its bars were read as they were known at `known_at`, or as they were stored if that is None.
+    """
     panel = built.panel
     tensors = {"values": panel.values, "valid": panel.valid, "close": panel.close}
     stored = arrays.write_tensors(tensors)
@@ -62,6 +71,7 @@ def build_panel(
         digest=stored.digest,
         location=stored.location,
         build_environment=build_environment(),
+        known_at=known_at,
     )
 
 

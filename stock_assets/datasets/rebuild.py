@@ -1,25 +1,42 @@
-"""Build a dataset's panel again from stored rows, and repair its array file with it."""
+"""Build a dataset's panel again from the rows that it read, and repair its array file with it."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
+from datetime import datetime
 
 from sqlalchemy import Engine
 
+from stock_assets.config import Prices
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import parse_moment
 from stock_assets.datasets.build import build_panel, recorded_params
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.storage.arrays import ArrayStore
-from stock_assets.storage.datasets import PanelRecord, load_panel
+from stock_assets.storage.datasets import PanelRecord, find_panel, load_panel
 from stock_assets.storage.prices import read_bars
+from stock_assets.storage.record import head
+
+_READ = "tickers", "first_session"
+"""The parameters of prices that decide which bars a dataset reads."""
 
 _log = logging.getLogger(__name__)
 
 
 def rebuild_panel(engine: Engine, record: PanelRecord, arrays: ArrayStore) -> PanelRecord:
-    """Build the panel of a record from the rows stored now; its arrays go to `arrays`.
+    """Build the panel of a record from the rows known when it was built.
+
+    Where that moment was not recorded, from the rows stored now.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    record : PanelRecord
+    arrays : ArrayStore
+        Where the arrays go.
 
     Raises
     ------
@@ -28,17 +45,59 @@ def rebuild_panel(engine: Engine, record: PanelRecord, arrays: ArrayStore) -> Pa
     """
     params, as_of = recorded_params(record), record.as_of_session
     first = params.prices.first_session
-    bars = read_bars(engine, first, as_of, params.prices.tickers)
+    bars = read_bars(engine, first, as_of, params.prices.tickers, record.known_at)
     built = build_feature_set(
         bars, params.features, params.dataset, first, as_of, params.walk_forward
     )
-    return build_panel(record.dataset_run_id, as_of, built, params, arrays)
+    return build_panel(
+        record.dataset_run_id, as_of, built, params, arrays, known_at=record.known_at
+    )
+
+
+def choose_known_at(
+    engine: Engine, dataset_id: str, prices: Prices, given: str | None
+) -> datetime | None:
+    """Return the moment whose prices a dataset is built from.
+
+    By default the recorded one, so that a retraining continues on the same rows, if the dataset has
+    been built of the same tickers from the same first session; else that of the newest link.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    dataset_id : str
+        A dataset, built or not.
+    prices : Prices
+        The present parameters.
+    given : str or None
+        See :func:`stock_assets.core.moments.parse_moment`; None for the default.
+
+    Returns
+    -------
+    datetime or None
+        None if nothing is stored at all.
+
+    Raises
+    ------
+    StockAssetsError
+        The given text is not a moment.
+    """
+    if given is not None:
+        return parse_moment(given)
+    built = find_panel(engine, dataset_id)
+    if built is not None and built.known_at is not None:
+        now = prices.model_dump(mode="json")
+        if all(built.params["prices"].get(name) == now[name] for name in _READ):
+            return built.known_at
+    newest = head(engine)
+    return None if newest is None else newest.written_at
 
 
 def open_panel(engine: Engine, arrays: ArrayStore, dataset_id: str) -> PanelRecord:
     """Read the record of a dataset's panel, whose array file is then there and undamaged.
 
-    A missing or damaged file is rebuilt from the stored rows if these still give its digest.
+    A missing or damaged file is rebuilt from the rows if these still give its digest.
 
     Raises
     ------

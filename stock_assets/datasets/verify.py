@@ -1,11 +1,11 @@
-"""Rebuild a dataset from the rows stored now and compare it with its record, part by part."""
+"""Rebuild a dataset from the rows that it read and compare it with its record, part by part."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date
+from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -55,10 +55,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Verification:
-    """The comparison of a dataset with its record, and recorded changes since it was built."""
+    """The comparison of a dataset with its record, and recorded changes since it was built.
+
+    ``known_at`` is the moment whose rows were read; None: they were read as they are stored now.
+    """
 
     dataset_run_id: str
     as_of_session: date
+    known_at: datetime | None
     parts: list[Part]
     changes: list[str]
 
@@ -69,7 +73,10 @@ class Verification:
 
 
 def verify(engine: Engine, arrays: ArrayStore, dataset_id: str) -> Verification:
-    """Rebuild a dataset from the rows stored now and compare every digest; nothing is written.
+    """Rebuild a dataset and compare every digest; nothing is written.
+
+    It is rebuilt from the rows known at the recorded moment, which later changes do not alter;
+    where that was not recorded, from the rows stored now.
 
     Parameters
     ----------
@@ -100,11 +107,15 @@ def verify(engine: Engine, arrays: ArrayStore, dataset_id: str) -> Verification:
             _compare_scalers(scaler_summary(engine, dataset_id), rebuilt.scalers),
             _compare_segments(segments_of(engine, dataset_id), rebuilt.segments),
         ]
-    changes = _changes(engine, record, first)
-    if not changes and not all(part.equal for part in parts):
-        changes = [_NOT_RECORDED]
+    environment = _changed_environment(record)
+    later = _later_changes(engine, record, first)
+    changes = [*later, *environment]
+    # What was known at a moment does not change, so that a later change explains nothing.
+    explained = environment if record.known_at is not None else changes
+    if not explained and not all(part.equal for part in parts):
+        changes = [_NOT_RECORDED, *changes]
     parts.append(_check_file(arrays, record.location))
-    return Verification(dataset_id, record.as_of_session, parts, changes)
+    return Verification(dataset_id, record.as_of_session, record.known_at, parts, changes)
 
 
 @dataclass(frozen=True)
@@ -178,8 +189,8 @@ def _check_file(arrays: ArrayStore, location: str) -> Part:
     return Part("file", True, location)
 
 
-def _changes(engine: Engine, record: PanelRecord, first: date) -> list[str]:
-    """Describe the recorded changes since a dataset was built, the likeliest cause first."""
+def _later_changes(engine: Engine, record: PanelRecord, first: date) -> list[str]:
+    """Describe the changes of rows since a dataset was built, the likeliest cause first."""
     revised = [
         "{ticker} {session}: {field} revised from {old_value:g} to {new_value:g} "
         "on {revised_at:%Y-%m-%d}".format(**row)
@@ -193,14 +204,12 @@ def _changes(engine: Engine, record: PanelRecord, first: date) -> list[str]:
         "{old_ticker} renamed to {new_ticker} on {applied_at:%Y-%m-%d}".format(**row)
         for row in renamed_since(engine, record)
     ]
+    return [*renamed, *truncate(revised, _LISTED_CHANGES), *truncate(added, _LISTED_CHANGES)]
+
+
+def _changed_environment(record: PanelRecord) -> list[str]:
+    """Describe how the present build environment differs from a dataset's."""
     built = record.build_environment
-    return [
-        *renamed,
-        *truncate(revised, _LISTED_CHANGES),
-        *truncate(added, _LISTED_CHANGES),
-        *(
-            ["the build environment was not recorded"]
-            if built is None
-            else differences(built, build_environment())
-        ),
-    ]
+    if built is None:
+        return ["the build environment was not recorded"]
+    return differences(built, build_environment())

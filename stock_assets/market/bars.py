@@ -27,7 +27,8 @@ import numpy as np
 import pandas as pd
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
-_NUMBER_COLUMNS = (*PRICE_COLUMNS, "volume", "dividends", "stock_splits")
+TRADED_COLUMNS = (*PRICE_COLUMNS, "volume")
+_NUMBER_COLUMNS = (*TRADED_COLUMNS, "dividends", "stock_splits")
 BAR_COLUMNS = ("ticker", "session", *_NUMBER_COLUMNS)
 
 

@@ -36,7 +36,7 @@ from stock_assets.pipeline.production import change_production, registered
 from stock_assets.pipeline.versions import newest_label
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
-from stock_assets.storage.datasets import load_segments
+from stock_assets.storage.datasets import load_panel, load_segments
 from stock_assets.storage.forecasts import PromotionRecord
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import NewChange, ProductionChange
@@ -179,7 +179,8 @@ def _challenge(
     recipes = [recipe, production.recipe] if production else [recipe]
     first = min(one.first_session for one in recipes)
     tickers = sorted({ticker for one in recipes for ticker in one.tickers})
-    bars = read_bars(engine, first, candidate.as_of, tickers)
+    known_at = load_panel(engine, candidate.dataset_run_id).known_at
+    bars = read_bars(engine, first, candidate.as_of, tickers, known_at, renamed=True)
     held_out = sessions(*spans["test"])
     own_bars = bars[bars["ticker"].isin(recipe.tickers)].reset_index(drop=True)
     returns = session_returns(own_bars, recipe.first_session, candidate.as_of)

@@ -177,7 +177,8 @@ def train_on_dataset(
         checkpoints,
     )
     recipe = _recipe(record, candidate, data, (features, target), params)
-    bars = read_bars(engine, record.first_session, record.as_of_session, record.tickers)
+    first, last = record.first_session, record.as_of_session
+    bars = read_bars(engine, first, last, record.tickers, record.known_at)
     bundle = Bundle(recipe, candidate.network)
     return TrainedCandidate(record, best, candidate, bundle, bars, checkpoints)
 
@@ -243,7 +244,14 @@ def refit_on_dataset(
         checkpoints,
     )
     recipe = bundle.recipe
-    bars = read_bars(engine, recipe.first_session, recipe.as_of, recipe.tickers)
+    bars = read_bars(
+        engine,
+        recipe.first_session,
+        recipe.as_of,
+        recipe.tickers,
+        record.known_at,
+        renamed=True,
+    )
     return refit, bars, checkpoints
 
 

@@ -38,6 +38,7 @@ DOCS = {
     "high": "Highest price, as traded",
     "horizon": "Sessions from the as-of session to the target, from 1 on",
     "in_force_from": "When the change was recorded; in force until the next one",
+    "known_at": "Moment whose prices were read; empty where it was not recorded",
     "last_close": "Close of the as-of session",
     "last_position": "Position of the segment's last window end in the panel",
     "last_session": "Last session covered",

@@ -54,6 +54,8 @@ class PanelRecord:
     location: str
     build_environment: dict[str, Any] | None = None
     """From :func:`stock_assets.core.fingerprints.build_environment`; None in older rows."""
+    known_at: datetime | None = None
+    """The moment whose prices were read; None in older rows: what is known now is read."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,19 @@ def load_panel(engine: Engine, dataset_id: str) -> PanelRecord:
     StockAssetsError
         There is no such dataset.
     """
-    row = _row(engine, processed_feature_data, dataset_id)
-    return PanelRecord(**{name: row[name] for name in PanelRecord.__dataclass_fields__})
+    record = find_panel(engine, dataset_id)
+    if record is None:
+        raise _unknown(engine, processed_feature_data, dataset_id)
+    return record
+
+
+def find_panel(engine: Engine, dataset_id: str) -> PanelRecord | None:
+    """Read the record of a dataset's panel; None without one."""
+    panels = processed_feature_data.c
+    query = select(*(panels[name] for name in PanelRecord.__dataclass_fields__))
+    with engine.connect() as connection:
+        row = connection.execute(query.where(panels.dataset_run_id == dataset_id)).one_or_none()
+    return None if row is None else PanelRecord(**row._mapping)
 
 
 def save_scalers(
@@ -251,12 +264,12 @@ def created_at(engine: Engine, dataset_id: str) -> datetime:
 
 
 def revised_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
-    """Read the revisions of a dataset's bars since it was built, in the order of writing."""
+    """Read the revisions of a dataset's bars since they were read, in the order of writing."""
     revisions = price_revisions.c
     query = (
         select(price_revisions)
         .where(
-            revisions.revised_at > _created_at(record),
+            revisions.revised_at > _read_at(record),
             revisions.session.between(record.first_session, record.as_of_session),
             revisions.ticker.in_(record.tickers),
         )
@@ -267,12 +280,12 @@ def revised_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
 
 
 def bars_stored_since(engine: Engine, record: PanelRecord, first: date) -> Sequence[RowMapping]:
-    """Read the bars from `first` on that were stored since a dataset was built."""
+    """Read the bars from `first` on that were stored since those of a dataset were read."""
     bars = raw_stock_data.c
     query = (
         select(bars.ticker, bars.session, bars.fetched_at)
         .where(
-            bars.fetched_at > _created_at(record),
+            bars.fetched_at > _read_at(record),
             bars.session.between(first, record.as_of_session),
             bars.ticker.in_(record.params["prices"]["tickers"]),
         )
@@ -283,18 +296,20 @@ def bars_stored_since(engine: Engine, record: PanelRecord, first: date) -> Seque
 
 
 def renamed_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
-    """Read the renames of a dataset's tickers applied since it was built."""
+    """Read the renames of a dataset's tickers applied since its bars were read."""
     renames = ticker_renames.c
     named = renames.old_ticker.in_(record.tickers) | renames.new_ticker.in_(record.tickers)
-    query = select(ticker_renames).where(renames.applied_at > _created_at(record), named)
+    query = select(ticker_renames).where(renames.applied_at > _read_at(record), named)
     with engine.connect() as connection:
         return connection.execute(query.order_by(renames.applied_at)).mappings().all()
 
 
-def _created_at(record: PanelRecord) -> ScalarSelect[Any]:
-    """Select when a dataset was built."""
+def _read_at(record: PanelRecord) -> ScalarSelect[Any]:
+    """Select the moment whose prices a dataset has; where it is unknown, when it was built."""
     panels = processed_feature_data.c
-    created = select(panels.created_at).where(panels.dataset_run_id == record.dataset_run_id)
+    created = select(func.coalesce(panels.known_at, panels.created_at)).where(
+        panels.dataset_run_id == record.dataset_run_id
+    )
     return created.scalar_subquery()
 
 

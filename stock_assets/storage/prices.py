@@ -23,7 +23,7 @@ from sqlalchemy import (
     values,
 )
 
-from stock_assets.market.bars import BAR_COLUMNS, tidy
+from stock_assets.market.bars import BAR_COLUMNS, TRADED_COLUMNS, tidy
 from stock_assets.market.corporate_actions import ACTION_COLUMNS, KIND_OF, attach, tidy_actions
 from stock_assets.market.reconciliation import StoredHistory
 from stock_assets.market.sources.base import Fetch
@@ -35,16 +35,15 @@ from stock_assets.storage.database import (
     merge_staged,
     stage,
 )
+from stock_assets.storage.known_prices import read_known_bars
 from stock_assets.storage.quarantine import release
-from stock_assets.storage.record import as_known, link_at, recording
+from stock_assets.storage.record import link_at, recording
 from stock_assets.storage.tables import (
     corporate_actions,
     instruments,
     price_revisions,
     raw_stock_data,
 )
-
-_TRADED = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def store_prices(
     origin = {"source": source, "dagster_run_id": dagster_run_id}
     bars = fetch.bars.assign(session=fetch.bars["session"].dt.date)
     with recording(engine, dagster_run_id) as connection:
-        traded = bars[["ticker", "session", *_TRADED]].assign(**origin)
+        traded = bars[["ticker", "session", *TRADED_COLUMNS]].assign(**origin)
         staged = stage(connection, raw_stock_data, traded)
         revised = _record_changed_bars(connection, staged, dagster_run_id)
         rows = merge_staged(connection, raw_stock_data, staged, list(traded.columns))
@@ -99,7 +98,7 @@ def store_prices(
 
 def _record_changed_bars(connection: Connection, staged: str, run_id: str | None) -> int:
     """Record every stored price and volume that is about to change."""
-    fields = ", ".join(f"('{name}', t.{name}, s.{name})" for name in _TRADED)
+    fields = ", ".join(f"('{name}', t.{name}, s.{name})" for name in TRADED_COLUMNS)
     return connection.execute(
         text(
             f"INSERT INTO {price_revisions.name} "
@@ -251,6 +250,8 @@ def read_bars(
     last: date,
     tickers: Sequence[str] | None = None,
     known_at: datetime | None = None,
+    *,
+    renamed: bool = False,
 ) -> pd.DataFrame:
     """Read the bars of the sessions `first` to `last`, as traded, of `tickers` or of all.
 
@@ -264,35 +265,18 @@ def read_bars(
         All tickers if None.
     known_at : datetime, optional
         Read what was known at this moment; what is known now if None.
+    renamed : bool
+        With a moment: under the names of now, as if renames since then had been applied before.
     """
     if known_at is not None:
-        return _read_known_bars(engine, first, last, tickers, link_at(engine, known_at))
+        link = link_at(engine, known_at)
+        return read_known_bars(engine, first, last, tickers, link, renamed=renamed)
     columns = (raw_stock_data.c[name] for name in BAR_COLUMNS)
     query = select(*columns).where(raw_stock_data.c.session.between(first, last))
     if tickers is not None:
         query = query.where(raw_stock_data.c.ticker.in_(list(tickers)))
     with engine.connect() as connection:
         return tidy(copy_out(connection, query))
-
-
-def _read_known_bars(
-    engine: Engine, first: date, last: date, tickers: Sequence[str] | None, link: int
-) -> pd.DataFrame:
-    """Read bars and actions as they were at a link, and put the actions into effect."""
-    bars, actions = as_known(raw_stock_data, link), as_known(corporate_actions, link)
-    known, given = bars.selected_columns, actions.selected_columns
-    # An action takes effect on a bar if none is between them: earlier bars have to be known.
-    bars = bars.where(known.session <= last).with_only_columns(
-        *(known[name] for name in ("ticker", "session", *_TRADED))
-    )
-    actions = actions.with_only_columns(*(given[name] for name in ACTION_COLUMNS))
-    if tickers is not None:
-        bars = bars.where(known.ticker.in_(list(tickers)))
-        actions = actions.where(given.ticker.in_(list(tickers)))
-    with engine.connect() as connection:
-        traded, effects = copy_out(connection, bars), tidy_actions(copy_out(connection, actions))
-    attached = attach(traded, effects)
-    return tidy(attached[attached["session"] >= pd.Timestamp(first)][list(BAR_COLUMNS)])
 
 
 def stored_histories(engine: Engine) -> dict[str, StoredHistory]:

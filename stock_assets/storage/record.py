@@ -40,6 +40,10 @@ _CLOCK_TOLERANCE = timedelta(seconds=1)
 _log = logging.getLogger(__name__)
 
 
+class UnknownMomentError(StockAssetsError):
+    """A moment at which nothing is known: in the future, or earlier than the record."""
+
+
 @dataclass(frozen=True)
 class Link:
     """One transaction of the record.
@@ -103,9 +107,17 @@ def adopt(engine: Engine) -> None:
 
 def head(engine: Engine) -> Link | None:
     """Return the newest link; None before the first."""
-    newest = select(record_links).order_by(record_links.c.link.desc()).limit(1)
+    return _read_link(engine, select(record_links).order_by(record_links.c.link.desc()).limit(1))
+
+
+def find_link(engine: Engine, number: int) -> Link | None:
+    """Return a link; None if there is none with this number."""
+    return _read_link(engine, select(record_links).where(record_links.c.link == number))
+
+
+def _read_link(engine: Engine, query: Select[Any]) -> Link | None:
     with engine.connect() as connection:
-        row = connection.execute(newest).one_or_none()
+        row = connection.execute(query).one_or_none()
     return None if row is None else Link(row.link, row.written_at, row.digest)
 
 
@@ -121,7 +133,7 @@ def link_at(engine: Engine, known_at: datetime) -> int:
 
     Raises
     ------
-    StockAssetsError
+    UnknownMomentError
         The moment is in the future, or earlier than the record.
     """
     links = record_links.c
@@ -132,7 +144,7 @@ def link_at(engine: Engine, known_at: datetime) -> int:
             select(func.greatest(func.clock_timestamp(), func.max(links.written_at)))
         ).scalar_one()
         if known_at > now:
-            raise StockAssetsError(
+            raise UnknownMomentError(
                 f"{_utc(known_at)} is in the future", f"Choose a moment up to {_utc(now)}"
             )
         number = connection.scalar(select(func.max(links.link)).where(links.written_at <= known_at))
@@ -140,10 +152,10 @@ def link_at(engine: Engine, known_at: datetime) -> int:
     if number is not None:
         return int(number)
     if first is None:
-        raise StockAssetsError(
+        raise UnknownMomentError(
             "nothing is stored yet", "Store prices first: stock-assets backfill raw_prices"
         )
-    raise StockAssetsError(
+    raise UnknownMomentError(
         f"nothing is known at {_utc(known_at)}: the record begins at {_utc(first)}",
         "Choose a later moment",
     )

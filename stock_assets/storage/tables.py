@@ -152,6 +152,7 @@ processed_feature_data = Table(
     Column("location", Text, nullable=False),
     _written("created_at"),
     Column("build_environment", JSONB),
+    Column("known_at", DateTime(timezone=True)),
     comment="The feature panel of a dataset; its arrays are one memory-mapped file",
 )
 

@@ -50,7 +50,7 @@ OF_RUNS = {"check_results"}
 OF_THE_MOMENT = {
     *("id", "dagster_run_id", "mlflow_run_id", "dataset_run_id", "trials"),
     *("fetched_at", "first_fetched_at", "recorded_at", "revised_at", "quarantined_at"),
-    *("applied_at", "created_at", "predicted_at", "evaluated_at", "decided_at"),
+    *("applied_at", "known_at", "created_at", "predicted_at", "evaluated_at", "decided_at"),
     "measured_at",
 }
 """Columns that carry an id, a time or a duration; the others depend on the data alone."""

@@ -26,7 +26,7 @@ def digests(bars: pd.DataFrame, folder: Path) -> tuple[object, ...]:
     """Every digest of a dataset built from bars."""
     arrays, first = ArrayStore(str(folder)), PARAMS.prices.first_session
     built = build_feature_set(bars, PARAMS.features, PARAMS.dataset, first, AS_OF)
-    panel = build_panel(KEY, AS_OF, built, PARAMS, arrays)
+    panel = build_panel(KEY, AS_OF, built, PARAMS, arrays, known_at=None)
     scalers = build_scalers(panel, arrays)
     segments = build_segments(panel, scalers.features, scalers.target, arrays)
     return panel.bars_digest, panel.digest, scalers.digest, segments

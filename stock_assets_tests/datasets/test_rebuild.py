@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from sqlalchemy import text
 
@@ -13,7 +15,10 @@ from stock_assets.core.digests import DamagedFileError
 from stock_assets.datasets.export import export_panel
 from stock_assets.datasets.rebuild import open_panel
 from stock_assets.datasets.verify import verify
-from stock_assets_tests.datasets.conftest import KEY, BuiltDataset
+from stock_assets.storage.datasets import save_panel
+from stock_assets_tests.datasets.conftest import KEY, BuiltDataset, sample
+from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.tampering import tampering
 
 
 def flip(path: Path) -> None:
@@ -51,12 +56,28 @@ def test_an_undamaged_file_is_left_alone(
     assert not caplog.messages
 
 
-def test_a_damaged_file_of_revised_rows_is_refused(changeable: BuiltDataset) -> None:
+def revised() -> pd.DataFrame:
+    bars = sample()
+    bars.loc[(bars["ticker"] == "IBM") & (bars["session"] == "2012-03-01"), "volume"] *= 2.0
+    return bars
+
+
+def test_a_damaged_file_is_rebuilt_after_revisions(changeable: BuiltDataset) -> None:
+    path = changeable.arrays.local_path(changeable.record.location)
+    content = path.read_bytes()
+    flip(path)
+    store_bars(changeable.engine, revised())
+    open_panel(changeable.engine, changeable.arrays, KEY)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_file_of_unrecorded_rows_is_refused_after_revisions(
+    changeable: BuiltDataset,
+) -> None:
     path = changeable.arrays.local_path(changeable.record.location)
     flip(path)
-    with changeable.engine.begin() as connection:
-        at = "ticker = 'IBM' AND session = '2012-03-01'"
-        connection.execute(text(f"UPDATE raw_stock_data SET close = close + 0.01 WHERE {at}"))
+    save_panel(changeable.engine, replace(changeable.record, known_at=None))
+    store_bars(changeable.engine, revised())
     damaged = path.read_bytes()
     with pytest.raises(DamagedFileError) as caught:
         open_panel(changeable.engine, changeable.arrays, KEY)
@@ -69,8 +90,8 @@ def test_a_damaged_file_of_revised_rows_is_refused(changeable: BuiltDataset) -> 
 
 def test_a_damaged_file_without_rows_is_refused(changeable: BuiltDataset) -> None:
     changeable.arrays.local_path(changeable.record.location).unlink()
-    with changeable.engine.begin() as connection:
-        connection.execute(text("DELETE FROM raw_stock_data"))
+    with tampering(changeable.engine) as connection:
+        connection.execute(text("DELETE FROM raw_stock_data_history"))
     with pytest.raises(DamagedFileError, match=r"is missing from .* there is no stored bar"):
         open_panel(changeable.engine, changeable.arrays, KEY)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -18,7 +19,7 @@ from stock_assets.storage.datasets import load_panel, save_panel
 from stock_assets.storage.renames import apply_renames
 from stock_assets_tests.datasets.conftest import KEY, BuiltDataset, build, sample
 from stock_assets_tests.storage.examples import store_bars
-from stock_assets_tests.tampering import tampering
+from stock_assets_tests.tampering import empty, tampering
 
 
 def verified(dataset: BuiltDataset) -> Verification:
@@ -55,26 +56,57 @@ def test_later_bars_and_other_tickers_change_nothing(changeable: BuiltDataset) -
     assert (found.equal, found.changes) == (True, [])
 
 
-def test_a_revised_bar_is_named(changeable: BuiltDataset) -> None:
-    store_bars(changeable.engine, changed_bar("IBM", "2012-03-01"))
+def revise(dataset: BuiltDataset) -> None:
+    store_bars(dataset.engine, changed_bar("IBM", "2012-03-01"))
+
+
+def store_missing_bar(dataset: BuiltDataset) -> None:
+    """Build the dataset without a bar, and store that bar afterwards."""
+    empty(dataset.engine)
+    bars = sample()
+    missing = (bars["ticker"] == "IBM") & (bars["session"] == "2012-03-01")
+    store_bars(dataset.engine, bars[~missing].reset_index(drop=True))
+    build(dataset.engine, dataset.arrays)
+    assert verified(dataset).changes == []
+    store_bars(dataset.engine, bars)
+
+
+def rename(dataset: BuiltDataset) -> None:
+    renamed = Rename(old="FB", new="META", first_session=date(2013, 2, 1))
+    apply_renames(dataset.engine, [renamed])
+
+
+CHANGES = pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (revise, "IBM 2012-03-01: volume revised from "),
+        (store_missing_bar, "IBM 2012-03-01: bar stored on "),
+        (rename, "FB renamed to META on "),
+    ],
+)
+
+
+@CHANGES
+def test_a_later_change_is_named_and_leaves_the_dataset_equal(
+    changeable: BuiltDataset, change: Callable[[BuiltDataset], None], named: str
+) -> None:
+    change(changeable)
     found = verified(changeable)
+    assert found.equal
+    assert found.changes[0].startswith(named)
+
+
+@CHANGES
+def test_without_a_recorded_moment_a_later_change_shows(
+    changeable: BuiltDataset, change: Callable[[BuiltDataset], None], named: str
+) -> None:
+    change(changeable)
+    save_panel(changeable.engine, replace(load_panel(changeable.engine, KEY), known_at=None))
+    found = verified(changeable)
+    assert found.known_at is None
     assert "rows" in differing(found)
     assert "file" not in differing(found)
-    (change,) = found.changes
-    assert change.startswith("IBM 2012-03-01: volume revised from ")
-
-
-def test_a_bar_stored_later_is_named(changeable: BuiltDataset) -> None:
-    with tampering(changeable.engine) as connection:
-        at = "ticker = 'IBM' AND session = '2012-03-01'"
-        connection.execute(text(f"DELETE FROM raw_stock_data WHERE {at}"))
-    build(changeable.engine, changeable.arrays)
-    assert verified(changeable).equal
-    store_bars(changeable.engine, sample())
-    found = verified(changeable)
-    assert {"rows", "panel"} <= differing(found)
-    assert found.changes[0].startswith("IBM 2012-03-01: bar stored on ")
-    assert found.parts[0].message.startswith("1,112 bars then, 1,113 now: digest ")
+    assert found.changes[0].startswith(named)
 
 
 def test_parts_that_are_not_built_yet_count_as_equal(changeable: BuiltDataset) -> None:
@@ -85,18 +117,13 @@ def test_parts_that_are_not_built_yet_count_as_equal(changeable: BuiltDataset) -
     assert [part.message for part in found.parts[2:4]] == ["not built yet"] * 2
 
 
-def test_a_rename_is_named(changeable: BuiltDataset) -> None:
-    renamed = Rename(old="FB", new="META", first_session=date(2013, 2, 1))
-    apply_renames(changeable.engine, [renamed])
-    found = verified(changeable)
-    assert {"rows", "panel"} <= differing(found)
-    assert found.changes[0].startswith("FB renamed to META on ")
-
-
 def test_rows_edited_outside_the_store_have_no_recorded_change(changeable: BuiltDataset) -> None:
+    revise(changeable)
     with tampering(changeable.engine) as connection:
         at = "ticker = 'IBM' AND session = '2012-03-01'"
-        connection.execute(text(f"UPDATE raw_stock_data SET close = close + 0.01 WHERE {at}"))
+        connection.execute(
+            text(f"UPDATE raw_stock_data_history SET close = close + 0.01 WHERE {at}")
+        )
     found = verified(changeable)
     assert differing(found) == {"rows", "panel", "scalers", "segments"}
     assert found.changes[0].startswith("no recorded change")
@@ -104,7 +131,7 @@ def test_rows_edited_outside_the_store_have_no_recorded_change(changeable: Built
 
 def test_missing_rows_are_a_difference_and_not_an_error(changeable: BuiltDataset) -> None:
     with tampering(changeable.engine) as connection:
-        connection.execute(text("DELETE FROM raw_stock_data"))
+        connection.execute(text("DELETE FROM raw_stock_data_history"))
     found = verified(changeable)
     assert differing(found) == {"rows"}
     assert "there is no stored bar" in found.parts[0].message

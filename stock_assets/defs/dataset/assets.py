@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from stock_assets.config import Params
 from stock_assets.datasets.ids import dataset_as_of
@@ -43,6 +44,15 @@ if TYPE_CHECKING:
 def dataset_assets() -> list[dg.AssetsDefinition]:
     """Build ``processed_features``, ``scalers`` and ``scaled_features``."""
 
+    class PanelConfig(dg.Config):
+        """What a run may change of the panel."""
+
+        known_at: str | None = Field(
+            None,
+            description="Read the prices as they were known at this moment, such as "
+            "2026-11-30T21:00:00Z; by default at the recorded one if the dataset exists, else now",
+        )
+
     @dg.asset(
         **PER_DATASET,
         group_name="dataset",
@@ -52,26 +62,31 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         deps=[dg.AssetDep("raw_prices", partition_mapping=dg.AllPartitionMapping())],
         description=(
             "The (sessions × tickers × features) panel and its labels, from the bars known at the "
-            "as-of session in the dataset's id. Adjusted as of that session. Warm-up and missing "
-            "bars are masked, never filled."
+            "as-of session in the dataset's id, as they were known at a recorded moment. Adjusted "
+            "as of that session. Warm-up and missing bars are masked, never filled."
         ),
         check_specs=PANEL_SPECS,
     )
     def processed_features(
         context: dg.AssetExecutionContext,
+        config: PanelConfig,
         params: dg.ResourceParam[Params],
         store: dg.ResourceParam[Store],
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         """Build, check and store the panel of a dataset."""
         from stock_assets.datasets.build import build_panel
         from stock_assets.datasets.checks import check_completeness, check_look_ahead
+        from stock_assets.datasets.rebuild import choose_known_at
         from stock_assets.features.dataset import build_feature_set
 
         as_of, first = dataset_as_of(context.partition_key), params.prices.first_session
         # Earlier sessions need no look: a bar that broke a rule is in quarantine, and masked.
         require_passed(store, {"raw_prices": [session_key(as_of)]})
         apply_renames(store.engine, params.prices.renames, context.run.run_id)
-        bars = read_bars(store.engine, first, as_of, params.prices.tickers)
+        known_at = choose_known_at(
+            store.engine, context.partition_key, params.prices, config.known_at
+        )
+        bars = read_bars(store.engine, first, as_of, params.prices.tickers, known_at)
         built = build_feature_set(
             bars, params.features, params.dataset, first, as_of, params.walk_forward
         )
@@ -80,7 +95,9 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
             causal(check_look_ahead(built, params)),
         ]
         yield from enforce_checks(context, store, checks)
-        record = build_panel(context.partition_key, as_of, built, params, store.arrays)
+        record = build_panel(
+            context.partition_key, as_of, built, params, store.arrays, known_at=known_at
+        )
         save_panel(store.engine, record)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(record.digest),
@@ -198,6 +215,7 @@ def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
         last_session=record.last_session,
         bars=record.bars,
         bars_digest=record.bars_digest,
+        known_at=record.known_at,
         tickers=", ".join(record.tickers),
         features=len(record.features),
         basis=record.basis,

@@ -51,6 +51,10 @@ class Panel(ResponseModel):
     basis: Basis = Field(description="Price basis of the features.")
     target: str = Field(description="Predicted quantity.", examples=["log_return"])
     digest: str = Field(description="SHA-256 of the panel.", examples=[_DIGEST])
+    known_at: datetime | None = Field(
+        description="Moment whose prices were read; null where it was not recorded.",
+        examples=["2013-01-01T23:59:00.123456Z"],
+    )
     created_at: datetime = Field(
         description="Time of the first build.", examples=["2013-01-02T00:00:00.123456Z"]
     )

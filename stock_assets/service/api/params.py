@@ -9,6 +9,7 @@ from datetime import date
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,8 +19,11 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
+from starlette.exceptions import HTTPException
 
 from stock_assets.config.prices import TICKER
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import parse_moment
 from stock_assets.service.app_state import QueryParams
 from stock_assets.service.problems import not_found
 from stock_assets.storage.serving.paging import Position
@@ -34,6 +38,18 @@ def _iso_day(value: object) -> object:
     if isinstance(value, str) and not _ISO_DAY.fullmatch(value):
         raise PydanticCustomError("day", "A day is written as 2013-03-01")
     return value
+
+
+def _moment(value: object) -> object:
+    """Reject Unix times and times without a zone."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_moment(value)
+    except StockAssetsError:
+        raise PydanticCustomError(
+            "moment", "A moment has a time zone: 2026-11-30T21:00:00Z"
+        ) from None
 
 
 def _whole(value: object) -> object:
@@ -51,10 +67,12 @@ def _true_or_false(value: object) -> object:
 
 
 Day = Annotated[date, BeforeValidator(_iso_day)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
 WindowLength = Annotated[int, Field(ge=1, le=2520), BeforeValidator(_whole)]
 ModelVersion = Annotated[int, Field(ge=1, le=_LARGEST_INTEGER), BeforeValidator(_whole)]
+LinkNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Horizon = Annotated[int, Field(ge=1, le=_LARGEST_INTEGER), BeforeValidator(_whole)]
 Ticker = Annotated[str, Field(pattern=f"^{TICKER.pattern}$", max_length=32)]
 DatasetId = Annotated[str, Field(pattern=r"^[0-9]{8}_[0-9]{6}$")]
@@ -80,6 +98,11 @@ Tickers = Annotated[list[Ticker], Field(max_length=50)]
 Item = TypeVar("Item", bound="ResponseModel")
 
 
+def invalid_cursor() -> HTTPException:
+    """Create a 404 to raise for a cursor that is not one of the list."""
+    return not_found("the cursor is invalid; start without one")
+
+
 class PageParams(QueryParams):
     """Parameters of every list."""
 
@@ -102,7 +125,7 @@ class PageParams(QueryParams):
         try:
             return kind.validate_json(base64.urlsafe_b64decode(self.cursor))
         except ValueError:  # invalid base64 or invalid JSON
-            raise not_found("the cursor is invalid; start without one") from None
+            raise invalid_cursor() from None
 
 
 class ResponseModel(BaseModel):

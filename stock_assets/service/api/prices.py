@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
+from sqlalchemy import Engine
+from starlette.exceptions import HTTPException
 
 from stock_assets.config import Basis
-from stock_assets.market.adjustment import adjust
-from stock_assets.market.calendar import SPAN
 from stock_assets.service.api.params import (
     Day,
+    LinkNumber,
+    Moment,
     OptionalParam,
     Page,
     PageParams,
     ResponseModel,
     Ticker,
+    invalid_cursor,
     page_of,
 )
 from stock_assets.service.app_state import StateDep
-from stock_assets.service.problems import NOT_FOUND, unknown_ticker
-from stock_assets.storage.prices import read_bars
+from stock_assets.service.problems import NOT_FOUND, not_found, unknown_ticker
+from stock_assets.storage.known_prices import read_ticker
+from stock_assets.storage.record import Link, UnknownMomentError, find_link, head, link_at
 
 router = APIRouter(tags=["prices"])
 
-_POSITION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
+_POSITION: TypeAdapter[tuple[date, int]] = TypeAdapter(tuple[Day, LinkNumber])
 
 
 class Bar(ResponseModel):
@@ -47,6 +51,11 @@ class Bar(ResponseModel):
     stock_splits: float = Field(
         description="New shares per old one from this day on; 0 for none.", examples=[0.0]
     )
+    known_since: datetime = Field(
+        description="Since when its prices and volume, as traded, were known; for bars stored "
+        "before there was a record, when that began.",
+        examples=["2013-03-01T23:30:10.123456Z"],
+    )
 
 
 class PricePage(Page[Bar]):
@@ -55,13 +64,20 @@ class PricePage(Page[Bar]):
     ticker: str = Field(description="Symbol on the exchange.", examples=["AAPL"])
     basis: Basis = Field(description="Price basis.")
     as_of_session: date = Field(
-        description="Newest stored session of the ticker; its prices are as traded on every basis.",
+        description="Newest session of the ticker that was known; its prices are as traded on "
+        "every basis.",
         examples=["2013-03-01"],
     )
+    known_at: datetime = Field(
+        description="Time of the newest change that was known; as a parameter it gives "
+        "the same answer whatever is revised later.",
+        examples=["2013-03-01T23:30:10.123456Z"],
+    )
+    link: int = Field(description="Number of that change in the record.", examples=[66])
 
 
 class PricesParams(PageParams):
-    """Filter of bars, and their basis."""
+    """Filter of bars, their basis, and the moment at which they were known."""
 
     basis: Basis = Field(
         "adjusted",
@@ -75,30 +91,69 @@ class PricesParams(PageParams):
     session_to: OptionalParam[Day] = Field(
         None, description="Last session.", examples=["2013-03-01"]
     )
+    as_of: OptionalParam[Day] = Field(
+        None,
+        description="Bars up to this day, adjusted as of the last of them.",
+        examples=["2013-03-01"],
+    )
+    known_at: OptionalParam[Moment] = Field(
+        None,
+        description="What was known at this moment, with its time zone; by default what is known "
+        "now. Outside the record: 404.",
+        examples=["2026-11-30T21:00:00Z"],
+    )
 
 
 @router.get("/prices/{ticker}", summary="List the bars of a ticker", responses=NOT_FOUND)
 def prices(ticker: Ticker, state: StateDep, query: Annotated[PricesParams, Query()]) -> PricePage:
-    """List daily bars as traded, or adjusted as of the newest session."""
-    (before,) = query.position(_POSITION) or (None,)
-    bars = read_bars(state.engine, *SPAN, [ticker])
-    if bars.empty:
+    """List daily bars as traded, or adjusted as of a session, as they were known at a moment.
+
+    All pages of a list show what was known when the first was read.
+    """
+    position = query.position(_POSITION)
+    link = _link(state.engine, query, position)
+    if link is None:
         raise unknown_ticker(state.engine, ticker)
+    bars = read_ticker(state.engine, ticker, link.number, query.basis, query.as_of)
+    if bars.empty:
+        raise _unknown(state.engine, ticker, query)
     as_of = bars["session"].iloc[-1].date()
-    adjusted = adjust(bars, query.basis, as_of)
-    adjusted = adjusted.assign(session=adjusted["session"].dt.date).drop(columns="ticker")
-    session = adjusted["session"]
+    bars = bars.assign(session=bars["session"].dt.date, link=link.number).drop(columns="ticker")
+    session = bars["session"]
     chosen = session.between(query.session_from or date.min, query.session_to or date.max)
-    if before is not None:
-        chosen &= session < before
-    newest_first = adjusted[chosen].iloc[: -query.limit - 2 : -1]
+    if position is not None:
+        chosen &= session < position[0]
+    newest_first = bars[chosen].iloc[: -query.limit - 2 : -1]
     rows: list[dict[str, Any]] = newest_first.to_dict("records")  # type: ignore[assignment]
     return page_of(
         PricePage,
         rows,
         query,
-        ["session"],
+        ["session", "link"],
         ticker=ticker,
         basis=query.basis,
         as_of_session=as_of,
+        known_at=link.written_at,
+        link=link.number,
     )
+
+
+def _link(engine: Engine, query: PricesParams, position: tuple[date, int] | None) -> Link | None:
+    """Return the link that is shown: that of the first page, of the moment, or the newest."""
+    if position is not None:
+        found = find_link(engine, position[1])
+        if found is None:
+            raise invalid_cursor()
+        return found
+    if query.known_at is None:
+        return head(engine)
+    try:
+        return find_link(engine, link_at(engine, query.known_at))
+    except UnknownMomentError as error:
+        raise not_found(error.problem) from None
+
+
+def _unknown(engine: Engine, ticker: str, query: PricesParams) -> HTTPException:
+    if query.known_at is None and query.as_of is None:
+        return unknown_ticker(engine, ticker)
+    return not_found(f"no prices of ticker {ticker} were known then")

@@ -30,7 +30,7 @@ def list_panels(
             _PANELS[name]
             for name in (
                 *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),
-                *("basis", "target", "digest", "created_at"),
+                *("basis", "target", "digest", "known_at", "created_at"),
             )
         ),
         func.jsonb_array_length(_PANELS.tickers).label("tickers"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stock_assets.config import Params, WalkForward
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import write_moment
 from stock_assets.datasets.build import recorded_params
 from stock_assets.defs.resources import Store
 from stock_assets.features.dataset import scaled_digest
@@ -27,6 +28,7 @@ from stock_assets.market.bars import tidy
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.models.data import load_training_data
 from stock_assets.storage.datasets import load_panel, load_scalers, load_segments
+from stock_assets.storage.record import head
 from stock_assets.storage.serving.checks import newest_checks
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
 from stock_assets_tests.defs.running import (
@@ -53,9 +55,13 @@ def recent() -> pd.DataFrame:
 def made(
     store: Store, bars: pd.DataFrame, key: str = KEY, **sections: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
+    """Store bars and build a dataset from what is known then."""
     store_bars(store.engine, bars, "sample")
     given = {**sections, "dataset": SMALL | sections.get("dataset", {})}
-    return materialize(STAGE, key, store, params(**given))
+    newest = head(store.engine)
+    assert newest is not None
+    config = {"processed_features": {"known_at": write_moment(newest.written_at)}}
+    return materialize(STAGE, key, store, params(**given), config=config)
 
 
 def stored(store: Store, key: str) -> dict[str, object]:
@@ -359,13 +365,27 @@ def test_tickers_outside_the_universe_are_not_part_of_it(own_store: Store) -> No
     assert "GONE" not in load_panel(own_store.engine, KEY).tickers
 
 
-def test_a_change_before_the_as_of_session_shows(own_store: Store) -> None:
+def test_a_revision_changes_a_dataset_only_if_a_later_moment_is_chosen(own_store: Store) -> None:
     first = made(own_store, recent())
+    known_at = load_panel(own_store.engine, KEY).known_at
+    assert metadata(first, "processed_features")["known_at"] == str(known_at).replace(" ", "T")
     changed = recent()
     before = changed["session"] == pd.Timestamp("2012-10-26")
     changed.loc[before, "close"] *= 1.0001
+    store_bars(own_store.engine, changed, "sample")
+    resumed = materialize(STAGE, KEY, own_store, params(dataset=SMALL))
+    assert load_panel(own_store.engine, KEY).known_at == known_at
     again = made(own_store, changed)
-    assert data_version(first, "processed_features") != data_version(again, "processed_features")
+    assert load_panel(own_store.engine, KEY).known_at > known_at
+    versions = [data_version(run, "processed_features") for run in (first, resumed, again)]
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_a_moment_in_the_future_is_refused(own_store: Store) -> None:
+    store_bars(own_store.engine, recent(), "sample")
+    config = {"processed_features": {"known_at": "2999-01-01T00:00:00Z"}}
+    result = materialize(STAGE, KEY, own_store, params(dataset=SMALL), config=config)
+    assert "in the future" in failure(result)
 
 
 def test_a_ticker_without_a_training_window_is_reported(own_store: Store) -> None:

@@ -1,0 +1,137 @@
+"""``stock-assets prices``: the bars of a ticker as they were known at a moment."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from stock_assets.config import Basis
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import write_moment
+from stock_assets.core.text import truncate
+from stock_assets.market.calendar import close_time, next_session, require_session
+from stock_assets.storage.known_prices import read_ticker
+from stock_assets.storage.prices import stored_histories
+from stock_assets.storage.record import Link, find_link, head, link_at
+from stock_assets.storage.serving.tickers import name_since_rename
+
+_SHOWN = 20
+_NUMBERS = ("open", "high", "low", "close", "volume", "dividends", "stock_splits")
+
+
+def gather_prices(
+    engine: Engine,
+    ticker: str,
+    first: date | None,
+    last: date | None,
+    as_of: date | None,
+    known_at: datetime | None,
+    basis: Basis,
+) -> dict[str, Any]:
+    """Return bars of a ticker as they were known at a moment, as plain values.
+
+    Without a first session these are the newest ones, as many as a screen shows.
+
+    Raises
+    ------
+    StockAssetsError
+        Nothing is known of the ticker, in the span, or at the moment; or ``as_of`` is no session.
+    """
+    ticker = ticker.upper()
+    if as_of is not None:
+        require_session(as_of)
+    link = _link(engine, known_at)
+    bars = None if link is None else read_ticker(engine, ticker, link.number, basis, as_of)
+    if link is None or bars is None or bars.empty:
+        raise _unknown(engine, ticker, as_of, known_at)
+    days = bars["session"].dt.date
+    shown = bars[days.between(first or date.min, last or date.max)]
+    if shown.empty:
+        raise StockAssetsError(
+            f"no bar of {ticker} is between {first or days.iloc[0]} and {last or days.iloc[-1]}",
+            f"Its bars are from {days.iloc[0]} to {days.iloc[-1]}",
+        )
+    if first is None:
+        shown = shown.tail(_SHOWN)
+    return {
+        "ticker": ticker,
+        "basis": basis,
+        "as_of_session": days.iloc[-1],
+        "known_at": write_moment(known_at or link.written_at),
+        "link": link.number,
+        "bars": [_plain(row) for row in shown.to_dict("records")],
+    }
+
+
+def _link(engine: Engine, known_at: datetime | None) -> Link | None:
+    return head(engine) if known_at is None else find_link(engine, link_at(engine, known_at))
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    session, since = row["session"].date(), row["known_since"]
+    return {
+        "session": session,
+        **{name: row[name] for name in _NUMBERS},
+        "known_since": write_moment(since),
+        "loaded_later": bool(since > pd.Timestamp(close_time(next_session(session)))),
+    }
+
+
+def _unknown(
+    engine: Engine, ticker: str, as_of: date | None, known_at: datetime | None
+) -> StockAssetsError:
+    """Describe why there is no bar, and which there are."""
+    stored = stored_histories(engine)
+    if ticker in stored:
+        when = "" if known_at is None else f" at {write_moment(known_at)}"
+        span = "" if as_of is None else f" up to {as_of}"
+        return StockAssetsError(
+            f"no prices of {ticker}{span} were known{when}",
+            f"See what is known now: stock-assets prices {ticker}",
+        )
+    renamed = name_since_rename(engine, ticker)
+    if renamed is not None:
+        return StockAssetsError(
+            f"no prices are stored for {ticker}, renamed to {renamed[0]} on {renamed[1]}",
+            f"stock-assets prices {renamed[0]}",
+        )
+    names = ", ".join(truncate(sorted(stored), 10))
+    return StockAssetsError(
+        f"no prices are stored for {ticker}",
+        f"There are prices of {names}" if names else "Store some: stock-assets backfill raw_prices",
+    )
+
+
+def show_prices(found: dict[str, Any], console: Console) -> None:
+    """Print bars as a table."""
+    console.print(
+        f"{found['ticker']}, {found['basis']} as of {found['as_of_session']}, as known at "
+        f"{found['known_at']}",
+        soft_wrap=True,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("session", no_wrap=True)
+    for heading in ("open", "high", "low", "close", "volume", "dividend", "split"):
+        table.add_column(heading, justify="right")
+    table.add_column("known since", no_wrap=True)
+    for bar in found["bars"]:
+        table.add_row(
+            str(bar["session"]),
+            *(f"{bar[name]:,.2f}" for name in ("open", "high", "low", "close")),
+            f"{bar['volume']:,.0f}",
+            *(f"{bar[name]:g}" if bar[name] else "" for name in ("dividends", "stock_splits")),
+            bar["known_since"][:16].replace("T", " ") + " UTC",
+        )
+    console.print(table)
+    later = sum(bar["loaded_later"] for bar in found["bars"])
+    if later:
+        console.print(
+            f"{later:,} of {len(found['bars']):,} bars became known after the next session had "
+            "closed: they were loaded or revised later.",
+            soft_wrap=True,
+        )
