@@ -79,12 +79,14 @@ def replay(_: int) -> dict[str, float]:
 
 
 def prices(runs: int) -> dict[str, float]:
-    """Time storing and reading the sample prices."""
+    """Time storing and reading the sample prices, as they are and as they were known."""
     from sqlalchemy import text
 
     from stock_assets.market.sources.base import fetch_from_bars
     from stock_assets.market.sources.sample import load_sample
     from stock_assets.storage.prices import read_bars, store_prices
+    from stock_assets.storage.record import head
+    from stock_assets.storage.tables import HISTORIES
 
     engine, bars, first, last = _engine(), load_sample(), date(2000, 3, 1), date(2013, 3, 1)
 
@@ -94,15 +96,26 @@ def prices(runs: int) -> dict[str, float]:
     first_times = []
     for _ in range(runs):
         with engine.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
             connection.execute(text("TRUNCATE raw_stock_data, corporate_actions"))
+            connection.execute(text(f"TRUNCATE {', '.join(map(str, HISTORIES.values()))}"))
         first_times.append(seconds_of(store))
+    newest = head(engine)
+    assert newest is not None
+    reads = [
+        tuple(
+            seconds_of(lambda at=at: read_bars(engine, first, last, known_at=at))
+            for at in (None, newest.written_at)
+        )
+        for _ in range(runs)
+    ]
     return {
         "bars": len(bars),
         "store_seconds": statistics.median(first_times),
         "store_again_seconds": statistics.median(seconds_of(store) for _ in range(runs)),
-        "read_seconds": statistics.median(
-            seconds_of(lambda: read_bars(engine, first, last)) for _ in range(runs)
-        ),
+        "read_seconds": statistics.median(now for now, _ in reads),
+        "read_known_seconds": statistics.median(known for _, known in reads),
+        "read_known_over_read": statistics.median(known / now for now, known in reads),
     }
 
 
