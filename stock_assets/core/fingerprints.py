@@ -23,6 +23,7 @@ _DATASET_SOURCES = (
     "storage/arrays.py",
 )
 """Files and folders that decide a dataset, given the stored rows (which have their own digest)."""
+_FORECAST_SOURCES = (*_DATASET_SOURCES, "models", "pipeline/forecasting.py")
 _TRAINING_SOURCES = ("features", "models")
 
 
@@ -41,9 +42,24 @@ def build_environment() -> dict[str, Any]:
         :data:`_DATASET_SOURCES`, by its path in the package; line ends do not count. ``libraries``:
         versions of Python and of :data:`LIBRARIES`.
     """
+    return _environment(_DATASET_SOURCES)
+
+
+def forecast_environment() -> dict[str, Any]:
+    """Describe the code and the libraries that a forecast made now depends on.
+
+    Returns
+    -------
+    dict
+        Like :func:`build_environment`, with the code of models.
+    """
+    return _environment(_FORECAST_SOURCES)
+
+
+def _environment(sources: Iterable[str]) -> dict[str, Any]:
     return {
         "package": version("stock-assets"),
-        "code": _source_digests(_DATASET_SOURCES),
+        "code": _source_digests(sources),
         "libraries": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
     }

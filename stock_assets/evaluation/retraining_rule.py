@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from stock_assets.config import Monitoring, Thresholds
+from stock_assets.evaluation.issues import count_backfilled
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.market.calendar import sessions
 
@@ -73,6 +74,8 @@ class RetrainingDecision:
         As-of session of the newest retraining.
     elapsed_sessions : int or None
         Sessions between it and `session`; None where no threshold failed or none was launched.
+    backfilled : int or None
+        How many of the forecasts are not known to be live; None where it was not recorded.
     """
 
     outcome: RetrainingOutcome
@@ -85,6 +88,7 @@ class RetrainingDecision:
     metrics: dict[str, Any] | None = None
     last_retraining: date | None = None
     elapsed_sessions: int | None = None
+    backfilled: int | None = None
 
     @property
     def retrain(self) -> bool:
@@ -100,8 +104,8 @@ def decide_retraining(
     Parameters
     ----------
     rows : DataFrame
-        Scored forecasts, from `stock_assets.evaluation.metrics.score_rows`; only those of the
-        newest ``monitoring.window_sessions`` sessions count.
+        Scored forecasts, from `stock_assets.evaluation.metrics.score_rows`, and how they were
+        ``issued``; only those of the newest ``monitoring.window_sessions`` sessions count.
     last_retraining : date or None
         As-of session of the newest retraining; None when there was none.
     monitoring : Monitoring
@@ -121,6 +125,7 @@ def decide_retraining(
             monitoring.minimum_forecasts,
             monitoring.cooldown_sessions,
             last_retraining=last_retraining,
+            backfilled=count_backfilled(recent),
             **evidence,
         )
 

@@ -86,7 +86,7 @@ def _canonical_bytes(column: pd.Series) -> bytes:
     if kind == "f":
         numbers = column.to_numpy("<f8") + 0.0
         return b"f" + np.where(np.isnan(numbers), np.nan, numbers).tobytes()
-    if kind in "iub":
+    if kind in "iub" and not column.hasnans:
         return b"i" + column.to_numpy("<i8").tobytes()
     if kind == "M":
         return b"M" + column.to_numpy("<M8[ns]").tobytes()

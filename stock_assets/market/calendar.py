@@ -24,6 +24,7 @@ SETTLING_TIME = timedelta(minutes=15)
 """Time after a session's close in which its bar may still change."""
 
 _FILE = Path(__file__).with_name("xnys_closures.json")
+_OPEN = time(9, 30)
 _REGULAR_CLOSE = time(16)
 _WIDEN = (
     "Widen SPAN in stock_assets/market/calendar.py and run `python -m stock_assets.market.calendar`"
@@ -88,6 +89,17 @@ def require_session(day: date) -> date:
         f"{day} is not a trading session of {EXCHANGE} (the nearest are {before} and {after})",
         "Choose a trading day",
     )
+
+
+def open_time(session: date) -> datetime:
+    """Return the time, with its zone, at which trading begins: 9:30 New York.
+
+    Raises
+    ------
+    StockAssetsError
+        ``session`` is not a session of the exchange.
+    """
+    return datetime.combine(require_session(session), _OPEN, tzinfo=ZoneInfo(TIMEZONE))
 
 
 def close_time(session: date) -> datetime:

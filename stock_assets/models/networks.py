@@ -8,6 +8,7 @@ forecasts exactly 0, which is persistence if the target is a log return.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -284,3 +285,11 @@ def _zeroed(linear: nn.Linear) -> nn.Linear:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
+
+
+def describe_device(network: Network) -> str:
+    """Describe what computes a network's outputs: the GPU by name, or the CPU and its vectors."""
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

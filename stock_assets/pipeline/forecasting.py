@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
+import torch
 from sqlalchemy import Engine
 
 from stock_assets.config import Params
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.fingerprints import forecast_environment, plain_digest
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
+from stock_assets.evaluation.issues import Reason
 from stock_assets.evaluation.metrics import (
     by_ticker,
     persistence_forecasts,
@@ -23,11 +26,14 @@ from stock_assets.evaluation.metrics import (
 from stock_assets.evaluation.production_rule import ModelVersion, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.networks import describe_device
 from stock_assets.pipeline.production import registered
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import forecasts_due, save_predictions
+from stock_assets.storage.issues import Issue
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import ProductionChange
+from stock_assets.storage.record import head
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,15 @@ class Forecasts:
         How far each model's newest inputs have drifted, per session and feature.
     invalid : DataFrame
         Rows that must not be stored, with a column ``problem``.
+    issue : Issue
+        What they were made with.
     """
 
     sessions: Mapping[ModelVersion, list[date]]
     rows: pd.DataFrame
     drift: pd.DataFrame
     invalid: pd.DataFrame
+    issue: Issue
 
     @property
     def models(self) -> list[ModelVersion]:
@@ -82,7 +91,7 @@ class Forecasts:
             frame[~frame["as_of_session"].dt.date.isin(refused)].reset_index(drop=True)
             for frame in (self.rows, self.drift)
         )
-        return Forecasts(sessions, rows, drift, self.invalid.iloc[:0])
+        return Forecasts(sessions, rows, drift, self.invalid.iloc[:0], self.issue)
 
     def missing(self, tickers: Sequence[str]) -> dict[str, int]:
         """Count the sessions without a forecast, per ticker of the universe that has any."""
@@ -101,6 +110,8 @@ def make_forecasts(
 ) -> Forecasts:
     """Forecast as of sessions, each with the champion as of that session; nothing is stored.
 
+    Prices are read as the record's newest link has them.
+
     Parameters
     ----------
     engine : Engine
@@ -117,13 +128,15 @@ def make_forecasts(
     StockAssetsError
         A session has no bar, no model that may forecast it, or no ticker with a full window.
     """
+    newest_link = head(engine)
+    known_at = None if newest_link is None else newest_link.written_at
     by_champion: dict[ModelVersion, list[date]] = {}
     for session in sessions:
         by_champion.setdefault(model_for(session, history), []).append(session)
     chosen = {registered(registry, model): days for model, days in by_champion.items()}
     bundles = {model.version: registry.load(model.version) for model in chosen}
     first = min(bundle.recipe.first_session for bundle in bundles.values())
-    bars = read_bars(engine, first, sessions[-1])
+    bars = read_bars(engine, first, sessions[-1], known_at=known_at)
     missing = _first_without_bars(bars, sessions)
     if missing is not None:
         raise StockAssetsError(
@@ -135,13 +148,32 @@ def make_forecasts(
     _require_forecasts(rows, sessions)
     seen = {model.version: pd.Timestamp(model.as_of) for model in chosen}
     invalid = invalid_forecasts(rows.assign(model_as_of=rows["model_version"].map(seen)))
-    return Forecasts(chosen, rows, drift, invalid)
+    issue = _issue(params, known_at, next(iter(bundles.values())))
+    return Forecasts(chosen, rows, drift, invalid, issue)
+
+
+def _issue(params: Params, known_at: datetime | None, bundle: Bundle) -> Issue:
+    """Describe what forecasts made now depend on, beside the models."""
+    in_force = params.model_dump(mode="json")
+    return Issue(
+        known_at=known_at,
+        params=in_force,
+        params_digest=plain_digest(in_force),
+        build_environment=forecast_environment(),
+        torch=torch.__version__,
+        device=describe_device(bundle.network),
+    )
 
 
 def store_forecasts(
-    engine: Engine, forecasts: Forecasts, tickers: Sequence[str], dagster_run_id: str
+    engine: Engine,
+    forecasts: Forecasts,
+    tickers: Sequence[str],
+    dagster_run_id: str,
+    reason: Reason | None = None,
 ) -> None:
-    """Store forecasts and drift; forecasts of other tickers and models stay."""
+    """Issue forecasts and store drift; forecasts of other tickers and models stay."""
+    issue = replace(forecasts.issue, dagster_run_id=dagster_run_id, reason=reason)
     for model, days in forecasts.sessions.items():
         if not days:
             continue
@@ -149,11 +181,11 @@ def store_forecasts(
             frame[frame["model_version"] == model.version].assign(dagster_run_id=dagster_run_id)
             for frame in (forecasts.rows, forecasts.drift)
         )
-        save_predictions(engine, rows, days, model.version, tickers, drift)
+        save_predictions(engine, rows, days, model.version, tickers, drift, issue)
 
 
 def score_sessions(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the stored forecasts due on sessions, and the scores of those with a close.
+    """Return the issued forecasts due on sessions, and the scores of those with a close.
 
     Raises
     ------

@@ -76,6 +76,7 @@ def retraining_text(decision: RetrainingDecision) -> str:
     """Describe a retraining decision: what was checked and what failed."""
     window = (
         f"{decision.forecasts} forecasts of {decision.sessions} sessions up to {decision.session}"
+        f"{_backfilled(decision)}"
     )
     failed = f"{'; '.join(map(breach_text, decision.breaches))} ({window})"
     return {
@@ -90,6 +91,14 @@ def retraining_text(decision: RetrainingDecision) -> str:
             f"since the retraining as of {decision.last_retraining}: {failed}"
         ),
     }[decision.outcome]
+
+
+def _backfilled(decision: RetrainingDecision) -> str:
+    if not decision.backfilled:
+        return ""
+    if decision.backfilled == decision.forecasts:
+        return ", on backfilled forecasts"
+    return f", {decision.backfilled} on backfilled forecasts"
 
 
 def breach_text(breach: ThresholdCheck) -> str:

@@ -14,7 +14,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
-from sqlalchemy import Connection, Date, Double, Engine, Select, Table, Text, create_engine, text
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Date,
+    Double,
+    Engine,
+    Select,
+    Table,
+    Text,
+    create_engine,
+    text,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -195,18 +206,25 @@ def replace(
     Like :func:`merge`, but rows of the scope that are not in `frame` are deleted.
     """
     staged = stage(connection, table, frame)
+    deleted = delete_unstaged(connection, table, staged, scope)
+    merged = merge_staged(connection, table, staged, list(frame.columns))
+    return Merge(merged.inserted, merged.updated, deleted)
+
+
+def delete_unstaged(
+    connection: Connection, table: Table, staged: str, scope: Mapping[str, Sequence[object]]
+) -> int:
+    """Delete the rows of `table` within `scope` that :func:`stage` has not copied; count them."""
     key = [column.name for column in table.primary_key]
     within = " AND ".join(f"t.{name} = ANY(:{name})" for name in scope)
     same = " AND ".join(f"s.{name} = t.{name}" for name in key)
-    deleted = connection.execute(
+    return connection.execute(
         text(
             f"DELETE FROM {table.name} t WHERE {within} "
             f"AND NOT EXISTS (SELECT 1 FROM {staged} s WHERE {same})"
         ),
         {name: list(values) for name, values in scope.items()},
     ).rowcount
-    merged = merge_staged(connection, table, staged, list(frame.columns))
-    return Merge(merged.inserted, merged.updated, deleted)
 
 
 def merge_staged(
@@ -233,7 +251,7 @@ def merge_staged(
 
 def _dtypes(query: Select[tuple[object, ...]]) -> dict[str, str]:
     """Return the dtypes that the CSV reader must not infer."""
-    known = {Double: "float64", Text: "str"}
+    known = {Double: "float64", Text: "str", BigInteger: "Int64"}
     return {
         column.name: dtype
         for column in query.selected_columns

@@ -12,13 +12,14 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
-from sqlalchemy import Engine, and_, func, select, text, update
+from sqlalchemy import Engine, and_, func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.evaluation.promotion_rule import PromotionDecision
 from stock_assets.evaluation.retraining_rule import RetrainingDecision
 from stock_assets.reporting.decision_text import breach_text, promotion_text, retraining_text
 from stock_assets.storage.database import Merge, copy_out, replace
+from stock_assets.storage.issues import Issue, first_live_issues, issue_forecasts
 from stock_assets.storage.record import recording
 from stock_assets.storage.tables import (
     feature_drift,
@@ -28,14 +29,6 @@ from stock_assets.storage.tables import (
     retraining_decisions,
 )
 
-# After a rollback an older version forecasts a session again: equal rows become the newest.
-_RENEW = text("""
-    UPDATE predictions p SET predicted_at = record_time()
-    WHERE p.as_of_session = ANY(:sessions) AND p.model_version = :version AND EXISTS (
-        SELECT 1 FROM predictions o
-        WHERE (o.as_of_session, o.ticker, o.horizon) = (p.as_of_session, p.ticker, p.horizon)
-        AND o.model_version <> p.model_version AND o.predicted_at >= p.predicted_at)
-""")
 _SESSIONS = ("session", "as_of_session", "target_session")
 
 
@@ -46,22 +39,23 @@ def save_predictions(
     model_version: int,
     tickers: Sequence[str] | None = None,
     drift: pd.DataFrame | None = None,
+    issue: Issue | None = None,
 ) -> Merge:
-    """Replace the forecasts of one model version as of `sessions` by `frame`.
+    """Issue the forecasts of one model version as of `sessions` that differ from its newest ones.
 
     Forecasts of other versions, and of tickers outside `tickers` if those are passed, are kept; the
-    saved ones become the newest. The version's drift, if measured, is replaced by `drift` in the
+    issued ones become the newest. The version's drift, if measured, is replaced by `drift` in the
     same transaction.
     """
+    facts = issue or Issue()
     scope: dict[str, Sequence[object]] = {
         "as_of_session": list(sessions),
         "model_version": [model_version],
     }
     if tickers is not None:
         scope["ticker"] = list(tickers)
-    with recording(engine) as connection:
-        saved = replace(connection, predictions, _plain_dates(frame), scope)
-        connection.execute(_RENEW, {"sessions": list(sessions), "version": model_version})
+    with recording(engine, facts.dagster_run_id) as connection:
+        saved = issue_forecasts(connection, _plain_dates(frame), scope, facts)
         if drift is not None:
             drift_scope = {name: scope[name] for name in ("as_of_session", "model_version")}
             replace(connection, feature_drift, _plain_dates(drift), drift_scope)
@@ -69,8 +63,17 @@ def save_predictions(
 
 
 def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
-    """Return the forecasts of every model version whose target is one of `sessions`."""
-    return _read(engine, predictions, predictions.c.target_session.in_(list(sessions)))
+    """Return the forecasts of every model version whose target is one of `sessions`.
+
+    Of each forecast it is the issue to score: the first live one, or else the newest.
+    """
+    newest = _read(engine, predictions, predictions.c.target_session.in_(list(sessions)))
+    live = first_live_issues(engine, sessions)
+    if live.empty:
+        return newest
+    key = [column.name for column in predictions.primary_key]
+    due = pd.concat([live, newest]).drop_duplicates(key)
+    return due.sort_values(key, ignore_index=True)
 
 
 def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
@@ -106,19 +109,19 @@ def last_predicted_session(engine: Engine) -> date | None:
         return newest
 
 
-_SCORED = tuple(
+_SCORED = [
     column.name
     for column in model_performance_log.c
     if column.name not in ("dagster_run_id", "evaluated_at")
-)
+]
 
 
 def save_performance(
     engine: Engine, rows: pd.DataFrame, sessions: Sequence[date], dagster_run_id: str
 ) -> Merge:
     """Replace the performance log of the scored `sessions` by `rows`."""
-    frame = _plain_dates(rows[list(_SCORED)]).assign(dagster_run_id=dagster_run_id)
-    with recording(engine) as connection:
+    frame = _plain_dates(rows.reindex(columns=_SCORED)).assign(dagster_run_id=dagster_run_id)
+    with recording(engine, dagster_run_id) as connection:
         return replace(connection, model_performance_log, frame, {"session": list(sessions)})
 
 

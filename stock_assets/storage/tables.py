@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -265,6 +266,34 @@ def _forecast_key(session: str) -> tuple[Column[object], ...]:
     )
 
 
+forecast_issues = Table(
+    "forecast_issues",
+    metadata,
+    Column("issue", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "reason",
+        Text,
+        CheckConstraint("reason IN ('scheduled', 'backfill', 'rerun', 'rollback')"),
+    ),
+    Column("known_at", DateTime(timezone=True)),
+    Column("params", JSONB),
+    Column("params_digest", Text),
+    Column("build_environment", JSONB),
+    Column("torch", Text),
+    Column("device", Text),
+    Column("dagster_run_id", Text),
+    _written("issued_at"),
+    comment="What forecasts were issued with: one row per model version and transaction",
+)
+
+
+def _issued() -> tuple[Column[object], ...]:
+    return (
+        Column("issue", BigInteger),
+        Column("issued", Text, CheckConstraint("issued IN ('live', 'backfilled')")),
+    )
+
+
 predictions = Table(
     "predictions",
     metadata,
@@ -278,6 +307,7 @@ predictions = Table(
     Column("coverage", Double, nullable=False),
     Column("dagster_run_id", Text),
     _written("predicted_at"),
+    *_issued(),
     Index(
         "predictions_of_ticker",
         *("ticker", "as_of_session", "predicted_at", "model_version"),
@@ -303,6 +333,7 @@ model_performance_log = Table(
     Column("covered", Double, nullable=False),
     Column("dagster_run_id", Text),
     _written("evaluated_at"),
+    *_issued(),
     Index("model_performance_log_of_version", "model_version", "session"),
     comment="Forecasts scored against the actual prices, on the scored session's basis",
 )
@@ -376,6 +407,7 @@ HISTORIES = {
             corporate_actions,
             instruments,
             ticker_renames,
+            forecast_issues,
             predictions,
             model_performance_log,
             model_promotions,
@@ -389,6 +421,12 @@ HISTORIES = {
     },
 }
 """The history of each recorded table; :mod:`stock_assets.storage.record` says how it is written."""
+
+Index(
+    "predictions_history_live",
+    HISTORIES[predictions].c.target_session,
+    postgresql_where=text("issued = 'live' AND NOT removed"),
+)
 
 for _table in metadata.tables.values():
     for _column in _table.columns:

@@ -39,6 +39,7 @@ def scored(gains: list[float], days: list[date] = DAYS) -> pd.DataFrame:
             "persistence": 100.0,
             "actual": 101.0,
             "predicted": 100.0 + np.repeat(gains, 5),
+            "issued": "live",
         }
     )
     return score_rows(frame)

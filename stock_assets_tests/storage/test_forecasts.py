@@ -79,7 +79,7 @@ def test_only_forecasts_of_the_same_sessions_and_version_are_replaced(engine: En
     save_predictions(engine, forecasts(DAYS[:3], "ABC"), DAYS[:3], 1)
     save_predictions(engine, forecasts(DAYS[:3], "ABC", version=2), DAYS[:3], 2)
     fewer = forecasts(DAYS[1:2], "A")
-    assert save_predictions(engine, fewer, DAYS[1:2], 1) == Merge(deleted=2)
+    assert save_predictions(engine, fewer, DAYS[1:2], 1) == Merge(updated=1, deleted=2)
     left = columns_of(
         engine,
         "SELECT model_version, as_of_session, string_agg(ticker, '' ORDER BY ticker) "

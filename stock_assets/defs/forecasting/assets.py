@@ -1,6 +1,6 @@
 """Forecasts of the coming sessions, and the scores of those that came due."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
@@ -17,6 +17,7 @@ from stock_assets.defs.metadata import (
     add_row_counts,
     daily,
     describe_table,
+    head_metadata,
     plain_metadata,
     sessions_of,
     table,
@@ -24,6 +25,7 @@ from stock_assets.defs.metadata import (
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.issues import Reason, count_backfilled
 from stock_assets.market import calendar
 from stock_assets.market.bars import content_digest
 from stock_assets.pipeline.recovery import checked_history
@@ -83,7 +85,8 @@ def forecasting_assets(
         report_changes(context.instance, store.engine, history, context.log_event)
         made = make_forecasts(store.engine, registry, history, sessions, params)
         valid, invalid = made.valid(), made.invalid_sessions
-        store_forecasts(store.engine, valid, tickers, context.run.run_id)
+        reason = reason_of(context.run.tags)
+        store_forecasts(store.engine, valid, tickers, context.run.run_id, reason)
         if not valid.rows.empty:
             write_forecast_files(find_locations().forecasts_folder, valid.rows)
         failed = {SOUND: invalid} if invalid else {}
@@ -103,6 +106,8 @@ def forecasting_assets(
                 mlflow_run_ids=", ".join(model.mlflow_run_id for model in made.models),
                 newest=table(made.newest),
                 strongest_drift=table(made.strongest_drift, DRIFTING_FEATURES),
+                known_at=made.issue.known_at,
+                **head_metadata(store.engine),
             ),
         )
 
@@ -148,11 +153,22 @@ def forecasting_assets(
                 forecasts_due=len(due),
                 forecasts_scored=len(scored),
                 forecasts_without_a_close=len(due) - len(scored),
+                backfilled=count_backfilled(scored),
+                **head_metadata(store.engine),
                 **scores,
             ),
         )
 
     return [predictions, performance_log]
+
+
+def reason_of(tags: Mapping[str, str]) -> Reason | None:
+    """Return why a run with these tags issues forecasts, as far as they say it."""
+    if "dagster/schedule_name" in tags:
+        return Reason.SCHEDULED
+    if "dagster/backfill" in tags or "dagster/asset_partition_range_start" in tags:
+        return Reason.BACKFILL
+    return None
 
 
 def _forecast_from(sessions: Sequence[date], reaching: dg.TimeWindowPartitionMapping) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
+from stock_assets.evaluation.issues import Issued
 from stock_assets.service.api.params import (
     Day,
     Flag,
@@ -73,8 +74,16 @@ class Forecast(ResponseModel):
         examples=["5f0c1a52-8a4e-4e0b-9d0c-6f3a2b1c0d9e"],
     )
     predicted_at: datetime = Field(
-        description="Time of the latest run that made this forecast.",
-        examples=["2013-03-01T23:31:02.123456Z"],
+        description="Time of its newest issue.", examples=["2013-03-01T23:31:02.123456Z"]
+    )
+    issue: int | None = Field(
+        description="Number of that issue, see `/issues/{issue}`; null where it was not recorded.",
+        examples=[17],
+    )
+    issued: Issued | None = Field(
+        description="`live`: issued before the target session opened; `backfilled`: afterwards; "
+        "null where it was not recorded.",
+        examples=["live"],
     )
 
 

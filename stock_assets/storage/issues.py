@@ -1,0 +1,164 @@
+"""Issues of forecasts: what was issued, when, and with what.
+
+``predictions`` holds the newest issue of each forecast, ``predictions_history`` every one, and
+``forecast_issues`` what an issue was made with. A forecast that is made again with an equal result
+is not issued again, unless another model version has forecast the session and ticker since. One
+that a later run no longer makes leaves ``predictions``; its history keeps it, and a live one is
+still scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, Engine, func, insert, select, text
+
+from stock_assets.evaluation.issues import Issued, Reason, issued_as
+from stock_assets.storage.database import (
+    Merge,
+    copy_out,
+    delete_unstaged,
+    merge_staged,
+    stage,
+)
+from stock_assets.storage.record import key_columns, recorded_columns
+from stock_assets.storage.tables import HISTORIES, forecast_issues, predictions, ticker_renames
+
+_HISTORY = HISTORIES[predictions]
+_KEY = key_columns(_HISTORY)
+_SAME = " AND ".join(f"s.{name} = p.{name}" for name in _KEY)
+
+# Another version has forecast the session and ticker of p since.
+_SUPERSEDED = """EXISTS (
+    SELECT FROM predictions o
+    WHERE (o.as_of_session, o.ticker) = (p.as_of_session, p.ticker)
+    AND o.model_version <> p.model_version
+    AND (o.predicted_at, o.model_version) > (p.predicted_at, p.model_version))"""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What forecasts are issued with; None is unknown.
+
+    Attributes
+    ----------
+    reason : Reason or None
+        How the run was started. That it forecasts again is found when the forecasts are stored.
+    known_at : datetime or None
+        The moment whose prices were read.
+    params : dict or None
+        The parameters in force, and their digest in `params_digest`.
+    build_environment : dict or None
+        From :func:`stock_assets.core.fingerprints.forecast_environment`.
+    torch, device : str or None
+        Build of PyTorch; device and processor.
+    dagster_run_id : str or None
+        The run.
+    """
+
+    reason: Reason | None = None
+    known_at: datetime | None = None
+    params: dict[str, Any] | None = None
+    params_digest: str | None = None
+    build_environment: dict[str, Any] | None = None
+    torch: str | None = None
+    device: str | None = None
+    dagster_run_id: str | None = None
+
+
+def issue_forecasts(
+    connection: Connection,
+    frame: pd.DataFrame,
+    scope: Mapping[str, Sequence[object]],
+    issue: Issue,
+) -> Merge:
+    """Issue the forecasts of one model version that differ from its newest ones.
+
+    Forecasts in the scope that are not in `frame` leave the table.
+
+    Parameters
+    ----------
+    connection : Connection
+        From :func:`stock_assets.storage.record.recording`.
+    frame : DataFrame
+        Columns of ``predictions``, sessions as dates.
+    scope : mapping of str to sequence
+        Values of columns; the forecasts of the version that `frame` replaces.
+    issue : Issue
+        What they were made with.
+    """
+    number = func.coalesce(func.max(forecast_issues.c.issue), 0) + 1
+    issued_at, next_issue = connection.execute(select(func.record_time(), number)).one()
+    kinds = {day: issued_as(issued_at, day) for day in frame["target_session"].unique()}
+    issued = frame.assign(
+        predicted_at=issued_at, issue=next_issue, issued=frame["target_session"].map(kinds)
+    )
+    staged = stage(connection, predictions, issued)
+    removed = delete_unstaged(connection, predictions, staged, scope)
+    _leave_out_equal(connection, staged, list(frame.columns))
+    if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM {staged})")):
+        return Merge(deleted=removed)
+    row = asdict(issue) | {"reason": _repeated(connection, staged) or issue.reason}
+    connection.execute(insert(forecast_issues).values(issue=next_issue, **row))
+    merged = merge_staged(connection, predictions, staged, list(issued.columns))
+    return Merge(merged.inserted, merged.updated, removed)
+
+
+def _leave_out_equal(connection: Connection, staged: str, columns: Sequence[str]) -> None:
+    """Remove the staged forecasts that equal the newest ones."""
+    unread = {*_KEY, "dagster_run_id", "predicted_at", "issue", "issued"}
+    values = [name for name in columns if name not in unread]
+    new, old = (", ".join(f"{side}.{name}" for name in values) for side in "sp")
+    connection.execute(
+        text(
+            f"DELETE FROM {staged} s USING predictions p WHERE {_SAME} "
+            f"AND ({new}) IS NOT DISTINCT FROM ({old}) AND NOT {_SUPERSEDED}"
+        )
+    )
+
+
+def _repeated(connection: Connection, staged: str) -> Reason | None:
+    """Return why forecasts are issued that the version had issued before; None if all are new."""
+    superseded = connection.scalar(
+        text(f"SELECT bool_or({_SUPERSEDED}) FROM {staged} s JOIN predictions p ON {_SAME}")
+    )
+    return {None: None, False: Reason.RERUN, True: Reason.ROLLBACK}[superseded]
+
+
+def first_live_issues(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
+    """Return the first live issue of each forecast due on `sessions` that has one.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``predictions``, in the order of issue. Tickers have the names of today.
+    """
+    history = _HISTORY.c
+    query = (
+        select(*(history[name] for name in recorded_columns(_HISTORY)))
+        .where(
+            history.target_session.in_(list(sessions)),
+            history.issued == Issued.LIVE.value,
+            ~history.removed,
+        )
+        .order_by(history.link)
+    )
+    with engine.connect() as connection:
+        found = copy_out(connection, query)
+        named = found.assign(ticker=names_of_today(connection, found))
+    return named.drop_duplicates(_KEY, ignore_index=True)
+
+
+def names_of_today(connection: Connection, forecasts: pd.DataFrame) -> pd.Series[str]:
+    """Return the ticker of each forecast after the renames that were applied since."""
+    renames = ticker_renames.c
+    query = select(renames.old_ticker, renames.new_ticker, renames.first_session)
+    tickers = forecasts["ticker"]
+    for old, new, first_session in connection.execute(query.order_by(renames.first_session)):
+        earlier = forecasts["as_of_session"] < pd.Timestamp(first_session)
+        tickers = tickers.mask((tickers == old) & earlier, new)
+    return tickers
