@@ -15,12 +15,13 @@ from stock_assets.service.api import (
     performance,
     prices,
     production,
+    record,
     tickers,
 )
 
 router = APIRouter(prefix="/api/v1", generate_unique_id_function=lambda route: route.name)
 for module in (
     *(tickers, forecasts, prices, performance, models, production, decisions, datasets),
-    *(lineage, checks, drift),
+    *(lineage, checks, drift, record),
 ):
     router.include_router(module.router)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
-from stock_assets.evaluation.issues import Issued
+from stock_assets.evaluation.issues import Issued, Reason
 from stock_assets.service.api.params import (
     Day,
     Flag,
@@ -29,11 +29,15 @@ from stock_assets.storage.serving.forecasts import (
     list_forecasts,
     list_latest_forecasts,
 )
+from stock_assets.storage.serving.issues import ISSUE_ORDER, list_issues
 
 router = APIRouter(tags=["forecasts"])
 
 _POSITION: TypeAdapter[tuple[date, str, int, int]] = TypeAdapter(
     tuple[Day, Ticker, Horizon, ModelVersion]
+)
+_ISSUE_POSITION: TypeAdapter[tuple[int, int, datetime]] = TypeAdapter(
+    tuple[Horizon, ModelVersion, datetime]
 )
 
 
@@ -91,6 +95,39 @@ class ForecastPage(Page[Forecast]):
     """Forecasts by as-of session (the newest first), ticker, horizon and version."""
 
 
+class ForecastIssue(Forecast):
+    """An issue of a forecast; null is unknown."""
+
+    reason: Reason | None = Field(
+        description="Why it was issued, see `/issues/{issue}`.", examples=["scheduled"]
+    )
+    known_at: datetime | None = Field(
+        description="Moment whose prices were read.", examples=["2013-03-01T23:30:10.123456Z"]
+    )
+    params_digest: str | None = Field(
+        description="SHA-256 of the parameters in force.",
+        examples=["2f1b9e70cef49bc60d5aec61ae0277072fd86d11ef17368fee78c944c878c7e1"],
+    )
+    torch: str | None = Field(description="Build of PyTorch.", examples=["2.9.0+cpu"])
+    device: str | None = Field(
+        description="Device and processor that computed it.", examples=["cpu x86_64 AVX2"]
+    )
+    withdrawn_at: datetime | None = Field(
+        description="When a later run no longer made the forecast; null if none.", examples=[None]
+    )
+
+
+class ForecastIssuePage(Page[ForecastIssue]):
+    """Issues by horizon and version, the oldest first."""
+
+
+class IssuesParams(PageParams):
+    """Selects forecasts of a ticker as of a session."""
+
+    horizon: OptionalParam[Horizon] = Field(None, description="Sessions ahead.", examples=[1])
+    model_version: OptionalParam[ModelVersion] = Field(None, description="Only of this version.")
+
+
 class ForecastsParams(PageParams):
     """Filter of forecasts."""
 
@@ -131,3 +168,26 @@ def forecasts(state: StateDep, query: Annotated[ForecastsParams, Query()]) -> Fo
     list_rows = list_latest_forecasts if query.latest else list_forecasts
     rows = list_rows(state.engine, query.filter(), query.limit + 1, query.position(_POSITION))
     return page_of(ForecastPage, rows, query, FORECAST_ORDER)
+
+
+@router.get(
+    "/forecasts/{as_of_session}/{ticker}/issues",
+    summary="List every issue of a ticker's forecasts as of a session",
+)
+def forecast_issues(
+    as_of_session: Day, ticker: Ticker, state: StateDep, query: Annotated[IssuesParams, Query()]
+) -> ForecastIssuePage:
+    """List what was issued when, with what, also if it was replaced or withdrawn since.
+
+    A forecast that was made again with an equal result is one issue.
+    """
+    rows = list_issues(
+        state.engine,
+        as_of_session,
+        ticker,
+        query.horizon,
+        query.model_version,
+        query.limit + 1,
+        query.position(_ISSUE_POSITION),
+    )
+    return page_of(ForecastIssuePage, rows, query, ISSUE_ORDER)

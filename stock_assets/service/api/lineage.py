@@ -10,6 +10,7 @@ import pandas as pd
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from stock_assets.evaluation.issues import Issued
 from stock_assets.market.bars import content_digest
 from stock_assets.market.calendar import previous_session, sessions
 from stock_assets.service.api.datasets import DatasetDetail, dataset_detail
@@ -69,6 +70,13 @@ class Outcome(ResponseModel):
         description="Whether the close lies in the interval.", examples=[True]
     )
     dagster_run_id: str | None = Field(description="Dagster run of the score.", examples=[_RUN])
+    issue: int | None = Field(
+        description="Scored issue of the forecast; null where it was not recorded.", examples=[17]
+    )
+    issued: Issued | None = Field(
+        description="Whether that issue was live or backfilled; null where it was not recorded.",
+        examples=["live"],
+    )
 
 
 class TrainingWindows(ResponseModel):

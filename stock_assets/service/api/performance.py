@@ -51,6 +51,11 @@ class Scores(ResponseModel):
         examples=[20],
     )
     forecasts: int = Field(description="Number of scored forecasts.", examples=[100])
+    live: int = Field(
+        description="How many of them were issued before their target session opened; of each "
+        "forecast the first live issue is scored, or else the newest.",
+        examples=[100],
+    )
     mae: float = Field(description="Mean absolute error in US dollars.", examples=[3.44])
     persistence_mae: float = Field(description="MAE of persistence.", examples=[3.43])
     rmse: float = Field(description="Root mean squared error in US dollars.", examples=[6.89])

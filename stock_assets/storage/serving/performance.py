@@ -42,6 +42,9 @@ TERMS = """
 """
 """The sums of :func:`stock_assets.evaluation.metrics.sum_terms`, as the database adds them up."""
 
+LIVE = "CAST(count(*) FILTER (WHERE issued = 'live') AS int) AS live"
+"""How many of the scored forecasts were live."""
+
 TERM_COLUMNS = re.findall(r"AS (\w+),?$", TERMS, re.MULTILINE)
 
 _ROLLING = text(f"""
@@ -59,7 +62,7 @@ page AS (
 reach AS (
   SELECT model_version, min(nth) AS first, max(nth) AS last, count(*) AS shown
   FROM page GROUP BY model_version)
-SELECT model_version, session, max(shown) AS shown, 1 AS sessions, {TERMS}
+SELECT model_version, session, max(shown) AS shown, 1 AS sessions, {LIVE}, {TERMS}
 FROM numbered JOIN reach USING (model_version)
 JOIN model_performance_log USING (model_version, session)
 WHERE nth > first - :window AND nth <= last AND {_WANTED}
@@ -73,7 +76,7 @@ WITH numbered AS (
   FROM (SELECT DISTINCT model_version, session FROM model_performance_log
         WHERE session <= :session AND {_WANTED}) d)
 SELECT ticker, model_version, min(session) AS first_session, max(session) AS session,
-  count(DISTINCT session) AS sessions, {TERMS}
+  count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
 FROM numbered JOIN model_performance_log USING (model_version, session)
 WHERE nth <= :window AND {_WANTED}
   AND model_version IN (SELECT model_version FROM numbered WHERE session = :session)
@@ -127,8 +130,8 @@ def rolling_scores(
     Returns
     -------
     sequence of rows
-        ``session``, ``model_version``, ``first_session`` of the window, ``sessions``, ``forecasts``
-        and the scores, None where one is undefined.
+        ``session``, ``model_version``, ``first_session`` of the window, ``sessions``,
+        ``forecasts``, how many of them were ``live``, and the scores, None where one is undefined.
     """
     after_session, after_version = after or (None, None)
     bound = wanted.parameters() | {"window": window, "first": first, "last": last, "size": size}
@@ -146,11 +149,11 @@ def rolling_scores(
 
 def _roll(daily: pd.DataFrame, window: int, shown: int) -> pd.DataFrame:
     """Score the windows that end at the newest sessions of one version."""
-    rolled = roll_terms(daily[["sessions", *TERM_COLUMNS]], window, shown)
+    rolled = roll_terms(daily[["sessions", "live", *TERM_COLUMNS]], window, shown)
     begins = np.maximum(np.arange(len(daily)) - window + 1, 0)[-shown:]
     named = daily[["session", "model_version"]].loc[rolled.index]
     named["first_session"] = daily["session"].to_numpy()[begins]
-    return named.join(pooled_scores(rolled))
+    return named.assign(live=rolled["live"].astype(int)).join(pooled_scores(rolled))
 
 
 def ticker_scores(

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from stock_assets.market.calendar import SPAN, sessions
 from stock_assets.storage.serving.paging import read_frame, records
-from stock_assets.storage.serving.performance import TERMS, score_terms
+from stock_assets.storage.serving.performance import LIVE, TERMS, score_terms
 
 # Sessions searched for scores, as a multiple of the window.
 _REACH = 10
@@ -37,7 +37,7 @@ WITH counted AS (
   ORDER BY s.session DESC LIMIT :window)
 SELECT ticker, session AS day, CAST(:model_version AS int) AS model_version,
   min(session) AS first_session, max(session) AS session,
-  count(DISTINCT session) AS sessions, {TERMS}
+  count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
 FROM model_performance_log
 WHERE model_version = :model_version AND horizon = :horizon
   AND session = ANY(ARRAY(SELECT session FROM counted))
@@ -52,7 +52,7 @@ class ScoredWindow:
     Attributes
     ----------
     pooled : dict
-        ``first_session``, ``session`` (the last one), ``sessions``, ``forecasts``,
+        ``first_session``, ``session`` (the last one), ``sessions``, ``forecasts``, ``live`` ones,
         ``model_version`` and the scores of :mod:`stock_assets.evaluation.metrics`, all tickers
         together; None where one is undefined.
     tickers : list of dict
