@@ -17,6 +17,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.ids import dataset_as_of, new_dataset_id
 from stock_assets.defs.automation import DAILY_ASSETS
 from stock_assets.defs.partitions import datasets
+from stock_assets.evaluation.issues import issued_text
 from stock_assets.market import calendar
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of
 from stock_assets.storage.prices import price_coverage, reset_fetch_start
@@ -166,7 +167,8 @@ def forecast_tables(forecasts: pd.DataFrame) -> Group:
 def _table(forecasts: pd.DataFrame) -> Table:
     target = forecasts["target_session"].max()
     share = forecasts["coverage"].max()
-    table = Table(title=f"Forecast for {target:%A %Y-%m-%d}", title_justify="left")
+    title = f"Forecast for {target:%A %Y-%m-%d}, {issued_text(forecasts['issued'])}"
+    table = Table(title=title, title_justify="left")
     for heading in ("ticker", "last close", "forecast", "move", f"{share:.0%} interval", "model"):
         table.add_column(heading, justify="left" if heading == "ticker" else "right")
     for row in forecasts.itertuples():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stock_assets.evaluation.issues import count_backfilled, issued_text
 from stock_assets.evaluation.metrics import (
     KEY,
     Metrics,
@@ -52,6 +53,7 @@ def describe(
     lines = [
         f"Replay              {first:%Y-%m-%d} to {last:%Y-%m-%d}: "
         f"{model.forecasts} forecasts of {model.sessions} sessions",
+        f"                    {_issued(rows)}",
         f"Error (MAPE)        {model.mape:.3%}   persistence {persistence.mape:.3%}   "
         f"relative MAE {model.relative_mae:.4f}",
         f"                    {_comparison(model)}",
@@ -66,6 +68,12 @@ def describe(
         textwrap.fill(f"Why                 {reason}", width=96, subsequent_indent=" " * 20),
     ]
     return "\n".join(lines)
+
+
+def _issued(rows: pd.DataFrame) -> str:
+    if count_backfilled(rows) == len(rows):
+        return "all backfilled: issued after the sessions that they forecast had opened"
+    return issued_text(rows["issued"])
 
 
 def _comparison(model: Metrics) -> str:

@@ -13,9 +13,11 @@ from rich.table import Table
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.versions import current_history
 from stock_assets.core.text import truncate
+from stock_assets.evaluation.issues import count_backfilled
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
 from stock_assets.evaluation.production_rule import ModelVersion, newest_change
 from stock_assets.pipeline.production import LostRegistryError
+from stock_assets.reporting.decision_text import backfilled_text
 from stock_assets.storage.forecasts import (
     last_predicted_session,
     promotions,
@@ -88,6 +90,7 @@ def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[
     return {
         "first_session": rows["session"].min().date(),
         "last_session": rows["session"].max().date(),
+        "backfilled": count_backfilled(rows),
         "model": summarise(rows).to_dict(),
         "persistence": summarise(score_rows(persistence_forecasts(rows))).to_dict(),
     }
@@ -169,6 +172,7 @@ def _scores(found: dict[str, Any]) -> str:
         f"MAPE {_metric(model['mape'], '.2%')}, persistence "
         f"{_metric(persistence['mape'], '.2%')} (relative MAE {relative_mae}), "
         f"{model['forecasts']} forecasts, {scores['first_session']} to {scores['last_session']}"
+        f"{backfilled_text(scores['backfilled'], model['forecasts'])}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +16,9 @@ class Issued(StrEnum):
 
     LIVE = "live"
     BACKFILLED = "backfilled"
+
+
+_TEXTS = {Issued.LIVE: "issued live", Issued.BACKFILLED: "backfilled"}
 
 
 class Reason(StrEnum):
@@ -45,3 +49,12 @@ def issued_as(issued_at: datetime, target_session: date) -> Issued:
 def count_backfilled(rows: pd.DataFrame) -> int:
     """Count the forecasts, by their column ``issued``, that are not known to be live."""
     return int((rows["issued"] != Issued.LIVE).sum())
+
+
+def issued_text(issued: pd.Series[Any]) -> str:
+    """Describe how forecasts were issued: ``backfilled``, or ``3 issued live, 2 backfilled``."""
+    texts = issued.map(_TEXTS).fillna("not known whether live")
+    counts = texts.value_counts().sort_index(ascending=False)
+    if len(counts) == 1:
+        return str(counts.index[0])
+    return ", ".join(f"{count} {text}" for text, count in counts.items())

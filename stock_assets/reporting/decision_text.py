@@ -76,7 +76,7 @@ def retraining_text(decision: RetrainingDecision) -> str:
     """Describe a retraining decision: what was checked and what failed."""
     window = (
         f"{decision.forecasts} forecasts of {decision.sessions} sessions up to {decision.session}"
-        f"{_backfilled(decision)}"
+        f"{backfilled_text(decision.backfilled, decision.forecasts)}"
     )
     failed = f"{'; '.join(map(breach_text, decision.breaches))} ({window})"
     return {
@@ -93,12 +93,12 @@ def retraining_text(decision: RetrainingDecision) -> str:
     }[decision.outcome]
 
 
-def _backfilled(decision: RetrainingDecision) -> str:
-    if not decision.backfilled:
+def backfilled_text(backfilled: int | None, forecasts: int) -> str:
+    """Return the mark of scores that rest on backfilled forecasts; empty without any."""
+    if not backfilled:
         return ""
-    if decision.backfilled == decision.forecasts:
-        return ", on backfilled forecasts"
-    return f", {decision.backfilled} on backfilled forecasts"
+    some = "" if backfilled == forecasts else f"{backfilled} "
+    return f", {some}on backfilled forecasts"
 
 
 def breach_text(breach: ThresholdCheck) -> str:

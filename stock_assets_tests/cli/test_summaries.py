@@ -26,7 +26,8 @@ SECOND = ModelVersion(
 
 
 def scored(days: list[date], version: int) -> pd.DataFrame:
-    return score_due(forecasts(days, version=version), bars())
+    made = forecasts(days, version=version).assign(issued="backfilled")
+    return score_due(made, bars())
 
 
 def test_status_scores_only_the_production_model(platform: Platform, engine: Engine) -> None:
@@ -61,11 +62,12 @@ def test_status_names_late_tickers_and_their_last_session(
 
 def test_an_undefined_score_is_shown_as_undefined() -> None:
     metrics = {"mape": 0.0, "relative_mae": None, "forecasts": 2}
-    scores = {"model": metrics, "persistence": {**metrics, "mape": None}}
-    shown = _scores({"performance": scores | {"first_session": "A", "last_session": "B"}})
-    assert shown == (
+    scores: dict[str, object] = {"model": metrics, "persistence": {**metrics, "mape": None}}
+    scores |= {"first_session": "A", "last_session": "B", "backfilled": 0}
+    assert _scores({"performance": scores}) == (
         "MAPE 0.00%, persistence undefined (relative MAE undefined), 2 forecasts, A to B"
     )
+    assert _scores({"performance": scores | {"backfilled": 2}}).endswith("on backfilled forecasts")
 
 
 def test_each_horizon_shows_its_newest_version() -> None:
@@ -77,13 +79,16 @@ def test_each_horizon_shows_its_newest_version() -> None:
 
 
 def test_forecast_tables_has_one_table_per_target_session() -> None:
-    near = forecasts(DAYS[:1])
-    far = near.assign(horizon=2, target_session=pd.Timestamp(DAYS[2]), predicted_price=99.0)
+    near = forecasts(DAYS[:1]).assign(issued="backfilled")
+    far = near.assign(
+        horizon=2, target_session=pd.Timestamp(DAYS[2]), predicted_price=99.0, issued="live"
+    )
     console = Console(width=100, record=True, quiet=False, file=StringIO())
     console.print(forecast_tables(pd.concat([near, far])))
     shown = console.export_text()
     first, second = shown.split(f"Forecast for {DAYS[2]:%A %Y-%m-%d}")
-    assert f"Forecast for {DAYS[1]:%A %Y-%m-%d}" in first
+    assert f"Forecast for {DAYS[1]:%A %Y-%m-%d}, backfilled" in first
+    assert second.startswith(", issued live")
     assert first.count("101.50") == second.count("99.00") == 2
 
 
@@ -93,6 +98,7 @@ def test_describe_names_the_model_that_forecast() -> None:
     assert len(newest) == len(scored(DAYS[:3], 1))
     assert set(newest.loc[newest["session"] > pd.Timestamp(DAYS[1]), "model_version"]) == {2}
     shown = describe(newest, "Forecaster", SECOND, PROMOTION)
+    assert shown.count("backfilled") == 1
     assert "version 2 of Forecaster" in shown
     assert f"dataset, as of {DAYS[0]}" in shown
     assert PROMOTION.reason in " ".join(shown.split())

@@ -98,3 +98,21 @@ def test_every_retraining_outcome_has_its_sentence(outcome: RetrainingOutcome, b
 )
 def test_a_breach_in_words(check: ThresholdCheck, text: str) -> None:
     assert breach_text(check) == text
+
+
+@pytest.mark.parametrize(
+    ("backfilled", "mark"),
+    [
+        (None, ""),
+        (0, ""),
+        (7, ", 7 on backfilled forecasts"),
+        (100, ", on backfilled forecasts"),
+    ],
+)
+def test_a_decision_on_backfilled_forecasts_is_marked_once(
+    backfilled: int | None, mark: str
+) -> None:
+    plain = retraining_text(RETRAINING.decision)
+    marked = retraining_text(replace(RETRAINING.decision, backfilled=backfilled))
+    window = f"up to {RETRAINING.session}"
+    assert marked == plain.replace(window, f"{window}{mark}")

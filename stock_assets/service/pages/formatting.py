@@ -56,6 +56,11 @@ def moment(value: datetime | None) -> str:
     return f"{pd.Timestamp(value).tz_convert('UTC'):%Y-%m-%d %H:%M} UTC"
 
 
+def known(value: str | None) -> str:
+    """Return a word, or a dash where it is unknown."""
+    return UNKNOWN if value is None or value != value else value
+
+
 def sessions(number_of: int) -> str:
     """Format a number of sessions: ``1 session``, ``20 sessions``."""
     return f"{number_of:,} session{'' if number_of == 1 else 's'}"
@@ -78,6 +83,9 @@ def _signs(text: str) -> str:
 
 FILTERS = {
     function.__name__: function
-    for function in (price, number, count, percent, change, day, long_day, moment, sessions)
+    for function in (
+        *(price, number, count, percent, change),
+        *(day, long_day, moment, known, sessions),
+    )
 } | {"direction": direction}
 """Filters of the templates."""

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from numpy.typing import NDArray
 from pydantic import Field
 
+from stock_assets.evaluation.issues import issued_text
 from stock_assets.market import calendar
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.health import session_due, sessions_late
@@ -120,8 +121,8 @@ def read_tickers(state: AppState, status: ModelStatus, newest: date) -> pd.DataF
         ``behind`` (sessions without a bar since; -1 with no bar), ``line``, ``low`` and ``high``
         (the lowest and highest close drawn); of the forecast ``as_of``, ``target``, ``from`` (the
         close it starts from), ``forecast``, ``move``, ``lower``, ``upper``, ``interval`` (its width
-        as a fraction of ``from``), ``coverage``, ``version``; ``relative_mae``. Prices are in the
-        shares of the ticker's newest bar. Unknown values are NaN, NaT or empty.
+        as a fraction of ``from``), ``coverage``, ``version``, ``issued``; ``relative_mae``. Prices
+        are in the shares of the ticker's newest bar. Unknown values are NaN, NaT or empty.
     """
     sessions = calendar.sessions(calendar.previous_session(newest, SPARKLINE_SESSIONS - 1), newest)
     closes, ratios = recent_closes(state.engine, sessions)
@@ -172,6 +173,7 @@ def _forecasts(state: AppState, shares: pd.DataFrame) -> pd.DataFrame:
         "upper_price": "upper",
         "coverage": "coverage",
         "model_version": "version",
+        "issued": "issued",
     }
     kept = found.rename(columns=names)[list(names.values())]
     prices = ["from", "forecast", "lower", "upper"]
@@ -208,7 +210,7 @@ def columns(query: TodayParams) -> list[Column]:
 
 
 def summarize_forecasts(tickers: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the as-of and target session, versions and count of the newest forecasts."""
+    """Describe the newest forecasts: sessions, versions, count, and how they were issued."""
     made = tickers.dropna(subset=["as_of"])
     if made.empty:
         return None
@@ -219,6 +221,7 @@ def summarize_forecasts(tickers: pd.DataFrame) -> dict[str, Any] | None:
         "versions": sorted({int(version) for version in newest["version"]}),
         "coverage": float(newest["coverage"].iloc[0]),
         "tickers": len(newest),
+        "issued": issued_text(newest["issued"]),
     }
 
 

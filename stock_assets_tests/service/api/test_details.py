@@ -72,12 +72,14 @@ def test_each_dataset_includes_its_own_model(client: httpx.Client, second_retrai
     assert get(client, "/models/2")["decision"]["dataset_run_id"] == SECOND_DATASET
 
 
-@pytest.mark.parametrize("path", ["/models/99", "/datasets/19990101_000000"])
+@pytest.mark.parametrize("path", ["/models/99", "/datasets/19990101_000000", "/issues/99"])
 def test_unknown_id_is_not_found(client: httpx.Client, path: str) -> None:
     assert path.rpartition("/")[2] in get_problem(client, path, 404)["detail"]
 
 
-@pytest.mark.parametrize("path", ["/models/0", "/models/one", "/datasets/newest", "/datasets/1"])
+@pytest.mark.parametrize(
+    "path", ["/models/0", "/models/one", "/datasets/newest", "/datasets/1", "/issues/0"]
+)
 def test_malformed_id_is_rejected(client: httpx.Client, path: str) -> None:
     get_problem(client, path, 422)
 
@@ -104,6 +106,27 @@ def test_lineage_includes_model_dataset_and_outcome(client: httpx.Client, loop: 
         "WHERE ticker = 'AAPL' AND as_of_session = '2013-01-15'",
     )
     assert_row(found["outcome"], scored)
+
+
+def test_an_issue_says_what_it_was_made_with(client: httpx.Client, loop: Loop) -> None:
+    found = get(client, "/forecasts/2013-01-15/AAPL/issues", horizon=1, model_version=1)
+    forecast = get(client, FORECAST)["forecast"]
+    (issue,) = found["items"]
+    assert {name: issue[name] for name in forecast} == forecast
+    assert (issue["issued"], issue["withdrawn_at"]) == ("backfilled", None)
+    detail = get(client, f"/issues/{issue['issue']}")
+    (row,) = select(
+        loop.store.engine, "SELECT * FROM forecast_issues WHERE issue = :id", id=issue["issue"]
+    )
+    assert_row(detail, row)
+    assert {name: detail[name] for name in ("reason", "known_at", "params_digest", "device")} == {
+        name: issue[name] for name in ("reason", "known_at", "params_digest", "device")
+    }
+
+
+def test_record_is_its_newest_link(client: httpx.Client, loop: Loop) -> None:
+    (row,) = select(loop.store.engine, "SELECT * FROM record_links ORDER BY link DESC LIMIT 1")
+    assert_row(get(client, "/record"), row)
 
 
 def test_lineage_includes_the_training_windows(client: httpx.Client) -> None:

@@ -30,6 +30,7 @@ def assert_scores(item: dict[str, Any], window: pd.DataFrame) -> None:
     for name in scores.keys() & item.keys():
         found = np.nan if item[name] is None else item[name]
         assert found == pytest.approx(scores[name], rel=1e-12, nan_ok=True), name
+    assert (item["forecasts"], item["live"]) == (len(window), 0)
     assert item["first_session"] == window["session"].min().date().isoformat()
 
 

@@ -36,6 +36,10 @@ def test_tiles_show_the_scores_of_monitoring(read: Read, loop: Loop) -> None:
     assert formatting.percent(scored.base_rate_up, 1) in references[2]
 
 
+def test_scores_say_how_their_forecasts_were_issued(read: Read) -> None:
+    assert text(read("/performance"), ".lead .issued") == "all backfilled"
+
+
 def test_edge_is_tested_as_in_promotions(read: Read, loop: Loop) -> None:
     rows = recent_performance(loop.store.engine, 20, 1)
     difference = loss_difference(rows, score_rows(persistence_forecasts(rows)))

@@ -56,6 +56,7 @@ def test_scored_forecasts_are_the_stored_ones(read: Read, loop: Loop) -> None:
             formatting.percent(stored.persistence_absolute_error / stored.actual),
             "yes" if stored.covered else "no",
             str(stored.model_version),
+            "backfilled",
         ]
 
 
@@ -71,12 +72,14 @@ def test_lineage_of_the_newest_forecast(read: Read, loop: Loop) -> None:
         f"Version {made['model_version']}",
         decided.mlflow_run_id[:8],
         DATASET,
+        "backfilled",
         "30 bars of AAPL",
     ):
         assert part in lineage
     path = f"/api/v1/lineage/forecast/{REPLAYED[1]}/AAPL?horizon=1"
     assert page.select(f'a[href="{path}"]')
     assert page.select('a[href="/models#decision-1"]')
+    assert page.select(f'a[href="/api/v1/forecasts/{REPLAYED[1]}/AAPL/issues"]')
 
 
 @pytest.mark.parametrize("name", ["%00", "aapl", "A%0AB", "NONE", "A" * 5000, "%3Cscript%3E"])

@@ -58,6 +58,10 @@ def test_older_forecast_is_marked(read: Read, loop: Loop) -> None:
     assert "stock-assets predict" in text(page, ".notice")
 
 
+def test_forecasts_say_how_they_were_issued(read: Read) -> None:
+    assert text(read("/"), ".lead .issued") == "backfilled"
+
+
 def test_accuracy_includes_persistence_and_the_edge(read: Read, loop: Loop) -> None:
     accuracy = text(read("/"), ".accuracy")
     rows = recent_performance(loop.store.engine, 20, 1)
