@@ -63,8 +63,14 @@ def materialize(
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     """Plain metadata of the only materialization of an asset in a run."""
-    (event,) = result.asset_materializations_for_node(asset)
+    (event,) = _own(result, asset)
     return {name: value.value for name, value in event.metadata.items()}
+
+
+def _own(result: dg.ExecuteInProcessResult, asset: str) -> list[dg.AssetMaterialization]:
+    """The materializations of an asset, without others that its step reports."""
+    events = result.asset_materializations_for_node(asset)
+    return [event for event in events if event.asset_key == dg.AssetKey(asset)]
 
 
 def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, dict[str, Any]]:
@@ -77,7 +83,7 @@ def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, dic
 
 def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:
     """The data version of the only materialization of an asset in a run."""
-    (event,) = result.asset_materializations_for_node(asset)
+    (event,) = _own(result, asset)
     return str(event.tags["dagster/data_version"])
 
 

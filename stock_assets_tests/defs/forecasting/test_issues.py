@@ -28,7 +28,7 @@ from stock_assets.storage.forecasts import (
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.record import head
 from stock_assets.storage.serving.issues import list_issues
-from stock_assets.storage.tables import forecast_issues
+from stock_assets.storage.tables import HISTORIES, forecast_issues, record_links
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.forecasting.test_forecasts import registered
 from stock_assets_tests.defs.running import failure, materialize, metadata, params
@@ -55,13 +55,14 @@ def test_an_issue_names_its_prices_parameters_code_and_device(
     own_store: Store, registry: Registry
 ) -> None:
     store_bars(own_store.engine, sample_bars(), "sample")
-    before = head(own_store.engine)
     shown = forecast(own_store, registry)
-    assert before is not None
+    links = record_links.c
     with own_store.engine.connect() as connection:
         row = connection.execute(select(forecast_issues)).one()
-    assert row.known_at == before.written_at
-    assert shown["known_at"] == before.written_at.isoformat()
+        link = select(HISTORIES[forecast_issues].c.link).scalar_subquery()
+        before = connection.scalar(select(links.written_at).where(links.link == link - 1))
+    assert row.known_at == before
+    assert shown["known_at"] == before.isoformat()
     assert row.params["prices"]["tickers"] == params().prices.tickers
     assert row.params_digest == plain_digest(row.params)
     assert {"models/bundle.py", "features/panel.py"} <= row.build_environment["code"].keys()
