@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import date, datetime
 
 import pandas as pd
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, Text, func, select
+from sqlalchemy.dialects.postgresql import array
 
 from stock_assets.config import Basis, Rename
 from stock_assets.market.adjustment import adjust
@@ -41,8 +42,7 @@ def read_known_bars(
     renames = _applied_renames(engine) if renamed else []
     bars, actions = as_known(raw_stock_data, link), as_known(corporate_actions, link)
     known, given = bars.selected_columns, actions.selected_columns
-    # An action takes effect on a bar if none is between them: earlier bars have to be known.
-    bars = bars.where(known.session <= last).with_only_columns(
+    bars = bars.where(known.session.between(first, last)).with_only_columns(
         *(known[name] for name in ("ticker", "session", *TRADED_COLUMNS))
     )
     actions = actions.with_only_columns(*(given[name] for name in ACTION_COLUMNS))
@@ -52,6 +52,10 @@ def read_known_bars(
         actions = actions.where(given.ticker.in_(names))
     with engine.connect() as connection:
         traded, effects = copy_out(connection, bars), copy_out(connection, actions)
+        # An action takes effect on a bar only if it is later than the bar before.
+        names = {*traded["ticker"], *(rename.old for rename in renames)}
+        before = _last_bars_before(connection, sorted(names), first, link)
+    traded = pd.concat([before, traded], ignore_index=True)
     for rename in renames:
         traded = _rename(traded, "session", rename)
         effects = _rename(effects, "ex_date", rename)
@@ -59,6 +63,23 @@ def read_known_bars(
         traded = traded[traded["ticker"].isin(tickers)].reset_index(drop=True)
     attached = attach(traded, tidy_actions(effects))
     return tidy(attached[attached["session"] >= pd.Timestamp(first)][list(BAR_COLUMNS)])
+
+
+def _last_bars_before(
+    connection: Connection, tickers: Sequence[str], first: date, link: int
+) -> pd.DataFrame:
+    """Return ticker and session of each ticker's last bar before a day, as known at a link."""
+    history = HISTORIES[raw_stock_data].c
+    wanted = select(func.unnest(array(list(tickers), type_=Text())).label("ticker")).subquery()
+    newest = (
+        select(history.session, history.removed)
+        .where(history.ticker == wanted.c.ticker, history.session < first, history.link <= link)
+        .order_by(history.session.desc(), history.link.desc())
+        .limit(1)
+        .lateral("newest")
+    )
+    query = select(wanted.c.ticker, newest.c.session).join(newest, ~newest.c.removed)
+    return copy_out(connection, query)
 
 
 def _applied_renames(engine: Engine) -> list[Rename]:

@@ -66,7 +66,7 @@ def release(connection: Connection, staged: str) -> None:
     """
     connection.execute(
         text(
-            "UPDATE quarantined_bars q SET released_at = now() "
+            "UPDATE quarantined_bars q SET released_at = record_time() "
             f"FROM {staged} s WHERE q.ticker = s.ticker AND q.session = s.session "
             "AND q.released_at IS NULL"
         )

@@ -14,11 +14,25 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, Text, func, insert, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    Text,
+    exists,
+    false,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
@@ -36,7 +50,9 @@ PLAIN_TEXT = text(
 )
 """What makes PostgreSQL's text of a value the same on every server, until the transaction ends."""
 
+_TICK = timedelta(microseconds=1)
 _CLOCK_TOLERANCE = timedelta(seconds=1)
+_is_recording = ContextVar("is_recording", default=False)
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +86,8 @@ def recording(
     """Open a transaction that may write recorded tables, and add its link when it ends.
 
     One such transaction runs at a time. If nothing is written, no link is added. The SQL function
-    ``record_time()`` returns the time of the link.
+    ``record_time()`` returns the time of the link. Rows that were stored before there was a record
+    enter it first, with a link of their own.
 
     Parameters
     ----------
@@ -80,29 +97,31 @@ def recording(
         The run that writes.
     note : str, optional
         Why, where the run does not say it.
+
+    Raises
+    ------
+    StockAssetsError
+        A history has rows of links that do not exist yet: it was written past the record.
     """
-    with engine.begin() as connection:
-        opened = _open(connection)
-        yield connection
-        _close(connection, opened, dagster_run_id, note)
+    if _is_recording.get():
+        raise RuntimeError("recording() was called within recording(), which would wait for itself")
+    token = _is_recording.set(True)
+    try:
+        with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            opened = _open(connection)
+            if opened.link == 1 and _adopt(connection):
+                _close(connection, opened, None, ADOPTED)
+                opened = _open(connection)
+            yield connection
+            _close(connection, opened, dagster_run_id, note)
+    finally:
+        _is_recording.reset(token)
 
 
 def adopt(engine: Engine) -> None:
     """Put the rows of an installation without a record into its first link; else do nothing."""
-    with engine.connect() as connection:
-        if connection.scalar(select(func.count()).select_from(record_links)):
-            return
-    with recording(engine, note=ADOPTED) as connection:
-        if connection.scalar(text("SELECT current_setting('stock_assets.link')")) != "1":
-            return
-        for table, history in HISTORIES.items():
-            names = ", ".join(recorded_columns(history))
-            connection.execute(
-                text(
-                    f"INSERT INTO {history.name} ({names}, link, removed) "
-                    f"SELECT {names}, open_link(), false FROM {table.name}"
-                )
-            )
+    with recording(engine):
+        pass
 
 
 def head(engine: Engine) -> Link | None:
@@ -136,19 +155,28 @@ def link_at(engine: Engine, known_at: datetime) -> int:
     UnknownMomentError
         The moment is in the future, or earlier than the record.
     """
+    if known_at.tzinfo is None:
+        raise StockAssetsError(
+            f"{known_at} has no time zone", f"Write it with one: {known_at.isoformat()}Z"
+        )
     links = record_links.c
+    found = select(
+        func.max(links.link).filter(links.written_at <= known_at).label("number"),
+        func.min(links.written_at).label("first"),
+        func.coalesce(func.max(links.written_at) >= known_at, false()).label("is_past"),
+        func.greatest(func.clock_timestamp(), func.max(links.written_at)).label("now"),
+    )
     with engine.begin() as connection:
-        # Whoever is writing has an earlier time and is not visible yet.
-        connection.execute(_WAIT_FOR_WRITERS)
-        now: datetime = connection.execute(
-            select(func.greatest(func.clock_timestamp(), func.max(links.written_at)))
-        ).scalar_one()
-        if known_at > now:
-            raise UnknownMomentError(
-                f"{_utc(known_at)} is in the future", f"Choose a moment up to {_utc(now)}"
-            )
-        number = connection.scalar(select(func.max(links.link)).where(links.written_at <= known_at))
-        first = connection.scalar(select(func.min(links.written_at)))
+        row = connection.execute(found).one()
+        if not row.is_past:
+            # A transaction that is writing now may have an earlier time.
+            connection.execute(_WAIT_FOR_WRITERS)
+            row = connection.execute(found).one()
+    if known_at > row.now:
+        raise UnknownMomentError(
+            f"{_utc(known_at)} is in the future", f"Choose a moment up to {_utc(row.now)}"
+        )
+    number, first = row.number, row.first
     if number is not None:
         return int(number)
     if first is None:
@@ -162,11 +190,11 @@ def link_at(engine: Engine, known_at: datetime) -> int:
 
 
 def as_known(table: Table, link: int) -> Select[tuple[Any, ...]]:
-    """Select the rows of a recorded table as they were at a link.
+    """Select the rows of a recorded table as they were at a link, ordered by the key.
 
-    The columns are those of the history, see :func:`recorded_columns`. Conditions on the key may
-    be added: ``query.where(query.selected_columns.ticker == ...)`` filters before the newest
-    version is chosen.
+    The columns are those of the history, see :func:`recorded_columns`. Conditions on the key, such
+    as ``query.where(query.selected_columns.ticker == ...)``, are applied by PostgreSQL before it
+    looks for the newest state of each row.
     """
     history = HISTORIES[table]
     key = [history.c[name] for name in key_columns(history)]
@@ -212,7 +240,7 @@ def row_digests(
     The digest is of PostgreSQL's own text of the rows, in the order of the key.
     """
     names = ", ".join(f'"{name}"' for name in ("link", *columns))
-    # Not in the order of a language, which differs between servers.
+    # The order of text must not depend on the locale of the server.
     order = ", ".join(
         f'"{name}" COLLATE "C"' if isinstance(history.c[name].type, Text) else f'"{name}"'
         for name in ("link", *key_columns(history))
@@ -221,7 +249,8 @@ def row_digests(
     connection.execute(PLAIN_TEXT)
     connection.connection.cursor().copy_expert(
         f"COPY (SELECT {names} FROM {history.name} "
-        f"WHERE link BETWEEN {int(first)} AND {int(last)} ORDER BY {order}) TO STDOUT",
+        f"WHERE link BETWEEN {int(first)} AND {int(last)} ORDER BY {order}) "
+        "TO STDOUT WITH (ENCODING 'UTF8')",
         digests,
     )
     return digests.result()
@@ -240,8 +269,10 @@ class _LineDigests:
         for line in lines:
             number, _, content = line.partition(b"\t")
             link = int(number)
-            self._counts[link] = self._counts.get(link, 0) + 1
-            self._hashes.setdefault(link, hashlib.sha256()).update(content + b"\n")
+            if link not in self._hashes:
+                self._counts[link], self._hashes[link] = 0, hashlib.sha256()
+            self._counts[link] += 1
+            self._hashes[link].update(content + b"\n")
 
     def result(self) -> dict[int, tuple[int, str]]:
         return {n: (self._counts[n], h.hexdigest()) for n, h in self._hashes.items()}
@@ -261,6 +292,13 @@ def _open(connection: Connection) -> Row[Any]:
             written_at - clock,
         )
     number, previous = (1, FIRST_DIGEST) if newest is None else (newest.link + 1, newest.digest)
+    beyond = _written_tables(connection, number)
+    if beyond:
+        raise StockAssetsError(
+            f"{beyond[0].name}_history has rows of link {number}, which does not exist yet: it was "
+            "written past the record",
+            "Find them: stock-assets verify",
+        )
     return connection.execute(
         text(
             "SELECT set_config('stock_assets.link', CAST(:number AS text), true), "
@@ -272,7 +310,15 @@ def _open(connection: Connection) -> Row[Any]:
     ).one()
 
 
-_TICK = timedelta(microseconds=1)
+def _adopt(connection: Connection) -> bool:
+    """Copy the rows of all recorded tables into their histories; return whether there are any."""
+    adopted = 0
+    for table, history in HISTORIES.items():
+        names = recorded_columns(history)
+        rows = select(*(table.c[name] for name in names), func.open_link(), false())
+        statement = insert(history).from_select([*names, "link", "removed"], rows)
+        adopted += connection.execute(statement).rowcount
+    return adopted > 0
 
 
 def _close(
@@ -280,11 +326,12 @@ def _close(
 ) -> None:
     """Store the link, if rows were written."""
     tables = {}
-    for table, history in HISTORIES.items():
+    for table in _written_tables(connection, opened.link):
+        history = HISTORIES[table]
         columns = [*recorded_columns(history), "removed"]
         found = row_digests(connection, history, columns, opened.link, opened.link)
-        for rows, digest in found.values():
-            tables[table.name] = {"columns": columns, "rows": rows, "digest": digest}
+        rows, digest = found[opened.link]
+        tables[table.name] = {"columns": columns, "rows": rows, "digest": digest}
     if not tables:
         return
     row = {
@@ -296,6 +343,13 @@ def _close(
         "previous": opened.previous,
     }
     connection.execute(insert(record_links), row | {"digest": link_digest(row)})
+
+
+def _written_tables(connection: Connection, number: int) -> list[Table]:
+    """Return the tables whose histories have rows of a link or of later ones."""
+    written = (exists().where(history.c.link >= number) for history in HISTORIES.values())
+    flags = connection.execute(select(*written)).one()
+    return [table for table, flag in zip(HISTORIES, flags, strict=True) if flag]
 
 
 def _utc(moment: datetime) -> str:

@@ -427,6 +427,10 @@ Index(
     HISTORIES[predictions].c.target_session,
     postgresql_where=text("issued = 'live' AND NOT removed"),
 )
+Index(
+    "raw_stock_data_history_session",
+    *(HISTORIES[raw_stock_data].c[name] for name in ("session", "ticker", "link")),
+)
 
 for _table in metadata.tables.values():
     for _column in _table.columns:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, Text, cast, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from stock_assets.config import Rename
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage import record
 from stock_assets.storage.database import copy_out
+from stock_assets.storage.datasets import save_panel, save_scalers
 from stock_assets.storage.prices import read_bars
-from stock_assets.storage.record import FIRST_DIGEST, as_known, head, link_at, link_digest
+from stock_assets.storage.record import (
+    FIRST_DIGEST,
+    as_known,
+    head,
+    link_at,
+    link_digest,
+)
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import (
     HISTORIES,
@@ -25,8 +33,10 @@ from stock_assets.storage.tables import (
     instruments,
     raw_stock_data,
     record_links,
+    scalers,
+    ticker_renames,
 )
-from stock_assets_tests.storage.examples import DAYS, bars, store_bars
+from stock_assets_tests.storage.examples import DATASET, DAYS, bars, panel, store_bars
 from stock_assets_tests.tampering import empty, tampering
 
 
@@ -109,8 +119,80 @@ def test_statements_past_the_record_are_refused(engine: Engine, statement: str) 
         connection.execute(text(statement))
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_only_the_open_link_gets_rows(engine: Engine, number: int) -> None:
+    store_bars(engine, bars())
+    forged = (
+        "INSERT INTO corporate_actions_history VALUES "
+        f"('A', '2013-01-02', 'dividend', 1, 'csv', NULL, now(), {number}, false)"
+    )
+    with pytest.raises(DBAPIError, match=r"outside the record"), engine.begin() as connection:
+        connection.execute(text(forged))
+    with pytest.raises(DBAPIError, match=r"complete|outside"), record.recording(engine) as opened:
+        opened.execute(text("SELECT set_config('stock_assets.link', '1', true)"))
+        opened.execute(text(forged))
+
+
+def test_rows_of_a_link_to_come_stop_the_next_writer(engine: Engine) -> None:
+    store_bars(engine, bars())
+    with tampering(engine) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO corporate_actions_history VALUES "
+                "('A', '2013-01-02', 'dividend', 1, 'csv', NULL, now(), 2, false)"
+            )
+        )
+    with pytest.raises(StockAssetsError, match="corporate_actions_history has rows of link 2"):
+        store_bars(engine, raised(bars()))
+
+
+def test_states_that_differ_as_text_are_two_states(engine: Engine) -> None:
+    save_panel(engine, panel(DATASET))
+    save_scalers(engine, DATASET, {"scale": 0}, {}, "d")
+    save_scalers(engine, DATASET, {"scale": 0.0}, {}, "d")
+    with engine.connect() as connection:
+        history = HISTORIES[scalers]
+        states = connection.scalars(select(cast(history.c.features, Text)).order_by(history.c.link))
+        assert list(states) == ['{"scale": 0}', '{"scale": 0.0}']
+
+
+def test_a_second_writer_waits_and_gets_a_later_time(engine: Engine) -> None:
+    with ThreadPoolExecutor(1) as pool, record.recording(engine) as first:
+        second = pool.submit(store_bars, engine, bars())
+        assert wait([second], timeout=0.5).not_done
+        first.execute(text("DELETE FROM raw_stock_data"))
+        first.execute(insert(ticker_renames), {**RENAMED, "rows": 1})
+    found = links(engine)
+    assert second.result().bars.inserted == len(bars())
+    assert [list(link["tables"]) for link in found] == [  # type: ignore[call-overload]
+        ["ticker_renames"],
+        ["instruments", "raw_stock_data"],
+    ]
+    assert found[0]["written_at"] < found[1]["written_at"]  # type: ignore[operator]
+
+
+def test_a_reader_waits_for_a_writer_only_if_its_moment_is_not_past(engine: Engine) -> None:
+    store_bars(engine, bars())
+    newest = head(engine)
+    assert newest is not None
+    with ThreadPoolExecutor(1) as pool, record.recording(engine) as writing:
+        assert link_at(engine, newest.written_at) == 1
+        now: datetime = writing.execute(select(func.clock_timestamp())).scalar_one()
+        reader = pool.submit(link_at, engine, now)
+        assert wait([reader], timeout=0.5).not_done
+        writing.execute(insert(ticker_renames), {**RENAMED, "rows": 1})
+    assert reader.result() == 2
+
+
+def test_recording_within_recording_is_an_error(engine: Engine) -> None:
+    with record.recording(engine), pytest.raises(RuntimeError), record.recording(engine):
+        pass
+
+
 def test_a_moment_outside_the_record_is_refused(engine: Engine) -> None:
     now = datetime.now(UTC)
+    with pytest.raises(StockAssetsError, match="no time zone"):
+        link_at(engine, now.replace(tzinfo=None))
     with pytest.raises(StockAssetsError, match="nothing is stored yet"):
         link_at(engine, now)
     store_bars(engine, bars())
@@ -144,6 +226,7 @@ def paying(frame: pd.DataFrame, dividend: float) -> pd.DataFrame:
     return frame.assign(dividends=frame["dividends"].where(~at, dividend))
 
 
+RENAMED = {"old_ticker": "X", "new_ticker": "Y", "first_session": DAYS[3]}
 STATES = (raw_stock_data, corporate_actions, instruments)
 RENAME = Rename(old="A", new="Z", first_session=DAYS[12])
 

@@ -51,16 +51,20 @@ $$;
 
 CREATE FUNCTION open_link() RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  link text := nullif(current_setting('stock_assets.link', true), '');
+  number text := nullif(current_setting('stock_assets.link', true), '');
 BEGIN
-  IF link IS NULL THEN
+  IF number IS NULL THEN
     RAISE EXCEPTION 'a recorded table is written outside the record'
       USING HINT = 'Only stock-assets writes it, in a transaction that adds a link';
   END IF;
-  RETURN link::bigint;
+  IF EXISTS (SELECT FROM record_links r WHERE r.link = number::bigint) THEN
+    RAISE EXCEPTION 'link % of the record is complete', number;
+  END IF;
+  RETURN number::bigint;
 END $$;
 
--- The columns are those of the history, so that a new column needs no new trigger.
+-- The columns are those of the history, so that a new column needs no new trigger. States are
+-- compared as text, as digests are: 0 and -0, or 1 and 1.0 in JSON, are two states.
 CREATE FUNCTION record_rows() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   history text := quote_ident(TG_TABLE_NAME || '_history');
@@ -86,7 +90,7 @@ BEGIN
                    history, names, n) || conflict USING open_link();
   ELSIF TG_OP = 'UPDATE' THEN
     EXECUTE format('INSERT INTO %s (%s, link, removed) SELECT %s, $1, false FROM new_rows n '
-                   'LEFT JOIN old_rows o ON %s WHERE (%s) IS DISTINCT FROM (%s)',
+                   'LEFT JOIN old_rows o ON %s WHERE ROW(%s)::text <> ROW(%s)::text',
                    history, names, n, same, n, o) || conflict USING open_link();
     EXECUTE format('INSERT INTO %s (%s, link, removed) SELECT %s, $1, true FROM old_rows o '
                    'WHERE NOT EXISTS (SELECT FROM new_rows n WHERE %s)',
@@ -98,12 +102,22 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE FUNCTION keep_history() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF TG_OP = 'UPDATE' AND TG_TABLE_NAME <> 'record_links' AND OLD.link = open_link() THEN
-    RETURN NEW;
+  IF TG_OP = 'UPDATE' AND TG_TABLE_NAME <> 'record_links' THEN
+    IF OLD.link = open_link() AND NEW.link = OLD.link THEN
+      RETURN NEW;
+    END IF;
   END IF;
   RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
+END $$;
+
+CREATE FUNCTION require_open_link() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM new_rows WHERE link <> open_link()) THEN
+    RAISE EXCEPTION '% is written outside the record', TG_TABLE_NAME;
+  END IF;
+  RETURN NULL;
 END $$;
 
 CREATE FUNCTION refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -128,14 +142,17 @@ def upgrade() -> None:
         comment="One row per transaction that changed a recorded table, chained by digests",
     )
     op.execute(FUNCTIONS)
-    _guard("record_links")
+    _refuse_changes("record_links")
     for table, column in TIMES:
         op.alter_column(table, column, server_default=sa.text("record_time()"))
     for table in KEYS:
-        record(table)
+        _record_table(table)
+    op.create_index(
+        "raw_stock_data_history_session", "raw_stock_data_history", ["session", "ticker", "link"]
+    )
 
 
-def record(table: str) -> None:
+def _record_table(table: str) -> None:
     """Create the history of a table and the triggers that fill it."""
     history = f"{table}_history"
     derived = "".join(f"ALTER TABLE {history} DROP COLUMN {n};" for n in DERIVED.get(table, ()))
@@ -146,7 +163,12 @@ def record(table: str) -> None:
         f"CREATE INDEX {history}_link ON {history} (link); "
         f"COMMENT ON TABLE {history} IS 'Every state of the rows of {table}, append-only'"
     )
-    _guard(history)
+    _refuse_changes(history)
+    op.execute(
+        f"CREATE TRIGGER require_open_link AFTER INSERT ON {history} "
+        "REFERENCING NEW TABLE AS new_rows "
+        "FOR EACH STATEMENT EXECUTE FUNCTION require_open_link()"
+    )
     for event, rows in (
         ("INSERT", "NEW TABLE AS new_rows"),
         ("UPDATE", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
@@ -156,22 +178,18 @@ def record(table: str) -> None:
             f"CREATE TRIGGER record_{event.lower()} AFTER {event} ON {table} REFERENCING {rows} "
             "FOR EACH STATEMENT EXECUTE FUNCTION record_rows()"
         )
-    _refuse_truncate(table)
-
-
-def _guard(table: str) -> None:
-    op.execute(
-        f"CREATE TRIGGER keep_history BEFORE UPDATE OR DELETE ON {table} "
-        "FOR EACH ROW EXECUTE FUNCTION keep_history()"
-    )
-    _refuse_truncate(table)
-
-
-def _refuse_truncate(table: str) -> None:
     op.execute(
         f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} "
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate()"
     )
+
+
+def _refuse_changes(table: str) -> None:
+    for events, rows in (("UPDATE OR DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
+        op.execute(
+            f"CREATE TRIGGER refuse_{rows.lower()}_changes BEFORE {events} ON {table} "
+            f"FOR EACH {rows} EXECUTE FUNCTION refuse_changes()"
+        )
 
 
 def downgrade() -> None:
@@ -185,7 +203,7 @@ def downgrade() -> None:
         op.alter_column(table, column, server_default=sa.text("now()"))
     op.drop_table("record_links")
     for function in (
-        *("refuse_truncate()", "keep_history()", "record_rows()"),
+        *("refuse_truncate()", "refuse_changes()", "require_open_link()", "record_rows()"),
         *("open_link()", "record_time()"),
     ):
         op.execute(f"DROP FUNCTION {function}")
