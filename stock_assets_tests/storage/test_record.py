@@ -264,8 +264,8 @@ def state_known_at(engine: Engine, moment: datetime) -> list[pd.DataFrame]:
     return [*tables, read_bars(engine, DAYS[0], DAYS[-1], known_at=moment)]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.tuples(st.sampled_from([store, rename]), st.integers(0, 11)), max_size=6))
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from([store, rename]), st.integers(0, 11)), max_size=4))
 def test_what_was_known_equals_a_copy_taken_then(
     engine: Engine, steps: list[tuple[Callable[[Engine, int], None], int]]
 ) -> None:

@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from stock_assets.storage.migrations.recorded import forget_table, record_table, refuse_changes
+
 revision = "0013"
 down_revision = "0012"
 
@@ -142,63 +144,20 @@ def upgrade() -> None:
         comment="One row per transaction that changed a recorded table, chained by digests",
     )
     op.execute(FUNCTIONS)
-    _refuse_changes("record_links")
+    refuse_changes("record_links")
     for table, column in TIMES:
         op.alter_column(table, column, server_default=sa.text("record_time()"))
     for table in KEYS:
-        _record_table(table)
+        record_table(table, KEYS[table], DERIVED.get(table, ()))
     op.create_index(
         "raw_stock_data_history_session", "raw_stock_data_history", ["session", "ticker", "link"]
     )
 
 
-def _record_table(table: str) -> None:
-    """Create the history of a table and the triggers that fill it."""
-    history = f"{table}_history"
-    derived = "".join(f"ALTER TABLE {history} DROP COLUMN {n};" for n in DERIVED.get(table, ()))
-    op.execute(
-        f"CREATE TABLE {history} AS TABLE {table} WITH NO DATA; {derived} "
-        f"ALTER TABLE {history} ADD COLUMN link bigint, ADD COLUMN removed boolean NOT NULL, "
-        f"ADD PRIMARY KEY ({KEYS[table]}, link); "
-        f"CREATE INDEX {history}_link ON {history} (link); "
-        f"COMMENT ON TABLE {history} IS 'Every state of the rows of {table}, append-only'"
-    )
-    _refuse_changes(history)
-    op.execute(
-        f"CREATE TRIGGER require_open_link AFTER INSERT ON {history} "
-        "REFERENCING NEW TABLE AS new_rows "
-        "FOR EACH STATEMENT EXECUTE FUNCTION require_open_link()"
-    )
-    for event, rows in (
-        ("INSERT", "NEW TABLE AS new_rows"),
-        ("UPDATE", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-        ("DELETE", "OLD TABLE AS old_rows"),
-    ):
-        op.execute(
-            f"CREATE TRIGGER record_{event.lower()} AFTER {event} ON {table} REFERENCING {rows} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION record_rows()"
-        )
-    op.execute(
-        f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} "
-        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate()"
-    )
-
-
-def _refuse_changes(table: str) -> None:
-    for events, rows in (("UPDATE OR DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
-        op.execute(
-            f"CREATE TRIGGER refuse_{rows.lower()}_changes BEFORE {events} ON {table} "
-            f"FOR EACH {rows} EXECUTE FUNCTION refuse_changes()"
-        )
-
-
 def downgrade() -> None:
     """Undo; what only the histories hold is lost."""
     for table in KEYS:
-        for event in ("insert", "update", "delete"):
-            op.execute(f"DROP TRIGGER record_{event} ON {table}")
-        op.execute(f"DROP TRIGGER refuse_truncate ON {table}")
-        op.drop_table(f"{table}_history")
+        forget_table(table)
     for table, column in TIMES:
         op.alter_column(table, column, server_default=sa.text("now()"))
     op.drop_table("record_links")

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from stock_assets.storage.migrations.recorded import forget_table, record_table
+
 revision = "0014"
 down_revision = "0013"
 
@@ -40,29 +42,13 @@ def upgrade() -> None:
         comment="Every change of the version in force, and why; empty version: none any more",
     )
     _adopt_promotions()
-    op.execute(
-        "CREATE TABLE production_history_history AS TABLE production_history WITH NO DATA; "
-        "ALTER TABLE production_history_history ADD COLUMN link bigint, "
-        "ADD COLUMN removed boolean NOT NULL, ADD PRIMARY KEY (id, link); "
-        "CREATE INDEX production_history_history_link ON production_history_history (link); "
-        "COMMENT ON TABLE production_history_history IS "
-        "'Every state of the rows of production_history, append-only'"
-    )
+    record_table("production_history", "id")
     op.execute(
         "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
         "BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$; "
         "CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON production_history "
-        "FOR EACH ROW EXECUTE FUNCTION refuse_change(); "
-        "CREATE TRIGGER keep_history BEFORE UPDATE OR DELETE ON production_history_history "
-        "FOR EACH ROW EXECUTE FUNCTION keep_history(); "
-        "CREATE TRIGGER record_insert AFTER INSERT ON production_history "
-        "REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION record_rows()"
+        "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
     )
-    for table in ("production_history", "production_history_history"):
-        op.execute(
-            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate()"
-        )
 
 
 def _adopt_promotions() -> None:
@@ -113,6 +99,6 @@ def _adopt_promotions() -> None:
 
 def downgrade() -> None:
     """Undo; the history of changes that no promotion made is lost."""
-    op.drop_table("production_history_history")
+    forget_table("production_history")
     op.drop_table("production_history")
     op.execute("DROP FUNCTION refuse_change()")
