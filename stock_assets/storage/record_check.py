@@ -26,7 +26,7 @@ _TABLE_GUARDS = (
     {"record_delete", "refuse_change"},
     {"refuse_truncate"},
 )
-_HISTORY_GUARDS = ({"keep_history"}, {"refuse_truncate"})
+_HISTORY_GUARDS = ({"refuse_row_changes"}, {"refuse_statement_changes"})
 """The triggers of tables and of histories; of each set, one is enough."""
 
 

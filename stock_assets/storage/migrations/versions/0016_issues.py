@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from stock_assets.storage.migrations.recorded import forget_table, record_table
+
 revision = "0016"
 down_revision = "0015"
 
@@ -53,31 +55,7 @@ def upgrade() -> None:
         ),
         comment="What forecasts were issued with: one row per model version and transaction",
     )
-    op.execute(
-        "CREATE TABLE forecast_issues_history AS TABLE forecast_issues WITH NO DATA; "
-        "ALTER TABLE forecast_issues_history "
-        "ADD COLUMN link bigint, ADD COLUMN removed boolean NOT NULL, "
-        "ADD PRIMARY KEY (issue, link); "
-        "CREATE INDEX forecast_issues_history_link ON forecast_issues_history (link); "
-        "COMMENT ON TABLE forecast_issues_history IS "
-        "'Every state of the rows of forecast_issues, append-only'; "
-        "CREATE TRIGGER keep_history BEFORE UPDATE OR DELETE ON forecast_issues_history "
-        "FOR EACH ROW EXECUTE FUNCTION keep_history()"
-    )
-    for event, rows in (
-        ("INSERT", "NEW TABLE AS new_rows"),
-        ("UPDATE", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-        ("DELETE", "OLD TABLE AS old_rows"),
-    ):
-        op.execute(
-            f"CREATE TRIGGER record_{event.lower()} AFTER {event} ON forecast_issues "
-            f"REFERENCING {rows} FOR EACH STATEMENT EXECUTE FUNCTION record_rows()"
-        )
-    for table in ("forecast_issues", "forecast_issues_history"):
-        op.execute(
-            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate()"
-        )
+    record_table("forecast_issues", "issue")
     for table in TABLES:
         for name in (table, f"{table}_history"):
             op.add_column(name, sa.Column("issue", sa.BigInteger()))
@@ -103,6 +81,6 @@ def downgrade() -> None:
         for name in (table, f"{table}_history"):
             op.drop_column(name, "issued")
             op.drop_column(name, "issue")
-    op.drop_table("forecast_issues_history")
+    forget_table("forecast_issues")
     op.drop_table("forecast_issues")
     op.execute(LATEST_PREDICTIONS)
