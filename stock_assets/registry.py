@@ -6,7 +6,6 @@ this home, and only as the version's tags describe them.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -15,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from stock_assets.config import Rename, Tracking, Training
 from stock_assets.core.digests import DamagedFileError
@@ -25,6 +23,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.storage.mlflow_database import adopt_artifacts, datasets_of_versions
+from stock_assets.storage.model_files import BUNDLE_PATH, folder_in, write_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,9 +39,8 @@ TRAINING_PREFIX = "training."
 
 _log = logging.getLogger(__name__)
 _BUNDLE = "bundle"
-BUNDLE_PATH = Path("artifacts") / _BUNDLE
-"""The bundle in the folder of a version."""
-VERSION_FILE = "registered_model_meta"
+CONTENT_TAG = "digest"
+"""Tag with the digest of a version's content."""
 _MARK = "production_change"
 _MAXIMUM_VERSIONS = 10_000
 
@@ -161,7 +159,7 @@ class Registry:
             tags=tags,
         )
         version = model_version(created)
-        describe_version(self._folder(version.version), self.model_name, version.version)
+        write_version(self._folder(version.version), self.model_name, version.version)
         return version
 
     def _repair(self, model: ModelVersion, bundle: Bundle) -> None:
@@ -346,34 +344,37 @@ class Registry:
         from stock_assets.models.bundle_digests import BundleDigests
 
         found = self._registered(version)
-        model_version(found)
+        dataset = model_version(found).dataset_run_id
         recorded = BundleDigests.from_tags(found.tags)
-        stored = Bundle.load(self._folder(version) / BUNDLE_PATH, recorded)
+        try:
+            stored = Bundle.load(self._folder(version) / BUNDLE_PATH, recorded)
+        except DamagedFileError as damaged:
+            raise DamagedFileError(
+                damaged.problem,
+                f"Repeat its training: stock-assets retrain --dataset {dataset}; or put the "
+                "version before in force: stock-assets model rollback",
+            ) from None
         return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
+
+    def is_intact(self, version: int) -> bool:
+        """Whether the files of a version are there and undamaged."""
+        try:
+            self.load(version)
+        except DamagedFileError:
+            return False
+        return True
 
     def _folder(self, version: int) -> Path:
         """Return the folder of a version's files, in this home wherever its home was before."""
         import mlflow
 
         address = self.client().get_model_version_download_uri(self.model_name, str(version))
-        parsed = urlsplit(address)
-        if parsed.scheme not in ("", "file"):
-            return Path(mlflow.artifacts.download_artifacts(address))
-        inside = PurePosixPath(unquote(parsed.path)).parts[-3:]  # models/ID/artifacts
-        return find_locations().artifacts_folder.joinpath(*inside)
+        own = folder_in(find_locations().artifacts_folder, address)
+        return Path(mlflow.artifacts.download_artifacts(address)) if own is None else own
 
     def datasets_of_versions(self) -> dict[int, str | None]:
         """Return the dataset of each version number that was given, of deleted versions too."""
         return datasets_of_versions(_tracking_uri(), self.model_name)
-
-
-def describe_version(folder: Path, model_name: str, version: int) -> None:
-    """Write the number of a version beside its files, where MLflow writes it on a download.
-
-    :mod:`stock_assets.pipeline.recovery` reads it if MLflow's database is lost.
-    """
-    lines = f"model_name: {json.dumps(model_name)}\nmodel_version: '{version}'\n"
-    (folder / VERSION_FILE).write_text(lines, encoding="utf-8")
 
 
 def _tracking_uri() -> str:
@@ -417,7 +418,7 @@ def model_version(found: Any) -> ModelVersion:
             mlflow_run_id=str(found.run_id),
             dataset_run_id=found.tags["dataset_run_id"],
             as_of=date.fromisoformat(found.tags["as_of_session"]),
-            digest=found.tags["digest"],
+            digest=found.tags[CONTENT_TAG],
             refit_of=None if refit_of is None else int(refit_of),
         )
     except KeyError as missing:

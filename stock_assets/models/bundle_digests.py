@@ -9,7 +9,6 @@ from pathlib import Path
 from stock_assets.core.digests import DamagedFileError, bytes_digest, short
 from stock_assets.core.errors import StockAssetsError
 
-CONTENT_TAG = "digest"
 FILE_TAG = "sha256:"
 """Prefix of the tag with the SHA-256 of a file, before its name."""
 
@@ -37,7 +36,7 @@ class BundleDigests:
     def tags(self) -> dict[str, str]:
         """Return the digests as tags of a version."""
         files = {f"{FILE_TAG}{name}": digest for name, digest in self.files.items()}
-        return {CONTENT_TAG: self.content, **files}
+        return {"digest": self.content, **files}
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> BundleDigests:
@@ -48,14 +47,14 @@ class BundleDigests:
         StockAssetsError
             They lack the digest of the content.
         """
-        if CONTENT_TAG not in tags:
+        if "digest" not in tags:
             raise StockAssetsError("no digest of the model is on record", _REMEDY)
         files = {
             name.removeprefix(FILE_TAG): digest
             for name, digest in tags.items()
             if name.startswith(FILE_TAG)
         }
-        return cls(tags[CONTENT_TAG], files)
+        return cls(tags["digest"], files)
 
     def require_content(self, folder: Path, digest: str) -> None:
         """Fail unless the content of a bundle has the digest on record."""

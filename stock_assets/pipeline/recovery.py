@@ -15,22 +15,22 @@ from typing import Any
 import yaml
 from sqlalchemy import Engine
 
+from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.core.text import truncate
 from stock_assets.evaluation.production_rule import ModelVersion, version_in_force
 from stock_assets.pipeline.production import LostRegistryError, production_history
 from stock_assets.registry import (
-    BUNDLE_PATH,
-    VERSION_FILE,
+    CONTENT_TAG,
     Registry,
-    describe_version,
     may_exist,
     model_version,
     tags_of,
 )
 from stock_assets.storage.forecasts import promotions
-from stock_assets.storage.production import ProductionChange
+from stock_assets.storage.model_files import BUNDLE_PATH, read_version, write_version
+from stock_assets.storage.production import ProductionChange, production_changes
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def recover(engine: Engine, registry: Registry) -> Recovery:
     if not lost:
         return Recovery([], registry.production(), [])
     found, problems = find_models(find_locations().artifacts_folder, registry.model_name)
-    matched = _match(lost, found)
+    matched = _as_recorded(engine, registry, _match(lost, found), problems)
     if not matched:
         raise StockAssetsError(
             f"{find_locations().artifacts_folder} holds no undamaged model of "
@@ -202,16 +202,8 @@ def _read_model(folder: Path, model_name: str) -> FoundModel:
         tags=tags,
         mlflow_run_id=str(described["run_id"]),
         created=str(described["utc_time_created"]),
-        version=_written_version(folder / VERSION_FILE, model_name),
+        version=read_version(folder, model_name),
     )
-
-
-def _written_version(file: Path, model_name: str) -> int | None:
-    """Return the version that is written beside a model; None if it is not, or of another name."""
-    if not file.exists():
-        return None
-    written = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return int(written["model_version"]) if written["model_name"] == model_name else None
 
 
 def _lost(engine: Engine, registry: Registry) -> list[RecordedVersion]:
@@ -261,6 +253,28 @@ def _match(lost: Sequence[RecordedVersion], found: Iterable[FoundModel]) -> dict
     return matched
 
 
+def _as_recorded(
+    engine: Engine, registry: Registry, matched: dict[int, FoundModel], problems: list[str]
+) -> dict[int, FoundModel]:
+    """Leave out models whose digest is not the one in the history of production."""
+    recorded = {
+        change.model.version: change.model.digest
+        for change in production_changes(engine, registry.model_name)
+        if change.model is not None and change.model.digest is not None
+    }
+    kept = {}
+    for version, model in matched.items():
+        found, expected = model.tags[CONTENT_TAG], recorded.get(version)
+        if expected in (None, found):
+            kept[version] = model
+        else:
+            problems.append(
+                f"version {version}: the digest of {model.folder} is {short(found)}, not "
+                f"{short(str(expected))}"
+            )
+    return kept
+
+
 def _next_version(registry: Registry) -> int:
     """Return the number that MLflow gives next."""
     return max(registry.datasets_of_versions(), default=0) + 1
@@ -275,7 +289,7 @@ def _register(registry: Registry, model: FoundModel, tags: dict[str, str]) -> Mo
         name, source=model.folder.as_uri(), run_id=model.mlflow_run_id, tags=tags
     )
     version = model_version(created)
-    describe_version(model.folder, name, version.version)
+    write_version(model.folder, name, version.version)
     return version
 
 

@@ -216,6 +216,26 @@ def test_models_logged_without_digests_are_matched_by_dataset_and_order(home: Ho
     assert found.production == refit
 
 
+def test_a_model_with_another_digest_than_the_history_of_production_is_left_out(
+    home: Home,
+) -> None:
+    first, second = home.register(FIRST), home.register(SECOND)
+    home.decide(first)
+    home.decide(second)
+    folder = home.files(first)
+    (folder / "MLmodel").write_text(
+        re.sub(r"^metadata:\n(  .*\n)+", "", (folder / "MLmodel").read_text(), flags=re.MULTILINE)
+    )
+    other = bundle(dataset_id=FIRST, seed=2)
+    other.save(folder / "artifacts" / "bundle")
+    home.lose_registry()
+    found = recover(home.engine, home.registry)
+    assert found.registered == [second]
+    assert found.problems[0].startswith("version 1: the digest of ")
+    assert first.digest[:12] in found.problems[0]
+    assert other.digest()[:12] in found.problems[0]
+
+
 def test_a_folder_without_the_models_is_an_error(home: Home) -> None:
     first = home.register(FIRST)
     home.decide(first)

@@ -100,6 +100,8 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
             if rule.refit and refit_is_due(decided, history):
                 refit = _registered_refit(store, registry, mlflow_run, candidate)
                 decided = record_refit(store.engine, decided, refit.version)
+            elif decided.refit_version is not None:  # of an earlier run; repaired if damaged
+                _registered_refit(store, registry, mlflow_run, candidate)
             if decided.promoted:
                 history = put_winner_in_force(store.engine, registry, decided, context.run.run_id)
         report_changes(context.instance, store.engine, history, context.log_event)
@@ -129,12 +131,15 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
 def _registered_refit(
     store: Store, registry: Registry, mlflow_run: Any, candidate: ModelVersion
 ) -> ModelVersion:
-    """Return the refit of a candidate: the registered one, or else a new one."""
+    """Return the refit of a candidate: the registered one if it is undamaged, or else a new one.
+
+    A new one with the digest of the registered one repairs its files.
+    """
     from stock_assets.pipeline.mlflow_logs import log_refit
     from stock_assets.pipeline.training import refit_on_dataset
 
     known = registry.refit(candidate)
-    if known is not None:
+    if known is not None and registry.is_intact(known.version):
         return known
     bundle, logged = registry.load(candidate.version), registry.logged_training(candidate)
     refit, bars, checkpoints = refit_on_dataset(

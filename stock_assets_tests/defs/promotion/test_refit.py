@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mlflow.entities import Run
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Params, Tracking
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.production_rule import ModelVersion, model_for
@@ -28,6 +30,7 @@ from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
 from stock_assets.storage.forecasts import PromotionRecord, predictions_as_of, promotion_of
+from stock_assets.storage.model_files import BUNDLE_PATH, read_version
 from stock_assets.storage.production import production_changes
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.defs.running import failure, materialize, metadata, params
@@ -315,6 +318,21 @@ def test_replays_are_forecast_by_what_was_in_production(
 ) -> None:
     history = production_changes(installation.store.engine, TRACKING.model_name)
     assert model_for(calendar.previous_session(NEXT_AS_OF), history) == refit
+
+
+def test_a_damaged_refit_is_trained_again(
+    installation: Installation, story: Story, refit: ModelVersion
+) -> None:
+    (path,) = [
+        file
+        for file in Path(os.environ["STOCK_ASSETS_HOME"]).glob("mlflow/models/*/artifacts")
+        if read_version(file, TRACKING.model_name) == refit.version
+    ]
+    (path / BUNDLE_PATH / "network.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DamagedFileError):
+        installation.registry.load(refit.version)
+    assert installation.promote(DATASET_ID).versions == story.done.versions
+    assert installation.registry.load(refit.version).digest() == refit.digest
 
 
 def test_a_rollback_to_the_candidate_is_kept(

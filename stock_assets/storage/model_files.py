@@ -1,0 +1,43 @@
+"""Where the files of a registered version are, and its number beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+BUNDLE_PATH = Path("artifacts") / "bundle"
+"""The bundle in the folder of a version."""
+_VERSION_FILE = "registered_model_meta"
+
+
+def folder_in(artifacts: Path, address: str) -> Path | None:
+    """Return the folder of a version in an artifacts folder, whatever home its address names.
+
+    None for the address of another kind of store.
+    """
+    parsed = urlsplit(address)
+    if parsed.scheme not in ("", "file"):
+        return None
+    inside = PurePosixPath(unquote(parsed.path)).parts[-3:]  # models/ID/artifacts
+    return artifacts.joinpath(*inside)
+
+
+def write_version(folder: Path, model_name: str, version: int) -> None:
+    """Write the number of a version beside its files, where MLflow writes it on a download.
+
+    It is read if MLflow's database is lost.
+    """
+    lines = f"model_name: {json.dumps(model_name)}\nmodel_version: '{version}'\n"
+    (folder / _VERSION_FILE).write_text(lines, encoding="utf-8")
+
+
+def read_version(folder: Path, model_name: str) -> int | None:
+    """Read the number written beside the files; None if there is none, or of another model."""
+    file = folder / _VERSION_FILE
+    if not file.exists():
+        return None
+    written = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return int(written["model_version"]) if written["model_name"] == model_name else None
