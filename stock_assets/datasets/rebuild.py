@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import tempfile
 from datetime import datetime
+from pathlib import PurePosixPath
 
 from sqlalchemy import Engine
 
 from stock_assets.config import Prices
-from stock_assets.core.digests import DamagedFileError
+from stock_assets.core.digests import DamagedFileError, short
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.moments import parse_moment
 from stock_assets.datasets.build import build_panel, recorded_params
@@ -102,11 +103,18 @@ def open_panel(engine: Engine, arrays: ArrayStore, dataset_id: str) -> PanelReco
     Raises
     ------
     DamagedFileError
-        The file is missing or damaged, and the stored rows give another one.
+        The file is missing or damaged, and the stored rows give another one; or the record names
+        the file of another panel.
     StockAssetsError
         There is no such dataset.
     """
     record = load_panel(engine, dataset_id)
+    if PurePosixPath(record.location).stem != record.digest:
+        raise DamagedFileError(
+            f"dataset {dataset_id} names the array file {record.location}, and the digest of its "
+            f"panel is {short(record.digest)}",
+            "Find the change of its row: stock-assets verify",
+        )
     try:
         arrays.local_path(record.location)
     except DamagedFileError as damaged:

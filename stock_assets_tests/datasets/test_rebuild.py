@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import text
@@ -94,6 +95,16 @@ def test_a_damaged_file_without_rows_is_refused(changeable: BuiltDataset) -> Non
         connection.execute(text("DELETE FROM raw_stock_data_history"))
     with pytest.raises(DamagedFileError, match=r"is missing from .* there is no stored bar"):
         open_panel(changeable.engine, changeable.arrays, KEY)
+
+
+def test_a_record_that_names_the_file_of_another_panel_is_refused(
+    changeable: BuiltDataset,
+) -> None:
+    other = changeable.arrays.write_tensors({"values": np.zeros(3)})
+    save_panel(changeable.engine, replace(changeable.record, location=other.location))
+    with pytest.raises(DamagedFileError, match=other.location) as caught:
+        open_panel(changeable.engine, changeable.arrays, KEY)
+    assert changeable.record.digest[:12] in caught.value.problem
 
 
 def test_a_damaged_file_is_rebuilt_before_it_is_exported(
