@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,8 @@ def prices(runs: int) -> dict[str, float]:
     assert newest is not None
     reads = [
         tuple(
-            seconds_of(lambda at=at: read_bars(engine, first, last, known_at=at))
-            for at in (None, newest.written_at)
+            seconds_of(partial(read_bars, engine, first, last, known_at=known_at))
+            for known_at in (None, newest.written_at)
         )
         for _ in range(runs)
     ]

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import (
     Connection,
     Engine,
     RowMapping,
     ScalarSelect,
     Table,
-    delete,
     func,
     select,
     update,
@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.storage.database import replace
 from stock_assets.storage.record import recording
 from stock_assets.storage.tables import (
     model_promotions,
@@ -71,13 +72,13 @@ class SegmentRecord:
     digest: str
 
 
-def save_panel(engine: Engine, record: PanelRecord) -> None:
+def save_panel(engine: Engine, record: PanelRecord, dagster_run_id: str | None = None) -> None:
     """Store or replace the record of a dataset's panel.
 
     ``created_at`` becomes the current time if the panel was built from other rows than before.
     """
     stored = processed_feature_data.c
-    with recording(engine) as connection:
+    with recording(engine, dagster_run_id) as connection:
         connection.execute(
             update(processed_feature_data)
             .where(stored.dataset_run_id == record.dataset_run_id)
@@ -116,6 +117,7 @@ def save_scalers(
     features: Mapping[str, Any],
     target: Mapping[str, Any],
     digest: str,
+    dagster_run_id: str | None = None,
 ) -> None:
     """Store the feature and target scalers of a dataset as numbers."""
     row = {
@@ -124,7 +126,7 @@ def save_scalers(
         "target": dict(target),
         "digest": digest,
     }
-    with recording(engine) as connection:
+    with recording(engine, dagster_run_id) as connection:
         _upsert(connection, scalers, row)
 
 
@@ -146,15 +148,16 @@ def scaler_summary(engine: Engine, dataset_id: str) -> dict[str, str] | None:
         return None if row is None else dict(row)
 
 
-def save_segments(engine: Engine, dataset_id: str, segments: Sequence[SegmentRecord]) -> None:
+def save_segments(
+    engine: Engine,
+    dataset_id: str,
+    segments: Sequence[SegmentRecord],
+    dagster_run_id: str | None = None,
+) -> None:
     """Replace the segments of a dataset."""
-    table = scaled_feature_sets
-    with recording(engine) as connection:
-        connection.execute(delete(table).where(table.c.dataset_run_id == dataset_id))
-        connection.execute(
-            insert(table),
-            [{"dataset_run_id": dataset_id, **asdict(segment)} for segment in segments],
-        )
+    rows = pd.DataFrame([asdict(segment) for segment in segments]).assign(dataset_run_id=dataset_id)
+    with recording(engine, dagster_run_id) as connection:
+        replace(connection, scaled_feature_sets, rows, {"dataset_run_id": [dataset_id]})
 
 
 def load_segments(engine: Engine, dataset_id: str) -> dict[str, SegmentRecord]:
@@ -182,6 +185,7 @@ def save_tuning(
     best_value: float,
     trials: Sequence[Mapping[Any, Any]],
     settings: Mapping[str, Any] | None = None,
+    dagster_run_id: str | None = None,
 ) -> None:
     """Store the best hyperparameters of a dataset and every trial of the study."""
     row = {
@@ -191,7 +195,7 @@ def save_tuning(
         "trials": list(trials),
         "settings": None if settings is None else dict(settings),
     }
-    with recording(engine) as connection:
+    with recording(engine, dagster_run_id) as connection:
         _upsert(connection, optimization_results, row)
 
 

@@ -189,7 +189,7 @@ def promotion_record(row: Any) -> PromotionRecord:
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
     """Store a promotion decision; the first one about a candidate stays in force."""
-    with recording(engine) as connection:
+    with recording(engine, record.dagster_run_id) as connection:
         connection.execute(insert(model_promotions).values(_row(record)).on_conflict_do_nothing())
 
 
@@ -205,7 +205,7 @@ def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> Prom
         .values(refit_version=version)
         .returning(*table.c)
     )
-    with recording(engine) as connection:
+    with recording(engine, decided.dagster_run_id) as connection:
         return promotion_record(connection.execute(statement).mappings().one())
 
 

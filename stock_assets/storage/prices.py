@@ -316,7 +316,7 @@ def reset_fetch_start(engine: Engine, tickers: Sequence[str]) -> list[str]:
         .where(instruments.c.ticker.in_(list(tickers)))
         .returning(instruments.c.ticker)
     )
-    with recording(engine) as connection:
+    with recording(engine, note="histories are to be fetched again") as connection:
         return sorted(connection.scalars(known))
 
 

@@ -98,7 +98,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         record = build_panel(
             context.partition_key, as_of, built, params, store.arrays, known_at=known_at
         )
-        save_panel(store.engine, record)
+        save_panel(store.engine, record, context.run.run_id)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(record.digest),
             metadata=_panel_metadata(record, built) | head_metadata(store.engine),
@@ -137,6 +137,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
             features.to_dict(),
             target.to_dict(),
             fitted.digest,
+            context.run.run_id,
         )
         pooled = [t for t, shared in zip(record.tickers, features.pooled, strict=True) if shared]
         window = recorded_params(record).dataset.window
@@ -182,7 +183,7 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
         record = open_panel(store.engine, store.arrays, context.partition_key)
         features, target = map(Scaler.from_dict, load_scalers(store.engine, context.partition_key))
         segments = build_segments(record, features, target, store.arrays)
-        save_segments(store.engine, context.partition_key, segments)
+        save_segments(store.engine, context.partition_key, segments, context.run.run_id)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(segments[0].digest),
             metadata=plain_metadata(

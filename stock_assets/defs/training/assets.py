@@ -91,6 +91,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
             found.lowest_loss,
             plain_records(found.trials),
             config.model_dump(),
+            context.run.run_id,
         )
         shares = importances(study, config.seed)
         figures = study_figures(study, config.seed)
