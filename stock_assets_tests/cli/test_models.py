@@ -58,9 +58,22 @@ def test_after_the_loss_of_mlflow_commands_refuse_until_models_are_recovered(
     assert json.loads(copied.succeed("status", "--json"))["registry_problem"] is None
 
 
-def test_a_copied_home_never_forecasts_with_the_models_of_the_original(
+def test_changed_weights_and_models_of_the_original_forecast_nothing(
     copied: Installation,
 ) -> None:
+    forecasts = copied.value("SELECT count(*) FROM predictions")
+    for weights in copied.home.glob("mlflow/models/*/artifacts/artifacts/bundle/*.safetensors"):
+        content = bytearray(weights.read_bytes())
+        content[-4000::4] = bytes(byte ^ 1 for byte in content[-4000::4])
+        weights.write_bytes(content)
+    refused = copied.run("predict")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert f"the model file {copied.home / 'mlflow'}" in refused.stderr
+    assert "is damaged: its SHA-256 is " in refused.stderr
+    assert "stock-assets retrain --dataset " in refused.stderr
+    assert copied.value("SELECT count(*) FROM predictions") == forecasts
+
     shutil.rmtree(copied.home / "mlflow" / "models")
     refused = copied.run("predict")
     assert refused.returncode == 1

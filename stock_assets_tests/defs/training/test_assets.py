@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from stock_assets.config import WalkForward
+from stock_assets.core.digests import DamagedFileError
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.features.scaling import Scaler
 from stock_assets.features.splits import Segment
@@ -32,6 +33,7 @@ from stock_assets.storage.datasets import (
     load_tuning,
     save_panel,
 )
+from stock_assets.storage.model_files import BUNDLE_PATH
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.tables import optimization_results
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
@@ -171,6 +173,37 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
     recorded = metadata(result, "tuned_params")
     assert recorded["trials"] == loop.platform.params.tuning.trials
     assert set(recorded["importances"]) == set(recorded["best_params"])
+
+
+def test_training_again_repairs_a_damaged_array_file_and_a_damaged_model(
+    loop: Loop, registry: Registry
+) -> None:
+    candidate = registry.candidate(DATASET)
+    record = load_panel(loop.platform.engine, DATASET)
+    array = loop.store.arrays.local_path(record.location)
+    address = registry.client().get_model_version_download_uri(
+        registry.model_name, str(candidate.version)
+    )
+    weights = Path(address.removeprefix("file://"), BUNDLE_PATH, "network.safetensors")
+    contents = {path: path.read_bytes() for path in (array, weights)}
+    for path, content in contents.items():
+        changed = bytearray(content)
+        changed[-100:] = bytes(byte ^ 1 for byte in changed[-100:])
+        path.unlink()  # its pages may be mapped
+        path.write_bytes(changed)
+    with pytest.raises(DamagedFileError, match="network"):
+        registry.load(candidate.version)
+    result = materialize(
+        ["candidate_model"],
+        DATASET,
+        loop.store,
+        loop.platform.params,
+        registry,
+        loop.platform.instance,
+    )
+    assert result.success, failure(result)
+    assert registry.candidate(DATASET) == candidate
+    assert {path: path.read_bytes() for path in contents} == contents
 
 
 def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry: Registry) -> None:
