@@ -250,6 +250,30 @@ def verify(
     raise typer.Exit(0 if found["holds"] else 1)
 
 
+@app.command()
+def prove(
+    forecast: Annotated[
+        str | None,
+        typer.Argument(metavar="[FORECAST]", help="AS_OF/TICKER[/HORIZON], or an issue's number."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Prove so many forecasts, drawn at random.")
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train each network again and compare its weights.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a forecast again from the rows known then; exit status 1 if anything differs."""
+    from stock_assets.cli import prove as command
+
+    if (forecast is None) == (sample is None):
+        raise StockAssetsError("name a forecast, or draw some with --sample N", "Use one of them")
+    found = command.prove_forecasts(open_platform(), forecast or sample, retrain_again=retrain)
+    output(found, command.show_proofs, as_json=as_json)
+    raise typer.Exit(0 if found["holds"] else 1)
+
+
 @dataset_commands.command("list")
 def list_datasets(as_json: AsJson = False) -> None:
     """List the datasets, newest first."""

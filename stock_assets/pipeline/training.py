@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -147,11 +148,16 @@ def plain_records(trials: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def train_on_dataset(
-    engine: Engine, arrays: ArrayStore, dataset_id: str, params: Params
+    engine: Engine,
+    arrays: ArrayStore,
+    dataset_id: str,
+    params: Params,
+    checkpoint_folder: Path | None = None,
 ) -> TrainedCandidate:
     """Train the candidate of a dataset with its tuned hyperparameters.
 
-    Training continues from the checkpoints of an interrupted one.
+    Training continues from the checkpoints of an interrupted one: of this installation, or in
+    `checkpoint_folder`.
 
     Raises
     ------
@@ -167,7 +173,7 @@ def train_on_dataset(
     data = load_training_data(
         arrays.local_path(record.location), recorded.dataset, (features, target), train, validation
     )
-    checkpoints = _checkpoints(dataset_id, segments)
+    checkpoints = _checkpoints(dataset_id, segments, checkpoint_folder)
     candidate = train_candidate(
         data,
         best,
@@ -211,6 +217,7 @@ def refit_on_dataset(
     candidate: ModelVersion,
     bundle: Bundle,
     logged: LoggedTraining,
+    checkpoint_folder: Path | None = None,
 ) -> tuple[Refit, pd.DataFrame, CheckpointFolder]:
     """Train a candidate again on every window of its dataset with known labels.
 
@@ -234,7 +241,7 @@ def refit_on_dataset(
         Segment(train.first, test.last),
         validation,
     )
-    checkpoints = _checkpoints(candidate.dataset_run_id, segments)
+    checkpoints = _checkpoints(candidate.dataset_run_id, segments, checkpoint_folder)
     refit = refit_bundle(
         bundle,
         data,
@@ -297,9 +304,11 @@ def _positions(record: SegmentRecord) -> Segment:
     return Segment(record.first_position, record.last_position)
 
 
-def _checkpoints(dataset_id: str, segments: Mapping[str, SegmentRecord]) -> CheckpointFolder:
+def _checkpoints(
+    dataset_id: str, segments: Mapping[str, SegmentRecord], folder: Path | None
+) -> CheckpointFolder:
     """Return where trainings on a dataset continue from if they are killed."""
-    folder = find_locations().checkpoints_folder(dataset_id)
+    folder = folder or find_locations().checkpoints_folder(dataset_id)
     return CheckpointFolder(folder, segments["train"].digest)
 
 

@@ -8,7 +8,7 @@ runs have seen of the newest link reveals it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,27 @@ def record_steps(connection: Connection, heads: Sequence[KnownHead] = ()) -> lis
         ),
         Step("dividends and splits", lambda: check_effects(connection)),
     ]
+
+
+def check_tables(connection: Connection, names: Collection[str]) -> Iterator[Fault]:
+    """Yield the faults of the links, and of some recorded tables and their histories.
+
+    Parameters
+    ----------
+    connection : Connection
+        See :func:`record_steps`.
+    names : collection of str
+        Names of recorded tables.
+    """
+    wanted = {"links"} | {
+        name
+        for table, history in HISTORIES.items()
+        for name in (table.name, history.name)
+        if table.name in names
+    }
+    for step in record_steps(connection):
+        if step.name in wanted:
+            yield from step.find()
 
 
 def _check_guards(connection: Connection) -> Iterator[Fault]:

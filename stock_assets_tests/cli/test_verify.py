@@ -21,11 +21,11 @@ def test_the_first_fault_or_every_one_is_shown(command: Command, looped: Install
     bar = "WHERE ticker = 'IBM' AND session = '2012-03-01'"
     forecast = "WHERE ticker = 'AAPL' AND as_of_session = '2013-01-31'"
     assert command("verify").returncode == 0
-    execute(looped, f"UPDATE raw_stock_data SET volume = volume + 1 {bar}")
-    execute(looped, f"UPDATE predictions SET predicted_price = predicted_price + 1 {forecast}")
+    execute(looped, f"UPDATE raw_stock_data SET volume = -volume {bar}")
+    execute(looped, f"UPDATE predictions SET predicted_price = -predicted_price {forecast}")
     first, every = command("verify", "--json"), command("verify", "--all", "--json")
-    execute(looped, f"UPDATE raw_stock_data SET volume = volume - 1 {bar}")
-    execute(looped, f"UPDATE predictions SET predicted_price = predicted_price - 1 {forecast}")
+    execute(looped, f"UPDATE raw_stock_data SET volume = -volume {bar}")
+    execute(looped, f"UPDATE predictions SET predicted_price = -predicted_price {forecast}")
     assert (first.returncode, every.returncode) == (1, 1)
     volume, price = json.loads(every.stdout)["faults"]
     assert json.loads(first.stdout)["faults"] == [volume]

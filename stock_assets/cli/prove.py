@@ -1,0 +1,76 @@
+"""``stock-assets prove``: from a forecast back to rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from stock_assets.cli.platform import Platform
+
+_MARKS = {
+    "holds": "[green]✓[/green]",
+    "within the tolerance": "[yellow]≈[/yellow]",
+    "not recorded": "[dim]–[/dim]",
+    "fails": "[red]✗[/red]",
+}
+
+
+def prove_forecasts(
+    platform: Platform, wanted: str | int | None, *, retrain_again: bool
+) -> dict[str, Any]:
+    """Prove the forecast of a name, or a sample of a size; return plain values."""
+    from stock_assets.pipeline.proof import Stores, prove
+    from stock_assets.registry import Registry
+    from stock_assets.storage.arrays import ArrayStore
+    from stock_assets.storage.forecast_lookup import find_forecasts, sample_forecasts
+
+    params = platform.params
+    stores = Stores(
+        platform.engine,
+        ArrayStore(platform.locations.arrays_url),
+        Registry(params.tracking, params.prices.renames),
+        params,
+    )
+    if isinstance(wanted, str):
+        forecasts = find_forecasts(platform.engine, wanted)
+    else:
+        forecasts = sample_forecasts(platform.engine, wanted or 1)
+    proofs = prove(stores, forecasts, retrain=retrain_again)
+    return {
+        "holds": all(proof.holds for proof in proofs),
+        "proofs": [asdict(proof) | {"holds": proof.holds} for proof in proofs],
+    }
+
+
+def show_proofs(found: dict[str, Any], console: Console) -> None:
+    """Print each proof as a tree, or of many the failed ones, and how many hold."""
+    proofs = found["proofs"]
+    shown = proofs if len(proofs) == 1 else [proof for proof in proofs if not proof["holds"]]
+    for proof in shown:
+        console.print(_tree(proof), soft_wrap=True)
+    if len(proofs) > 1:
+        held = sum(proof["holds"] for proof in proofs)
+        console.print(f"{held} of {len(proofs)} forecasts hold.")
+
+
+def _tree(proof: dict[str, Any]) -> Tree:
+    row = proof["forecast"]
+    tree = Tree(
+        f"[bold]{escape(row['ticker'])}[/bold] as of {row['as_of_session']}, for "
+        f"{row['target_session']}: {row['predicted_price']:.2f}"
+    )
+    for finding in proof["findings"]:
+        _add(tree, finding)
+    return tree
+
+
+def _add(tree: Tree, finding: dict[str, Any]) -> None:
+    mark = _MARKS[finding["outcome"]]
+    note = "not recorded: " if finding["outcome"] == "not recorded" else ""
+    branch = tree.add(f"{mark} {finding['name']}: {escape(note + finding['message'])}")
+    for part in finding["parts"]:
+        _add(branch, part)

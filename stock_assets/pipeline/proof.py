@@ -1,0 +1,326 @@
+"""Prove forecasts: compute them again from the rows that were known, and compare every digest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from sqlalchemy import Engine
+
+from stock_assets.config import Params
+from stock_assets.core.digests import short
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.fingerprints import differences, forecast_environment, plain_digest
+from stock_assets.core.progress import bar
+from stock_assets.datasets import verify as dataset_check
+from stock_assets.market.bars import content_digest
+from stock_assets.models.bundle import Bundle
+from stock_assets.models.networks import describe_device
+from stock_assets.models.training import weights_digest
+from stock_assets.pipeline.repetition import train_again
+from stock_assets.registry import Registry
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.datasets import scaler_summary
+from stock_assets.storage.forecast_lookup import issue_facts
+from stock_assets.storage.prices import read_bars
+from stock_assets.storage.record import link_at
+from stock_assets.storage.record_check import check_tables
+from stock_assets.storage.record_faults import Fault
+
+NUMBERS = (
+    "last_close",
+    "predicted_return",
+    "predicted_price",
+    "lower_price",
+    "upper_price",
+    "coverage",
+)
+"""The numbers of a forecast, which are compared to the bit."""
+
+TOLERANCE = 1e-5
+"""Largest relative difference of a price, and absolute one of a return, on another machine."""
+
+_ANY_LINK = 2**62
+PRICE_TABLES = ("raw_stock_data", "corporate_actions", "ticker_renames")
+DATASET_TABLES = ("processed_feature_data", "scalers", "scaled_feature_sets")
+FORECAST_TABLES = ("predictions", "forecast_issues")
+
+
+class Outcome(StrEnum):
+    """Whether a part of a proof holds."""
+
+    HOLDS = "holds"
+    CLOSE = "within the tolerance"
+    NOT_RECORDED = "not recorded"
+    FAILS = "fails"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A part of a proof: its outcome, a message for people, and its own parts."""
+
+    name: str
+    outcome: Outcome
+    message: str
+    parts: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A forecast, as it was issued, and what its proof found, from the number back to rows."""
+
+    forecast: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether no part fails."""
+        return all(finding.outcome != Outcome.FAILS for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where proofs read from; nothing is written."""
+
+    engine: Engine
+    arrays: ArrayStore
+    registry: Registry
+    params: Params
+
+
+def prove(stores: Stores, forecasts: Sequence[Mapping[str, Any]], *, retrain: bool) -> list[Proof]:
+    """Prove forecasts; those of one dataset, model or moment share the work.
+
+    Parameters
+    ----------
+    stores : Stores
+    forecasts : sequence of mapping
+        From :mod:`stock_assets.storage.forecast_lookup`.
+    retrain : bool
+        Train each network again, and compare its weights.
+    """
+    with stores.engine.connect() as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+        faults = list(check_tables(connection, PRICE_TABLES + DATASET_TABLES + FORECAST_TABLES))
+    work = _Work(stores, faults, forecasts, retrain=retrain)
+    return [work.prove(forecast) for forecast in bar(forecasts, "prove")]
+
+
+def worst(findings: Sequence[Finding]) -> Outcome:
+    """Return the outcome of a part from the outcomes of its own parts."""
+    order = (Outcome.FAILS, Outcome.CLOSE, Outcome.NOT_RECORDED)
+    outcomes = {finding.outcome for finding in findings}
+    return next((outcome for outcome in order if outcome in outcomes), Outcome.HOLDS)
+
+
+class _Work:
+    """What the proofs of one call share."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        faults: Sequence[Fault],
+        forecasts: Sequence[Mapping[str, Any]],
+        *,
+        retrain: bool,
+    ) -> None:
+        self._stores, self._faults, self._retrain = stores, faults, retrain
+        self._sessions: dict[tuple[int, int | None], set[date]] = {}
+        for row in forecasts:
+            group = row["model_version"], row["issue"]
+            self._sessions.setdefault(group, set()).add(row["as_of_session"])
+        self._facts = cache(lambda issue: issue_facts(stores.engine, issue))
+        self._bars = cache(self._read_bars)
+        self._bundle = cache(stores.registry.load)
+        self._dataset = cache(self._prove_dataset)
+        self._model = cache(self._prove_model)
+        self._again = cache(self._forecast_again)
+
+    def prove(self, row: Mapping[str, Any]) -> Proof:
+        """Prove a forecast."""
+        group = row["model_version"], row["issue"]
+        findings = [
+            self._record(row),
+            self._environment(row["issue"]),
+            *(self._attempt(name, prove) for name, prove in self._computed(row, group)),
+        ]
+        return Proof(
+            {name: value for name, value in row.items() if name != "removed"}, tuple(findings)
+        )
+
+    def _computed(self, row: Mapping[str, Any], group: tuple[int, int | None]) -> Any:
+        """Yield the parts that may meet missing versions, datasets or rows."""
+        yield "environment", lambda: self._environment(group)
+        yield "prices", lambda: self._prices(group)
+        yield "model", lambda: self._model(row["model_version"], row["dataset_run_id"])
+        yield "dataset", lambda: self._dataset(row["dataset_run_id"])
+        yield "number", lambda: self._number(row, group)
+
+    @staticmethod
+    def _attempt(name: str, prove: Any) -> Finding:
+        try:
+            found: Finding = prove()
+        except StockAssetsError as error:
+            return Finding(name, Outcome.FAILS, error.problem)
+        return found
+
+    def _record(self, row: Mapping[str, Any]) -> Finding:
+        """Find whether the link that wrote the forecast holds, and those before it."""
+        issued = f", {row['issued']}" if row["issued"] else ""
+        issue = f"issue {row['issue']}{issued}" if row["issue"] else "the issue is not recorded"
+        message = f"{issue}, of {row['predicted_at']:%Y-%m-%d %H:%M:%S} UTC, in link {row['link']}"
+        return self._of_tables("record", FORECAST_TABLES, message, row["link"], row)
+
+    def _of_tables(
+        self,
+        name: str,
+        tables: Sequence[str],
+        message: str,
+        link: int,
+        row: Mapping[str, Any] | None = None,
+    ) -> Finding:
+        """Return that links up to one, and a row, hold in some tables; or the first fault."""
+        for fault in self._faults:
+            if fault.part == "tables":
+                broken = row is not None and fault.table in tables and _is_of(fault, row)
+            else:
+                table = (fault.table or "").removesuffix("_history")
+                broken = table in (*tables, "record_links") and (fault.link or 0) <= link
+            if broken:
+                return Finding(name, Outcome.FAILS, fault.message)
+        return Finding(name, Outcome.HOLDS, message)
+
+    def _environment(self, group: tuple[int, int | None]) -> Finding:
+        """Compare the machine and the code with those that issued the forecast."""
+        facts = self._facts(group[1])
+        if facts is None or facts["torch"] is None:
+            return Finding("environment", Outcome.NOT_RECORDED, "torch, device and code then")
+        now = {"torch": torch.__version__, "device": describe_device(_ANY_NETWORK)}
+        changed = [
+            f"{name} {facts[name]} then, {now[name]} now"
+            for name in now
+            if facts[name] != now[name]
+        ]
+        if changed:
+            message = f"{'; '.join(changed)}: numbers are compared within {TOLERANCE:g}"
+            return Finding("environment", Outcome.CLOSE, message)
+        built = facts["build_environment"]
+        other = differences(built, forecast_environment()) if built else []
+        message = "; ".join([f"torch {now['torch']}, {now['device']}", *other])
+        return Finding("environment", Outcome.HOLDS, message)
+
+    def _read_bars(self, group: tuple[int, int | None]) -> pd.DataFrame:
+        version, issue = group
+        facts, recipe = self._facts(issue), self._bundle(version).recipe
+        known_at = facts["known_at"] if facts else None
+        last = max(self._sessions[group])
+        engine = self._stores.engine
+        return read_bars(engine, recipe.first_session, last, known_at=known_at, renamed=True)
+
+    def _prices(self, group: tuple[int, int | None]) -> Finding:
+        """Read the bars as they were known, and find whether their links hold."""
+        facts, bars = self._facts(group[1]), self._bars(group)
+        read = f"{len(bars):,} bars, digest {short(content_digest(bars))}"
+        known_at: datetime | None = facts["known_at"] if facts else None
+        if known_at is None:
+            return Finding("prices", Outcome.NOT_RECORDED, f"known then; read as of now: {read}")
+        link = link_at(self._stores.engine, known_at)
+        message = (
+            f"{read}, as known at {known_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, link {link}"
+        )
+        return self._of_tables("prices", PRICE_TABLES, link, message)
+
+    def _prove_dataset(self, dataset_id: str) -> Finding:
+        """Rebuild a dataset from its rows, and compare each part with its record."""
+        found = dataset_check.verify(self._stores.engine, self._stores.arrays, dataset_id)
+        parts = [
+            Finding(part.name, Outcome.HOLDS if part.equal else Outcome.FAILS, part.message)
+            for part in found.parts
+        ]
+        if found.known_at is None:
+            parts.append(Finding("known at", Outcome.NOT_RECORDED, "rebuilt from the rows of now"))
+        row = {"dataset_run_id": dataset_id}
+        parts.append(self._of_tables("record", DATASET_TABLES, "its rows hold", _ANY_LINK, row))
+        changes = "; ".join(found.changes) if worst(parts) == Outcome.FAILS else ""
+        message = f"{dataset_id}, rebuilt from rows{'; ' if changes else ''}{changes}"
+        return Finding("dataset", worst(parts), message, tuple(parts))
+
+    def _prove_model(self, version: int, dataset_id: str) -> Finding:
+        """Compare a model's files with the registry, its scalers with the dataset's."""
+        model, bundle = self._stores.registry.version(version), self._bundle(version)
+        parts = [
+            Finding("files", Outcome.HOLDS, f"digest {short(model.digest)}, as registered"),
+            self._of_dataset(model.dataset_run_id, dataset_id),
+            self._scalers(bundle, dataset_id),
+        ]
+        if self._retrain:
+            parts.append(self._attempt("weights", lambda: self._weights(version, bundle)))
+        return Finding("model", worst(parts), str(model), tuple(parts))
+
+    @staticmethod
+    def _of_dataset(registered: str, named: str) -> Finding:
+        if registered == named:
+            return Finding("trained on", Outcome.HOLDS, f"dataset {named}")
+        return Finding(
+            "trained on", Outcome.FAILS, f"dataset {registered}; the forecast names {named}"
+        )
+
+    def _scalers(self, bundle: Bundle, dataset_id: str) -> Finding:
+        stored = scaler_summary(self._stores.engine, dataset_id)
+        recipe = bundle.recipe
+        digest = plain_digest((recipe.feature_scaler.to_dict(), recipe.target_scaler.to_dict()))
+        if stored is not None and stored["digest"] == digest:
+            return Finding("scalers", Outcome.HOLDS, f"the dataset's, digest {short(digest)}")
+        return Finding("scalers", Outcome.FAILS, "other numbers than the dataset's")
+
+    def _weights(self, version: int, bundle: Bundle) -> Finding:
+        """Train a network again as it was logged, and compare its weights."""
+        s = self._stores
+        with tempfile.TemporaryDirectory() as folder:
+            again = train_again(s.engine, s.arrays, s.registry, version, s.params, Path(folder))
+        then, now = (weights_digest(b.network) for b in (bundle, again))
+        if then == now:
+            return Finding("weights", Outcome.HOLDS, f"trained again: digest {short(then)}")
+        return Finding("weights", Outcome.FAILS, f"trained again: {short(now)}, not {short(then)}")
+
+    def _forecast_again(self, group: tuple[int, int | None]) -> pd.DataFrame:
+        """Forecast every session of a group in one call."""
+        made = self._bundle(group[0]).forecast(self._bars(group), sorted(self._sessions[group]))
+        return made.set_index(["as_of_session", "ticker", "horizon"])
+
+    def _number(self, row: Mapping[str, Any], group: tuple[int, int | None]) -> Finding:
+        """Compare the numbers of a forecast with those computed again."""
+        key = pd.Timestamp(row["as_of_session"]), row["ticker"], row["horizon"]
+        made = self._again(group)
+        if key not in made.index:
+            return Finding("number", Outcome.FAILS, "the model does not forecast it now")
+        again = made.loc[key]
+        target = again["target_session"].date()
+        other = [name for name in NUMBERS if float(again[name]) != row[name]]
+        if target != row["target_session"]:
+            other.insert(0, "target_session")
+        if not other:
+            return Finding("number", Outcome.HOLDS, f"{row['predicted_price']!r}, equal to the bit")
+        shown = "; ".join(f"{name} {row[name]!r} then, {again[name]!r} now" for name in other)
+        tolerant = self._environment(group).outcome == Outcome.CLOSE
+        close = all(name in NUMBERS and _is_close(name, row[name], again[name]) for name in other)
+        return Finding("number", Outcome.CLOSE if tolerant and close else Outcome.FAILS, shown)
+
+
+def _is_close(name: str, then: float, now: float) -> bool:
+    scale = 1.0 if name in ("predicted_return", "coverage") else abs(then)
+    return abs(now - then) <= TOLERANCE * scale
+
+
+def _is_of(fault: Fault, row: Mapping[str, Any]) -> bool:
+    """Whether a fault of a table is in the row with a key, as far as that is given."""
+    key = fault.key or {}
+    return all(str(row[name]) == value for name, value in key.items() if name in row)

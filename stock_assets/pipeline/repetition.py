@@ -1,0 +1,51 @@
+"""Train a registered version again, as it was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from stock_assets.config import Params
+from stock_assets.models.bundle import Bundle
+from stock_assets.pipeline.training import refit_on_dataset, train_on_dataset
+from stock_assets.registry import Registry
+from stock_assets.storage.arrays import ArrayStore
+
+
+def train_again(
+    engine: Engine,
+    arrays: ArrayStore,
+    registry: Registry,
+    version: int,
+    params: Params,
+    checkpoint_folder: Path,
+) -> Bundle:
+    """Repeat the training of a candidate or of a refit from its logged settings.
+
+    Nothing is registered. `params` supply what is neither logged nor in the bundle.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no such version, its training was not logged, or its dataset is incomplete.
+    """
+    model = registry.version(version)
+    candidate = registry.evaluation_version(model)
+    logged, stored = registry.logged_training(candidate), registry.load(candidate.version)
+    if model.refit_of is not None:
+        refit, _, _ = refit_on_dataset(engine, arrays, candidate, stored, logged, checkpoint_folder)
+        return refit.bundle
+    recipe = stored.recipe
+    used = params.model_copy(
+        update={
+            "training": logged.training,
+            "forecast": params.forecast.model_copy(update={"coverage": recipe.coverage}),
+            "monitoring": params.monitoring.model_copy(
+                update={"window_sessions": recipe.reference.sessions}
+            ),
+        }
+    )
+    return train_on_dataset(
+        engine, arrays, candidate.dataset_run_id, used, checkpoint_folder
+    ).bundle
