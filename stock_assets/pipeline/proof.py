@@ -203,12 +203,9 @@ class _Work:
         facts = self._facts(group[1])
         if facts is None or facts["torch"] is None:
             return Finding("environment", Outcome.NOT_RECORDED, "torch, device and code then")
-        now = {"torch": torch.__version__, "device": describe_device(_ANY_NETWORK)}
-        changed = [
-            f"{name} {facts[name]} then, {now[name]} now"
-            for name in now
-            if facts[name] != now[name]
-        ]
+        device = describe_device(self._bundle(group[0]).network)
+        now = {"torch": torch.__version__, "device": device}
+        changed = [f"{n} {facts[n]} then, {now[n]} now" for n in now if facts[n] != now[n]]
         if changed:
             message = f"{'; '.join(changed)}: numbers are compared within {TOLERANCE:g}"
             return Finding("environment", Outcome.CLOSE, message)
