@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -225,6 +226,10 @@ class TickerLineage(ResponseModel):
         description="Bars in the window of the forecast; null without a dataset."
     )
     links: LineageLinks = Field(description="Links to the UIs.")
+    proof_command: str = Field(
+        description="Command that computes the forecast again from its rows and compares it.",
+        examples=["stock-assets prove 2013-03-01/AAPL/1"],
+    )
 
 
 class ForecastLineage(TickerLineage):
@@ -294,8 +299,14 @@ def ticker_lineage(state: AppState, forecast: Mapping[str, Any]) -> TickerLineag
             "training": None if dataset is None else _training_windows(dataset, refit),
             "window": None if dataset is None else _window(state, forecast, dataset),
             "links": _links(state, forecast, decision),
+            "proof_command": _proof_command(forecast),
         }
     )
+
+
+def _proof_command(forecast: Mapping[str, Any]) -> str:
+    session, ticker, horizon = (forecast[n] for n in ("as_of_session", "ticker", "horizon"))
+    return f"stock-assets prove {shlex.quote(f'{session}/{ticker}/{horizon}')}"
 
 
 def _training_windows(dataset: DatasetDetail, refit: bool) -> TrainingWindows | None:

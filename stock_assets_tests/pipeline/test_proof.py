@@ -1,0 +1,161 @@
+"""Proofs: a forecast is computed again from the rows known then, and any change is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+import pytest
+from sqlalchemy import text
+
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import find_locations
+from stock_assets.pipeline import proof
+from stock_assets.pipeline.proof import Finding, Outcome, Proof, Stores, prove
+from stock_assets.registry import Registry
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.forecast_lookup import find_forecasts, sample_forecasts
+from stock_assets_tests.conftest import Loop
+from stock_assets_tests.tampering import tampering
+
+FORECAST = "2013-01-14/IBM/1"
+SESSION, TICKER = date(2013, 1, 14), "IBM"
+OWN = f"as_of_session = '{SESSION}' AND ticker = '{TICKER}'"
+
+
+@pytest.fixture
+def stores(loop: Loop) -> Stores:
+    opened, params = loop.platform, loop.platform.params
+    arrays = ArrayStore(opened.locations.arrays_url)
+    return Stores(opened.engine, arrays, Registry(params.tracking, params.prices.renames), params)
+
+
+def proved(stores: Stores, name: str = FORECAST, *, retrain: bool = False) -> Proof:
+    (found,) = prove(stores, find_forecasts(stores.engine, name), retrain=retrain)
+    return found
+
+
+def outcomes(findings: Sequence[Finding]) -> dict[str, Outcome]:
+    return {finding.name: finding.outcome for finding in findings}
+
+
+def failed(found: Proof) -> set[str]:
+    assert not found.holds
+    return {name for name, outcome in outcomes(found.findings).items() if outcome == Outcome.FAILS}
+
+
+@contextmanager
+def edited(stores: Stores, *statements: str) -> Iterator[None]:
+    """Rows changed past the record; each statement undoes itself when it is run again."""
+    _execute(stores, statements)
+    try:
+        yield
+    finally:
+        _execute(stores, statements)
+
+
+def _execute(stores: Stores, statements: Sequence[str]) -> None:
+    with tampering(stores.engine) as connection:
+        for statement in statements:
+            assert connection.execute(text(statement)).rowcount
+
+
+def test_a_forecast_holds_from_the_number_back_to_rows(stores: Stores) -> None:
+    found = proved(stores)
+    assert found.holds
+    assert outcomes(found.findings) == dict.fromkeys(
+        ("record", "environment", "prices", "model", "dataset", "number"), Outcome.HOLDS
+    )
+    assert (found.forecast["as_of_session"], found.forecast["ticker"]) == (SESSION, TICKER)
+    dataset = next(finding for finding in found.findings if finding.name == "dataset")
+    assert {"rows", "panel", "scalers", "segments", "file"} <= outcomes(dataset.parts).keys()
+
+
+def test_forecasts_drawn_at_random_hold(stores: Stores) -> None:
+    proofs = prove(stores, sample_forecasts(stores.engine, 10), retrain=False)
+    assert len(proofs) == 10
+    assert all(found.holds for found in proofs)
+
+
+@pytest.mark.long
+def test_a_hundred_forecasts_drawn_at_random_hold(stores: Stores) -> None:
+    proofs = prove(stores, sample_forecasts(stores.engine, 100), retrain=False)
+    assert [found.holds for found in proofs] == [True] * 100
+
+
+def test_an_issue_is_all_its_forecasts(stores: Stores) -> None:
+    (one,) = find_forecasts(stores.engine, FORECAST)
+    found = find_forecasts(stores.engine, str(one["issue"]))
+    assert {row["issue"] for row in found} == {one["issue"]}
+    assert FORECAST in {f"{r['as_of_session']}/{r['ticker']}/{r['horizon']}" for r in found}
+
+
+def test_weights_that_are_trained_again_are_equal(stores: Stores) -> None:
+    found = proved(stores, retrain=True)
+    assert found.holds
+    model = next(finding for finding in found.findings if finding.name == "model")
+    assert outcomes(model.parts)["weights"] == Outcome.HOLDS
+
+
+def test_a_changed_forecast_is_found(stores: Stores) -> None:
+    change = f"SET predicted_price = -predicted_price WHERE {OWN}"
+    with edited(stores, f"UPDATE predictions {change}"):
+        assert failed(proved(stores)) == {"record"}
+    with edited(stores, f"UPDATE predictions {change}", f"UPDATE predictions_history {change}"):
+        assert failed(proved(stores)) == {"record", "number"}
+
+
+def test_a_changed_price_is_found(stores: Stores) -> None:
+    where = f"WHERE session = '{SESSION}' AND ticker = '{TICKER}'"
+    with edited(stores, f"UPDATE raw_stock_data_history SET close = -close {where}"):
+        assert {"prices", "number"} <= failed(proved(stores))
+
+
+def test_a_later_revision_changes_nothing(stores: Stores) -> None:
+    where = f"WHERE session = '{SESSION}' AND ticker = '{TICKER}'"
+    with edited(stores, f"UPDATE raw_stock_data SET close = -close {where}"):
+        found = proved(stores)
+    assert outcomes(found.findings)["number"] == Outcome.HOLDS
+
+
+def test_changed_weights_are_found(stores: Stores) -> None:
+    (path, *_) = find_locations().artifacts_folder.rglob("network.safetensors")
+    before = path.read_bytes()
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    try:
+        found = proved(stores)
+    finally:
+        path.write_bytes(before)
+    assert failed(found) == {"environment", "prices", "model", "number"}
+
+
+def test_another_device_is_named_and_compared_within_the_tolerance(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "describe_device", lambda network: "another processor")
+    found = proved(stores)
+    assert outcomes(found.findings)["environment"] == Outcome.CLOSE
+    assert found.holds
+
+
+def test_what_was_not_recorded_is_not_ticked(stores: Stores) -> None:
+    (row,) = find_forecasts(stores.engine, FORECAST)
+    (found,) = prove(stores, [{**row, "issue": None}], retrain=False)
+    assert outcomes(found.findings)["environment"] == Outcome.NOT_RECORDED
+    assert outcomes(found.findings)["prices"] == Outcome.NOT_RECORDED
+    assert found.holds
+
+
+def test_a_version_that_is_not_registered_fails(stores: Stores) -> None:
+    (row,) = find_forecasts(stores.engine, FORECAST)
+    (found,) = prove(stores, [{**row, "model_version": 99}], retrain=False)
+    assert {"model", "number"} <= failed(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["yesterday/IBM", "2013-01-14", "2013-01-14/NONE", "2013-01-14/IBM/9", "999999"]
+)
+def test_an_unknown_forecast_is_refused(stores: Stores, name: str) -> None:
+    with pytest.raises(StockAssetsError, match="forecast"):
+        find_forecasts(stores.engine, name)
