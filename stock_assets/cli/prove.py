@@ -51,7 +51,7 @@ def show_proofs(found: dict[str, Any], console: Console) -> None:
     proofs = found["proofs"]
     shown = proofs if len(proofs) == 1 else [proof for proof in proofs if not proof["holds"]]
     for proof in shown:
-        console.print(_tree(proof), soft_wrap=True)
+        console.print(_tree(proof))
     if len(proofs) > 1:
         held = sum(proof["holds"] for proof in proofs)
         console.print(f"{held} of {len(proofs)} forecasts hold.")

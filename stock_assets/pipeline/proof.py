@@ -147,14 +147,10 @@ class _Work:
     def prove(self, row: Mapping[str, Any]) -> Proof:
         """Prove a forecast."""
         group = row["model_version"], row["issue"]
-        findings = [
-            self._record(row),
-            self._environment(row["issue"]),
-            *(self._attempt(name, prove) for name, prove in self._computed(row, group)),
-        ]
-        return Proof(
-            {name: value for name, value in row.items() if name != "removed"}, tuple(findings)
-        )
+        findings = [self._record(row)]
+        findings += [self._attempt(name, prove) for name, prove in self._computed(row, group)]
+        forecast = {name: value for name, value in row.items() if name != "removed"}
+        return Proof(forecast, tuple(findings))
 
     def _computed(self, row: Mapping[str, Any], group: tuple[int, int | None]) -> Any:
         """Yield the parts that may meet missing versions, datasets or rows."""
@@ -230,10 +226,9 @@ class _Work:
         if known_at is None:
             return Finding("prices", Outcome.NOT_RECORDED, f"known then; read as of now: {read}")
         link = link_at(self._stores.engine, known_at)
-        message = (
-            f"{read}, as known at {known_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, link {link}"
-        )
-        return self._of_tables("prices", PRICE_TABLES, link, message)
+        moment = f"{known_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        message = f"{read}, as known at {moment}, links 1 to {link}"
+        return self._of_tables("prices", PRICE_TABLES, message, link)
 
     def _prove_dataset(self, dataset_id: str) -> Finding:
         """Rebuild a dataset from its rows, and compare each part with its record."""
@@ -253,8 +248,9 @@ class _Work:
     def _prove_model(self, version: int, dataset_id: str) -> Finding:
         """Compare a model's files with the registry, its scalers with the dataset's."""
         model, bundle = self._stores.registry.version(version), self._bundle(version)
+        digest = "not recorded" if model.digest is None else short(model.digest)
         parts = [
-            Finding("files", Outcome.HOLDS, f"digest {short(model.digest)}, as registered"),
+            Finding("files", Outcome.HOLDS, f"digest {digest}, as registered"),
             self._of_dataset(model.dataset_run_id, dataset_id),
             self._scalers(bundle, dataset_id),
         ]
@@ -299,7 +295,7 @@ class _Work:
         made = self._again(group)
         if key not in made.index:
             return Finding("number", Outcome.FAILS, "the model does not forecast it now")
-        again = made.loc[key]
+        again = made.loc[[key]].iloc[0]
         target = again["target_session"].date()
         other = [name for name in NUMBERS if float(again[name]) != row[name]]
         if target != row["target_session"]:

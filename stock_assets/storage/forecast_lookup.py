@@ -15,7 +15,7 @@ from stock_assets.storage.tables import HISTORIES, forecast_issues, predictions
 _HISTORY = HISTORIES[predictions]
 
 
-def find_forecasts(engine: Engine, name: str) -> list[RowMapping]:
+def find_forecasts(engine: Engine, name: str) -> list[dict[str, Any]]:
     """Read the forecasts that a name stands for.
 
     Parameters
@@ -51,10 +51,10 @@ def find_forecasts(engine: Engine, name: str) -> list[RowMapping]:
         raise StockAssetsError(
             f"there is no forecast {name}", "See the newest: stock-assets predict, or the dashboard"
         )
-    return [row._mapping for row in found]
+    return [dict(row._mapping) for row in found]
 
 
-def sample_forecasts(engine: Engine, size: int) -> list[RowMapping]:
+def sample_forecasts(engine: Engine, size: int) -> list[dict[str, Any]]:
     """Draw forecasts at random from the newest issue of each; all if there are fewer.
 
     Raises
@@ -68,7 +68,8 @@ def sample_forecasts(engine: Engine, size: int) -> list[RowMapping]:
     if not found:
         raise StockAssetsError("no forecast is stored yet", "Forecast: stock-assets predict")
     return sorted(
-        (row._mapping for row in found), key=lambda row: (row["as_of_session"], row["ticker"])
+        (dict(row._mapping) for row in found),
+        key=lambda row: (row["as_of_session"], row["ticker"]),
     )
 
 

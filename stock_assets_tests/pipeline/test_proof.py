@@ -108,13 +108,13 @@ def test_a_changed_forecast_is_found(stores: Stores) -> None:
 
 def test_a_changed_price_is_found(stores: Stores) -> None:
     where = f"WHERE session = '{SESSION}' AND ticker = '{TICKER}'"
-    with edited(stores, f"UPDATE raw_stock_data_history SET close = -close {where}"):
+    with edited(stores, f"UPDATE raw_stock_data_history SET close = open, open = close {where}"):
         assert {"prices", "number"} <= failed(proved(stores))
 
 
 def test_a_later_revision_changes_nothing(stores: Stores) -> None:
     where = f"WHERE session = '{SESSION}' AND ticker = '{TICKER}'"
-    with edited(stores, f"UPDATE raw_stock_data SET close = -close {where}"):
+    with edited(stores, f"UPDATE raw_stock_data SET close = open, open = close {where}"):
         found = proved(stores)
     assert outcomes(found.findings)["number"] == Outcome.HOLDS
 
