@@ -70,7 +70,8 @@ def _tree(proof: dict[str, Any]) -> Tree:
 
 def _add(tree: Tree, finding: dict[str, Any]) -> None:
     mark = _MARKS[finding["outcome"]]
-    note = "not recorded: " if finding["outcome"] == "not recorded" else ""
+    unknown = finding["outcome"] == "not recorded" and not finding["parts"]
+    note = "not recorded: " if unknown else ""
     branch = tree.add(f"{mark} {finding['name']}: {escape(note + finding['message'])}")
     for part in finding["parts"]:
         _add(branch, part)

@@ -45,7 +45,7 @@ def show_record(found: dict[str, Any], console: Console) -> None:
         console.print("Nothing is recorded yet.")
     elif found["holds"]:
         console.print(
-            f"[green]✓[/green] The record holds: {found['newest_link']:,} links, the newest of "
+            f"[green]✓[/green] The record holds up to link {found['newest_link']:,} of "
             f"{found['written_at']:%Y-%m-%d %H:%M:%S} UTC, digest {found['newest_digest']}.",
             soft_wrap=True,
         )

@@ -31,6 +31,7 @@ from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import scaler_summary
 from stock_assets.storage.forecast_lookup import issue_facts
 from stock_assets.storage.prices import read_bars
+from stock_assets.storage.production import production_changes
 from stock_assets.storage.record import link_at
 from stock_assets.storage.record_check import check_tables
 from stock_assets.storage.record_faults import Fault
@@ -52,6 +53,8 @@ _ANY_LINK = 2**62
 PRICE_TABLES = ("raw_stock_data", "corporate_actions", "ticker_renames")
 DATASET_TABLES = ("processed_feature_data", "scalers", "scaled_feature_sets")
 FORECAST_TABLES = ("predictions", "forecast_issues")
+PRODUCTION_TABLES = ("production_history",)
+_TABLES = (*PRICE_TABLES, *DATASET_TABLES, *FORECAST_TABLES, *PRODUCTION_TABLES)
 
 
 class Outcome(StrEnum):
@@ -109,7 +112,7 @@ def prove(stores: Stores, forecasts: Sequence[Mapping[str, Any]], *, retrain: bo
     """
     with stores.engine.connect() as connection:
         connection.execution_options(isolation_level="REPEATABLE READ")
-        faults = list(check_tables(connection, PRICE_TABLES + DATASET_TABLES + FORECAST_TABLES))
+        faults = list(check_tables(connection, _TABLES))
     work = _Work(stores, faults, forecasts, retrain=retrain)
     return [work.prove(forecast) for forecast in bar(forecasts, "prove")]
 
@@ -248,15 +251,29 @@ class _Work:
     def _prove_model(self, version: int, dataset_id: str) -> Finding:
         """Compare a model's files with the registry, its scalers with the dataset's."""
         model, bundle = self._stores.registry.version(version), self._bundle(version)
-        digest = "not recorded" if model.digest is None else short(model.digest)
         parts = [
-            Finding("files", Outcome.HOLDS, f"digest {digest}, as registered"),
+            Finding("files", Outcome.HOLDS, f"digest {short(bundle.digest())}, as registered"),
+            self._in_force(version, model.digest),
             self._of_dataset(model.dataset_run_id, dataset_id),
             self._scalers(bundle, dataset_id),
         ]
         if self._retrain:
             parts.append(self._attempt("weights", lambda: self._weights(version, bundle)))
         return Finding("model", worst(parts), str(model), tuple(parts))
+
+    def _in_force(self, version: int, digest: str | None) -> Finding:
+        """Compare a version's digest with those in the history of production."""
+        changes = production_changes(self._stores.engine, self._stores.registry.model_name)
+        models = [change.model for change in changes if change.model is not None]
+        recorded = {m.digest for m in models if m.version == version and m.digest is not None}
+        if not recorded:
+            return Finding("in force", Outcome.NOT_RECORDED, "digest in the history of production")
+        if recorded != {digest}:
+            others = ", ".join(map(short, sorted(recorded)))
+            return Finding("in force", Outcome.FAILS, f"with digest {others}")
+        return self._of_tables(
+            "in force", PRODUCTION_TABLES, "with this digest, by the record", _ANY_LINK
+        )
 
     @staticmethod
     def _of_dataset(registered: str, named: str) -> Finding:
@@ -302,7 +319,7 @@ class _Work:
             other.insert(0, "target_session")
         if not other:
             return Finding("number", Outcome.HOLDS, f"{row['predicted_price']!r}, equal to the bit")
-        shown = "; ".join(f"{name} {row[name]!r} then, {again[name]!r} now" for name in other)
+        shown = "; ".join(f"{name} {row[name]} then, {again[name]} now" for name in other)
         tolerant = self._environment(group).outcome == Outcome.CLOSE
         close = all(name in NUMBERS and _is_close(name, row[name], again[name]) for name in other)
         return Finding("number", Outcome.CLOSE if tolerant and close else Outcome.FAILS, shown)

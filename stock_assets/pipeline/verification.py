@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -16,7 +16,7 @@ from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.record_check import Step, record_steps
 from stock_assets.storage.record_faults import Fault, KnownHead
-from stock_assets.storage.tables import HISTORIES, processed_feature_data
+from stock_assets.storage.tables import HISTORIES, processed_feature_data, production_history
 
 
 def find_faults(
@@ -76,12 +76,31 @@ def check_models(connection: Connection, registry: Registry) -> Iterator[Fault]:
         problem = _problem(registry, model)
         if problem is not None:
             yield Fault("models", f"{model}: {problem}", file=f"version {model.version}")
+    yield from _check_in_force(connection, registry, registered)
     for version, tables in sorted(_named_versions(connection).items()):
         if version > 0 and version not in registered:
             message = (
                 f"{registry.model_name} has no version {version}, named in {', '.join(tables)}"
             )
             yield Fault("models", message, tables[0], file=f"version {version}")
+
+
+def _check_in_force(
+    connection: Connection, registry: Registry, registered: Mapping[int, ModelVersion]
+) -> Iterator[Fault]:
+    """Compare the digests of versions that were in force with those of the registry."""
+    changes = production_history.c
+    query = select(changes.model_version, changes.digest).where(
+        changes.model_name == registry.model_name, changes.digest.is_not(None)
+    )
+    for version, digest in connection.execute(query.distinct()):
+        model = registered.get(version)
+        if model is not None and model.digest != digest:
+            message = (
+                f"{model} is registered with digest {short(model.digest or 'none')}; the version "
+                f"in force had {short(digest)}"
+            )
+            yield Fault("models", message, production_history.name, file=f"version {version}")
 
 
 def _problem(registry: Registry, model: ModelVersion) -> str | None:
