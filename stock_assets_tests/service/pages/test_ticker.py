@@ -78,6 +78,7 @@ def test_lineage_of_the_newest_forecast(read: Read, loop: Loop) -> None:
         assert part in lineage
     path = f"/api/v1/lineage/forecast/{REPLAYED[1]}/AAPL?horizon=1"
     assert page.select(f'a[href="{path}"]')
+    assert f"stock-assets prove {REPLAYED[1]}/AAPL/1" in [c.text for c in page.select("code")]
     assert page.select('a[href="/models#decision-1"]')
     assert page.select(f'a[href="/api/v1/forecasts/{REPLAYED[1]}/AAPL/issues"]')
 
