@@ -63,6 +63,7 @@ def materialize(
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     """Plain metadata of the only materialization of an asset in a run."""
+    assert result.success, failure(result)
     (event,) = _own(result, asset)
     return {name: value.value for name, value in event.metadata.items()}
 
