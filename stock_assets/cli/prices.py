@@ -114,18 +114,21 @@ def show_prices(found: dict[str, Any], console: Console) -> None:
         f"{found['known_at']}",
         soft_wrap=True,
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("session", no_wrap=True)
-    for heading in ("open", "high", "low", "close", "volume", "dividend", "split"):
-        table.add_column(heading, justify="right")
-    table.add_column("known since", no_wrap=True)
+    # Without a column of actions where there are none, it fits a terminal of 80 characters.
+    actions = any(bar["dividends"] or bar["stock_splits"] for bar in found["bars"])
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for heading in ("session", "open", "high", "low", "close", "volume"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if actions:
+        table.add_column("action", no_wrap=True)
+    table.add_column("known since, UTC", no_wrap=True)
     for bar in found["bars"]:
         table.add_row(
             str(bar["session"]),
             *(f"{bar[name]:,.2f}" for name in ("open", "high", "low", "close")),
             f"{bar['volume']:,.0f}",
-            *(f"{bar[name]:g}" if bar[name] else "" for name in ("dividends", "stock_splits")),
-            bar["known_since"][:16].replace("T", " ") + " UTC",
+            *([_actions(bar)] if actions else []),
+            bar["known_since"][:16].replace("T", " "),
         )
     console.print(table)
     later = sum(bar["loaded_later"] for bar in found["bars"])
@@ -135,3 +138,8 @@ def show_prices(found: dict[str, Any], console: Console) -> None:
             "closed: they were loaded or revised later.",
             soft_wrap=True,
         )
+
+
+def _actions(bar: dict[str, Any]) -> str:
+    kinds = {"div": bar["dividends"], "split": bar["stock_splits"]}
+    return ", ".join(f"{kind} {value:g}" for kind, value in kinds.items() if value)

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, date, datetime
 
+import pandas as pd
 import pytest
 from rich.console import Console
 from sqlalchemy import Engine
@@ -55,6 +56,18 @@ def test_bars_loaded_later_are_counted(engine: Engine) -> None:
     console = Console(record=True, width=200)
     show_prices(gather(engine), console)
     assert "20 of 20 bars became known after" in console.export_text()
+
+
+def test_actions_are_shown_where_there_are_some(engine: Engine) -> None:
+    plain, console = bars("A"), Console(record=True, width=80)
+    store_bars(engine, plain)
+    show_prices(gather(engine), console)
+    assert "action" not in console.export_text()
+    at = plain["session"] == pd.Timestamp(DAYS[15])
+    store_bars(engine, plain.assign(dividends=plain["dividends"].where(~at, 0.25)))
+    show_prices(gather(engine), console)
+    (line,) = [line for line in console.export_text().splitlines() if str(DAYS[15]) in line]
+    assert "div 0.25" in line
 
 
 def test_what_is_not_known_is_an_error(engine: Engine) -> None:

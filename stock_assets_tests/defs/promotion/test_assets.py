@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ from stock_assets.storage.datasets import (
 )
 from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promotions
 from stock_assets.storage.production import NewChange, production_changes
+from stock_assets.storage.record import head
+from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.serving.production import find_in_force
 from stock_assets.storage.tables import model_promotions
 from stock_assets_tests.conftest import AS_OF, DATASET, SECOND_DATASET, Loop
@@ -157,6 +159,7 @@ def met(
     candidate: Bundle,
     learnt_until: date,
     instance: dg.DagsterInstance | None = None,
+    known_at: datetime | None = None,
     **sections: dict[str, object],
 ) -> PromotionRecord:
     """The decision about a candidate that meets a production model on `HELD_OUT`.
@@ -174,7 +177,8 @@ def met(
     }
     earlier = {**spans, "validation": (date(2012, 8, 1), learnt_until)}
     for dataset, own in ((DATASET_ID, earlier), (SECOND_DATASET, spans)):
-        save_panel(store.engine, replace(panel(dataset), as_of_session=as_of))
+        built = replace(panel(dataset), as_of_session=as_of, known_at=known_at)
+        save_panel(store.engine, built)
         save_segments(
             store.engine,
             dataset,
@@ -210,6 +214,32 @@ def test_models_before_and_after_a_rename_are_compared_on_all_tickers(
     assert record.production is not None
     for scores in (record.candidate, record.production, record.persistence):
         assert scores["forecasts"] == len(tickers) * len(HELD_OUT)
+
+
+def test_a_comparison_reads_the_prices_that_the_dataset_read(
+    loop: Loop, own_store: Store, tmp_path: Path
+) -> None:
+    """Prices are revised and a ticker is renamed before the comparison is made again."""
+    store_bars(own_store.engine, sample_bars())
+    newest = head(own_store.engine)
+    assert newest is not None
+    candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
+    learnt_until, known_at = date(2012, 8, 31), newest.written_at
+    before = met(own_store, tmp_path / "before", candidate, learnt_until, known_at=known_at)
+    with tampering(own_store.engine) as connection:
+        connection.execute(delete(model_promotions))
+    prices, random = ["open", "high", "low", "close"], np.random.default_rng(3)
+    revised = sample_bars()
+    revised[prices] *= 1.0 + 0.2 * random.random((len(revised), 1))
+    store_bars(own_store.engine, revised)
+    rename = Rename(old="FB", new="META", first_session=date(2013, 2, 1))
+    apply_renames(own_store.engine, [rename])
+    universe = {"tickers": ["AAPL", "GOOG", "IBM", "META", "MSFT"], "renames": [rename]}
+    after = met(
+        own_store, tmp_path / "after", candidate, learnt_until, known_at=known_at, prices=universe
+    )
+    for scores in ("candidate", "production", "persistence"):
+        assert getattr(after, scores) == getattr(before, scores)
 
 
 def test_unmatched_forecasts_decide_nothing_and_are_reported(
