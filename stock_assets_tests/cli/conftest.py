@@ -51,7 +51,7 @@ OF_THE_MOMENT = {
     *("id", "dagster_run_id", "mlflow_run_id", "dataset_run_id", "trials"),
     *("fetched_at", "first_fetched_at", "recorded_at", "revised_at", "quarantined_at"),
     *("applied_at", "known_at", "created_at", "predicted_at", "evaluated_at", "decided_at"),
-    "measured_at",
+    *("measured_at", "in_force_from"),
 }
 """Columns that carry an id, a time or a duration; the others depend on the data alone."""
 
@@ -149,7 +149,10 @@ class Installation:
         for name, table in metadata.tables.items():
             if name in OF_RUNS | of_the_record:
                 continue
-            columns = ", ".join(c.name for c in table.c if c.name not in OF_THE_MOMENT)
+            of_models = (
+                {"digest"} if name.startswith("production") else set()
+            )  # of the dataset's id
+            columns = ", ".join(c.name for c in table.c if c.name not in OF_THE_MOMENT | of_models)
             found[name] = self.rows(f"SELECT {columns} FROM {name} t ORDER BY t::text")
         return found
 

@@ -18,6 +18,7 @@ from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import retrain_on_breach, score_when_forecasting_failed
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import score_rows
+from stock_assets.evaluation.production_rule import Cause
 from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.market import calendar
 from stock_assets.registry import Registry
@@ -27,6 +28,7 @@ from stock_assets.storage.forecasts import (
     retraining_decisions_newest_first,
     save_performance,
 )
+from stock_assets.storage.production import production_changes
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.running import params
 
@@ -197,6 +199,26 @@ def test_without_a_production_model_there_is_nothing_to_retrain(
     nobody = Registry(Tracking(model_name="Nobody"))
     data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), nobody)
     assert data.skip_message == "there is no production model to retrain"
+
+
+def test_a_tick_records_an_alias_that_was_moved_in_mlflow(
+    loop: Loop, own_store: Store, second_retraining: str
+) -> None:
+    registry = Registry(loop.platform.params.tracking)
+    before = registry.production()
+    assert before is not None
+    other = next(model for model in registry.versions() if model != before)
+    write(own_store, scores(loop))
+    tick(loop, own_store, with_thresholds())
+    registry.promote(other.version)
+    try:
+        data = tick(loop, own_store, with_thresholds())
+    finally:
+        registry.promote(before.version)
+    changes = production_changes(own_store.engine, registry.model_name)
+    assert [change.model for change in changes] == [before, other]
+    assert {change.cause for change in changes} == {Cause.FOUND_OUTSIDE}
+    assert data.skip_message == "No decision: no forecast is scored yet"  # of the other version
 
 
 def test_the_sensor_runs_when_the_log_is_written(loop: Loop, own_store: Store) -> None:

@@ -6,11 +6,17 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from sqlalchemy import Engine, text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from stock_assets.evaluation.production_rule import Cause
+from stock_assets.cli.platform import Platform
+from stock_assets.evaluation.production_rule import Cause, champion_as_of
 from stock_assets.storage import record
+from stock_assets.storage.database import upgrade
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.forecasts import record_refit, save_promotion
 from stock_assets.storage.production import (
     NewChange,
     ProductionChange,
@@ -18,7 +24,10 @@ from stock_assets.storage.production import (
     record_change,
 )
 from stock_assets.storage.serving.production import find_in_force, list_changes
-from stock_assets_tests.storage.examples import PRODUCTION
+from stock_assets.storage.tables import production_history
+from stock_assets_tests.conftest import throw_away_database
+from stock_assets_tests.storage.examples import PANEL, PRODUCTION, PROMOTION
+from stock_assets_tests.storage.test_migrations import MIGRATIONS
 
 EVERYTHING = 1000
 SECOND = replace(PRODUCTION, version=2, refit_of=1, digest="another")
@@ -115,3 +124,56 @@ def test_changes_are_filtered_and_paged(engine: Engine) -> None:
 def test_before_the_first_change_nothing_is_in_force(engine: Engine) -> None:
     assert find_in_force(engine) is None
     assert list_changes(engine, None, EVERYTHING) == []
+
+
+def test_the_promotions_of_an_older_installation_become_its_history(platform: Platform) -> None:
+    """With what they say: no digest, no person, no reason; and they enter the first link."""
+    first = replace(PROMOTION, production_version=None)
+    second = replace(
+        PROMOTION,
+        dataset_run_id="20130131_120000",
+        as_of_session=date(2013, 1, 31),
+        candidate_version=2,
+        production_version=1,
+    )
+    lost = replace(second, dataset_run_id="20130215_120000", candidate_version=4, promoted=False)
+    past = replace(
+        PROMOTION,
+        dataset_run_id=PAST.dataset_run_id,
+        as_of_session=PAST.as_of,
+        candidate_version=5,
+    )
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with throw_away_database(platform) as url:
+        config.attributes["url"] = url
+        upgrade(url)
+        engine = create_engine(url)
+        for decided in (first, second, lost, past):
+            save_panel(engine, replace(PANEL, dataset_run_id=decided.dataset_run_id))
+            save_promotion(engine, decided)
+        record_refit(engine, second, 3)
+        command.downgrade(config, "0012")
+        upgrade(url)
+        record.adopt(engine)
+        history = production_changes(engine, "Model")
+        with engine.connect() as connection:
+            decided_at = connection.execute(
+                text("SELECT decided_at FROM model_promotions WHERE promoted ORDER BY decided_at")
+            ).scalars()
+            assert [change.in_force_from for change in history] == list(decided_at)
+            recorded = connection.execute(record.as_known(production_history, 1)).mappings().all()
+        engine.dispose()
+    assert all(change.is_migrated for change in history)
+    assert {(one.why, one.changed_by, one.dagster_run_id) for one in history} == {
+        (None, None, PROMOTION.dagster_run_id)
+    }
+    seen = [
+        (one.model and one.model.version, one.model and one.model.refit_of, one.cause)
+        for one in history
+    ]
+    assert seen == [(1, None, Cause.PROMOTION), (3, 2, Cause.REFIT), (5, None, Cause.PROMOTION)]
+    assert [one.until_session for one in history] == [None, None, date(2013, 1, 31)]
+    assert champion_as_of(date(2013, 3, 1), history) == history[1].model
+    assert champion_as_of(date(2012, 7, 2), history) == history[2].model
+    assert [row["model_version"] for row in recorded] == [1, 3, 5]

@@ -1,0 +1,245 @@
+"""``stock-assets model``: versions are listed and compared, and all places name one production.
+
+One installation goes through a retraining of the past, an alias moved by hand, a rollback and a
+deleted version. After each, status, dashboard, API, Dagster and MLflow are asked what is in force.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from stock_assets.service.app import create_app
+from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
+from stock_assets_tests.service.conftest import send, state_for
+
+PAST = "2012-11-30"
+
+
+@dataclass(frozen=True)
+class View:
+    """The version in production by each place that names it, and the newest change."""
+
+    named: dict[str, int | None]
+    as_of: str | None
+    newest: dict[str, Any]
+    changes: int
+
+
+def view(installation: Installation) -> View:
+    """Ask every place; status first, which finds what was changed in MLflow."""
+    production = json.loads(installation.succeed("status", "--json"))["production"]
+    engine = create_engine(installation.address("stock_assets"), poolclass=NullPool)
+    app = create_app(state_for(engine))
+    changes = send(app, "/api/v1/production").json()["items"]
+    listed = send(app, "/api/v1/models").json()["items"]
+    page = BeautifulSoup(send(app, "/models").text, "lxml")
+    rows = page.select("#production-table tbody tr")
+    now = next(row for row in rows if row.select("td")[1].text == "now")
+    events = [
+        event
+        for event in timeline(installation)
+        if "until_session" not in event  # of winners of past sessions
+    ]
+    assert len(timeline(installation)) == len(changes) == len(rows)
+    in_api = [one["model_version"] for one in changes if one["in_production"]]
+    return View(
+        {
+            "status": production["version"] if production else None,
+            "api": in_api[0] if in_api else None,
+            "models": next((one["model_version"] for one in listed if one["in_production"]), None),
+            "page": None if now.th.text == "none" else int(now.th.text.split()[1].split("r")[0]),
+            "dagster": events[0].get("model_version"),
+            "mlflow": installation.alias(),
+        },
+        production["as_of"] if production else None,
+        changes[0],
+        len(changes),
+    )
+
+
+def timeline(installation: Installation) -> list[dict[str, Any]]:
+    """Metadata of every materialization of ``production_model``, newest first."""
+    from dagster import EventLogEntry
+    from dagster._serdes import deserialize_value
+
+    stored = installation.rows(
+        "SELECT event FROM event_logs WHERE asset_key = '[\"production_model\"]' "
+        "AND dagster_event_type = 'ASSET_MATERIALIZATION' ORDER BY id DESC",
+        "dagster",
+    )
+    found = [deserialize_value(event, EventLogEntry).asset_materialization for (event,) in stored]
+    return [
+        {name: value.value for name, value in one.metadata.items()}
+        for one in found
+        if one is not None
+    ]
+
+
+def in_mlflow(installation: Installation, *statements: str) -> None:
+    engine = create_engine(installation.address("mlflow"), poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was seen after each change."""
+
+    installation: Installation
+    first: View
+    retrained: View
+    past_version: int
+    past_model: int
+    moved: View
+    rolled_back: View
+    promoted: View
+    deleted: View
+    refused: str
+    restored: View
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    with new_installation(bare=True) as own:
+        copy_of("loop", own)
+        first = view(own)
+        (production,) = set(first.named.values())
+        own.succeed("retrain", "--as-of", PAST)
+        retrained = view(own)
+        past = max(own.versions())
+        own.succeed("predict", "--date", "2012-12-03")
+        past_model = own.value(
+            "SELECT model_version FROM predictions WHERE as_of_session = '2012-12-03' LIMIT 1"
+        )
+        other = next(one for one in own.versions() if one not in (past, production))
+        in_mlflow(own, f"UPDATE registered_model_aliases SET version = {other}")
+        moved = view(own)
+        own.succeed("model", "rollback", "--why", "moved by mistake")
+        rolled_back = view(own)
+        own.succeed("model", "promote", str(past), "--why", "a trial")
+        promoted = view(own)
+        in_mlflow(
+            own,
+            f"DELETE FROM registered_model_aliases WHERE version = {past}",
+            f"UPDATE model_versions SET current_stage = 'Deleted_Internal' WHERE version = {past}",
+        )
+        deleted, refused = view(own), own.run("predict").stderr
+        own.succeed("model", "rollback")
+        yield Story(
+            *(own, first, retrained, past, past_model, moved, rolled_back, promoted, deleted),
+            *(refused, view(own)),
+        )
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["first", "retrained", "moved", "rolled_back", "promoted", "deleted", "restored"],
+)
+def test_every_place_names_the_same_production(story: Story, moment: str) -> None:
+    assert len(set(getattr(story, moment).named.values())) == 1
+
+
+def test_a_retraining_of_the_past_leaves_production(story: Story) -> None:
+    assert story.retrained.named == story.first.named
+    assert story.retrained.newest["model_version"] == story.past_version
+    assert story.retrained.newest["until_session"] == story.first.as_of
+    assert story.past_model == story.past_version
+
+
+def test_an_alias_moved_by_hand_is_found(story: Story) -> None:
+    assert story.moved.newest["cause"] == "found_outside"
+    assert story.moved.named != story.first.named
+
+
+def test_a_rollback_goes_back_with_its_reason(story: Story) -> None:
+    assert story.rolled_back.named == story.first.named
+    assert (story.rolled_back.newest["cause"], story.rolled_back.newest["why"]) == (
+        "rollback",
+        "moved by mistake",
+    )
+    assert story.rolled_back.newest["changed_by"]
+
+
+def test_a_deleted_version_leaves_none_in_force_and_forecasts_are_refused(story: Story) -> None:
+    assert set(story.promoted.named.values()) == {story.past_version}
+    assert set(story.deleted.named.values()) == {None}
+    assert "was deleted in MLflow" in story.deleted.newest["why"]
+    assert "no version is in force" in story.refused
+    assert "stock-assets model promote" in story.refused
+
+
+def test_a_rollback_passes_over_a_deleted_version(story: Story) -> None:
+    assert story.restored.named == story.first.named
+
+
+def test_versions_are_listed_with_what_they_learnt_and_when_they_were_in_force(
+    story: Story,
+) -> None:
+    found = json.loads(story.installation.succeed("model", "list", "--json"))
+    assert [row["model_version"] for row in found] == [2, 1]
+    first = found[-1]
+    assert first["dataset_run_id"] == "20121231_120000"
+    assert first["as_of_session"] == "2012-12-31"
+    assert "2012-09-01" < first["newest_label"] < "2012-12-01"
+    assert first["promoted"] is True
+    assert first["scores"]["forecasts"] == 105
+    (current,) = [row for row in found if row["in_production"]]
+    assert current["in_force"][-1]["in_force_until"] is None
+    assert current["in_force"][-1]["cause"] == "rollback"
+    assert len(current["in_force"]) == 3
+    shown = story.installation.succeed("model", "list")
+    assert "20121231_120000" in shown
+
+
+def test_a_version_is_shown_with_its_decision(story: Story) -> None:
+    found = json.loads(story.installation.succeed("model", "show", "1", "--json"))
+    assert found["reason"].startswith("Promoted")
+    assert found["scored"]["first_session"] == "2013-01-02"
+    assert found["digest"] in story.installation.succeed("model", "show", "1")
+
+
+def test_two_versions_are_compared_on_sessions_that_neither_learnt_from(story: Story) -> None:
+    versions = json.loads(story.installation.succeed("model", "list", "--json"))
+    learnt = max(row["newest_label"] for row in versions)
+    found = json.loads(story.installation.succeed("model", "compare", "2", "1", "--json"))
+    assert found["first_session"] >= learnt
+    assert found["last_session"] == "2013-02-28"
+    assert set(found["scores"]) == {"1", "2", "persistence"}
+    assert len({scores["forecasts"] for scores in found["scores"].values()}) == 1
+    assert found["scores"]["persistence"]["relative_mae"] == 1.0
+    difference = found["scores"]["2"]["relative_mae"] - found["scores"]["1"]["relative_mae"]
+    assert (found["test"]["difference"] < 0) == (difference < 0)
+    assert 0 <= found["test"]["p_value"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["show", "99"], "has no version 99"),
+        (["compare", "1", "99"], "has no version 99"),
+        (["compare", "1", "1"], "are one version"),
+        (["promote", "99", "--why", "x"], "has no version 99"),
+        (["promote", "current", "--why", "x"], "is in force already"),
+        (["promote", "1"], "--why"),
+        (["promote", "1", "--why", " "], "the reason is empty"),
+    ],
+)
+def test_bad_input_is_refused_and_changes_nothing(
+    story: Story, words: list[str], problem: str
+) -> None:
+    current = str(story.restored.named["status"])
+    refused = story.installation.run("model", *(w.replace("current", current) for w in words))
+    assert refused.returncode in (1, 2)
+    assert problem in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    count = story.installation.value("SELECT count(*) FROM production_history")
+    assert count == story.restored.changes
