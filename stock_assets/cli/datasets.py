@@ -206,7 +206,8 @@ def show_verification(found: dict[str, Any], console: Console) -> None:
     known_at = found["known_at"]
     rows = "as stored now" if known_at is None else f"as known at {write_moment(known_at)}"
     console.print(
-        f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}, prices {rows}"
+        f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}, prices {rows}",
+        soft_wrap=True,
     )
     for part in found["parts"]:
         mark = "[green]✓[/green]" if part["equal"] else "[red]✗[/red]"

@@ -61,7 +61,7 @@ def _parse_moment(text: str) -> datetime:
     try:
         return parse_moment(text)
     except StockAssetsError as error:
-        raise typer.BadParameter(f"{error.problem}; {error.remedy}") from None
+        raise typer.BadParameter(str(error).rstrip(".")) from None
 
 
 def _moment_option(help_text: str) -> Any:

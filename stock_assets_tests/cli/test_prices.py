@@ -106,4 +106,4 @@ def test_the_command_prints_a_table_or_json(command: Command) -> None:
 
 def test_a_moment_without_a_time_zone_is_refused(command: Command) -> None:
     line = command("prices", "AAPL", "--known-at", "2026-11-30").error
-    assert "has no time zone; Write it as 2026-11-30T21:00:00Z" in line
+    assert "has no time zone. Write it as 2026-11-30T21:00:00Z" in line
