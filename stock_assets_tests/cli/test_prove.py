@@ -1,0 +1,37 @@
+"""`stock-assets prove`: a proof as a tree or JSON, and its exit status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stock_assets_tests.cli.conftest import Command
+
+FORECAST = "2013-01-31/AAPL"
+
+
+def test_a_proof_is_a_tree_with_a_tick_per_part(command: Command) -> None:
+    finished = command("prove", FORECAST)
+    assert finished.returncode == 0
+    assert finished.stdout.startswith("AAPL as of 2013-01-31, for 2013-02-01: ")
+    for part in ("record", "prices", "model", "dataset", "number"):
+        assert f"─ ✓ {part}: " in finished.stdout
+    assert "✗" not in finished.stdout
+
+
+def test_a_sample_is_counted_and_printed_as_json(command: Command) -> None:
+    assert command("prove", "--sample", "4").stdout == "4 of 4 forecasts hold.\n"
+    found = json.loads(command("prove", "--sample", "4", "--json").stdout)
+    assert found["holds"] is True
+    assert [proof["holds"] for proof in found["proofs"]] == [True] * 4
+    assert {part["name"] for part in found["proofs"][0]["findings"]} >= {"prices", "number"}
+
+
+@pytest.mark.parametrize(
+    "words", [[], [FORECAST, "--sample", "4"], ["2013-01-31/NONE"], ["then/AAPL"]]
+)
+def test_what_names_no_forecast_is_an_error(command: Command, words: list[str]) -> None:
+    finished = command("prove", *words)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: ")
