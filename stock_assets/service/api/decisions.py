@@ -166,6 +166,11 @@ class Retraining(ResponseModel):
         description="Scores compared with the thresholds; null without scores.",
         examples=[{"relative_mae": 1.5, "mape": 0.02, "direction_accuracy": 0.45}],
     )
+    backfilled: int | None = Field(
+        description="How many of the forecasts are not known to be live; null where it was not "
+        "recorded.",
+        examples=[0],
+    )
     dataset_run_id: str | None = Field(
         description="Dataset of the retraining; null without one.",
         examples=["20130301_233000"],
@@ -206,6 +211,7 @@ def as_retraining(row: Mapping[str, Any]) -> dict[str, Any]:
         **row,
         "outcome": decision.outcome,
         "metrics": decision.metrics,
+        "backfilled": decision.backfilled,
         "breaches": [
             asdict(breach) | {"message": breach_text(breach)} for breach in decision.breaches
         ],

@@ -21,7 +21,8 @@ TABLES = {
     "persistence - 'baselines' AS persistence, decision->>'outcome' AS outcome, "
     "decision->>'edge' AS edge FROM model_promotions "
     "ORDER BY decided_at DESC, candidate_version DESC",
-    "/retrainings": "SELECT *, decision->>'outcome' AS outcome, decision->'metrics' AS metrics "
+    "/retrainings": "SELECT *, decision->>'outcome' AS outcome, decision->'metrics' AS metrics, "
+    "CAST(decision->>'backfilled' AS int) AS backfilled "
     "FROM retraining_decisions ORDER BY session DESC",
     "/datasets": "SELECT *, jsonb_array_length(tickers) AS tickers, "
     "jsonb_array_length(features) AS features FROM processed_feature_data "
@@ -39,7 +40,10 @@ COMPUTED = {
     "/promotions": ("reason",),
     "/retrainings": ("reason", "breaches"),
 }
-LISTS = (*TABLES, "/tickers", "/prices/IBM", "/performance", "/performance/tickers")
+LISTS = (
+    *(*TABLES, "/tickers", "/prices/IBM", "/performance", "/performance/tickers"),
+    "/forecasts/2013-01-15/IBM/issues",
+)
 
 
 @pytest.fixture
