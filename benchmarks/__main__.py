@@ -85,9 +85,9 @@ def prices(runs: int) -> dict[str, float]:
 
     from stock_assets.market.sources.base import fetch_from_bars
     from stock_assets.market.sources.sample import load_sample
+    from stock_assets.storage.histories import HISTORIES
     from stock_assets.storage.prices import read_bars, store_prices
     from stock_assets.storage.record import head
-    from stock_assets.storage.tables import HISTORIES
 
     engine, bars, first, last = _engine(), load_sample(), date(2000, 3, 1), date(2013, 3, 1)
 

@@ -1,4 +1,4 @@
-"""The model registry in MLflow: versions, the alias of production, and logged trainings.
+"""The model registry in MLflow: versions, and the alias of production.
 
 The registry says which folder holds the files of a version; they are read from the artifacts of
 this home, and only as the version's tags describe them.
@@ -12,12 +12,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stock_assets.config import Rename, Tracking, Training
+from stock_assets.config import Rename, Tracking
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-TRAINING_PREFIX = "training."
-"""Prefix of the MLflow parameters that are training settings."""
 
 _log = logging.getLogger(__name__)
 _BUNDLE = "bundle"
@@ -43,25 +40,6 @@ CONTENT_TAG = "digest"
 """Tag with the digest of a version's content."""
 _MARK = "production_change"
 _MAXIMUM_VERSIONS = 10_000
-
-
-@dataclass(frozen=True)
-class LoggedTraining:
-    """The logged training of a candidate, which a refit repeats.
-
-    Attributes
-    ----------
-    training : Training
-        Settings that were not tuned, with the seed.
-    batch_size : int
-        Windows per step.
-    learning_rates : tuple of float
-        Learning rate of each epoch up to the best.
-    """
-
-    training: Training
-    batch_size: int
-    learning_rates: tuple[float, ...]
 
 
 class Registry:
@@ -282,55 +260,6 @@ class Registry:
     def mark_production(self, mark: str) -> None:
         """Set the mark of the change that the alias was set for."""
         self.client().set_registered_model_tag(self.model_name, _MARK, mark)
-
-    def logged_training(self, candidate: ModelVersion) -> LoggedTraining:
-        """Read the training of a candidate from its MLflow run.
-
-        Raises
-        ------
-        StockAssetsError
-            The run, of an earlier version of this package, lacks training settings.
-        """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            logged = self.client().get_run(candidate.mlflow_run_id).data
-        except MlflowException:
-            raise StockAssetsError(
-                f"MLflow has lost the run of {candidate}, {candidate.mlflow_run_id}",
-                "Train a new candidate, or set promotion.refit to false",
-            ) from None
-        rates = self._metric(candidate.mlflow_run_id, "learning_rate")
-        settings = {
-            name.removeprefix(TRAINING_PREFIX): value
-            for name, value in logged.params.items()
-            if name.startswith(TRAINING_PREFIX)
-        }
-        if settings.keys() != Training.model_fields.keys() or "best_epoch" not in logged.metrics:
-            raise StockAssetsError(
-                f"the MLflow run of {candidate} lacks training settings",
-                "Train a new candidate, or set promotion.refit to false",
-            )
-        epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
-        return LoggedTraining(
-            Training.model_validate(settings),
-            int(logged.params["batch_size"]),
-            tuple(rates[epoch] for epoch in epochs),
-        )
-
-    def training_history(self, mlflow_run_id: str) -> list[dict[str, float]]:
-        """Return ``epoch``, ``train_loss`` and ``validation_loss`` of every logged epoch."""
-        names = ("train_loss", "validation_loss")
-        losses = {name: self._metric(mlflow_run_id, name) for name in names}
-        return [
-            {"epoch": epoch} | {name: values[epoch] for name, values in losses.items()}
-            for epoch in sorted(losses["train_loss"])
-        ]
-
-    def _metric(self, mlflow_run_id: str, name: str) -> dict[int, float]:
-        """Return the values of a logged metric by step."""
-        history = self.client().get_metric_history(mlflow_run_id, name)
-        return {point.step: point.value for point in history}
 
     def load(self, version: int) -> Bundle:
         """Load the bundle of a version, with current ticker symbols.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
+import stock_assets.storage.histories  # noqa: F401 - defines tables of the metadata
 from stock_assets.storage.tables import metadata
 
 

@@ -133,7 +133,8 @@ def test_the_layout_lists_the_folders_of_the_package() -> None:
 
 
 def test_every_database_table_is_described() -> None:
-    from stock_assets.storage.tables import HISTORIES, metadata
+    from stock_assets.storage.histories import HISTORIES
+    from stock_assets.storage.tables import metadata
 
     histories = {history.name for history in HISTORIES.values()}  # described as {table}_history
     assert set(metadata.tables) - histories <= spans(TEXTS["architecture.md"])

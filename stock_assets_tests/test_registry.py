@@ -12,18 +12,17 @@ import mlflow
 import pytest
 
 from stock_assets.cli.platform import Platform
-from stock_assets.config import Rename, Tracking, Training
+from stock_assets.config import Rename, Tracking
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
-from stock_assets.registry import TRACKING_VARIABLE, LoggedTraining, Registry
+from stock_assets.registry import TRACKING_VARIABLE, Registry
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.models.bundles import AS_OF, bundle, same_frame, sample_bars
 
 DAYS = calendar.sessions(date(2012, 1, 3), date(2012, 12, 31))
 MISSING = Tracking(experiment="registry", model_name="Missing")
-SETTINGS = Training(seed=7, weight_decay=3e-5, loss="mae")
 
 
 @pytest.fixture(scope="module")
@@ -39,32 +38,6 @@ def register(registry: Registry, refit_of: int | None = None, **chosen: object) 
     mlflow.set_experiment("registry")
     with mlflow.start_run():
         return registry.register(bundle(**chosen), sample_bars(), refit_of)
-
-
-def test_logged_training_has_the_logged_rates_up_to_the_best_epoch(registry: Registry) -> None:
-    mlflow.set_experiment("registry")
-    rates = (0.01, 0.01, 0.001 / 3, 0.0001)
-    with mlflow.start_run():
-        mlflow.log_param("batch_size", 96)
-        mlflow.log_params(
-            {f"training.{name}": value for name, value in SETTINGS.model_dump().items()}
-        )
-        for epoch, rate in enumerate(rates, start=1):
-            mlflow.log_metric("learning_rate", rate, step=epoch)
-        mlflow.log_metric("best_epoch", 3)
-        model = bundle(dataset_id="20121026_150000")
-        logged = registry.register(model, sample_bars())
-    assert registry.logged_training(logged) == LoggedTraining(SETTINGS, 96, rates[:3])
-
-
-def test_run_without_training_settings_is_an_error(registry: Registry) -> None:
-    mlflow.set_experiment("registry")
-    with mlflow.start_run():
-        mlflow.log_param("batch_size", 96)
-        mlflow.log_metric("best_epoch", 0)
-        logged = registry.register(bundle(dataset_id="20121026_160000"), sample_bars())
-    with pytest.raises(StockAssetsError, match="lacks training settings"):
-        registry.logged_training(logged)
 
 
 def test_production_is_none_at_first(platform: Platform) -> None:

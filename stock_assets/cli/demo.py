@@ -14,6 +14,7 @@ from stock_assets.cli.runs import run_sessions
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.defs.partitions import datasets, key_session
 from stock_assets.market import calendar
+from stock_assets.pipeline.training_logs import training_history
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
 
@@ -106,7 +107,7 @@ def _summarize(platform: Platform, console: Console) -> None:
     decided = promotion_of(platform.engine, version.dataset_run_id, trained.version)
     newest = predictions_as_of(platform.engine, [REPLAY_END])
     summary = describe(rows, registry.model_name, version, decided)
-    history = pd.DataFrame(registry.training_history(trained.mlflow_run_id))
+    history = pd.DataFrame(training_history(registry.client(), trained.mlflow_run_id))
     report = write_report(platform.locations.reports_folder / "demo", rows, history, summary)
     console.print()
     console.print(forecast_tables(newest))

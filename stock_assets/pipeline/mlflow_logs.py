@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from stock_assets.config import Training
 from stock_assets.evaluation.production_rule import ModelVersion
-from stock_assets.registry import TRAINING_PREFIX, Registry
+from stock_assets.pipeline.training_logs import TRAINING_PREFIX
+from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.page import page
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from stock_assets.config import Params
 from stock_assets.models.bundle import Bundle
 from stock_assets.pipeline.training import refit_on_dataset, train_on_dataset
+from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 
@@ -32,7 +33,8 @@ def train_again(
     """
     model = registry.version(version)
     candidate = registry.evaluation_version(model)
-    logged, stored = registry.logged_training(candidate), registry.load(candidate.version)
+    logged = logged_training(registry.client(), candidate)
+    stored = registry.load(candidate.version)
     if model.refit_of is not None:
         refit, _, _ = refit_on_dataset(engine, arrays, candidate, stored, logged, checkpoint_folder)
         return refit.bundle

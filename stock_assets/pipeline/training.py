@@ -33,7 +33,7 @@ from stock_assets.models.recipe import Recipe
 from stock_assets.models.refit import Refit, refit_bundle
 from stock_assets.models.study_report import improvements
 from stock_assets.models.tuning import Hyperparameters, Tuned, tune
-from stock_assets.registry import LoggedTraining
+from stock_assets.pipeline.training_logs import LoggedTraining
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import (
     PanelRecord,

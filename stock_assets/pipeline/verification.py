@@ -14,9 +14,10 @@ from stock_assets.core.progress import bar
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record_check import Step, record_steps
 from stock_assets.storage.record_faults import Fault, KnownHead
-from stock_assets.storage.tables import HISTORIES, processed_feature_data, production_history
+from stock_assets.storage.tables import processed_feature_data, production_history
 
 
 def find_faults(

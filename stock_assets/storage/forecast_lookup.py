@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, Engine, RowMapping, Select, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import key_columns
-from stock_assets.storage.tables import HISTORIES, forecast_issues, predictions
+from stock_assets.storage.tables import forecast_issues, predictions
 
 _HISTORY = HISTORIES[predictions]
 

@@ -25,8 +25,9 @@ from stock_assets.storage.database import (
     merge_staged,
     stage,
 )
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import key_columns, recorded_columns
-from stock_assets.storage.tables import HISTORIES, forecast_issues, predictions, ticker_renames
+from stock_assets.storage.tables import forecast_issues, predictions, ticker_renames
 
 _HISTORY = HISTORIES[predictions]
 _KEY = key_columns(_HISTORY)

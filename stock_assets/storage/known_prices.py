@@ -15,9 +15,9 @@ from stock_assets.market.bars import BAR_COLUMNS, TRADED_COLUMNS, tidy
 from stock_assets.market.calendar import SPAN
 from stock_assets.market.corporate_actions import ACTION_COLUMNS, attach, tidy_actions
 from stock_assets.storage.database import copy_out
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import as_known
 from stock_assets.storage.tables import (
-    HISTORIES,
     corporate_actions,
     raw_stock_data,
     record_links,

@@ -36,7 +36,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.storage.tables import HISTORIES, record_links
+from stock_assets.storage.histories import HISTORIES
+from stock_assets.storage.tables import record_links
 
 FIRST_DIGEST = "0" * 64
 """What the first link names as the digest of the link before it."""

@@ -14,10 +14,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, text
 
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import FIRST_DIGEST, PLAIN_TEXT, link_digest
 from stock_assets.storage.record_faults import Fault, KnownHead
 from stock_assets.storage.record_rows import check_effects, check_history, check_table
-from stock_assets.storage.tables import HISTORIES, record_links
+from stock_assets.storage.tables import record_links
 
 _SESSION_COLUMNS = ("session", "as_of_session", "ex_date")
 _TABLE_GUARDS = (

@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Row, Table, select, text
 from stock_assets.market.bars import BAR_COLUMNS, tidy
 from stock_assets.market.corporate_actions import KIND_OF, attach
 from stock_assets.storage.database import copy_out
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.prices import read_actions
 from stock_assets.storage.record import as_known, key_columns, recorded_columns, row_digests
 from stock_assets.storage.record_faults import Fault
-from stock_assets.storage.tables import HISTORIES, raw_stock_data
+from stock_assets.storage.tables import raw_stock_data
 
 _SHOWN = 60
 _ALL_LINKS = 2**62

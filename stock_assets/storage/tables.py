@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     Text,
     func,
-    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -377,59 +376,6 @@ feature_drift = Table(
     Column("dagster_run_id", Text),
     _written("measured_at"),
     comment="How far the newest inputs of a model version are from its training inputs (PSI)",
-)
-
-
-def _history(table: Table, *, derived: tuple[str, ...] = ()) -> Table:
-    """Define the table that keeps every state of a recorded table's rows, but `derived` columns."""
-    key = {column.name for column in table.primary_key}
-    columns = [
-        Column(column.name, column.type, primary_key=column.name in key, autoincrement=False)
-        for column in table.columns
-        if column.name not in derived
-    ]
-    return Table(
-        f"{table.name}_history",
-        metadata,
-        *columns,
-        Column("link", BigInteger, primary_key=True, autoincrement=False),
-        Column("removed", Boolean, nullable=False),
-        Index(f"{table.name}_history_link", "link"),
-        comment=f"Every state of the rows of {table.name}, append-only",
-    )
-
-
-HISTORIES = {
-    raw_stock_data: _history(raw_stock_data, derived=("dividends", "stock_splits")),
-    **{
-        table: _history(table)
-        for table in (
-            corporate_actions,
-            instruments,
-            ticker_renames,
-            forecast_issues,
-            predictions,
-            model_performance_log,
-            model_promotions,
-            retraining_decisions,
-            processed_feature_data,
-            scalers,
-            scaled_feature_sets,
-            optimization_results,
-            production_history,
-        )
-    },
-}
-"""The history of each recorded table; :mod:`stock_assets.storage.record` says how it is written."""
-
-Index(
-    "predictions_history_live",
-    HISTORIES[predictions].c.target_session,
-    postgresql_where=text("issued = 'live' AND NOT removed"),
-)
-Index(
-    "raw_stock_data_history_session",
-    *(HISTORIES[raw_stock_data].c[name] for name in ("session", "ticker", "link")),
 )
 
 for _table in metadata.tables.values():

@@ -26,7 +26,8 @@ from sqlalchemy.pool import NullPool
 
 from stock_assets.cli import main
 from stock_assets.storage import server
-from stock_assets.storage.tables import HISTORIES, metadata, record_links
+from stock_assets.storage.histories import HISTORIES
+from stock_assets.storage.tables import metadata, record_links
 from stock_assets_tests.prepared import (
     NO_LATER_WINNER,
     ROOT,

@@ -18,6 +18,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage import record
 from stock_assets.storage.database import copy_out
 from stock_assets.storage.datasets import save_panel, save_scalers
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.record import (
     FIRST_DIGEST,
@@ -28,7 +29,6 @@ from stock_assets.storage.record import (
 )
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import (
-    HISTORIES,
     corporate_actions,
     instruments,
     raw_stock_data,

@@ -29,11 +29,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import head, key_columns, link_digest, recording
 from stock_assets.storage.record_check import record_steps
 from stock_assets.storage.record_faults import Fault, KnownHead
 from stock_assets.storage.tables import (
-    HISTORIES,
     corporate_actions,
     metadata,
     raw_stock_data,

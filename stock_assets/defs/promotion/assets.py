@@ -137,11 +137,13 @@ def _registered_refit(
     """
     from stock_assets.pipeline.mlflow_logs import log_refit
     from stock_assets.pipeline.training import refit_on_dataset
+    from stock_assets.pipeline.training_logs import logged_training
 
     known = registry.refit(candidate)
     if known is not None and registry.is_intact(known.version):
         return known
-    bundle, logged = registry.load(candidate.version), registry.logged_training(candidate)
+    logged = logged_training(registry.client(), candidate)
+    bundle = registry.load(candidate.version)
     refit, bars, checkpoints = refit_on_dataset(
         store.engine, store.arrays, candidate, bundle, logged
     )

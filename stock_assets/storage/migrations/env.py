@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import create_engine, text
 
+import stock_assets.storage.histories  # noqa: F401 - defines tables of the metadata
 from stock_assets.storage.tables import metadata
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('stock_assets.migrations'))"

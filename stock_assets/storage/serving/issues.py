@@ -7,10 +7,10 @@ from datetime import date
 import pandas as pd
 from sqlalchemy import Engine, select
 
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.issues import names_of_today
 from stock_assets.storage.serving.paging import Position, Row, read_frame, read_rows, records
 from stock_assets.storage.tables import (
-    HISTORIES,
     forecast_issues,
     predictions,
     record_links,

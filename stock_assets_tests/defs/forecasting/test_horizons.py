@@ -25,6 +25,7 @@ from stock_assets.features.scaling import Scaler
 from stock_assets.market import calendar
 from stock_assets.models import training
 from stock_assets.models.networks import Network
+from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import load_panel, load_scalers, load_segments
 from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
@@ -97,7 +98,7 @@ def assert_configured(
         settings = connection.scalar(text("SELECT settings FROM optimization_results"))
     assert settings == tuned["settings"]
     assert metadata(retrained, "candidate_model")["epochs"] == 1
-    logged = registry.logged_training(registry.candidate(DATASET))
+    logged = logged_training(registry.client(), registry.candidate(DATASET))
     assert (logged.training.epochs, logged.training.seed) == (1, 7)
 
 

@@ -25,10 +25,11 @@ from stock_assets.storage.forecasts import (
     save_performance,
     save_predictions,
 )
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.record import head
 from stock_assets.storage.serving.issues import list_issues
-from stock_assets.storage.tables import HISTORIES, forecast_issues, record_links
+from stock_assets.storage.tables import forecast_issues, record_links
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.forecasting.test_forecasts import registered
 from stock_assets_tests.defs.running import failure, materialize, metadata, params

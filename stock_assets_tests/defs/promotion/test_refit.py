@@ -26,6 +26,7 @@ from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
+from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
@@ -234,7 +235,8 @@ def refitted_on(installation: Installation, candidate: ModelVersion, last: int) 
     segments = load_segments(store.engine, candidate.dataset_run_id)
     train, validation = segments["train"], segments["validation"]
     panel = load_panel(store.engine, candidate.dataset_run_id)
-    bundle, logged = registry.load(candidate.version), registry.logged_training(candidate)
+    bundle = registry.load(candidate.version)
+    logged = logged_training(registry.client(), candidate)
     data = load_training_data(
         store.arrays.local_path(panel.location),
         installation.params.dataset,
@@ -268,7 +270,7 @@ def test_the_mlflow_run_holds_the_refit(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     run: Run = installation.registry.client().get_run(refit.mlflow_run_id)
-    epochs = len(installation.registry.logged_training(candidate).learning_rates)
+    epochs = len(logged_training(installation.registry.client(), candidate).learning_rates)
     assert run.data.tags["refit_of"] == str(candidate.version)
     assert run.data.tags["refit_version"] == str(refit.version)
     network = installation.registry.load(refit.version).network

@@ -1,0 +1,87 @@
+"""What the MLflow run of a training says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stock_assets.config import Training
+from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.production_rule import ModelVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRAINING_PREFIX = "training."
+"""Prefix of the MLflow parameters that are training settings."""
+
+
+@dataclass(frozen=True)
+class LoggedTraining:
+    """The logged training of a candidate, which a refit repeats.
+
+    Attributes
+    ----------
+    training : Training
+        Settings that were not tuned, with the seed.
+    batch_size : int
+        Windows per step.
+    learning_rates : tuple of float
+        Learning rate of each epoch up to the best.
+    """
+
+    training: Training
+    batch_size: int
+    learning_rates: tuple[float, ...]
+
+
+def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTraining:
+    """Read the training of a candidate from its MLflow run.
+
+    Raises
+    ------
+    StockAssetsError
+        The run, of an earlier version of this package, lacks training settings.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        logged = client.get_run(candidate.mlflow_run_id).data
+    except MlflowException:
+        raise StockAssetsError(
+            f"MLflow has lost the run of {candidate}, {candidate.mlflow_run_id}",
+            "Train a new candidate, or set promotion.refit to false",
+        ) from None
+    rates = _metric(client, candidate.mlflow_run_id, "learning_rate")
+    settings = {
+        name.removeprefix(TRAINING_PREFIX): value
+        for name, value in logged.params.items()
+        if name.startswith(TRAINING_PREFIX)
+    }
+    if settings.keys() != Training.model_fields.keys() or "best_epoch" not in logged.metrics:
+        raise StockAssetsError(
+            f"the MLflow run of {candidate} lacks training settings",
+            "Train a new candidate, or set promotion.refit to false",
+        )
+    epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
+    return LoggedTraining(
+        Training.model_validate(settings),
+        int(logged.params["batch_size"]),
+        tuple(rates[epoch] for epoch in epochs),
+    )
+
+
+def training_history(client: MlflowClient, mlflow_run_id: str) -> list[dict[str, float]]:
+    """Return ``epoch``, ``train_loss`` and ``validation_loss`` of every logged epoch."""
+    names = ("train_loss", "validation_loss")
+    losses = {name: _metric(client, mlflow_run_id, name) for name in names}
+    return [
+        {"epoch": epoch} | {name: values[epoch] for name, values in losses.items()}
+        for epoch in sorted(losses["train_loss"])
+    ]
+
+
+def _metric(client: MlflowClient, mlflow_run_id: str, name: str) -> dict[int, float]:
+    """Return the values of a logged metric by step."""
+    history = client.get_metric_history(mlflow_run_id, name)
+    return {point.step: point.value for point in history}
