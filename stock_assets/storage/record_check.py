@@ -27,7 +27,7 @@ _TABLE_GUARDS = (
     {"record_delete", "refuse_change"},
     {"refuse_truncate"},
 )
-_HISTORY_GUARDS = ({"refuse_row_changes"}, {"refuse_statement_changes"})
+_APPEND_ONLY_GUARDS = ({"refuse_row_changes"}, {"refuse_statement_changes"})
 """The triggers of tables and of histories; of each set, one is enough."""
 
 
@@ -97,9 +97,11 @@ def _check_guards(connection: Connection) -> Iterator[Fault]:
     enabled: dict[str, set[str]] = {}
     for table, trigger in connection.execute(active):
         enabled.setdefault(table, set()).add(trigger)
-    expected = dict.fromkeys(HISTORIES, _TABLE_GUARDS) | dict.fromkeys(
-        (*HISTORIES.values(), record_links), _HISTORY_GUARDS
-    )
+    expected = {
+        **dict.fromkeys(HISTORIES, _TABLE_GUARDS),
+        **dict.fromkeys(HISTORIES.values(), (*_APPEND_ONLY_GUARDS, {"require_open_link"})),
+        record_links: _APPEND_ONLY_GUARDS,
+    }
     for table, guards in expected.items():
         for guard in guards:
             if not guard & enabled.get(table.name, set()):
@@ -119,8 +121,8 @@ def _check_links(
         if link is None:
             first, last = number
             missing = [n for n in sorted(orphans) if first <= n <= last]
-            told = [text for n in missing for text in orphans[n]] + _runs(heads, first, last)
-            yield _hole(first, last, told)
+            evidence = [text for n in missing for text in orphans[n]]
+            yield _hole(first, last, evidence + _runs(heads, first, last))
             continue
         follows = before is not None and before.link + 1 == link.link
         yield from _check_link(link, before if follows else None)
@@ -142,10 +144,10 @@ def _with_holes(links: Sequence[Row[Any]]) -> Iterator[tuple[Any, Row[Any] | Non
         number = link.link
 
 
-def _hole(first: int, last: int, told: Sequence[str]) -> Fault:
+def _hole(first: int, last: int, evidence: Sequence[str]) -> Fault:
     which = f"link {first} is" if first == last else f"links {first} to {last} are"
-    evidence = "; ".join(told) or "nothing else is known of it"
-    return Fault("links", f"{which} missing: {evidence}", record_links.name, link=first)
+    described = "; ".join(evidence) or "nothing else is known of it"
+    return Fault("links", f"{which} missing: {described}", record_links.name, link=first)
 
 
 def _runs(heads: Sequence[KnownHead], first: int, last: int) -> list[str]:
