@@ -257,7 +257,7 @@ def prove(
         typer.Argument(metavar="[FORECAST]", help="AS_OF/TICKER[/HORIZON], or an issue's number."),
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Prove so many forecasts, drawn at random.")
+        int | None, typer.Option(min=1, help="Prove N forecasts, drawn at random.")
     ] = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train each network again and compare its weights.")

@@ -38,7 +38,7 @@ def show_model(version: Version, as_json: AsJson = False) -> None:
 
 @commands.command("compare")
 def compare_models(first: Version, second: Version, as_json: AsJson = False) -> None:
-    """Compare two versions on the stored sessions that neither has learnt from."""
+    """Compare two versions on the stored sessions that neither was trained on."""
     from stock_assets.cli import versions
 
     found = versions.compare(open_platform(), first, second)
@@ -67,7 +67,7 @@ def rollback_model(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the version in force that was before; the one it replaces is not used again."""
+    """Go back to the previous version; the one that it replaces is not used again."""
     from stock_assets.cli import versions
 
     output(versions.rollback(open_platform(), why), versions.show_change, as_json=as_json)

@@ -290,7 +290,7 @@ def promote(platform: Platform, version: int, why: str) -> dict[str, Any]:
 
 
 def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
-    """Put the version in force that was before; return the change as plain values.
+    """Go back to the previous version; return the change as plain values.
 
     The version that it replaces is not used again until it is promoted by name.
 

@@ -227,7 +227,7 @@ def model_for(session: date, history: Sequence[Change]) -> ModelVersion:
     newest = newest_change(history)
     if newest is not None and newest.model is None:
         raise StockAssetsError(
-            "no version is in force since the alias Production was removed in MLflow",
+            "no version has been in force since the alias Production was removed in MLflow",
             "Put one in force: stock-assets model promote VERSION --why TEXT",
         )
     champion = champion_as_of(session, history)

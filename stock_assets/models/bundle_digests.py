@@ -13,8 +13,7 @@ FILE_TAG = "sha256:"
 """Prefix of the tag with the SHA-256 of a file, before its name."""
 
 _REMEDY = (
-    "Restore it from a backup, or put the version before into production: stock-assets model "
-    "rollback"
+    "Restore it from a backup, or go back to the previous version: stock-assets model rollback"
 )
 
 

@@ -4,9 +4,10 @@ The history of production says which version is in force. The alias ``Production
 projection, and the registered model carries the mark of the last change that the alias was set for.
 Where the alias differs from the newest change:
 
-- If the mark is not that of the newest change, and the alias still names the version before it or
-  none, the process that recorded the change ended before it set the alias. It is set now. The same
-  restores the alias of a registry that was rebuilt.
+- If the mark is that of an earlier change whose version the alias still names, the process that
+  recorded the newest change ended before it set the alias, or MLflow was restored from an older
+  backup. The alias is set now. So it is if there is none, as in a registry that was rebuilt, or if
+  there is no mark and the alias names the version before the newest.
 - Otherwise the alias was moved or removed in MLflow. That is recorded as a change with the cause
   `Cause.FOUND_OUTSIDE`, and holds from then on.
 """
@@ -145,7 +146,8 @@ def _compare_alias(
         known = registry.find(newest.model)
         if known is None and named is None and mark is None:
             raise LostVersionError(newest.model)
-        if known is not None and (named is None or _same(_before(history, newest), named)):
+        stale = named is None or _same(_set_for(history, newest, mark), named)
+        if known is not None and stale:
             _set_alias(registry, newest)
             return history
     if _same(None if newest is None else newest.model, named):
@@ -165,10 +167,15 @@ def _set_alias(registry: Registry, change: ProductionChange) -> None:
         registry.mark_production(change.mark)
 
 
-def _before(history: Sequence[ProductionChange], newest: ProductionChange) -> ModelVersion | None:
-    """Return the version that was in production before the newest change."""
-    earlier = newest_change([change for change in history if change.id < newest.id])
-    return None if earlier is None else earlier.model
+def _set_for(
+    history: Sequence[ProductionChange], newest: ProductionChange, mark: str | None
+) -> ModelVersion | None:
+    """Return the version of the earlier change with a mark; without one, of the last before."""
+    earlier = [
+        change for change in history if change.id < newest.id and mark in (None, change.mark)
+    ]
+    change = newest_change(earlier)
+    return None if change is None else change.model
 
 
 def _same(model: ModelVersion | None, other: ModelVersion | None) -> bool:

@@ -227,7 +227,9 @@ class _Work:
         read = f"{len(bars):,} bars, digest {short(content_digest(bars))}"
         known_at: datetime | None = facts["known_at"] if facts else None
         if known_at is None:
-            return Finding("prices", Outcome.NOT_RECORDED, f"known then; read as of now: {read}")
+            return Finding(
+                "prices", Outcome.NOT_RECORDED, f"the moment; prices known now were read: {read}"
+            )
         link = link_at(self._stores.engine, known_at)
         moment = f"{known_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         message = f"{read}, as known at {moment}, links 1 to {link}"
@@ -270,9 +272,11 @@ class _Work:
             return Finding("in force", Outcome.NOT_RECORDED, "digest in the history of production")
         if recorded != {digest}:
             others = ", ".join(map(short, sorted(recorded)))
-            return Finding("in force", Outcome.FAILS, f"with digest {others}")
+            return Finding(
+                "in force", Outcome.FAILS, f"the history of production has digest {others}"
+            )
         return self._of_tables(
-            "in force", PRODUCTION_TABLES, "with this digest, by the record", _ANY_LINK
+            "in force", PRODUCTION_TABLES, "with this digest, by the record", _ANY_LINK, {}
         )
 
     @staticmethod

@@ -89,7 +89,7 @@ class ArrayStore:
             raise DamagedFileError(
                 f"the array file {location} in {self._root} is damaged: its SHA-256 is "
                 f"{short(file_digest(path))}, not {short(digest)}",
-                "Restore the folder, or create a new dataset: stock-assets retrain",
+                "Restore it from a backup, or rebuild it from rows: stock-assets retrain --dataset ID",
             )
         return path
 
@@ -109,7 +109,7 @@ class ArrayStore:
         if not self._files.exists(key):
             raise DamagedFileError(
                 f"the array file {location} is missing from {self._root}",
-                "Restore the folder, or create a new dataset: stock-assets retrain",
+                "Restore it from a backup, or rebuild it from rows: stock-assets retrain --dataset ID",
             )
         return key
 

@@ -131,7 +131,7 @@ def _check_links(
     for number in sorted(n for n in numbers - known if n > newest or n < 1):
         yield _hole(number, number, orphans[number] + _runs(heads, number, number))
     if not links and any(connection.scalar(select(table).limit(1)) for table in HISTORIES):
-        yield Fault("links", "rows are stored, and not one link", record_links.name)
+        yield Fault("links", "rows are stored, but the chain has no link", record_links.name)
 
 
 def _with_holes(links: Sequence[Row[Any]]) -> Iterator[tuple[Any, Row[Any] | None]]:
