@@ -321,7 +321,9 @@ def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
 def show_change(found: dict[str, Any], console: Console) -> None:
     """Print a change of what is in force."""
     model = ModelVersion(**found["model"])
-    replaced = "" if found["replaces_version"] is None else f", not {found['replaces_version']}"
+    replaced = (
+        "" if found["replaces_version"] is None else f" (replaces {found['replaces_version']})"
+    )
     console.print(f"in force: {model} of dataset {model.dataset_run_id}{replaced}")
 
 

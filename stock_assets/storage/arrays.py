@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from stock_assets.core.digests import DamagedFileError, file_digest, is_intact, short
 
+_REMEDY = "Restore it from a backup, or rebuild it from rows: stock-assets retrain --dataset ID"
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -89,7 +91,7 @@ class ArrayStore:
             raise DamagedFileError(
                 f"the array file {location} in {self._root} is damaged: its SHA-256 is "
                 f"{short(file_digest(path))}, not {short(digest)}",
-                "Restore it from a backup, or rebuild it from rows: stock-assets retrain --dataset ID",
+                _REMEDY,
             )
         return path
 
@@ -109,7 +111,7 @@ class ArrayStore:
         if not self._files.exists(key):
             raise DamagedFileError(
                 f"the array file {location} is missing from {self._root}",
-                "Restore it from a backup, or rebuild it from rows: stock-assets retrain --dataset ID",
+                _REMEDY,
             )
         return key
 

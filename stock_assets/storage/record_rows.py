@@ -105,7 +105,10 @@ def _later_columns(
             {"first": first, "last": last},
         )
         if number is not None:
-            message = f"rows of link {number} in {history.name} have a value in {name}, a column added later"
+            message = (
+                f"rows of link {number} in {history.name} have a value in {name}, a column added "
+                "later"
+            )
             yield Fault("histories", message, history.name, None, name, number)
 
 
