@@ -27,7 +27,7 @@ from sqlalchemy.pool import NullPool
 from stock_assets.cli import main
 from stock_assets.storage import server
 from stock_assets.storage.histories import HISTORIES
-from stock_assets.storage.tables import metadata, record_links
+from stock_assets.storage.tables import forecast_issues, metadata, record_links
 from stock_assets_tests.prepared import (
     NO_LATER_WINNER,
     ROOT,
@@ -49,6 +49,7 @@ OF_RUNS = {"check_results"}
 """Tables with rows of every run, also of one that changes nothing."""
 
 OF_THE_MOMENT = {
+    "issue",
     *("id", "dagster_run_id", "mlflow_run_id", "dataset_run_id", "trials"),
     *("fetched_at", "first_fetched_at", "recorded_at", "revised_at", "quarantined_at"),
     *("applied_at", "known_at", "created_at", "predicted_at", "evaluated_at", "decided_at"),
@@ -143,10 +144,13 @@ class Installation:
     def lasting_rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Rows of every table but those of runs, without what depends on the moment of writing.
 
-        The record is left out: its links are as many as the transactions that it took.
+        The record is left out: it has as many links and issues as it took transactions.
         """
         found = {}
-        of_the_record = {record_links.name, *(history.name for history in HISTORIES.values())}
+        of_the_record = {
+            *(record_links.name, forecast_issues.name),
+            *(history.name for history in HISTORIES.values()),
+        }
         for name, table in metadata.tables.items():
             if name in OF_RUNS | of_the_record:
                 continue

@@ -26,7 +26,6 @@ class Services:
     dashboard_port: int
     dagster_port: int
     mlflow_port: int
-    earlier: frozenset[psutil.Process]
 
     @property
     def dashboard(self) -> str:
@@ -67,12 +66,14 @@ class Services:
         assert self.installation.output.rstrip().endswith("Stopped.")
         self.require_nothing_left()
 
-    def _processes(self) -> set[psutil.Process]:
-        return set(self.installation.processes())
+    def _left(self) -> set[psutil.Process]:
+        """Its processes, but not those that this process has started: ``up`` itself has ended."""
+        own = psutil.Process().children(recursive=True)
+        return set(self.installation.processes()) - set(own)
 
     def require_nothing_left(self) -> None:
         """No process of the installation, and nothing that listens on its ports."""
-        wait_until(lambda: self._processes() <= self.earlier, "the end of all processes")
+        wait_until(lambda: not self._left(), "the end of all processes")
         assert is_free(self.dashboard_port)
         assert is_free(self.dagster_port)
         assert is_free(self.mlflow_port)
@@ -89,8 +90,7 @@ def begin_up(installation: Installation) -> Iterator[Services]:
         for name, port in zip(names, ports, strict=True)
         for word in (f"--{name}-port", str(port))
     ]
-    earlier = frozenset(installation.processes())  # helpers of this process have its environment
-    services = Services(installation, installation.begin("up", *words), *ports, earlier)
+    services = Services(installation, installation.begin("up", *words), *ports)
     try:
         yield services
     finally:

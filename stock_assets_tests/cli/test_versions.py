@@ -20,6 +20,8 @@ from stock_assets.service.app import create_app
 from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
 from stock_assets_tests.service.conftest import send, state_for
 
+pytestmark = pytest.mark.long
+
 PAST = "2012-11-30"
 
 

@@ -79,6 +79,7 @@ def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, dic
     return {
         str(event.partition): {name: value.value for name, value in event.metadata.items()}
         for event in result.asset_materializations_for_node(asset)
+        if event.asset_key == dg.AssetKey(asset)
     }
 
 

@@ -120,13 +120,15 @@ def test_a_later_revision_changes_nothing(stores: Stores) -> None:
 
 
 def test_changed_weights_are_found(stores: Stores) -> None:
-    (path, *_) = find_locations().artifacts_folder.rglob("network.safetensors")
-    before = path.read_bytes()
-    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    paths = list(find_locations().artifacts_folder.rglob("network.safetensors"))
+    before = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, before, strict=True):
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     try:
         found = proved(stores)
     finally:
-        path.write_bytes(before)
+        for path, content in zip(paths, before, strict=True):
+            path.write_bytes(content)
     assert failed(found) == {"environment", "prices", "model", "number"}
 
 

@@ -31,6 +31,7 @@ def test_only_addresses_below_another_homes_artifacts_are_replaced(
     experiment = client.get_experiment_by_name("addresses")
     assert experiment is not None
     run = client.create_run(experiment.experiment_id).info
+    adopt_artifacts(url, own)  # homes of earlier tests
     assert adopt_artifacts(url, own) == []
     assert adopt_artifacts(url, other) == [own.as_uri()]
     moved = client.get_run(run.run_id).info.artifact_uri

@@ -56,6 +56,7 @@ LATER = {
     "evaluated_at",
     "applied_at",
     "id",
+    "issue",
 }
 """Columns of provenance."""
 

@@ -204,7 +204,7 @@ def test_invalid_forecasts_are_neither_stored_nor_written(
     result = materialize(["predictions"], "2013-01-07", own_store, params(), broken)
     assert not result.success
     assert checks(result) == {"forecasts_are_sound": False}
-    assert not result.asset_materializations_for_node("predictions")
+    assert versions(result, "predictions") == {}
     (found,) = result.get_asset_check_evaluations()
     assert found.metadata["unsound"].value == 5
     assert {row.data["problem"] for row in found.metadata["rows"].records} == {
