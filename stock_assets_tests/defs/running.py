@@ -78,8 +78,7 @@ def by_partition(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, dic
     """Plain metadata of every partition of an asset in a run."""
     return {
         str(event.partition): {name: value.value for name, value in event.metadata.items()}
-        for event in result.asset_materializations_for_node(asset)
-        if event.asset_key == dg.AssetKey(asset)
+        for event in _own(result, asset)
     }
 
 
@@ -92,8 +91,7 @@ def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:
 def versions(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, str]:
     """The data version of every materialized partition of an asset in a run."""
     return {
-        str(event.partition): event.tags["dagster/data_version"]
-        for event in result.asset_materializations_for_node(asset)
+        str(event.partition): event.tags["dagster/data_version"] for event in _own(result, asset)
     }
 
 
