@@ -97,7 +97,7 @@ def test_the_champion_was_in_force_and_saw_nothing_later(session: date, history:
     else:
         assert champion is None
     if history and production is None and any(row.until_session is None for row in history):
-        with pytest.raises(StockAssetsError, match="no version is in force"):
+        with pytest.raises(StockAssetsError, match="no version has been in force"):
             model_for(session, history)
     elif champion is None:
         with pytest.raises(StockAssetsError, match=f"stock-assets retrain --as-of {session}"):
@@ -176,7 +176,7 @@ def test_the_error_names_the_production_model_that_saw_later_sessions() -> None:
 
 
 def test_nothing_forecasts_after_a_removal() -> None:
-    with pytest.raises(StockAssetsError, match="no version is in force") as removed:
+    with pytest.raises(StockAssetsError, match="no version has been in force") as removed:
         model_for(DAYS[9], rows(4, None))
     assert "stock-assets model promote" in removed.value.remedy
 

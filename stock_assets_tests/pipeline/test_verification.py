@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from stock_assets.core.locations import find_locations
 from stock_assets.defs.metadata import known_heads
 from stock_assets.pipeline.verification import check_arrays, check_models, find_faults
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.model_files import BUNDLE_PATH
 from stock_assets.storage.record import head
 from stock_assets.storage.record_faults import Fault, KnownHead
 from stock_assets_tests.conftest import Loop
@@ -97,8 +97,10 @@ def test_an_edited_byte_of_an_array_file_is_found(loop: Loop, count: int) -> Non
 
 @pytest.mark.parametrize("count", [SHOWN_EDITS, pytest.param(EDITS, marks=pytest.mark.long)])
 def test_an_edited_byte_of_a_bundle_is_found(loop: Loop, count: int) -> None:
-    folder = find_locations().artifacts_folder
-    files = [*folder.rglob("bundle.json"), *folder.rglob("network.safetensors")]
+    # Other models of this process's artifacts are not those of this registry.
+    folders = [registry(loop)._folder(model.version) for model in registry(loop).versions()]
+    files = [file for folder in folders for file in sorted((folder / BUNDLE_PATH).iterdir())]
+    assert {file.name for file in files} == {"bundle.json", "network.safetensors"}
     check_edits(loop, lambda c: check_models(c, registry(loop)), files, count)
 
 

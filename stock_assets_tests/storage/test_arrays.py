@@ -89,7 +89,7 @@ def test_a_missing_array_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     stored = store.write_tensors({"values": VALUES})
     (tmp_path / stored.location).unlink()
     with pytest.raises(
-        StockAssetsError, match=r"is missing from .*stock-assets retrain\."
+        StockAssetsError, match=r"is missing from .*stock-assets retrain --dataset"
     ) as caught:
         store.read_tensors(stored.location)
     assert stored.location in caught.value.problem
