@@ -20,15 +20,15 @@ def parse_moment(text: str) -> datetime:
     StockAssetsError
         It is not such a text.
     """
-    problem = "is not a date with a time"
+    remedy = "Write it as 2026-11-30T21:00:00Z"
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-        problem = "has no time zone"
+        known = moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        pass
-    raise StockAssetsError(f"{text!r} {problem}", "Write it as 2026-11-30T21:00:00Z")
+        raise StockAssetsError(f"{text!r} is not a date with a time", remedy) from None
+    if moment.tzinfo is None:
+        raise StockAssetsError(f"{text!r} has no time zone", remedy)
+    return known
 
 
 def write_moment(moment: datetime) -> str:

@@ -6,8 +6,8 @@ Where the alias differs from the newest change:
 
 - If the mark is that of an earlier change whose version the alias still names, the process that
   recorded the newest change ended before it set the alias, or MLflow was restored from an older
-  backup. The alias is set now. So it is if there is none, as in a registry that was rebuilt, or if
-  there is no mark and the alias names the version before the newest.
+  backup. The alias is set now. The same happens if there is no alias, as in a rebuilt registry, and
+  if there is no mark and the alias names the version before the newest.
 - Otherwise the alias was moved or removed in MLflow. That is recorded as a change with the cause
   `Cause.FOUND_OUTSIDE`, and holds from then on.
 """
