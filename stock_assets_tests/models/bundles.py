@@ -7,12 +7,14 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from stock_assets.config import Dataset, Features
 from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.scaling import fit_reference, fit_scalers
 from stock_assets.features.splits import split_dataset
+from stock_assets.market import calendar
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.networks import NetworkSpec, build_network
@@ -21,9 +23,12 @@ from stock_assets.models.recipe import Recipe
 FIRST = date(2011, 6, 1)
 AS_OF = date(2012, 10, 26)
 LAST = date(2013, 3, 1)
+DAYS = calendar.sessions(AS_OF, LAST)
 DATASET_ID = "20121026_120000"
 FEATURES = Features(groups=["returns", "momentum"])
 DATASET = Dataset(window=10, validation_sessions=40, test_sessions=20)
+ARCHITECTURES = ("lstm", "lstm_attention", "lstm_cross_attention")
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 @cache
@@ -98,6 +103,23 @@ def bundle(
         coverage=0.9,
     )
     return Bundle(recipe, network.eval())
+
+
+@cache
+def example(architecture: str, horizon: int = 1) -> Bundle:
+    """Return the one bundle of an architecture and a horizon; tests do not change it."""
+    return bundle(architecture, horizon=horizon)
+
+
+def up_to(day: date, bars: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the bars until a session."""
+    bars = sample_bars() if bars is None else bars
+    return bars[bars["session"] <= pd.Timestamp(day)].reset_index(drop=True)
+
+
+def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
+    """Return the forecasts of as-of sessions."""
+    return frame[frame["as_of_session"].isin(pd.to_datetime(list(days)))]
 
 
 def same_frame(left: pd.DataFrame, right: pd.DataFrame) -> bool:

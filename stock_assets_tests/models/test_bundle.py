@@ -1,12 +1,10 @@
-"""Bundle: serving equals training, no forecast depends on later bars, files restore all bits."""
+"""Bundle: serving equals training, and no forecast depends on later bars."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import date
 from functools import cache
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -16,8 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_assets.config import FeatureGroup, Features, Rename
-from stock_assets.core.digests import DamagedFileError
+from stock_assets.config import FeatureGroup, Features
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import count_rows, stability
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
@@ -27,138 +24,28 @@ from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle
-from stock_assets.models.bundle_digests import BundleDigests
-from stock_assets.models.recipe import Recipe
 from stock_assets.models.training import forecast_scaled
 from stock_assets_tests.features.examples import same_bits
 from stock_assets_tests.models.bundles import (
+    ARCHITECTURES,
     AS_OF,
+    DAYS,
     FIRST,
     LAST,
+    as_of,
     bundle,
     dataset,
+    each_architecture,
+    example,
     same_frame,
     sample_bars,
+    up_to,
 )
-
-ARCHITECTURES = ("lstm", "lstm_attention", "lstm_cross_attention")
-DAYS = calendar.sessions(AS_OF, LAST)
-each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-@cache
-def example(architecture: str, horizon: int = 1) -> Bundle:
-    return bundle(architecture, horizon=horizon)
 
 
 @cache
 def trained() -> FeatureSet:
     return dataset()[0]
-
-
-def up_to(day: date, bars: pd.DataFrame | None = None) -> pd.DataFrame:
-    bars = sample_bars() if bars is None else bars
-    return bars[bars["session"] <= pd.Timestamp(day)].reset_index(drop=True)
-
-
-def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
-    return frame[frame["as_of_session"].isin(pd.to_datetime(list(days)))]
-
-
-@each_architecture
-def test_bundle_survives_save_and_load(architecture: str, tmp_path: Path) -> None:
-    model = example(architecture)
-    model.save(tmp_path / "bundle")
-    back = Bundle.load(tmp_path / "bundle")
-    assert back.digest() == model.digest()
-    assert back.recipe.to_dict() == model.recipe.to_dict()
-    assert same_bits(back.recipe.feature_scaler.scale, model.recipe.feature_scaler.scale)
-    assert same_frame(back.forecast(sample_bars(), DAYS), model.forecast(sample_bars(), DAYS))
-
-
-def test_bundle_files_are_json_and_safetensors(tmp_path: Path) -> None:
-    example("lstm").save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "bundle.json",
-        "network.safetensors",
-    ]
-    assert Recipe.from_dict(json.loads((tmp_path / "bundle.json").read_text())).as_of == AS_OF
-
-
-def test_load_of_a_folder_without_a_bundle_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DamagedFileError, match=r"bundle\.json cannot be read: No such file"):
-        Bundle.load(tmp_path)
-
-
-def test_load_of_an_incompatible_bundle_is_an_error(tmp_path: Path) -> None:
-    example("lstm").save(tmp_path)
-    path = tmp_path / "bundle.json"
-    plain = json.loads(path.read_text())
-    plain["interval_width"] = plain.pop("interval_widths")[0]
-    path.write_text(json.dumps(plain))
-    with pytest.raises(StockAssetsError, match="incompatible version") as caught:
-        Bundle.load(tmp_path)
-    assert "stock-assets retrain" in caught.value.remedy
-
-
-@pytest.mark.parametrize("name", ["bundle.json", "network.safetensors"])
-def test_each_of_a_thousand_changed_bytes_is_found_and_named(name: str, tmp_path: Path) -> None:
-    recorded = example("lstm").save(tmp_path)
-    path, choose = tmp_path / name, np.random.default_rng(7)
-    content = path.read_bytes()
-    places = choose.choice(len(content), 1000, replace=False)
-    for place, change in zip(places.tolist(), choose.integers(1, 256, 1000).tolist(), strict=True):
-        changed = bytearray(content)
-        changed[place] ^= change
-        path.write_bytes(changed)
-        with pytest.raises(DamagedFileError) as caught:
-            Bundle.load(tmp_path, recorded)
-        assert str(path) in caught.value.problem
-        assert recorded.files[name][:12] in caught.value.problem
-    path.write_bytes(content)
-    assert Bundle.load(tmp_path, recorded).digest() == recorded.content
-
-
-@pytest.mark.parametrize("name", ["bundle.json", "network.safetensors"])
-@pytest.mark.parametrize("with_files", [True, False])
-def test_a_missing_truncated_or_foreign_file_is_named(
-    name: str, with_files: bool, tmp_path: Path
-) -> None:
-    recorded = example("lstm").save(tmp_path / "own")
-    bundle(seed=2, scaler="minmax").save(tmp_path / "foreign")
-    if not with_files:
-        recorded = BundleDigests(recorded.content, {})
-    path = tmp_path / "own" / name
-    content, foreign = path.read_bytes(), (tmp_path / "foreign" / name).read_bytes()
-    for harm in (None, b"", content[:-1], content[: len(content) // 2], foreign):
-        path.unlink()
-        if harm is not None:
-            path.write_bytes(harm)
-        with pytest.raises(DamagedFileError) as caught:
-            Bundle.load(tmp_path / "own", recorded)
-        assert str(path.parent) in caught.value.problem
-        assert "\n" not in str(caught.value)
-        path.touch()
-
-
-def test_changed_content_is_found_without_the_digests_of_files(tmp_path: Path) -> None:
-    model = example("lstm")
-    recorded = BundleDigests(model.digest(), {})
-    wider = replace(model.recipe, interval_widths=(model.recipe.interval_widths[0] * 1.01,))
-    for changed in (Bundle(wider, model.network), bundle(seed=2)):
-        changed.save(tmp_path)
-        with pytest.raises(DamagedFileError, match=recorded.content[:12]):
-            Bundle.load(tmp_path, recorded)
-    model.save(tmp_path)
-    Bundle.load(tmp_path, recorded)
-
-
-def test_digest_depends_on_recipe_and_weights() -> None:
-    model = example("lstm")
-    other = Bundle(replace(model.recipe, interval_widths=(0.8,)), model.network)
-    digests = {model.digest(), other.digest(), bundle(seed=2).digest()}
-    assert len(digests) == 3
-    assert bundle().digest() == model.digest()
 
 
 def test_forecast_has_its_columns_and_the_next_session() -> None:
@@ -448,74 +335,3 @@ def test_session_without_a_window_of_history_is_an_error() -> None:
         example("lstm").forecast(up_to(early), [early])
     with pytest.raises(StockAssetsError, match="fewer than 10 sessions"):
         example("lstm").forecast(sample_bars(), [date(2010, 6, 1)])
-
-
-FB_TO_META = Rename(old="FB", new="META", first_session=date(2012, 11, 15))
-
-
-def renamed_bars(bars: pd.DataFrame, **names: str) -> pd.DataFrame:
-    """Rename tickers of bars."""
-    return tidy(bars.assign(ticker=bars["ticker"].replace(names)))
-
-
-@each_architecture
-def test_renamed_bundle_forecasts_the_new_symbol(architecture: str) -> None:
-    model = example(architecture)
-    renamed = Bundle(model.recipe.rename_tickers([FB_TO_META]), model.network)
-    assert renamed.recipe.tickers == ("AAPL", "META", "GOOG", "IBM", "MSFT")  # FB's place
-    expected = model.forecast(sample_bars(), DAYS)
-    expected["ticker"] = expected["ticker"].replace({"FB": "META"})
-    found = renamed.forecast(renamed_bars(sample_bars(), FB="META"), DAYS)
-    assert same_frame(found, expected)
-
-
-def test_renamed_bundle_rebases_bars_as_before() -> None:
-    """Bars that end before the as-of session use the factors of the recipe."""
-    bars = sample_bars().copy()
-    split = (bars["ticker"] == "FB") & (bars["session"] == pd.Timestamp("2012-08-01"))
-    bars.loc[split, "stock_splits"] = 4.0
-    model = bundle(bars=bars, features=Features(groups=["raw"], basis="split_adjusted"))
-    renamed = Bundle(model.recipe.rename_tickers([FB_TO_META]), model.network)
-    day = date(2012, 10, 1)
-    expected = model.panel(up_to(day, bars), day)
-    found = renamed.panel(renamed_bars(up_to(day, bars), FB="META"), day)
-    assert same_bits(found.close, expected.close)
-    assert same_bits(found.values, expected.values)
-
-
-def names(*renames: Rename) -> tuple[str, ...]:
-    return example("lstm").recipe.rename_tickers(renames).tickers
-
-
-def renamed_on(day: date, old: str, new: str) -> Rename:
-    return Rename(old=old, new=new, first_session=day)
-
-
-def test_only_renames_after_the_as_of_session_apply() -> None:
-    trained = example("lstm").recipe.tickers
-    later = calendar.next_session(AS_OF)
-    assert names() == trained
-    assert names(renamed_on(AS_OF, "FB", "META")) == trained  # FB is another company already
-    assert names(renamed_on(later, "FB", "META"))[1] == "META"
-
-
-def test_chained_renames_lead_to_the_last_symbol() -> None:
-    chain = [renamed_on(DAYS[5], "FB", "B"), renamed_on(DAYS[9], "B", "C")]
-    assert names(*chain) == names(*chain[::-1]) == ("AAPL", "C", "GOOG", "IBM", "MSFT")
-
-
-def test_reassigned_symbol_keeps_the_first_rename() -> None:
-    twice = [renamed_on(DAYS[5], "FB", "B"), renamed_on(DAYS[9], "FB", "C")]
-    assert names(*twice)[1] == "B"
-
-
-def test_rename_to_a_symbol_of_the_bundle_is_ignored() -> None:
-    assert names(renamed_on(DAYS[5], "FB", "IBM")) == example("lstm").recipe.tickers
-
-
-def test_rename_changes_only_symbols() -> None:
-    recipe = example("lstm").recipe
-    renamed = recipe.rename_tickers([FB_TO_META])
-    assert renamed.adjustment_factors["META"] == recipe.adjustment_factors["FB"]
-    again = replace(renamed, tickers=recipe.tickers, adjustment_factors=recipe.adjustment_factors)
-    assert again.to_dict() == recipe.to_dict()

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Iterator
 from datetime import date, datetime
 
 import pandas as pd
@@ -14,110 +13,41 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from stock_assets.config import Checks, Prices
-from stock_assets.config import Yahoo as YahooSettings
+from stock_assets.config import Checks
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust
 from stock_assets.market.checks import no_findings
 from stock_assets.market.corporate_actions import actions_of
-from stock_assets.market.sources.sample import load_sample
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets.pipeline import ingestion
 from stock_assets.pipeline.ingestion import Ingestion, arrival_error, ingest
 from stock_assets.storage import prices as prices_store
 from stock_assets.storage.database import engine_for
-from stock_assets.storage.prices import StoredPrices, read_bars, reset_fetch_start
-from stock_assets.storage.quarantine import read_quarantine
-from stock_assets.storage.tables import metadata
+from stock_assets.storage.prices import StoredPrices
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market import yahoo_loopback
+from stock_assets_tests.pipeline.ingested import (
+    DIVIDEND,
+    FIRST,
+    LAST,
+    PRICES,
+    QUICK,
+    SPLIT,
+    TICKERS,
+    bring,
+    evening,
+    everything,
+    rows,
+    rules,
+    seen,
+    source,
+    stored,
+    traded,
+)
 from stock_assets_tests.storage.examples import stored_actions
 from stock_assets_tests.tampering import empty
-
-TICKERS = ["AAPL", "IBM", "MSFT"]
-FIRST, LAST = date(2004, 11, 1), date(2005, 4, 29)
-DIVIDEND = date(2004, 11, 15)  # MSFT, 3.08 a share
-SPLIT = date(2005, 2, 28)  # AAPL, two for one
-QUICK = YahooSettings(
-    requests_per_second=1000.0,
-    timeout_seconds=10.0,
-    attempts=2,
-    backoff_seconds=0.01,
-    backoff_limit_seconds=0.02,
-)
-PRICES = Prices(source="yahoo", tickers=TICKERS, first_session=FIRST, yahoo=QUICK)
-
-
-def traded(last: date = LAST, first: date = FIRST) -> pd.DataFrame:
-    """Bars of all tickers as traded."""
-    bars = load_sample()
-    wanted = bars["ticker"].isin(TICKERS) & bars["session"].between(
-        pd.Timestamp(first), pd.Timestamp(last)
-    )
-    return bars[wanted].reset_index(drop=True)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[yahoo_loopback.Yahoo]:
-    folder = tmp_path_factory.mktemp("yahoo")
-    with yahoo_loopback.serve(traded(), evening(LAST), folder) as running, running.reached():
-        yield running
-
-
-@pytest.fixture
-def yahoo(server: yahoo_loopback.Yahoo) -> yahoo_loopback.Yahoo:
-    """The server with sound data of all sessions."""
-    server.list_anew(traded())
-    server.now = evening(LAST)
-    return server
-
-
-def evening(session: date) -> datetime:
-    """A moment at which the session's bars are final."""
-    return datetime.combine(session, datetime.min.time(), yahoo_loopback.NEW_YORK).replace(hour=18)
-
-
-def source(yahoo: yahoo_loopback.Yahoo) -> YahooSource:
-    return YahooSource(QUICK, now=lambda: yahoo.now)
-
-
-def bring(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo, *days: date, prices: Prices = PRICES
-) -> Ingestion:
-    """Ingest sessions on the evening of the last one."""
-    yahoo.now = max(yahoo.now, evening(days[-1]))
-    return ingest(engine, source(yahoo), prices, list(days))
-
-
-def seen(engine: Engine, yahoo: yahoo_loopback.Yahoo, session: date) -> Ingestion:
-    """Ingest a session as of its own evening."""
-    yahoo.now = evening(session)
-    return ingest(engine, source(yahoo), PRICES, [session])
-
-
-def stored(engine: Engine) -> pd.DataFrame:
-    return read_bars(engine, FIRST, LAST)
-
-
-def rows(engine: Engine, table: str) -> list[tuple[object, ...]]:
-    """Content of a table, without the times at which rows were written."""
-    names = [c.name for c in metadata.tables[table].columns if not c.name.endswith("_at")]
-    with engine.connect() as connection:
-        found = connection.execute(text(f"SELECT {', '.join(names)} FROM {table} ORDER BY 1, 2, 3"))
-        return [tuple(row) for row in found]
-
-
-def everything(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
-    """The price tables without the times of writing."""
-    names = ("raw_stock_data", "corporate_actions", "instruments", "price_revisions")
-    return {name: rows(engine, name) for name in names}
-
-
-def rules(done: Ingestion) -> list[tuple[str, str, str]]:
-    """Ticker, rule and severity of what was found."""
-    return list(done.findings[["ticker", "rule", "severity"]].itertuples(index=False, name=None))
 
 
 def test_ingest_fetches_a_new_ticker_whole_in_one_request(
@@ -222,180 +152,6 @@ def test_ingest_keeps_the_ex_date_of_a_dividend_whose_bar_is_late(
     yahoo.recover()
     seen(engine, yahoo, date(2004, 11, 30))
     assert_frame_equal(stored(engine), traded(date(2004, 11, 30)), check_exact=True)
-
-
-def test_ingest_records_a_corrected_newest_bar_as_revisions(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    bring(engine, yahoo, LAST)
-    corrected = traded()
-    newest = corrected["ticker"].eq("IBM") & corrected["session"].eq(pd.Timestamp(LAST))
-    old = corrected.loc[newest, "close"].item()
-    corrected.loc[newest, ["close", "volume"]] = [round(old - 0.01, 2), 1.0]
-    yahoo.list_anew(corrected)
-    done = bring(engine, yahoo, LAST)
-    assert sorted(yahoo.charts) == TICKERS  # the history is not refetched
-    assert done.stored.revisions == 2
-    revised = [row[1:6] for row in rows(engine, "price_revisions")]
-    assert ("IBM", LAST, "close", old, round(old - 0.01, 2)) in revised
-    assert_frame_equal(stored(engine), corrected, check_exact=True)
-
-
-def test_ingest_refetches_a_history_whose_settled_bar_changed(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    bring(engine, yahoo, LAST)
-    corrected = traded()
-    for day in (date(2005, 4, 26), date(2004, 12, 1)):  # one seen in the overlap, one long ago
-        changed = corrected["ticker"].eq("IBM") & corrected["session"].eq(pd.Timestamp(day))
-        corrected.loc[changed, "close"] = corrected.loc[changed, "high"]
-    yahoo.list_anew(corrected)
-    done = bring(engine, yahoo, LAST)
-    assert sorted(yahoo.charts) == [*TICKERS[:2], "IBM", "MSFT"]
-    assert done.stored.revisions == 2
-    assert done.healed == {}  # revised, not new
-    assert_frame_equal(stored(engine), corrected, check_exact=True)
-
-
-def test_a_ticker_whose_refetch_fails_fails_alone(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    seen(engine, yahoo, calendar.previous_session(LAST))
-    corrected = traded()
-    settled = corrected["ticker"].eq("IBM") & corrected["session"].eq(pd.Timestamp(2005, 4, 26))
-    corrected.loc[settled, "close"] = corrected.loc[settled, "high"]
-    yahoo.list_anew(corrected)
-    yahoo.answers("IBM", faults.sound, *[faults.dropped] * 2)
-    done = seen(engine, yahoo, LAST)
-    assert done.complete == ["AAPL", "MSFT"]
-    assert "could not be fetched whole" in done.failures["IBM"]
-    seen(engine, yahoo, LAST)
-    assert_frame_equal(stored(engine), corrected, check_exact=True)
-
-
-def test_ingest_rejects_a_history_without_its_splits(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    first, friday = date(2000, 3, 1), date(2005, 3, 4)  # AAPL was split in June 2000, too
-    alone = PRICES.model_copy(update={"first_session": first, "tickers": ["AAPL"]})
-    yahoo.list_anew(traded(first=first))
-    yahoo.now = evening(calendar.previous_session(friday))
-    ingest(engine, source(yahoo), alone, [calendar.previous_session(friday)])
-    before = everything(engine)
-
-    def forget(result: dict[str, dict[str, object]]) -> None:
-        result["events"]["splits"] = {}
-
-    yahoo.always_answers("AAPL", faults.edited(forget))
-    yahoo.now = evening(friday)
-    done = ingest(engine, source(yahoo), alone, [friday])
-    assert ("AAPL", "history was re-based", "error") in rules(done)
-    assert everything(engine) == before
-
-
-def test_ingest_rejects_a_history_without_its_newest_split(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    seen(engine, yahoo, date(2005, 3, 3))
-    before = stored(engine)
-
-    def forget(result: dict[str, dict[str, object]]) -> None:
-        result["events"]["splits"] = {}
-
-    yahoo.always_answers("AAPL", faults.edited(forget))
-    done = seen(engine, yahoo, date(2005, 3, 4))
-    assert ("AAPL", "history was re-based", "error") in rules(done)
-    assert "are 0.5 times the stored ones" in done.failures["AAPL"]
-    kept = stored(engine).query("session <= '2005-03-03'").reset_index(drop=True)
-    assert_frame_equal(kept, before, check_exact=True)
-    assert done.complete == ["IBM", "MSFT"]
-
-
-def test_ingest_keeps_the_bars_of_a_history_that_shrank(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    bring(engine, yahoo, LAST)
-    yahoo.list_anew(traded(first=date(2005, 4, 26)))
-    done = bring(engine, yahoo, LAST)
-    found = done.findings[done.findings["rule"] == "history shrank"]
-    assert found["ticker"].tolist() == TICKERS
-    gone = len(traded(date(2005, 4, 25))) // 3
-    assert found["detail"].iloc[0] == f"{gone} stored bars are missing since 2004-11-01; they stay"
-    assert_frame_equal(stored(engine), traded(), check_exact=True)
-
-
-def test_ingest_rejects_the_history_of_another_company(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    seen(engine, yahoo, date(2005, 4, 22))
-    before = stored(engine)
-    yahoo.list_anew(traded(first=date(2005, 4, 26)))
-    done = bring(engine, yahoo, LAST)
-    assert ("IBM", "history is unrelated", "error") in rules(done)
-    assert "another company" in done.failures["IBM"]
-    assert_frame_equal(stored(engine), before)
-
-
-def test_ingest_rejects_another_currency(engine: Engine, yahoo: yahoo_loopback.Yahoo) -> None:
-    seen(engine, yahoo, calendar.previous_session(LAST))
-    yahoo.always_answers("IBM", faults.meta(currency="EUR"))
-    done = seen(engine, yahoo, LAST)
-    assert ("IBM", "currency changed", "error") in rules(done)
-    assert done.failures["IBM"].startswith("its prices are in EUR, the stored ones in USD")
-    assert done.complete == ["AAPL", "MSFT"]
-
-
-def test_reset_fetch_start_accepts_a_rejected_history(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    bring(engine, yahoo, LAST)
-    doubled = traded()
-    prices = ["open", "high", "low", "close"]
-    doubled[prices] = doubled[prices].mask(
-        doubled["ticker"].eq("IBM"), (doubled[prices] * 2).round(2)
-    )
-    yahoo.list_anew(doubled)
-    assert list(bring(engine, yahoo, LAST).failures) == ["IBM"]
-    assert reset_fetch_start(engine, ["IBM", "NEW"]) == ["IBM"]
-    done = bring(engine, yahoo, LAST)
-    assert done.failures == {}
-    assert done.stored.revisions == 4 * len(doubled.query("ticker == 'IBM'"))
-    assert done.healed == {}
-    assert_frame_equal(stored(engine), doubled, check_exact=True)
-
-
-def test_ingest_quarantines_a_broken_bar_until_a_valid_one_arrives(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    day = date(2005, 4, 26)
-    broken = traded()
-    wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
-    broken.loc[wrong, "low"] = 500.0
-    yahoo.list_anew(broken)
-    done = bring(engine, yahoo, LAST)
-    assert ("IBM", "low is above open or close", "error") in rules(done)
-    (kept,) = read_quarantine(engine).itertuples()
-    assert (kept.ticker, kept.session.date(), kept.low) == ("IBM", day, 500.0)
-    assert_frame_equal(stored(engine), traded()[~wrong].reset_index(drop=True), check_exact=True)
-
-    yahoo.list_anew(traded())
-    bring(engine, yahoo, LAST)
-    assert read_quarantine(engine).empty
-    assert_frame_equal(stored(engine), traded(), check_exact=True)
-
-
-def test_ingest_reports_a_broken_bar_until_it_is_settled(
-    engine: Engine, yahoo: yahoo_loopback.Yahoo
-) -> None:
-    day = date(2005, 4, 12)
-    broken = traded()
-    wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
-    broken.loc[wrong, "low"] = 500.0
-    yahoo.list_anew(broken)
-    found = [rules(seen(engine, yahoo, calendar.next_session(day, n))) for n in (1, 2, 9)]
-    assert found == [[("IBM", "low is above open or close", "error")], [], []]
-    assert ("IBM", "low is above open or close", "error") in rules(bring(engine, yahoo, day))
-    assert len(read_quarantine(engine)) == 1
 
 
 def test_a_provisional_bar_out_of_order_is_a_warning(

@@ -27,7 +27,7 @@ from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.checks import newest_checks
 from stock_assets_tests.conftest import DATASET, FIRST_INGESTED, Loop
-from stock_assets_tests.defs.dataset.test_assets import perturbed
+from stock_assets_tests.defs.dataset.built import perturbed
 from stock_assets_tests.defs.running import (
     by_partition,
     checks,
