@@ -1,7 +1,7 @@
-"""The whole graph, joined: what Dagster loads.
+"""The whole graph, which Dagster loads from here.
 
-``dg.load_from_defs_folder`` would call a ``@dg.definitions`` function in each folder of ``defs/``,
-and each would have to read params.yaml. Here it is read once and handed to the folders.
+Most assets depend on ``params.yaml``: on its partitions, or on defaults of their settings. It is
+read once, here. ``dg.load_from_defs_folder`` would read it once per folder of ``defs/``.
 """
 
 import warnings
@@ -19,24 +19,29 @@ from stock_assets.defs.automation import (
     retraining_job,
     score_when_forecasting_failed,
 )
-from stock_assets.defs.dataset.assets import dataset_assets
-from stock_assets.defs.forecasting.assets import forecasting_assets
+from stock_assets.defs.dataset.assets import processed_features, scaled_features, scalers
+from stock_assets.defs.forecasting.assets import performance_log_asset, predictions_asset
 from stock_assets.defs.partitions import forecasts_reaching, trading_days
-from stock_assets.defs.prices.assets import price_assets
-from stock_assets.defs.promotion.assets import promotion_assets
+from stock_assets.defs.prices.assets import raw_prices_asset
+from stock_assets.defs.promotion.assets import production_model, promotion_asset
 from stock_assets.defs.resources import resources
-from stock_assets.defs.training.assets import training_assets
+from stock_assets.defs.training.assets import candidate_model_asset, tuned_params_asset
 
 
 def build_definitions(params: Params) -> dg.Definitions:
-    """Build the graph of some parameters."""
+    """Build the graph for some parameters."""
     days = trading_days(params)
-    assets = [
-        *price_assets(days),
-        *dataset_assets(),
-        *training_assets(params),
-        *promotion_assets(params),
-        *forecasting_assets(days, forecasts_reaching(params)),
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        raw_prices_asset(days),
+        processed_features,
+        scalers,
+        scaled_features,
+        tuned_params_asset(params),
+        candidate_model_asset(params),
+        promotion_asset(params),
+        production_model,
+        predictions_asset(days),
+        performance_log_asset(days, forecasts_reaching(params)),
     ]
     return dg.Definitions(
         assets=_with_links_to_code(assets),
@@ -50,7 +55,7 @@ def build_definitions(params: Params) -> dg.Definitions:
 def _with_links_to_code(
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
 ) -> Sequence[Any]:
-    """Let the catalogue link to the source of each asset."""
+    """Link each asset to its source code in the catalogue."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # stable in use (dagster 1.13)
         return dg.with_source_code_references(assets)
@@ -58,5 +63,5 @@ def _with_links_to_code(
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Build the graph of this installation's params.yaml."""
+    """Build the graph for this installation's params.yaml."""
     return build_definitions(load_params(find_locations().params_file))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stock_assets.core.text import write_atomically
 from stock_assets.evaluation.issues import count_backfilled, issued_text
 from stock_assets.evaluation.metrics import (
     KEY,
@@ -84,7 +85,7 @@ def _comparison(model: Metrics) -> str:
 
 
 def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summary: str) -> Path:
-    """Write ``index.html`` with the summary and the plots; returns its path.
+    """Write ``index.html`` with the summary and the plots, and return its path.
 
     Parameters
     ----------
@@ -97,10 +98,7 @@ def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summar
     summary : str
         From :func:`describe`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     figures = [error_figure(rows), *forecast_figures(rows), training_figure(history)]
     target = folder / "index.html"
-    partial = target.with_suffix(".partial")
-    partial.write_text(page("Replay of January and February 2013", summary, figures), "utf-8")
-    partial.replace(target)
+    write_atomically(target, page("Replay of January and February 2013", summary, figures))
     return target

@@ -1,4 +1,4 @@
-"""What runs without a person: two jobs, the daily schedule, and two sensors."""
+"""Automation: two jobs, the daily schedule and two sensors."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
@@ -104,7 +104,7 @@ def daily_schedule(params: Params) -> dg.ScheduleDefinition:
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Woken by the performance log. Decides from its newest sessions whether the scores break "
+        "Runs after the performance log. Decides from its newest sessions whether the scores break "
         "the thresholds, and then launches retraining as of the newest scored session, once per "
         "breach."
     ),

@@ -16,7 +16,7 @@ import pandas as pd
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.text import truncate
-from stock_assets.defs.partitions import session_key
+from stock_assets.defs.partitions import DATE_FORMAT, session_key
 from stock_assets.defs.resources import Store
 from stock_assets.market.bars import content_digest
 from stock_assets.storage.check_results import CheckRecord, failed_checks, save_check_results
@@ -167,7 +167,7 @@ def enforce_session_checks(
     if not refused:
         return
     asset = context.asset_key.to_user_string()
-    days = stored[column].dt.strftime("%Y-%m-%d")
+    days = stored[column].dt.strftime(DATE_FORMAT)
     for key, rows in stored[~days.isin(refused)].groupby(days):
         yield dg.AssetMaterialization(
             asset,

@@ -1,9 +1,11 @@
-"""What assets have in common: owners, tags, partitions, configuration, catalogue metadata."""
+"""Shared parts of assets: owners, tags, partitions, configuration, catalogue metadata."""
 
 import warnings
 from collections.abc import Iterable
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import dagster as dg
 import pandas as pd
@@ -11,7 +13,8 @@ from pydantic import Field
 from sqlalchemy import Engine, Table
 
 from stock_assets.config.section import Section
-from stock_assets.defs.partitions import datasets, key_session, session_key
+from stock_assets.defs.partitions import DATE_FORMAT, datasets
+from stock_assets.market.bars import content_digest
 from stock_assets.storage.record import head
 from stock_assets.storage.record_faults import KnownHead
 
@@ -26,15 +29,26 @@ RECORD_LINK, RECORD_DIGEST = "record_link", "record_digest"
 _READ_EVENTS = 1000
 """Materializations that are read of each asset; after a backfill many name the same link."""
 
-PER_DATASET: dict[str, Any] = {
+
+class AssetSettings(TypedDict):
+    """Settings that assets with the same partitions share."""
+
+    partitions_def: dg.PartitionsDefinition
+    backfill_policy: dg.BackfillPolicy | None
+    owners: list[str]
+    tags: dict[str, str]
+
+
+PER_DATASET: AssetSettings = {
     "partitions_def": datasets,
+    "backfill_policy": None,
     "owners": OWNERS,
     "tags": {"cadence": "on_breach", "domain": "model"},
 }
 """Settings of the assets with one partition per dataset."""
 
 
-def daily(days: dg.TimeWindowPartitionsDefinition) -> dict[str, Any]:
+def daily(days: dg.TimeWindowPartitionsDefinition) -> AssetSettings:
     """Return the settings of the assets with one partition per trading day."""
     return {
         "partitions_def": days,
@@ -93,10 +107,27 @@ def feature_lineage(features: Iterable[str], basis: str) -> dg.TableColumnLineag
     )
 
 
-def add_row_counts(context: dg.AssetExecutionContext, sessions: "pd.Series[Any]") -> None:
-    """Add to each partition its number of rows; `sessions` has one element per row."""
-    for session, rows in sessions.dt.date.value_counts().items():
-        context.add_asset_metadata({"dagster/row_count": rows}, partition_key=session_key(session))
+def add_session_metadata(
+    context: dg.AssetExecutionContext, stored: pd.DataFrame, column: str
+) -> None:
+    """Add to each partition its number of rows and their digest.
+
+    Dagster gives all partitions of a run the data version of the whole run. The digest is the data
+    version of a run of the partition alone.
+
+    Parameters
+    ----------
+    context : AssetExecutionContext
+    stored : DataFrame
+        The stored rows of all sessions of the run.
+    column : str
+        The column with the session.
+    """
+    for key, rows in stored.groupby(stored[column].dt.strftime(DATE_FORMAT)):
+        context.add_asset_metadata(
+            {"dagster/row_count": len(rows), "digest": content_digest(rows)},
+            partition_key=str(key),
+        )
 
 
 def head_metadata(engine: Engine) -> dict[str, Any]:
@@ -106,7 +137,7 @@ def head_metadata(engine: Engine) -> dict[str, Any]:
 
 
 def known_heads(instance: dg.DagsterInstance) -> list[KnownHead]:
-    """Return what the newest materializations of each asset say of the record, without repeats."""
+    """Return the links that the newest materializations of each asset name, without repeats."""
     found: dict[tuple[int, str], KnownHead] = {}
     for asset in instance.get_asset_keys():
         for record in instance.fetch_materializations(asset, limit=_READ_EVENTS).records:
@@ -122,7 +153,7 @@ def known_heads(instance: dg.DagsterInstance) -> list[KnownHead]:
 
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:
     """Return the sessions of the partitions of this run, ascending."""
-    return sorted(key_session(key) for key in context.partition_keys)
+    return sorted(map(date.fromisoformat, context.partition_keys))
 
 
 def plain_metadata(**values: Any) -> dict[str, Any]:
@@ -132,6 +163,11 @@ def plain_metadata(**values: Any) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
+
+
+def artifact_path(mlflow_run: Any, name: str) -> dg.PathMetadataValue:
+    """Return the path of a file in the artifacts of an MLflow run, which the UI can copy."""
+    return dg.MetadataValue.path(url2pathname(urlsplit(mlflow_run.get_artifact_uri(name)).path))
 
 
 def table(frame: pd.DataFrame, limit: int = 50) -> dg.TableMetadataValue:

@@ -40,8 +40,3 @@ def forecasts_reaching(params: Params) -> dg.TimeWindowPartitionMapping:
 def session_key(session: date) -> str:
     """Return the partition key of a session."""
     return session.strftime(DATE_FORMAT)
-
-
-def key_session(key: str) -> date:
-    """Return the session of a trading-day partition key."""
-    return date.fromisoformat(key)

@@ -1,4 +1,4 @@
-"""Figures of prices, forecasts, scores and training."""
+"""Figures of prices, panels, forecasts, scores and training."""
 
 from __future__ import annotations
 
@@ -370,3 +370,22 @@ def training_figure(history: pd.DataFrame) -> Chart:
     ]
     title = "Training curves: loss by epoch"
     return charts.figure(lines, "loss, scaled target", title=title, dates=False)
+
+
+def validity_figure(
+    valid: NDArray[np.bool_], sessions: pd.DatetimeIndex, tickers: Sequence[str]
+) -> Chart:
+    """Draw which rows (session, ticker) of a panel are masked; `valid` has shape (T, N)."""
+    cells = {
+        "type": "heatmap",
+        "x": charts.labels(sessions),
+        "y": list(tickers),
+        "z": valid.T.astype(int).tolist(),
+        **{"zmin": 0, "zmax": 1, "showscale": False},
+        "colorscale": [[0, charts.LIMIT], [1, charts.LINE]],
+        "hovertemplate": "%{y}, %{x}<extra></extra>",
+    }
+    drawn = charts.figure([cells], title="Validity by session and ticker; masked rows are red")
+    drawn["layout"] |= {"hovermode": "closest"}
+    drawn["layout"]["yaxis"]["type"] = "category"
+    return drawn

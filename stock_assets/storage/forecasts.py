@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine, and_, func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
+from stock_assets.core.text import write_atomically
 from stock_assets.evaluation.promotion_rule import PromotionDecision
 from stock_assets.evaluation.retraining_rule import RetrainingDecision
 from stock_assets.reporting.decision_text import breach_text, promotion_text, retraining_text
@@ -328,7 +329,6 @@ def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
         Forecasts with the columns of ``predictions``.
     """
     history = folder / "historical"
-    history.mkdir(parents=True, exist_ok=True)
     for session, rows in frame[frame["horizon"] == 1].groupby("target_session"):
         day = pd.Timestamp(str(session)).date()
         content = {
@@ -343,9 +343,7 @@ def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _read(engine: Engine, table: Any, condition: Any) -> pd.DataFrame:

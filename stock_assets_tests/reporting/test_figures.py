@@ -29,6 +29,7 @@ from stock_assets.reporting.figures import (
     score_figure,
     ticker_figure,
     training_figure,
+    validity_figure,
 )
 from stock_assets_tests.evaluation.examples import scored_forecasts
 from stock_assets_tests.storage.examples import bars, forecasts
@@ -242,3 +243,10 @@ def test_only_events_in_the_range_are_marked() -> None:
     layout = draw_scores(scores(DAYS[2:5]), marks=marks)["layout"]
     assert [note["text"] for note in layout["annotations"]] == ["v2", "v3", "v4"]
     assert [shape["x0"] for shape in layout["shapes"]] == [str(day) for day in DAYS[2:5]]
+
+
+def test_masked_rows_are_drawn_by_session_and_ticker() -> None:
+    valid = np.array([[True, False], [True, True], [False, True]])
+    (cells,) = validity_figure(valid, pd.DatetimeIndex(DAYS[:3]), ["A", "B"])["data"]
+    assert cells["x"] == [str(day) for day in DAYS[:3]]
+    assert dict(zip(cells["y"], cells["z"], strict=True)) == {"A": [1, 1, 0], "B": [0, 1, 1]}

@@ -14,7 +14,7 @@ from stock_assets.defs.checks import (
 )
 from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
 from stock_assets.defs.metadata import (
-    add_row_counts,
+    add_session_metadata,
     daily,
     describe_table,
     head_metadata,
@@ -38,18 +38,8 @@ DRIFTING_FEATURES = 10
 """Features of the newest session whose drift is metadata of the materialization."""
 
 
-def forecasting_assets(
-    days: dg.TimeWindowPartitionsDefinition, reaching: dg.TimeWindowPartitionMapping
-) -> list[dg.AssetsDefinition]:
-    """Build ``predictions`` and ``performance_log``, with one partition per trading day.
-
-    Parameters
-    ----------
-    days : TimeWindowPartitionsDefinition
-        Trading days.
-    reaching : TimeWindowPartitionMapping
-        From a session to those before it whose forecasts reach it.
-    """
+def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    """Build ``predictions``, with one partition per trading day."""
 
     @dg.asset(
         **daily(days),
@@ -74,7 +64,7 @@ def forecasting_assets(
         store: dg.ResourceParam[Store],
         registry: dg.ResourceParam[Registry],
     ) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization | dg.MaterializeResult]:
-        """Forecast as of each of the run's sessions, and store what is valid."""
+        """Forecast as of each of the run's sessions, and store the valid forecasts."""
         from stock_assets.pipeline.forecasting import make_forecasts, store_forecasts
 
         sessions, tickers = sessions_of(context), params.prices.tickers
@@ -93,7 +83,7 @@ def forecasting_assets(
         yield from enforce_session_checks(
             context, store, [sound(made.invalid)], failed, valid.rows, "as_of_session", refused
         )
-        add_row_counts(context, made.rows["as_of_session"])
+        add_session_metadata(context, made.rows, "as_of_session")
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(made.rows)),
             metadata=plain_metadata(
@@ -111,13 +101,29 @@ def forecasting_assets(
             ),
         )
 
+    return predictions
+
+
+def performance_log_asset(
+    days: dg.TimeWindowPartitionsDefinition, reaching: dg.TimeWindowPartitionMapping
+) -> dg.AssetsDefinition:
+    """Build ``performance_log``, with one partition per trading day.
+
+    Parameters
+    ----------
+    days : TimeWindowPartitionsDefinition
+        Trading days.
+    reaching : TimeWindowPartitionMapping
+        From a session to those before it whose forecasts reach it.
+    """
+
     @dg.asset(
         **daily(days),
         group_name="monitoring",
         kinds={"pandas", "postgres"},
         code_version="1",
         metadata=describe_table(tables.model_performance_log),
-        deps=["raw_prices", dg.AssetDep(predictions, partition_mapping=reaching)],
+        deps=["raw_prices", dg.AssetDep("predictions", partition_mapping=reaching)],
         description=(
             "Forecasts whose target is the partition's session, against its close, with "
             "persistence, on one basis across splits and dividends. They were made as of the "
@@ -140,7 +146,7 @@ def forecasting_assets(
         require_passed(store, {"predictions": _forecast_from(sessions, reaching)})
         due, scored = score_sessions(store.engine, sessions)
         save_performance(store.engine, scored, sessions, context.run.run_id)
-        add_row_counts(context, scored["session"])
+        add_session_metadata(context, scored, "session")
         if scored.empty:
             scores = {"scores": "no forecast was due"}
         else:
@@ -159,11 +165,11 @@ def forecasting_assets(
             ),
         )
 
-    return [predictions, performance_log]
+    return performance_log
 
 
 def reason_of(tags: Mapping[str, str]) -> Reason | None:
-    """Return why a run with these tags issues forecasts, as far as they say it."""
+    """Return the reason of a run's forecasts by its tags; None if they state none."""
     if "dagster/schedule_name" in tags:
         return Reason.SCHEDULED
     if "dagster/backfill" in tags or "dagster/asset_partition_range_start" in tags:

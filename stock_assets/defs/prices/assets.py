@@ -10,7 +10,7 @@ from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import enforce_session_checks, record_filled
 from stock_assets.defs.metadata import (
-    add_row_counts,
+    add_session_metadata,
     daily,
     describe_table,
     head_metadata,
@@ -29,7 +29,7 @@ from stock_assets.storage.prices import read_revisions
 from stock_assets.storage.tables import raw_stock_data
 
 
-def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
+def raw_prices_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     """Build ``raw_prices``, with one partition per trading day."""
 
     @dg.asset(
@@ -72,7 +72,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
         yield from enforce_session_checks(context, store, results, failed, ingested.bars, "session")
         if shortfall is not None:
             raise shortfall
-        add_row_counts(context, ingested.bars["session"])
+        add_session_metadata(context, ingested.bars, "session")
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(content_digest(ingested.bars)),
             metadata=plain_metadata(
@@ -85,7 +85,7 @@ def price_assets(days: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefin
             ),
         )
 
-    return [raw_prices]
+    return raw_prices
 
 
 def _filled(session: date, bars: int, source: str) -> dg.AssetMaterialization:

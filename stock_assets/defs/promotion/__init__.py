@@ -1,1 +1,1 @@
-"""The promotion decision, and what is in production."""
+"""The promotion decision, and the history of production."""

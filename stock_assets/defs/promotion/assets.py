@@ -13,6 +13,7 @@ from stock_assets.defs.checks import require_dataset_passed, require_passed
 from stock_assets.defs.metadata import (
     OWNERS,
     PER_DATASET,
+    artifact_path,
     configured,
     describe_table,
     head_metadata,
@@ -35,12 +36,25 @@ from stock_assets.storage.forecasts import (
 )
 from stock_assets.storage.tables import model_promotions
 
+production_model = dg.AssetSpec(
+    key=PRODUCTION_MODEL,
+    group_name="promotion",
+    kinds={"mlflow"},
+    owners=OWNERS,
+    tags={"cadence": "on_change", "domain": "model"},
+    deps=[dg.AssetDep("promotion", partition_mapping=dg.AllPartitionMapping())],
+    description=(
+        "The version in force. One materialization per change, by whom and why: the history of "
+        f"production as a timeline. The alias `{PRODUCTION}` in MLflow follows it."
+    ),
+)
 
-def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Build ``promotion`` and ``production_model``; the parameters are defaults of a run."""
+
+def promotion_asset(params: Params) -> dg.AssetsDefinition:
+    """Build ``promotion``; the parameters are the defaults of a run's settings."""
 
     class PromotionConfig(dg.Config):
-        """What a run may change of the decision."""
+        """Settings of the decision that a run may change."""
 
         minimum_improvement: float = parameter(params.promotion, "minimum_improvement")
         significance: Share | None = parameter(params.promotion, "significance")
@@ -96,7 +110,7 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
                 figures = comparison.figures(tables["tickers"])
                 log_comparison(mlflow_run, comparison, tables, figures)
                 save_promotion(store.engine, decided)
-                details = _details(tables)
+                details = _details(tables) | {"plots": artifact_path(mlflow_run, "evaluation.html")}
             if rule.refit and refit_is_due(decided, history):
                 refit = _registered_refit(store, registry, mlflow_run, candidate)
                 decided = record_refit(store.engine, decided, refit.version)
@@ -113,19 +127,7 @@ def promotion_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]
             | details,
         )
 
-    production_model = dg.AssetSpec(
-        key=PRODUCTION_MODEL,
-        group_name="promotion",
-        kinds={"mlflow"},
-        owners=OWNERS,
-        tags={"cadence": "on_change", "domain": "model"},
-        deps=[dg.AssetDep(promotion, partition_mapping=dg.AllPartitionMapping())],
-        description=(
-            "The version in force. One materialization per change, by whom and why: the history of "
-            f"production as a timeline. The alias `{PRODUCTION}` in MLflow follows it."
-        ),
-    )
-    return [promotion, production_model]
+    return promotion
 
 
 def _registered_refit(
@@ -193,7 +195,4 @@ def _details(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     }
     if "unmatched_horizons" in tables:
         shown["unmatched"] = narrow(tables["unmatched_horizons"])
-    return {
-        "plots": "evaluation.html in the MLflow run",
-        **{name: table(frame, limit=len(frame)) for name, frame in shown.items()},
-    }
+    return {name: table(frame, limit=len(frame)) for name, frame in shown.items()}

@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
@@ -13,6 +13,7 @@ from stock_assets.core.fingerprints import plain_digest
 from stock_assets.defs.checks import require_dataset_passed
 from stock_assets.defs.metadata import (
     PER_DATASET,
+    artifact_path,
     configured,
     describe_table,
     head_metadata,
@@ -21,31 +22,26 @@ from stock_assets.defs.metadata import (
     table,
 )
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import save_tuning
 from stock_assets.storage.tables import optimization_results
 
+if TYPE_CHECKING:
+    from stock_assets.pipeline.training import Search, TrainedCandidate
 
-def training_assets(params: Params) -> list[dg.AssetsDefinition]:
-    """Build ``tuned_params`` and ``candidate_model``; the parameters are defaults of a run."""
+
+def tuned_params_asset(params: Params) -> dg.AssetsDefinition:
+    """Build ``tuned_params``; the parameters are the defaults of a run's settings."""
 
     class TuningConfig(dg.Config):
-        """What a run may change of the search."""
+        """Settings of the search that a run may change."""
 
         trials: PositiveInt = parameter(params.tuning, "trials")
         epochs: PositiveInt = parameter(params.tuning, "epochs")
         patience: PositiveInt = parameter(params.tuning, "patience")
         timeout_seconds: PositiveFloat | None = parameter(params.tuning, "timeout_seconds")
         workers: PositiveInt = parameter(params.tuning, "workers")
-        seed: Count = parameter(params.training, "seed")
-
-    class TrainingConfig(dg.Config):
-        """What a run may change of the candidate's training."""
-
-        epochs: PositiveInt = parameter(params.training, "epochs")
-        patience: PositiveInt = parameter(params.training, "patience")
-        threads: PositiveInt = parameter(params.training, "threads")
-        device: Device = parameter(params.training, "device")
         seed: Count = parameter(params.training, "seed")
 
     @dg.asset(
@@ -71,7 +67,6 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         """Search, store the best hyperparameters with every trial, and log trials to MLflow."""
         from stock_assets.models.study_report import importances, study_figures
-        from stock_assets.models.tuning import START
         from stock_assets.pipeline.mlflow_logs import log_search
         from stock_assets.pipeline.recovery import require_known_versions
         from stock_assets.pipeline.training import plain_records, search_hyperparameters
@@ -98,26 +93,49 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         log_search(registry, mlflow_run, found, figures)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(plain_digest(best)),
-            metadata=plain_metadata(
-                dataset_run_id=found.record.dataset_run_id,
-                as_of_session=found.record.as_of_session,
-                study=found.study,
-                started_with=dg.MetadataValue.json(study.user_attrs[START]),
-                mlflow_run_id=mlflow_run.active_run().info.run_id,
-                best_validation_loss=found.lowest_loss,
-                best_params=dg.MetadataValue.json(best),
+            metadata=_search_metadata(found, config)
+            | plain_metadata(
                 importances=dg.MetadataValue.json(shares),
-                trials=len(found.trials),
-                trials_requested=config.trials,
-                settings=dg.MetadataValue.json(config.model_dump()),
-                trials_complete=len(found.improvements),
-                trials_pruned=found.pruned,
-                plots="tuning.html in the MLflow run",
+                mlflow_run_id=mlflow_run.active_run().info.run_id,
+                plots=artifact_path(mlflow_run, "tuning.html"),
                 **head_metadata(store.engine),
-                history=table(found.improvements),
-                all_trials=table(found.trials.sort_values("value")),
             ),
         )
+
+    return tuned_params
+
+
+def _search_metadata(found: "Search", config: dg.Config) -> dict[str, Any]:
+    from stock_assets.models.tuning import START
+
+    return plain_metadata(
+        dataset_run_id=found.record.dataset_run_id,
+        as_of_session=found.record.as_of_session,
+        study=found.study,
+        started_with=dg.MetadataValue.json(found.tuned.study.user_attrs[START]),
+        best_validation_loss=found.lowest_loss,
+        best_params=dg.MetadataValue.json(asdict(found.tuned.best)),
+        settings=dg.MetadataValue.json(config.model_dump()),
+        trials=len(found.trials),
+        trials_requested=config.model_dump()["trials"],
+        trials_complete=len(found.improvements),
+        trials_pruned=found.pruned,
+        history=table(found.improvements),
+        all_trials=table(found.trials.sort_values("value")),
+    )
+
+
+def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
+    """Build ``candidate_model``; the parameters are the defaults of a run's settings."""
+
+    class TrainingConfig(dg.Config):
+        """Settings of the candidate's training that a run may change."""
+
+        epochs: PositiveInt = parameter(params.training, "epochs")
+        patience: PositiveInt = parameter(params.training, "patience")
+        threads: PositiveInt = parameter(params.training, "threads")
+        device: Device = parameter(params.training, "device")
+        seed: Count = parameter(params.training, "seed")
 
     @dg.asset(
         **PER_DATASET,
@@ -150,8 +168,7 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         require_dataset_passed(store, context.partition_key)
         used = params.model_copy(update={"training": configured(params.training, config)})
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, used)
-        fit = trained.candidate.fit
-        losses = training_figure(pd.DataFrame(fit.history))
+        losses = training_figure(pd.DataFrame(trained.candidate.fit.history))
         log_training(mlflow_run, trained, used.training, losses)
         folds = score_earlier_folds(trained, store.arrays, used.training)
         if len(folds):
@@ -160,22 +177,29 @@ def training_assets(params: Params) -> list[dg.AssetsDefinition]:
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(trained.bundle.digest()),
-            metadata=plain_metadata(
-                dataset_run_id=trained.record.dataset_run_id,
-                as_of_session=trained.record.as_of_session,
+            metadata=_training_metadata(trained, version)
+            | plain_metadata(
                 model=registry.model_name,
-                model_version=version.version,
-                mlflow_run_id=version.mlflow_run_id,
-                architecture=trained.best.architecture,
                 settings=dg.MetadataValue.json(config.model_dump()),
-                epochs=fit.history[-1].epoch,
-                best_epoch=fit.best_epoch,
-                validation_loss=fit.best.validation_loss,
-                interval_widths=list(trained.candidate.interval_widths),
-                digest=version.digest,
                 folds=table(narrow(folds), limit=len(folds)) if len(folds) else None,
-                plots="training.html in the MLflow run",
+                plots=artifact_path(mlflow_run, "training.html"),
             ),
         )
 
-    return [tuned_params, candidate_model]
+    return candidate_model
+
+
+def _training_metadata(trained: "TrainedCandidate", version: ModelVersion) -> dict[str, Any]:
+    fit = trained.candidate.fit
+    return plain_metadata(
+        dataset_run_id=trained.record.dataset_run_id,
+        as_of_session=trained.record.as_of_session,
+        model_version=version.version,
+        mlflow_run_id=version.mlflow_run_id,
+        digest=version.digest,
+        architecture=trained.best.architecture,
+        epochs=fit.history[-1].epoch,
+        best_epoch=fit.best_epoch,
+        validation_loss=fit.best.validation_loss,
+        interval_widths=list(trained.candidate.interval_widths),
+    )

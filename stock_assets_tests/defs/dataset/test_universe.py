@@ -56,7 +56,7 @@ def universe(folder: Path, tickers: Sequence[str], *renames: Rename) -> Params:
 
 
 def run(assets: Sequence[Any], day: date, store: Store, params: Params) -> dict[str, Any]:
-    """Run a day with every check passed, and give the metadata of its prices."""
+    """Run a day, require every check to pass, and return the metadata of its prices."""
     result = materialize(assets, day.isoformat(), store, params)
     assert result.success, failure(result)
     assert all(checks(result).values()), checks(result)

@@ -130,6 +130,8 @@ def test_a_day_again_changes_nothing(loop: Loop) -> None:
     first = run_session(loop.platform, console, ["predictions"], day)
     again = run_session(loop.platform, console, ["predictions"], day)
     assert data_version(first, "predictions") == data_version(again, "predictions")
+    of_range = by_partition(loop.forecasts, "predictions")[day.isoformat()]
+    assert of_range["digest"] == data_version(first, "predictions")
     pd.testing.assert_frame_equal(forecasts(loop), before, check_exact=True)
     pd.testing.assert_frame_equal(drift(loop), drifted, check_exact=True)
 
@@ -155,9 +157,9 @@ def test_a_session_before_any_model_is_refused_with_the_command(loop: Loop) -> N
 
 
 def test_without_a_model_the_remedy_is_to_train_one(loop: Loop, own_store: Store) -> None:
-    nobody = Registry(Tracking(model_name="Nobody"))
+    no_model = Registry(Tracking(model_name="NoModel"))
     store_bars(own_store.engine, sample_bars(), "sample")
-    result = materialize(["predictions"], "2013-01-04", own_store, params(), nobody)
+    result = materialize(["predictions"], "2013-01-04", own_store, params(), no_model)
     assert not result.success
     assert "there is no production model to forecast 2013-01-04 with" in failure(result)
     assert "stock-assets retrain --as-of 2013-01-04" in failure(result)
@@ -176,7 +178,7 @@ def test_a_session_without_prices_is_refused(
 
 
 def registered(model: Bundle, name: str, folder: Path) -> Registry:
-    """A registry of its own with a model in production."""
+    """A separate registry with a model in production."""
     registry = Registry(Tracking(experiment="forecast", model_name=name))
     registry.client()
     registry.ensure_experiment()
@@ -247,8 +249,8 @@ def test_tickers_without_bar_or_window_are_reported_and_the_others_forecast(
     suspended = (bars["ticker"] == "IBM") & (bars["session"] == pd.Timestamp("2013-02-04"))
     late = bars["ticker"].eq("MSFT") & (bars["session"] < pd.Timestamp("2013-01-25"))
     store_bars(own_store.engine, bars[~suspended & ~late], "sample")
-    asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT", "TSLA"]})
-    result = materialize(["predictions"], "2013-02-04", own_store, asked, registry)
+    wanted = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT", "TSLA"]})
+    result = materialize(["predictions"], "2013-02-04", own_store, wanted, registry)
     assert result.success
     recorded = metadata(result, "predictions")
     # The model does not know TSLA, and IBM is no longer in the universe.
@@ -289,15 +291,15 @@ def test_later_rows_change_no_bit_of_a_forecast(
 
 
 @pytest.mark.parametrize("first", [date(2000, 3, 1), date(2012, 12, 3)])
-def test_a_forecast_reads_the_history_of_its_model_whatever_is_fetched_now(
+def test_a_forecast_reads_the_history_of_its_model_after_a_new_first_session(
     loop: Loop, own_store: Store, tmp_path: Path, first: date
 ) -> None:
-    """Moving averages remember where history starts, and the model learnt them from there."""
+    """Moving averages depend on the start of history, which must be that of training."""
     store_bars(own_store.engine, sample_bars(), "sample")
     averages = bundle(features=Features(groups=["trend"], basis="adjusted"))
     registry = registered(averages, f"History since {first}", tmp_path)
-    asked = params(prices={"first_session": first})
-    result = materialize(["predictions"], "2013-01-04", own_store, asked, registry)
+    wanted = params(prices={"first_session": first})
+    result = materialize(["predictions"], "2013-01-04", own_store, wanted, registry)
     assert result.success, failure(result)
     expected = averages.forecast(sample_bars(), [date(2013, 1, 4)])
     assert same_frame(stored_forecasts(own_store, date(2013, 1, 4)), expected)
@@ -308,9 +310,9 @@ def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(
 ) -> None:
     day = date(2013, 1, 4)
     store_bars(own_store.engine, sample_bars(), "sample")
-    asked = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT"]})
+    wanted = params(prices={"tickers": ["AAPL", "FB", "GOOG", "MSFT"]})
     registry = registered(bundle(), "Removed", tmp_path)
-    result = materialize(["predictions"], "2013-01-04", own_store, asked, registry)
+    result = materialize(["predictions"], "2013-01-04", own_store, wanted, registry)
     assert result.success, failure(result)
     assert metadata(result, "predictions")["not_forecast"] == {}
     # The network still sees IBM's bars, so that the others are forecast as before.
@@ -322,8 +324,8 @@ def test_a_ticker_that_was_removed_is_not_forecast_and_its_bars_stay(
 def test_unknown_tickers_are_refused(loop: Loop, own_store: Store, tmp_path: Path) -> None:
     store_bars(own_store.engine, sample_bars(), "sample")
     registry = registered(bundle(), "Elsewhere", tmp_path)
-    asked = params(prices={"tickers": ["TSLA"]})
-    result = materialize(["predictions"], "2013-01-04", own_store, asked, registry)
+    wanted = params(prices={"tickers": ["TSLA"]})
+    result = materialize(["predictions"], "2013-01-04", own_store, wanted, registry)
     assert "no ticker of prices.tickers that the model knows" in failure(result)
     assert "for other tickers, stock-assets retrain" in failure(result)
 
@@ -331,7 +333,7 @@ def test_unknown_tickers_are_refused(loop: Loop, own_store: Store, tmp_path: Pat
 def test_a_renamed_ticker_is_forecast_by_an_older_model(
     loop: Loop, own_store: Store, tmp_path: Path
 ) -> None:
-    """The bars still have the old one: no prices were fetched since the parameters changed."""
+    """The bars have the old name: no prices were fetched since the parameters changed."""
     day, meta = date(2013, 1, 4), {"FB": "META"}
     store_bars(own_store.engine, sample_bars(), "sample")
     registered(bundle(), "Renamed", tmp_path)

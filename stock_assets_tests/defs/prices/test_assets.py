@@ -1,4 +1,4 @@
-"""Prices: stored as they traded, once; what is unsound stops the run and is not stored."""
+"""Prices: stored once, as traded; unsound bars stop the run and are not stored."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stock_assets.config import Params
 from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
+from stock_assets.market.bars import content_digest
 from stock_assets.market.reconciliation import drop_tickers
 from stock_assets.market.sources.base import Fetch
 from stock_assets.market.sources.history import COLUMNS
@@ -67,7 +68,7 @@ def lose(params: Params, ticker: str, day: date) -> None:
 
 
 def lenient(params: Params) -> Params:
-    """The same, content with half of the tickers."""
+    """The same parameters with a minimum share of one half."""
     prices = params.prices.model_copy(update={"minimum_share": 0.5})
     return params.model_copy(update={"prices": prices})
 
@@ -77,7 +78,7 @@ def stored(store: Store, day: date = DAY) -> pd.DataFrame:
 
 
 def evaluation(result: dg.ExecuteInProcessResult, check: str) -> dg.AssetCheckEvaluation:
-    """What one check of a run said."""
+    """The evaluation of one check of a run."""
     return next(
         found for found in result.get_asset_check_evaluations() if found.check_name == check
     )
@@ -92,11 +93,14 @@ def test_a_range_is_one_run_and_every_session_has_its_rows(loop: Loop) -> None:
     }
     assert recorded["2012-05-17"]["dagster/row_count"] == 4
     assert recorded["2012-05-18"]["dagster/row_count"] == 5  # FB is listed
+    session = expected[expected["session"] == "2012-05-18"]
+    assert recorded["2012-05-18"]["digest"] == content_digest(session)
+    assert len(set(versions(loop.ingest, "raw_prices").values())) == 1
     assert checks(loop.ingest) == {
         "bars_are_sound": True,
         "histories_agree": True,
         "no_bar_is_missing": True,
-        "moves_are_plausible": False,  # AAPL and FB in earnest
+        "moves_are_plausible": False,  # real jumps of AAPL and FB
     }
 
 
@@ -127,6 +131,7 @@ def test_a_session_again_changes_nothing(own_store: Store) -> None:
     assert [(t["inserted"], t["updated"], t["revisions"]) for t in recorded] == [(0, 0, 0)] * 2
     assert data_version(results[0], "raw_prices") == data_version(results[1], "raw_prices")
     assert recorded[0]["dagster/row_count"] == recorded[1]["dagster/row_count"] == 5
+    assert recorded[0]["digest"] == data_version(results[0], "raw_prices")
     assert recorded[0]["source"] == "sample"
     assert recorded[0]["tickers"] == "AAPL, FB, GOOG, IBM, MSFT"
 
@@ -166,7 +171,7 @@ def test_an_invalid_bar_fails_the_check_and_is_not_stored(
 
     @dg.asset(deps=["raw_prices"], partitions_def=trading_days(csv_params))
     def follows() -> None:
-        """What would be made of the prices."""
+        """An asset downstream of the prices."""
 
     result = materialize(["raw_prices", follows], KEY, own_store, lenient(csv_params))
     assert not result.success

@@ -1,4 +1,4 @@
-"""Refit: a promoted candidate goes into production trained again, once, and is scored as itself."""
+"""Refit: a promoted candidate is trained again once, and that version goes into production."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BEFORE_PROMOTION = [
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a promotion may have changed, after a run of it."""
+    """Everything that a promotion may change, after a run of it."""
 
     failed_with: str | None
     decided: PromotionRecord | None
@@ -62,7 +62,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Installation:
-    """Stores, a registered model and an instance of this module's own, with the real assets."""
+    """Stores, a registered model and an instance of this module, with the real assets."""
 
     store: Store
     params: Params
@@ -119,7 +119,7 @@ def installation(platform: Platform) -> Iterator[Installation]:
 
 @dataclass(frozen=True)
 class Story:
-    """The first dataset: killed after registering the refit, then before the alias, then not."""
+    """The first dataset: killed after registering the refit, then before the alias, then run."""
 
     unrecorded: Snapshot
     unpromoted: Snapshot

@@ -170,7 +170,9 @@ def test_training_again_gives_the_same_version(loop: Loop, registry: Registry) -
     assert registry.versions_of(DATASET) == before
     assert metadata(result, "candidate_model")["model_version"] == before[0].version
     assert data_version(result, "candidate_model") == before[0].digest
+    assert Path(metadata(result, "candidate_model")["plots"]).name == "training.html"
     recorded = metadata(result, "tuned_params")
+    assert "Optimization History" in Path(recorded["plots"]).read_text("utf-8")
     assert recorded["trials"] == loop.platform.params.tuning.trials
     assert set(recorded["importances"]) == set(recorded["best_params"])
 
