@@ -294,7 +294,7 @@ class Registry:
         return True
 
     def _folder(self, version: int) -> Path:
-        """Return the folder of a version's files, in this home wherever its home was before."""
+        """Return the folder of a version's files in this home, also after a move."""
         import mlflow
 
         address = self.client().get_model_version_download_uri(self.model_name, str(version))
@@ -302,7 +302,7 @@ class Registry:
         return Path(mlflow.artifacts.download_artifacts(address)) if own is None else own
 
     def datasets_of_versions(self) -> dict[int, str | None]:
-        """Return the dataset of each version number that was given, of deleted versions too."""
+        """Return the dataset of each assigned version number, deleted versions included."""
         return datasets_of_versions(_tracking_uri(), self.model_name)
 
 

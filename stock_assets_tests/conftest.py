@@ -1,4 +1,4 @@
-"""What the suite shares: a project of its own, with the real embedded PostgreSQL behind it."""
+"""Shared fixtures: a separate project with the real embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def engine(own_database: str) -> Engine:
 def own_store(
     platform: Platform, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Store:
-    """Stores of the test's own: empty database, arrays and forecast files.
+    """Stores of one test: empty database, arrays and forecast files.
 
     MLflow's database is that of the suite, and so are its artifacts.
     """

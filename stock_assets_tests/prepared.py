@@ -1,7 +1,7 @@
 """Prepared installations: each is built once per run of the suite and copied where it is needed.
 
 The processes of one run share a folder. Whichever process needs an installation first builds it
-there, in a process of its own, under a lock; the others wait for the lock. A copy of a stopped
+there, in a separate process, under a lock; the others wait for the lock. A copy of a stopped
 installation costs a fraction of a second, where initdb, four migrations, an ingestion of thirteen
 years and a retraining cost a minute.
 """

@@ -1,4 +1,4 @@
-"""Writing past the record, as somebody with the password of the database's owner could."""
+"""Writes that bypass the record, as the owner of the database could make them."""
 
 from __future__ import annotations
 

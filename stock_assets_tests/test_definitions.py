@@ -1,4 +1,4 @@
-"""The graph: ten assets that say what they are, joined as designed, loaded without heavy weight."""
+"""The graph: ten described assets, their dependencies, loaded without heavy imports."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_a_copied_home_uses_its_own_files(loop: Loop) -> None:
         folder.with_name("elsewhere").rename(folder)
 
 
-def test_a_version_is_read_from_this_home_whatever_home_its_address_names(
+def test_a_version_is_read_from_this_home_if_its_address_names_another(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stored = register(registry, dataset_id="20121026_200000")

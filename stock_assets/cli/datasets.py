@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stock_assets.cli.output import print_facts
 from stock_assets.cli.platform import Platform
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.fingerprints import build_environment, differences, plain_digest
@@ -111,10 +112,7 @@ def _file(arrays: ArrayStore, location: str) -> dict[str, Any]:
 
 def show_dataset(found: dict[str, Any], console: Console) -> None:
     """Print a dataset as a table."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for heading, content in (
+    facts = (
         ("dataset", f"{found['dataset_run_id']}, built {found['created_at']:%Y-%m-%d %H:%M %Z}"),
         ("as of", str(found["as_of_session"])),
         ("prices known at", _known_at(found["known_at"])),
@@ -130,9 +128,8 @@ def show_dataset(found: dict[str, Any], console: Console) -> None:
         ("array file", _describe_file(found["file"])),
         ("candidate", _candidate(found)),
         ("decision", escape(found["promotion"]["reason"]) if found["promotion"] else "none yet"),
-    ):
-        table.add_row(heading, content)
-    console.print(table)
+    )
+    print_facts(facts, console)
 
 
 def _known_at(moment: datetime | None) -> str:

@@ -12,7 +12,7 @@ from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts, write_report
 from stock_assets.cli.runs import run_sessions
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.defs.partitions import datasets, key_session
+from stock_assets.defs.partitions import datasets
 from stock_assets.market import calendar
 from stock_assets.pipeline.training_logs import training_history
 from stock_assets.registry import Registry
@@ -88,7 +88,7 @@ def _replay(platform: Platform, console: Console) -> None:
 
 
 def _not_materialized(platform: Platform, asset: str, sessions: list[date]) -> set[date]:
-    return set(sessions) - {key_session(key) for key in _materialized(platform, asset)}
+    return set(sessions) - set(map(date.fromisoformat, _materialized(platform, asset)))
 
 
 def _materialized(platform: Platform, asset: str) -> set[str]:

@@ -144,14 +144,14 @@ def env(
 @app.command()
 def retrain(
     as_of: Annotated[
-        date | None, _date_option("--as-of", "Train on nothing after this session.")
+        date | None, _date_option("--as-of", "The newest session to train on.")
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Repeat or finish the retraining of an existing dataset.")
     ] = None,
     known_at: Annotated[
         datetime | None,
-        _moment_option("Read the prices as they were known then; default: an existing dataset's."),
+        _moment_option("Read prices as known at this moment; default: the dataset's, or now."),
     ] = None,
 ) -> None:
     """Train a candidate as of a session (default: the last stored) and decide on its promotion."""
@@ -215,7 +215,8 @@ def prices(
         date | None, _date_option("--as-of", "Adjust as of this session; default: the last known.")
     ] = None,
     known_at: Annotated[
-        datetime | None, _moment_option("Show what was known then, as 2026-11-30T21:00:00Z.")
+        datetime | None,
+        _moment_option("Show prices as known at this moment, such as 2026-11-30T21:00:00Z."),
     ] = None,
     basis: Annotated[Basis, typer.Option(help="Price basis.")] = "adjusted",
     as_json: AsJson = False,
@@ -229,7 +230,7 @@ def prices(
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show what is stored, in production, forecast, scored and decided."""
+    """Show the state of the loop: prices, production, forecasts, scores and decisions."""
     from stock_assets.cli.status import gather_status, show_status
 
     output(gather_status(open_platform()), show_status, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Runs whose command was killed: without this they would count as running for ever."""
+"""Runs whose command was killed; Dagster and MLflow would show them as running forever."""
 
 from __future__ import annotations
 

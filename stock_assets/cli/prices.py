@@ -40,7 +40,7 @@ def gather_prices(
     Raises
     ------
     StockAssetsError
-        Nothing is known of the ticker, in the span, or at the moment; or ``as_of`` is no session.
+        No bar is known in the span or at the moment, or ``as_of`` is not a session.
     """
     ticker = ticker.upper()
     if as_of is not None:
@@ -85,7 +85,7 @@ def _plain(row: dict[Any, Any]) -> dict[str, Any]:
 def _unknown(
     engine: Engine, ticker: str, as_of: date | None, known_at: datetime | None
 ) -> StockAssetsError:
-    """Describe why there is no bar, and which there are."""
+    """Return the error for missing bars, with those that exist."""
     stored = stored_histories(engine)
     if ticker in stored:
         when = "" if known_at is None else f" at {write_moment(known_at)}"

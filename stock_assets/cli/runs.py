@@ -46,7 +46,7 @@ def run_session(
 def run_dataset(
     platform: Platform, console: Console, dataset_id: str, known_at: datetime | None = None
 ) -> None:
-    """Run the retraining job for a dataset, which becomes a partition if it is none."""
+    """Run the retraining job for a dataset; add its partition if it is missing."""
     platform.instance.add_dynamic_partitions(str(datasets.name), [dataset_id])
     config = {} if known_at is None else {"known_at": write_moment(known_at)}
     _run(

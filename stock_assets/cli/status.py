@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from stock_assets.cli.output import print_facts
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.versions import current_history
 from stock_assets.core.text import truncate
@@ -30,7 +30,7 @@ from stock_assets.storage.quarantine import read_quarantine
 
 
 def gather_status(platform: Platform) -> dict[str, Any]:
-    """Return what is stored, in production, forecast, scored and decided, as plain values."""
+    """Return the state of prices, production, forecasts, scores and decisions, as plain values."""
     engine, params = platform.engine, platform.params
     history, registry_problem = _history(platform)
     newest = newest_change(history)
@@ -98,10 +98,7 @@ def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[
 
 def show_status(found: dict[str, Any], console: Console) -> None:
     """Print the status, with the next command where something is missing."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for heading, text in (
+    facts = (
         ("prices", _prices(found)),
         ("late", _late(found)),
         ("quarantine", _quarantine(found)),
@@ -111,10 +108,8 @@ def show_status(found: dict[str, Any], console: Console) -> None:
         ("scores", _scores(found)),
         ("retraining", _retraining(found)),
         ("data", found["home"]),
-    ):
-        if text:
-            table.add_row(heading, text)
-    console.print(table)
+    )
+    print_facts(facts, console)
 
 
 def _prices(found: dict[str, Any]) -> str:

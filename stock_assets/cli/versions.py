@@ -1,4 +1,4 @@
-"""Versions for people: listed, shown, compared, and put in force by name."""
+"""``stock-assets model``: list, show, compare and promote versions, and roll back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stock_assets.cli.output import print_facts
 from stock_assets.cli.platform import Platform
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import (
@@ -33,7 +34,7 @@ _SHOWN_SCORES = ("forecasts", "mae", "mape", "relative_mae", "direction_accuracy
 
 
 def current_history(platform: Platform) -> list[ProductionChange]:
-    """Return the history of production, with what was changed in MLflow since.
+    """Return the history of production, including changes found in MLflow.
 
     A change that is found is also materialized in Dagster.
     """
@@ -168,12 +169,10 @@ def gather_model(platform: Platform, version: int) -> dict[str, Any]:
 
 def show_model(found: dict[str, Any], console: Console) -> None:
     """Print a version as a table."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     refit = "" if found["refit_of"] is None else f", refit of {found['refit_of']}"
     scored = found["scored"]
-    for heading, content in (
+    first, last = scored["first_session"], scored["last_session"]
+    facts = (
         ("version", f"{found['model_version']}{refit}"),
         ("dataset", found["dataset_run_id"]),
         ("as of", str(found["as_of_session"])),
@@ -183,14 +182,9 @@ def show_model(found: dict[str, Any], console: Console) -> None:
         ("decision", escape(found["reason"] or "none yet")),
         *(("in force", f"{_span(span)}: {_cause(span)}") for span in found["in_force"]),
         ("scores", _scores(found["scores"])),
-        *(
-            [("scored", f"{scored['first_session']} to {scored['last_session']}")]
-            if scored["forecasts"]
-            else []
-        ),
-    ):
-        table.add_row(heading, content)
-    console.print(table)
+        ("scored", f"{first} to {last}" if scored["forecasts"] else ""),
+    )
+    print_facts(facts, console)
 
 
 def _cause(span: dict[str, Any]) -> str:
@@ -319,7 +313,7 @@ def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
 
 
 def show_change(found: dict[str, Any], console: Console) -> None:
-    """Print a change of what is in force."""
+    """Print a change of the version in force."""
     model = ModelVersion(**found["model"])
     replaced = (
         "" if found["replaces_version"] is None else f" (replaces {found['replaces_version']})"

@@ -16,7 +16,7 @@ Severity = Literal["error", "warning"]
 
 
 class RuleName(StrEnum):
-    """Names of the rules in :mod:`stock_assets.market.rules`: what is wrong with the prices."""
+    """Names of the rules in :mod:`stock_assets.market.rules`; each states what is wrong."""
 
     PRICE_NOT_FINITE = "price is not a finite number"
     PRICE_NOT_POSITIVE = "price is not positive"

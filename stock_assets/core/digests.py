@@ -12,7 +12,7 @@ _intact: set[tuple[str, int, int, str]] = set()
 
 
 class DamagedFileError(StockAssetsError):
-    """A file is missing, truncated or changed, or another file has its place."""
+    """A file is missing, truncated, changed or replaced by another."""
 
 
 def bytes_digest(content: bytes) -> str:
@@ -27,7 +27,7 @@ def file_digest(path: Path) -> str:
 
 
 def is_intact(path: Path, digest: str) -> bool:
-    """Whether an existing file has a SHA-256; it is read once per process while it is unchanged.
+    """Check the SHA-256 of an existing file; an unchanged file is read once per process.
 
     Unchanged means: the same time of modification, to the nanosecond, and the same size.
     """

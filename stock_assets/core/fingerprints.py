@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors")
-"""Distributions whose version can change a bit of a dataset or of what is trained on it."""
+"""Distributions whose version can change a dataset, or a model trained on it."""
 
 _PACKAGE = Path(__file__).parent.parent
 _DATASET_SOURCES = (
@@ -28,7 +28,7 @@ _TRAINING_SOURCES = ("features", "models")
 
 
 def plain_digest(value: Any) -> str:
-    """SHA-256 of plain values, whatever the order of their keys."""
+    """Compute the SHA-256 of plain values; the order of keys does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -66,7 +66,7 @@ def _environment(sources: Iterable[str]) -> dict[str, Any]:
 
 
 def training_code() -> str:
-    """SHA-256 of the code that trains networks.
+    """Compute the SHA-256 of the code that trains networks.
 
     Studies and checkpoints are resumed only by the same code.
     """

@@ -1,4 +1,4 @@
-"""Moments that people write: a date, a time and a zone."""
+"""Moments as text: a date, a time and a zone."""
 
 from __future__ import annotations
 

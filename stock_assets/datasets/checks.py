@@ -22,7 +22,7 @@ from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import PanelRecord
 
 HELD_BACK_SESSIONS = 20
-"""Newest sessions without which a panel is built again."""
+"""Newest sessions that the look-ahead check leaves out when it rebuilds a panel."""
 
 
 @dataclass(frozen=True)

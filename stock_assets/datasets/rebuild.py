@@ -1,4 +1,4 @@
-"""Build a dataset's panel again from the rows that it read, and repair its array file with it."""
+"""Rebuild a dataset's panel from the rows that it read, and repair its array file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 def rebuild_panel(engine: Engine, record: PanelRecord, arrays: ArrayStore) -> PanelRecord:
-    """Build the panel of a record from the rows known when it was built.
+    """Rebuild the panel of a record from the rows known when it was built.
 
-    Where that moment was not recorded, from the rows stored now.
+    Where that moment was not recorded, the rows stored now are read.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def choose_known_at(
 ) -> datetime | None:
     """Return the moment whose prices a dataset is built from.
 
-    By default the recorded one, so that a retraining continues on the same rows, if the dataset has
-    been built of the same tickers from the same first session; else that of the newest link.
+    By default it is the recorded one if the dataset was built from the same tickers and first
+    session, so that a retraining continues on the same rows; otherwise that of the newest link.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def choose_known_at(
 
 
 def open_panel(engine: Engine, arrays: ArrayStore, dataset_id: str) -> PanelRecord:
-    """Read the record of a dataset's panel, whose array file is then there and undamaged.
+    """Read the record of a dataset's panel; its array file is then present and undamaged.
 
     A missing or damaged file is rebuilt from the rows if these still give its digest.
 

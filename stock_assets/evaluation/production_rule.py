@@ -1,6 +1,6 @@
 """Which version is in production, which may forecast a session, and when a winner takes over.
 
-The rules read the history of production, oldest change first; nothing else says what is or was in
+The rules read the history of production, oldest change first; it alone states what is or was in
 force. The version in force now forecasts every session from its as-of session on. An earlier
 session is forecast by the newest version that was ever in force and saw nothing later than the
 session: the one with the newest as-of session, and of two as of one session the higher version. A
@@ -60,13 +60,13 @@ class ModelVersion:
 
     @property
     def key(self) -> tuple[str, int]:
-        """The dataset and the number: a number alone names two models after a loss of MLflow."""
+        """Dataset and number: after a loss of MLflow a number alone may name two models."""
         return self.dataset_run_id, self.version
 
     def is_same(self, other: ModelVersion | None) -> bool:
         """Whether another version is this one, by dataset, number and the digests that are known.
 
-        An unknown digest is that of an earlier installation.
+        Earlier installations recorded no digests.
         """
         if other is None or self.key != other.key:
             return False
@@ -123,10 +123,10 @@ class Change(Protocol):
 
     @property
     def until_session(self) -> date | None:
-        """None where it is in force for every later session, too: the version in production.
+        """None for the version in production, which is in force for every later session too.
 
-        A winner of a past session leaves a newer version in production. It is in force for the
-        sessions before that version's only.
+        A winner of a past session leaves a newer version in production. It is in force only for
+        the sessions before that version's.
         """
 
 
@@ -259,8 +259,8 @@ def refit_is_due(decision: Decision, history: Sequence[Change]) -> bool:
 def promotion_is_due(decision: Decision, history: Sequence[Change]) -> bool:
     """Whether a winner is still to be put in force.
 
-    It is while the version in production is the one that it was compared with, and once only:
-    whatever replaced a winner since, replaced it on purpose. A winner of a past session is put in
+    It is while the version in production is the one that it was compared with, and only once: a
+    winner that was replaced since was replaced on purpose. A winner of a past session is put in
     force for the sessions before those of a newer version in production (see `production_after`).
 
     Parameters

@@ -15,8 +15,8 @@ def score_due(forecasts: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
 
     A forecast is in the shares of its as-of session, the close in those of the target session.
     Splits and dividends between the two were unknown when the forecast was made, so forecast,
-    interval and persistence are divided by their factor: a 10:1 split is not an error of 90%. A
-    score has the same bits whatever other bars are passed.
+    interval and persistence are divided by their factor: a 10:1 split is not an error of 90%. Other
+    bars do not change a bit of a score.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""From adjusted bars to what a network sees: indicators, the panel, scaling and windows."""
+"""From adjusted bars to the inputs of a network: indicators, the panel, scaling and windows."""

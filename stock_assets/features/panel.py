@@ -34,8 +34,8 @@ class Panel:
     valid : (T, N) bool
         The ticker has a bar in this session and every feature a finite value.
     close : (T, N) float64
-        Adjusted for all corporate actions, whatever the basis of the features; labels and scores
-        derive from it. NaN without a bar.
+        Adjusted for all corporate actions on every basis of the features; labels and scores derive
+        from it. NaN without a bar.
     """
 
     sessions: pd.DatetimeIndex

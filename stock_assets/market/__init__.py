@@ -1,1 +1,1 @@
-"""Prices as they traded: the exchange calendar, bars, adjustment, and where they come from."""
+"""Prices: the exchange calendar, bars, corporate actions, adjustment, checks and sources."""

@@ -1,4 +1,4 @@
-"""Where prices break the rules of :mod:`stock_assets.market.rules`.
+"""Find where prices break the rules of :mod:`stock_assets.market.rules`.
 
 A *findings* frame has the columns of ``FINDING_COLUMNS`` in this order; one row is one broken rule:
 

@@ -85,7 +85,7 @@ class Bundle:
         Raises
         ------
         DamagedFileError
-            A file is missing or no model, or is not the one on record.
+            A file is missing, is not a model, or differs from its record.
         StockAssetsError
             An incompatible version of this package wrote the bundle.
         """

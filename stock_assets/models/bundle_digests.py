@@ -1,4 +1,4 @@
-"""The digests on record of a bundle, and reading its files only as they are on record."""
+"""The recorded digests of a bundle, with which its files are compared when they are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BundleDigests:
     Attributes
     ----------
     content : str
-        SHA-256 of the recipe and the weights, whatever the bytes that hold them.
+        SHA-256 of the recipe and the weights, independent of their files.
     files : mapping of str to str
         SHA-256 of each file by its name; empty for versions registered before it was recorded.
     """
@@ -91,6 +91,6 @@ def read_file(path: Path, recorded: BundleDigests | None) -> bytes:
 
 
 def unreadable(path: Path, reason: str, recorded: BundleDigests | None) -> DamagedFileError:
-    """Return the error that the content of a file is no model."""
+    """Return the error for a file whose content is not a model."""
     should = f"; the digest on record of the model is {short(recorded.content)}" if recorded else ""
     return DamagedFileError(f"the model file {path} is damaged: {reason}{should}", _REMEDY)

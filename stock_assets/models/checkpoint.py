@@ -45,7 +45,7 @@ class TrainingState:
     history : list of EpochScore
         One per completed epoch.
     best_epoch : int
-        The first epoch with the lowest validation loss; 0 if there is none.
+        The first epoch with the lowest validation loss; 0 before the first.
     best_weights : dict of Tensor
         Weights after the best epoch.
     """

@@ -71,7 +71,7 @@ def fit(
     AdamW (Loshchilov and Hutter 2019) on shuffled windows, with gradient clipping, a learning rate
     that is reduced on plateaus, and early stopping on the validation segment. (A cosine schedule
     needs to know the last epoch, which early stopping and pruning determine.) A loss counts every
-    usable (window, ticker) pair once, whatever the batch size. On a CPU, training is deterministic
+    usable (window, ticker) pair once, for any batch size. On a CPU, training is deterministic
     bit for bit. The global random state of PyTorch does not change.
 
     Parameters

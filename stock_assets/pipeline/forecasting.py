@@ -51,7 +51,7 @@ class Forecasts:
     invalid : DataFrame
         Rows that must not be stored, with a column ``problem``.
     issue : Issue
-        What they were made with.
+        Their inputs.
     """
 
     sessions: Mapping[ModelVersion, list[date]]
@@ -110,7 +110,7 @@ def make_forecasts(
 ) -> Forecasts:
     """Forecast as of sessions, each with the champion as of that session; nothing is stored.
 
-    Prices are read as the record's newest link has them.
+    Prices are read as known at the newest link of the record.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def make_forecasts(
 
 
 def _issue(params: Params, known_at: datetime | None, bundle: Bundle) -> Issue:
-    """Describe what forecasts made now depend on, beside the models."""
+    """Describe the inputs of forecasts made now, apart from the models."""
     in_force = params.model_dump(mode="json")
     return Issue(
         known_at=known_at,

@@ -1,4 +1,4 @@
-"""What a retraining logs to its MLflow run: parameters, losses, trials, tables and plots."""
+"""Log a retraining to its MLflow run: parameters, losses, trials, tables and plots."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _PROMOTE = "stock-assets model promote VERSION --why TEXT"
 
 
 class LostRegistryError(StockAssetsError):
-    """The registry was lost, or is older than what is on record."""
+    """The registry was lost, or is older than the record."""
 
 
 class LostVersionError(LostRegistryError):
@@ -82,7 +82,7 @@ def change_production(
     choose: Callable[[Sequence[ProductionChange]], NewChange | None],
     dagster_run_id: str | None = None,
 ) -> list[ProductionChange]:
-    """Change what is in force: record the change, then set the alias; one process at a time.
+    """Change the version in force: record it, then set the alias; one process at a time.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def change_production(
         The ``stock_assets`` database.
     registry : Registry
     choose : callable
-        Returns the change for the history at the time of writing; None to leave production alone.
+        Takes the history at the time of writing; returns the change, or None for no change.
     dagster_run_id : str, optional
         The run that changes it.
 
@@ -185,7 +185,7 @@ def _same(model: ModelVersion | None, other: ModelVersion | None) -> bool:
 def _difference(
     registry: Registry, newest: ProductionChange | None, named: ModelVersion | None
 ) -> str:
-    """Describe what was done in MLflow."""
+    """Describe the change made in MLflow."""
     if newest is None:
         return f"the alias {PRODUCTION} named it when the history of production began"
     if named is not None:

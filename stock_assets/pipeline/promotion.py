@@ -44,7 +44,7 @@ from stock_assets.storage.production import NewChange, ProductionChange
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured on the test segment, and what was decided by it."""
+    """The scores on the test segment, and the decision."""
 
     outcome: HeldOutComparison
     decided: PromotionRecord
@@ -89,7 +89,7 @@ def compare(
     promotion: Promotion,
     dagster_run_id: str,
 ) -> Comparison:
-    """Score everyone on the candidate's test segment and decide; nothing is stored.
+    """Score all models on the candidate's test segment and decide; nothing is stored.
 
     Parameters
     ----------
@@ -97,11 +97,11 @@ def compare(
         The ``stock_assets`` database.
     registry : Registry
     candidate : ModelVersion
-        It meets the champion of its as-of session.
+        It is compared with the champion as of its as-of session.
     history : sequence of ProductionChange
         The history of production, oldest first.
     promotion : Promotion
-        When a candidate wins.
+        The rule that decides.
     dagster_run_id : str
         The run that decides.
     """
@@ -156,7 +156,7 @@ def put_winner_in_force(
 
 
 def score_table(decided: PromotionRecord) -> pd.DataFrame:
-    """Return every figure of every model that a decision looked at."""
+    """Return every figure of every model in a decision."""
     persistence = dict(decided.persistence)
     baselines = persistence.pop("baselines", {})
     production = {"production": decided.production} if decided.production else {}
@@ -168,7 +168,7 @@ def score_table(decided: PromotionRecord) -> pd.DataFrame:
 def _challenge(
     engine: Engine, registry: Registry, candidate: ModelVersion, champion: ModelVersion | None
 ) -> HeldOutComparison:
-    """Score everyone on the test segment, or on the part of it that the champion never saw."""
+    """Score all models on the test segment, or on the part of it that the champion never saw."""
     spans = {
         name: (segment.first_session, segment.last_session)
         for name, segment in load_segments(engine, candidate.dataset_run_id).items()
@@ -207,7 +207,7 @@ def _unseen(
 ) -> list[date]:
     """Leave out sessions whose outcome a model was trained on or stopped by.
 
-    There are some where the test segment was lengthened after that model was trained.
+    There are such sessions if the test segment was lengthened after the model was trained.
     """
     learnt = newest_label(engine, champion, model.recipe.network.horizon)
     return [session for session in held_out if session >= learnt]

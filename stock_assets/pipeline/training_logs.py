@@ -1,4 +1,4 @@
-"""What the MLflow run of a training says about it."""
+"""Read the training of a candidate from its MLflow run."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def find_faults(
     registry : Registry
         The model versions that forecasts, scores and decisions name.
     heads : sequence of KnownHead
-        What Dagster's materializations say of the newest link.
+        The newest links that Dagster's materializations name.
     """
     with engine.connect() as connection:
         connection.execution_options(isolation_level="REPEATABLE READ")
@@ -105,7 +105,7 @@ def _check_in_force(
 
 
 def _problem(registry: Registry, model: ModelVersion) -> str | None:
-    """Return what is wrong with the files of a version; None if they are as registered."""
+    """Return the problem of a version's files; None if they are as registered."""
     try:
         bundle = registry.load(model.version)
     except StockAssetsError as error:

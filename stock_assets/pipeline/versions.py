@@ -1,4 +1,4 @@
-"""Model versions: what they have learnt from, and two of them on the sessions neither has seen."""
+"""The newest label of a version, and two versions on the sessions that neither has seen."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The service: a JSON API and a dashboard over what the loop produced. It only reads."""
+"""The service: a read-only JSON API and dashboard of the results."""

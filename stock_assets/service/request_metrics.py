@@ -67,7 +67,7 @@ class FreshnessCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Return the gauges; only ``database_up`` while the database is not available.
 
-        There is none while no connection is free.
+        No gauge is returned while no connection is free.
         """
         up = "stock_assets_database_up", "Whether the database is available."
         try:

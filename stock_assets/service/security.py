@@ -114,7 +114,7 @@ def _client(scope: Scope) -> str:
     host: str = (scope.get("client") or ("",))[0]
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:  # whatever the proxy wrote
+    except ValueError:  # not an address
         return host
     return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 

@@ -63,7 +63,7 @@ class ArrayStore:
         Raises
         ------
         DamagedFileError
-            The file is missing, or its content is not that of its name.
+            The file is missing, or its content does not match its name.
         """
         from safetensors.numpy import load_file
 
@@ -75,7 +75,7 @@ class ArrayStore:
         Raises
         ------
         DamagedFileError
-            The file is missing, or its content is not that of its name.
+            The file is missing, or its content does not match its name.
         """
         key, digest = self._key(location), PurePosixPath(location).stem
         if "file" in self._files.protocol:

@@ -56,7 +56,7 @@ class PanelRecord:
     build_environment: dict[str, Any] | None = None
     """From :func:`stock_assets.core.fingerprints.build_environment`; None in older rows."""
     known_at: datetime | None = None
-    """The moment whose prices were read; None in older rows: what is known now is read."""
+    """The moment whose prices were read; None in older rows, which were not built as of one."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
 def previous_best_params(engine: Engine, as_of: date) -> dict[str, Any] | None:
     """Read the best hyperparameters of the newest dataset tuned as of an earlier session.
 
-    None if there is none.
+    None without one.
     """
     panels, tuned = processed_feature_data, optimization_results
     query = (
@@ -309,7 +309,7 @@ def renamed_since(engine: Engine, record: PanelRecord) -> Sequence[RowMapping]:
 
 
 def _read_at(record: PanelRecord) -> ScalarSelect[Any]:
-    """Select the moment whose prices a dataset has; where it is unknown, when it was built."""
+    """Select the moment whose prices a dataset was built from; where unknown, its build time."""
     panels = processed_feature_data.c
     created = select(func.coalesce(panels.known_at, panels.created_at)).where(
         panels.dataset_run_id == record.dataset_run_id

@@ -92,7 +92,7 @@ def _applied_renames(engine: Engine) -> list[Rename]:
 
 
 def _rename(rows: pd.DataFrame, day: str, rename: Rename) -> pd.DataFrame:
-    """Give rows of the old name before the rename the new one, unless the new name has them too."""
+    """Rename rows of the old name before the rename, unless the new name has the same session."""
     moved = (rows["ticker"] == rename.old) & (rows[day] < pd.Timestamp(rename.first_session))
     if not moved.any():
         return rows

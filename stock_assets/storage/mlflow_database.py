@@ -1,4 +1,4 @@
-"""What this package reads and corrects in MLflow's own database: paths of artifacts, versions."""
+"""Queries and corrections of MLflow's own database: artifact paths, version numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SOURCE = ("model_versions", "source")
 
 
 def adopt_artifacts(url: str, folder: Path, experiment: str | None = None) -> list[str]:
-    """Let MLflow's database name the artifacts in `folder`, after a home was copied or moved.
+    """Point MLflow's database to the artifacts in `folder` after a home was copied or moved.
 
     Experiments of this package keep their artifacts in the folder of this name in the home that
     created them, and MLflow stores its absolute address. Addresses below another home's folder of
@@ -72,7 +72,7 @@ def adopt_artifacts(url: str, folder: Path, experiment: str | None = None) -> li
 
 
 def datasets_of_versions(url: str, model_name: str) -> dict[int, str | None]:
-    """Return the dataset of each version number that was given, of deleted versions too.
+    """Return the dataset of each assigned version number, deleted versions included.
 
     Parameters
     ----------

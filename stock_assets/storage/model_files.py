@@ -14,7 +14,7 @@ _VERSION_FILE = "registered_model_meta"
 
 
 def folder_in(artifacts: Path, address: str) -> Path | None:
-    """Return the folder of a version in an artifacts folder, whatever home its address names.
+    """Return the folder of a version in an artifacts folder, also if its address names another.
 
     None for the address of another kind of store.
     """
@@ -35,7 +35,7 @@ def write_version(folder: Path, model_name: str, version: int) -> None:
 
 
 def read_version(folder: Path, model_name: str) -> int | None:
-    """Read the number written beside the files; None if there is none, or of another model."""
+    """Read the number written beside the files; None if it is missing or of another model."""
     file = folder / _VERSION_FILE
     if not file.exists():
         return None

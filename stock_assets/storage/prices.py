@@ -264,9 +264,9 @@ def read_bars(
     tickers : sequence of str, optional
         All tickers if None.
     known_at : datetime, optional
-        Read what was known at this moment; what is known now if None.
+        Read prices as known at this moment; None: as known now.
     renamed : bool
-        With a moment: under the names of now, as if renames since then had been applied before.
+        With a moment: under present names, as if later renames had been applied by then.
     """
     if known_at is not None:
         link = link_at(engine, known_at)

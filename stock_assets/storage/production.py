@@ -72,7 +72,7 @@ class ProductionChange(NewChange):
 
 
 def production_changes(engine: Engine, model_name: str) -> list[ProductionChange]:
-    """Read every change of what is in force, the oldest first.
+    """Read every change of the version in force, the oldest first.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Compare the record with itself: links, histories and tables, row by row and column by column.
 
-A link vouches for the link before it and for the rows that it wrote, the histories for the tables.
-So any change that was not made through :mod:`stock_assets.storage.record` breaks a digest or a
-comparison, and is found here. Only the loss of the newest links leaves an unbroken chain; what
-runs have seen of the newest link reveals it.
+The digest of a link covers the link before it and the rows that it wrote; tables are compared with
+their histories. So any change that was not made through :mod:`stock_assets.storage.record` breaks a
+digest or a comparison. Only the loss of the newest links leaves an unbroken chain; the links that
+runs saw reveal it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def record_steps(connection: Connection, heads: Sequence[KnownHead] = ()) -> lis
     connection : Connection
         In a transaction that sees one state, such as a repeatable read.
     heads : sequence of KnownHead
-        What runs have known of the record.
+        The newest links that runs saw.
     """
     connection.execute(PLAIN_TEXT)
     links = connection.execute(select(record_links).order_by(record_links.c.link)).all()
@@ -146,7 +146,7 @@ def _with_holes(links: Sequence[Row[Any]]) -> Iterator[tuple[Any, Row[Any] | Non
 
 def _hole(first: int, last: int, evidence: Sequence[str]) -> Fault:
     which = f"link {first} is" if first == last else f"links {first} to {last} are"
-    described = "; ".join(evidence) or "nothing else is known of it"
+    described = "; ".join(evidence) or "no trace of it is left"
     return Fault("links", f"{which} missing: {described}", record_links.name, link=first)
 
 

@@ -1,4 +1,4 @@
-"""What is found where the record does not hold, and what runs have known of it."""
+"""Faults of the record, and the newest links that runs saw."""
 
 from __future__ import annotations
 

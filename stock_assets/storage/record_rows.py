@@ -79,7 +79,7 @@ def _changed(
     then: _Recorded | None,
     now: tuple[int, str] | None,
 ) -> Fault:
-    """Describe rows that a link did not write so; name one where the table still differs."""
+    """Describe changed rows of a link; name one where the table still differs."""
     history = HISTORIES[table].name
     rows = (0 if then is None else then[1]), (0 if now is None else now[0])
     if rows[0] != rows[1]:

@@ -1,4 +1,4 @@
-"""Installations of their own, driven as a person drives them: by the installed command."""
+"""Separate installations, driven by the installed command."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Installation:
         return environment_of(self.project) | {"STOCK_ASSETS_HOME": str(self.home)}
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run ``stock-assets`` to its end, whatever that is."""
+        """Run ``stock-assets`` to its end."""
         return subprocess.run(
             [COMMAND, *arguments],
             env=self.environment | variables,
@@ -82,14 +82,14 @@ class Installation:
         )
 
     def succeed(self, *arguments: str) -> str:
-        """Run ``stock-assets``, which must end well and complain of nothing; what it printed."""
+        """Run ``stock-assets``, which must succeed without errors; return its output."""
         finished = self.run(*arguments)
         assert finished.returncode == 0, finished.stderr
         assert finished.stderr == ""
         return finished.stdout
 
     def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start ``stock-assets`` as the head of a process group of its own."""
+        """Start ``stock-assets`` in a new process group."""
         with (self.project / "output.txt").open("wb") as output:
             return subprocess.Popen(
                 [COMMAND, *arguments],
@@ -114,18 +114,18 @@ class Installation:
         return make_url(running.get_uri()).set(drivername=server.DRIVER, database=database)
 
     def rows(self, query: str, database: str = "stock_assets") -> list[tuple[Any, ...]]:
-        """Ask a database of the server that runs now."""
+        """Query a database of the running server."""
         engine = create_engine(self.address(database), poolclass=NullPool)
         with engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(query))]
 
     def value(self, query: str, database: str = "stock_assets") -> Any:
-        """Ask for one value."""
+        """Query one value."""
         ((value,),) = self.rows(query, database)
         return value
 
     def has(self, query: str, database: str = "stock_assets") -> bool:
-        """Whether a query finds a row; no, as long as server or table are not there."""
+        """Whether a query finds a row; False without the server or the table."""
         if not (self.home / "postgres" / "postmaster.pid").exists():
             return False
         try:
@@ -253,14 +253,14 @@ def new_installation(
 
 @pytest.fixture
 def new_home() -> Iterator[Installation]:
-    """An installation of the test's own, migrated and without a row."""
+    """A new installation, migrated and without a row."""
     with new_installation() as made:
         yield made
 
 
 @pytest.fixture
 def bare_home() -> Iterator[Installation]:
-    """A project of the test's own in which nothing was ever started."""
+    """A new project in which nothing was ever started."""
     with new_installation(bare=True) as made:
         yield made
 
@@ -273,7 +273,7 @@ def copy_of(name: str, installation: Installation) -> None:
 
 @pytest.fixture(scope="session")
 def looped() -> Iterator[Installation]:
-    """A copy of the loop for the commands, its database running; tests take nothing away."""
+    """A copy of the loop for the commands, its database running; tests delete nothing."""
     with new_installation(bare=True, promotion={}) as created:  # with the loop's parameters
         copy_of("loop", created)
         yield created
@@ -338,7 +338,7 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
-    """One demo for all tests of a process, its database running; tests take nothing away."""
+    """One demo for all tests of a process, its database running; tests delete nothing."""
     with new_installation(bare=True) as made:
         copy_of("demo", made)
         original = prepared("demo")

@@ -1,4 +1,4 @@
-"""`stock-assets up` on ports of its own, and what a browser would ask it."""
+"""`stock-assets up` on free ports, and the requests of a browser."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Services:
             "the addresses of all services",
         )
 
-    def ask_dagster(self, query: str) -> Any:
-        """Ask the GraphQL API."""
+    def query_dagster(self, query: str) -> Any:
+        """Query the GraphQL API."""
         request = urllib.request.Request(
             f"{self.dagster}/graphql",
             json.dumps({"query": query}).encode(),

@@ -107,7 +107,7 @@ def test_a_missing_file_is_named_with_the_variable_that_finds_it(
         ({"first_session": "2013-06-03"}, ("2013-06-03", "prices.first_session", "params.yaml")),
     ],
 )
-def test_a_demo_that_cannot_be_is_refused(
+def test_an_impossible_demo_is_refused(
     command: Command, project: Path, values: dict[str, object], named: tuple[str, ...]
 ):
     change(project, "prices", **values)

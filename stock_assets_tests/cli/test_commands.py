@@ -1,4 +1,4 @@
-"""Every other command: on the loop in this process, and a few as a person starts them."""
+"""Other commands: in this process on the loop, and a few in a shell."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_retraining_as_of_an_earlier_session_leaves_production_alone(
         "SELECT candidate_version, promoted, production_version FROM model_promotions "
         f"WHERE dataset_run_id = '{dataset[0]}'"
     )
-    # In its own time it has no rival, and may forecast that time; today's production stays.
+    # It has no rival as of its session and forecasts the sessions after; production stays.
     assert (version, promoted, rival) == (max(looped.versions()), True, None)
     assert looped.alias() == production
     assert f" v{version} " in command("predict", "--date", "2012-12-14").stdout

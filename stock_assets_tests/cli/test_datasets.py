@@ -1,4 +1,4 @@
-"""`stock-assets dataset`: what a dataset was made from, and whether it still is that."""
+"""`stock-assets dataset`: the inputs of a dataset, and whether a rebuild equals it."""
 
 from __future__ import annotations
 

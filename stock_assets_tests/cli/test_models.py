@@ -1,4 +1,4 @@
-"""``stock-assets model``, and what the commands say when MLflow's database was lost."""
+"""``stock-assets model``, and the commands after a loss of MLflow's database."""
 
 from __future__ import annotations
 

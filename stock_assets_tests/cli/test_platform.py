@@ -24,7 +24,7 @@ from stock_assets_tests.conftest import write_project
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """a project of its own in which nothing was started."""
+    """A separate project in which nothing was started."""
     project = write_project(tmp_path / "project")
     monkeypatch.setenv("STOCK_ASSETS_PROJECT", str(project))
     monkeypatch.setenv("STOCK_ASSETS_HOME", str(project / "home"))
@@ -114,7 +114,7 @@ def test_no_service_has_a_password_on_its_command_line(platform: Platform, tmp_p
 
 @contextmanager
 def handled_by(number: signal.Signals, handler: signal.Handlers) -> Iterator[None]:
-    """Whatever this process was started with, nohup for one."""
+    """The handlers that this process was started with, such as those of nohup."""
     before = signal.signal(number, handler)
     try:
         yield

@@ -70,7 +70,7 @@ def test_actions_are_shown_where_there_are_some(engine: Engine) -> None:
     assert "div 0.25" in line
 
 
-def test_what_is_not_known_is_an_error(engine: Engine) -> None:
+def test_unknown_prices_are_an_error(engine: Engine) -> None:
     with pytest.raises(StockAssetsError, match="no prices are stored for A"):
         gather(engine)
     store_bars(engine, bars("A"))

@@ -31,7 +31,7 @@ def test_a_sample_is_counted_and_printed_as_json(command: Command) -> None:
 @pytest.mark.parametrize(
     "words", [[], [FORECAST, "--sample", "4"], ["2013-01-31/NONE"], ["then/AAPL"]]
 )
-def test_what_names_no_forecast_is_an_error(command: Command, words: list[str]) -> None:
+def test_a_name_without_a_forecast_is_an_error(command: Command, words: list[str]) -> None:
     finished = command("prove", *words)
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ")

@@ -62,7 +62,7 @@ def test_every_service_answers_at_the_address_that_is_printed(services: Services
 
 
 def test_dagster_serves_the_whole_graph(services: Services):
-    found = services.ask_dagster("{ assetNodes { assetKey { path } } }")
+    found = services.query_dagster("{ assetNodes { assetKey { path } } }")
     assert {node["assetKey"]["path"][-1] for node in found["assetNodes"]} == ASSETS
 
 
@@ -72,7 +72,7 @@ def test_schedule_and_sensors_run_and_so_do_their_daemons(services: Services):
         schedules { name scheduleState { status } }
         sensors { name sensorState { status } }
       } } } } } } }"""
-    (location,) = services.ask_dagster(query)["workspaceOrError"]["locationEntries"]
+    (location,) = services.query_dagster(query)["workspaceOrError"]["locationEntries"]
     (repository,) = location["locationOrLoadError"]["repositories"]
     states = {
         found["name"]: found[kind]["status"]
@@ -175,7 +175,7 @@ def _command(process: psutil.Process) -> str:
 
 def _are_healthy(services: Services) -> bool:
     query = "{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"
-    found = services.ask_dagster(query)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    found = services.query_dagster(query)["instance"]["daemonHealth"]["allDaemonStatuses"]
     required = [daemon for daemon in found if daemon["required"]]
     assert {"SENSOR", "SCHEDULER"} <= {daemon["daemonType"] for daemon in required}
     return all(daemon["healthy"] for daemon in required)

@@ -1,4 +1,4 @@
-"""`stock-assets verify`: an edit past the record ends it with status 1 and is named."""
+"""`stock-assets verify`: an edit outside the record is named, with exit status 1."""
 
 from __future__ import annotations
 

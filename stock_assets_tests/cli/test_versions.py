@@ -1,7 +1,7 @@
 """``stock-assets model``: versions are listed and compared, and all places name one production.
 
 One installation goes through a retraining of the past, an alias moved by hand, a rollback and a
-deleted version. After each, status, dashboard, API, Dagster and MLflow are asked what is in force.
+deleted version. After each, status, dashboard, API, Dagster and MLflow must agree.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class View:
 
 
 def view(installation: Installation) -> View:
-    """Ask every place; status first, which finds what was changed in MLflow."""
+    """Query every place; status first, which finds changes made in MLflow."""
     production = json.loads(installation.succeed("status", "--json"))["production"]
     engine = create_engine(installation.address("stock_assets"), poolclass=NullPool)
     app = create_app(state_for(engine))
@@ -94,7 +94,7 @@ def in_mlflow(installation: Installation, *statements: str) -> None:
 
 @dataclass(frozen=True)
 class Story:
-    """What was seen after each change."""
+    """The views after each change."""
 
     installation: Installation
     first: View

@@ -1,4 +1,4 @@
-"""Where an installation keeps its things: the nearest project, or what the environment names."""
+"""Folders of an installation: the nearest project, or those that the environment names."""
 
 from __future__ import annotations
 

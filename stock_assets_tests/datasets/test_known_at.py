@@ -1,4 +1,4 @@
-"""A dataset built from what was known at a moment is the same, whenever it is built."""
+"""A dataset built from the prices known at a moment is the same whenever it is built."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_datasets_of_the_same_moment_have_the_same_digests(
         assert digests(store, tmp_path, moment) == then[moment]
 
 
-def test_renames_of_later_are_applied_on_request(store: Engine) -> None:
+def test_later_renames_are_applied_on_request(store: Engine) -> None:
     before = now(store)
     rename(store, 0)
     span = sample()["session"].min().date(), AS_OF

@@ -1,4 +1,4 @@
-"""Materializing assets by themselves, on stores of the test's own."""
+"""Materialize single assets on the stores of a test."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ REPOSITORY = build_definitions(LIVE).get_repository_def()
 
 
 def tick(moment: datetime, chosen: Params = LIVE) -> dg.RunRequest | dg.SkipReason:
-    """What the schedule answers at a moment."""
+    """The result of the schedule at a moment."""
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_schedule_context(
             instance, scheduled_execution_time=moment, repository_def=REPOSITORY
@@ -88,7 +88,7 @@ def test_a_session_is_run_once_under_its_own_key(day: tuple[int, int, int]) -> N
         (2013, 1, 21),  # Martin Luther King day
         (2012, 12, 25),
         (2012, 10, 29),  # hurricane
-        (2013, 1, 5),  # Saturday, should somebody ask
+        (2013, 1, 5),  # Saturday
         (2013, 1, 6),
     ],
 )

@@ -74,7 +74,7 @@ def scores(loop: Loop, worse: float = 1.0, sessions: int | None = None) -> pd.Da
 
 
 def write(store: Store, rows: pd.DataFrame) -> list[date]:
-    """Write scores into this test's own log and return their sessions."""
+    """Write scores into the log of this test and return their sessions."""
     days = sorted(set(rows["session"].dt.date))
     save_performance(store.engine, rows, days, "run")
     return days
@@ -196,8 +196,8 @@ def test_without_a_production_model_there_is_nothing_to_retrain(
     loop: Loop, own_store: Store
 ) -> None:
     write(own_store, scores(loop, 30.0))
-    nobody = Registry(Tracking(model_name="Nobody"))
-    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), nobody)
+    no_model = Registry(Tracking(model_name="NoModel"))
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), no_model)
     assert data.skip_message == "there is no production model to retrain"
 
 
@@ -259,7 +259,7 @@ def failed_run(loop: Loop, *days: date, assets: list[str] | None = None) -> dg.D
 
 
 def on_failure(loop: Loop, run: dg.DagsterRun) -> dg.RunRequest | dg.SkipReason:
-    """What the failure sensor answers to a run."""
+    """The result of the failure sensor for a run."""
     instance = loop.platform.instance
     (entry,) = instance.get_records_for_run(
         run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE

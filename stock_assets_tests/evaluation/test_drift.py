@@ -1,4 +1,4 @@
-"""Drift: nothing where nothing changed, the usual where training had it, else what moved."""
+"""Drift: zero without change, within the baseline in training, high for a shifted feature."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_shift_of_a_feature_raises_its_index_and_no_others(
     assert same_bits(after[others], before[others])
 
 
-def test_one_in_twenty_windows_of_training_is_beyond_the_usual() -> None:
+def test_one_in_twenty_windows_of_training_exceeds_the_baseline() -> None:
     shocks = np.random.default_rng(1).normal(size=(600, 1, 40))
     days = signal.lfilter([1.0], [1.0, -0.9], shocks, axis=0)  # neighbouring days are alike
     edges = reference_edges(days[:, 0])

@@ -1,4 +1,4 @@
-"""Forecasts that must not be stored are named, with what is wrong."""
+"""Forecasts that must not be stored are found, with their problem."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_sound_forecasts_have_no_problem() -> None:
 
 @pytest.mark.parametrize("column", ["last_close", "predicted_price", "lower_price", "upper_price"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -1.0])
-def test_a_price_that_is_none_is_found(column: str, value: float) -> None:
+def test_an_invalid_price_is_found(column: str, value: float) -> None:
     frame = forecasts()
     frame.loc[4, column] = value
     sound = column == "lower_price" and value == 0.0

@@ -44,7 +44,7 @@ def test_a_day_without_a_session_is_refused() -> None:
         ([None, "live"], 1, "1 not known whether live, 1 issued live"),
     ],
 )
-def test_what_is_not_known_to_be_live_counts_as_backfilled(
+def test_forecasts_of_unknown_issue_count_as_backfilled(
     issued: list[str | None], backfilled: int, text: str
 ) -> None:
     rows = pd.DataFrame({"issued": issued}, dtype=object)

@@ -108,7 +108,7 @@ def test_the_champion_was_in_force_and_saw_nothing_later(session: date, history:
 
 @given(st.sampled_from(DAYS), histories())
 def test_a_version_rolled_back_from_forecasts_nothing(session: date, history: list[Row]) -> None:
-    """Until it is put in force again, whatever else happens."""
+    """Until it is put in force again."""
     before, targets = version_in_force(history), rollback_targets(history)
     if not targets or before is None:
         return

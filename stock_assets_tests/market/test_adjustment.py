@@ -144,7 +144,7 @@ def test_two_vantage_points_differ_by_one_factor_per_ticker(bars, basis, one, ot
 
 @law
 @given(histories(), bases, positions, st.floats(0.5, 2.0))
-def test_what_happens_later_changes_no_bit_of_what_was_known(bars, basis, position, change):
+def test_later_bars_change_no_bit_of_earlier_ones(bars, basis, position, change):
     as_of = SESSIONS[position]
     later = bars["session"] > pd.Timestamp(as_of)
     other = bars.copy()
@@ -169,14 +169,14 @@ def test_the_adjusted_close_is_the_same_on_every_basis(bars, basis):
 
 @law
 @given(histories(), bases)
-def test_tickers_know_nothing_of_each_other(bars, basis):
+def test_tickers_are_independent(bars, basis):
     alone = [adjust(bars[bars["ticker"] == name], basis, END) for name in ("AAA", "BBB")]
     assert_same_bits(pd.concat(alone, ignore_index=True), adjust(bars, basis, END))
 
 
 @law
 @given(histories(), bases, positions)
-def test_bars_after_the_anchor_continue_the_series(bars, basis, position):
+def test_bars_after_the_as_of_session_continue_the_series(bars, basis, position):
     known = bars[bars["session"] <= pd.Timestamp(SESSIONS[position])]
     continued = rebase(bars, basis, adjustment_factors(known, basis))
     assert_allclose(growth(continued), growth(adjust(bars, basis, END)), rtol=1e-12)
@@ -184,7 +184,7 @@ def test_bars_after_the_anchor_continue_the_series(bars, basis, position):
 
 @law
 @given(histories(), bases)
-def test_a_ticker_without_an_anchor_has_the_anchor_one(bars, basis):
+def test_a_ticker_without_factors_has_factor_one(bars, basis):
     ones = dict.fromkeys(("AAA", "BBB"), AdjustmentFactors(1.0, 1.0, 1.0))
     assert_same_bits(rebase(bars, basis, {}), rebase(bars, basis, ones))
 
@@ -270,7 +270,7 @@ def test_a_later_split_is_not_seen_before_its_day():
     assert (seen(date(2005, 2, 28)) == traded * [0.5, 0.5, 0.5, 0.5, 2.0]).all()
 
 
-def test_a_dividend_that_eats_the_price_is_an_error():
+def test_a_dividend_as_large_as_the_price_is_an_error():
     bars = load_sample().head(3).assign(dividends=[0.0, 500.0, 0.0])
     with pytest.raises(StockAssetsError, match=r"AAPL 2000-03-02: the dividend of 500\.0"):
         price_factor(bars, "adjusted")

@@ -1,4 +1,4 @@
-"""What a bars frame is, and when two frames are the same."""
+"""The bars frame, and the digest of its content."""
 
 from __future__ import annotations
 

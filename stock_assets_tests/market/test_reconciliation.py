@@ -105,13 +105,13 @@ def test_fetch_starts_never_begins_before_first_session():
     assert fetch_starts([day], histories(last=day), recent(day), universe("IBM")) == {"IBM": FIRST}
 
 
-def test_what_agrees_is_not_doubted():
+def test_an_equal_history_is_not_refetched():
     stored = sample(before(NEWEST, 10))
     assert histories_to_refetch(fetch_from_bars(stored), stored, histories()) == []
     assert histories_to_refetch(fetch_from_bars(stored), empty_bars(), {}) == []
 
 
-def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
+def test_a_changed_settled_close_is_refetched_and_a_changed_newest_one_is_not():
     stored = sample(before(NEWEST, 10))
     settled, newest = stored.copy(), stored.copy()
     settled.loc[on(stored, "IBM", before(NEWEST, 1)), "close"] *= 1.001
@@ -120,7 +120,7 @@ def test_a_settled_close_that_changed_is_doubted_and_the_newest_one_is_not():
     assert histories_to_refetch(fetch_from_bars(newest), stored, histories()) == []
 
 
-def test_a_settled_bar_that_is_gone_is_doubted_unless_its_ticker_failed():
+def test_a_missing_settled_bar_is_refetched_unless_its_ticker_failed():
     stored = sample(before(NEWEST, 10))
     answer = fetch_from_bars(stored[~on(stored, "AAPL", before(NEWEST, 3))])
     assert histories_to_refetch(answer, stored, histories()) == ["AAPL"]
@@ -129,7 +129,7 @@ def test_a_settled_bar_that_is_gone_is_doubted_unless_its_ticker_failed():
     )
 
 
-def test_a_late_dividend_or_volume_is_a_correction_and_no_doubt():
+def test_a_late_dividend_or_volume_is_a_correction():
     stored = sample(before(NEWEST, 10))
     corrected = stored.assign(volume=stored["volume"] + 100, dividends=0.1)
     assert histories_to_refetch(fetch_from_bars(corrected), stored, histories()) == []

@@ -1,4 +1,4 @@
-"""What can be wrong with an answer of Yahoo: made of the answer that would have been given."""
+"""Faults of Yahoo's answers, each made from the correct answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reply:
 
 
 Fault = Callable[[Reply], Reply]
-"""Makes what is answered of what would have been."""
+"""Turns the correct answer into the one that is sent."""
 
 
 def status(code: int, body: str = "") -> Fault:
@@ -144,7 +144,7 @@ def announced(kind: str, day: str, **values: object) -> Fault:
 
 
 def opening_of(day: date) -> int:
-    """Give the moment that Yahoo gives bars and events of a day."""
+    """Return the timestamp of the bars and events of a day at Yahoo."""
     return int(datetime.combine(day, OPENING, NEW_YORK).timestamp())
 
 

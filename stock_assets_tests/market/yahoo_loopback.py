@@ -2,9 +2,9 @@
 
 It keeps bars and actions as they traded and shows them as Yahoo would at a settable moment: divided
 by every split up to that moment, prices as 32-bit floats and dividends with six decimals, with a
-partial bar while a session is open. It is an HTTPS proxy: whoever sends requests through it and
-trusts its certificate (``environment``) talks to it under Yahoo's own host names, so that no code
-of the library or of the project changes.
+partial bar while a session is open. It is an HTTPS proxy: a process that sends requests
+through it and trusts its certificate (``environment``) reaches it under Yahoo's own host names. No
+code of the library or of the project changes.
 
 What goes wrong is scripted per ticker, with :mod:`stock_assets_tests.market.yahoo_faults`:
 ``yahoo.answers("IBM", limited, limited)`` turns the next two answers for IBM into HTTP 429,
@@ -150,7 +150,7 @@ class Yahoo:
         return Reply(200, json.dumps({"chart": {"result": [result], "error": None}}))
 
     def shown(self, ticker: str, start: pd.Timestamp = pd.Timestamp.min) -> pd.DataFrame:
-        """Give one ticker's bars as Yahoo shows them now: split-adjusted, the last one partial."""
+        """Return a ticker's bars as Yahoo shows them now: split-adjusted, the last one partial."""
         bars = self._traded[ticker]
         bars = bars[bars["session"].between(start, self._opened())].reset_index(drop=True)
         later = self._later_ratio(ticker, bars["session"])
@@ -163,7 +163,7 @@ class Yahoo:
         return bars
 
     def _opened(self) -> pd.Timestamp:
-        """Give the newest day on which the exchange could open by now."""
+        """Return the newest day on which the exchange could open by now."""
         today = self.now.astimezone(NEW_YORK)
         day = today.date() - timedelta(days=int(today.time() < OPENING))
         return pd.Timestamp(day)
@@ -222,7 +222,7 @@ class Yahoo:
         }
 
     def _stamp(self, session: date) -> int:
-        """Give a bar's time: the opening of its session, or now while it is open."""
+        """Return a bar's time: the opening of its session, or now while it is open."""
         opening = datetime.combine(session, OPENING, NEW_YORK)
         closing = datetime.combine(session, CLOSING, NEW_YORK)
         return int((self.now if opening <= self.now < closing else opening).timestamp())
@@ -232,7 +232,7 @@ class Yahoo:
 def serve(
     bars: pd.DataFrame, now: datetime, folder: Path, actions: pd.DataFrame | None = None
 ) -> Iterator[Yahoo]:
-    """Run the server; ``environment`` of what it gives sends a process's requests to it.
+    """Run the server; ``environment`` of its result sends a process's requests to it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Changes of production: the row, the alias that follows it, and what was done in MLflow."""
+"""Changes of production: the row, the alias that follows it, and changes made in MLflow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stock_assets_tests.models.bundles import bundle, sample_bars
 
 @dataclass(frozen=True)
 class Production:
-    """A database and a registered model of the test's own, with three versions."""
+    """A database and a registered model of one test, with three versions."""
 
     engine: Engine
     registry: Registry

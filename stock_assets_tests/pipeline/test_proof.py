@@ -47,7 +47,7 @@ def failed(found: Proof) -> set[str]:
 
 @contextmanager
 def edited(stores: Stores, *statements: str) -> Iterator[None]:
-    """Rows changed past the record; each statement undoes itself when it is run again."""
+    """Rows changed outside the record; each statement undoes itself when it is run again."""
     _execute(stores, statements)
     try:
         yield
@@ -141,7 +141,7 @@ def test_another_device_is_named_and_compared_within_the_tolerance(
     assert found.holds
 
 
-def test_what_was_not_recorded_is_not_ticked(stores: Stores) -> None:
+def test_unrecorded_facts_are_not_ticked(stores: Stores) -> None:
     (row,) = find_forecasts(stores.engine, FORECAST)
     (found,) = prove(stores, [{**row, "issue": None}], retrain=False)
     assert outcomes(found.findings)["environment"] == Outcome.NOT_RECORDED

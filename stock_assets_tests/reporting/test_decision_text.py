@@ -39,7 +39,7 @@ def test_every_promotion_outcome_has_its_own_sentence() -> None:
         assert text.startswith("Promoted: " if decision.promote else "Not promoted: ")
 
 
-def test_what_the_comparison_left_out_is_stated() -> None:
+def test_forecasts_left_out_of_the_comparison_are_stated() -> None:
     text = promotion_text(replace(SECOND, unmatched_forecasts=310, evaluated_version=3))
     assert "Version 3 was scored in place of its refit" in text
     assert "310 forecasts without a counterpart" in text

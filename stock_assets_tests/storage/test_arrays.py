@@ -1,4 +1,4 @@
-"""Array files: named by their content, whole or not there, to the bit."""
+"""Array files: named by their content, complete or absent, equal to the bit."""
 
 from __future__ import annotations
 

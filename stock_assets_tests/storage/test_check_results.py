@@ -1,4 +1,4 @@
-"""What checks found: once per run and check, the newest of each at hand."""
+"""Check results: one per run and check, and the newest of each."""
 
 from __future__ import annotations
 

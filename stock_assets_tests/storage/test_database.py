@@ -106,7 +106,7 @@ def stored(connection: Connection, *columns: str) -> list[tuple[object, ...]]:
 
 
 def row_versions(connection: Connection) -> list[tuple[object, ...]]:
-    """Where each row lies and who wrote it: a row that is only rewritten shows here."""
+    """The place and the writer of each row; a rewritten row has another place."""
     found = connection.execute(text("SELECT name, day, ctid, xmin FROM items ORDER BY name, day"))
     return [tuple(row) for row in found]
 

@@ -112,7 +112,7 @@ def test_the_version_that_forecast_last_counts(engine: Engine) -> None:
 
 
 def test_all_horizons_of_a_ticker_are_of_one_model(engine: Engine) -> None:
-    """A model of one session ahead follows one of three: what that said further ahead is over."""
+    """A one-session model follows a three-session one, whose longer forecasts no longer count."""
     near = forecasts(DAYS[:1])
     far = pd.concat([near.assign(horizon=horizon) for horizon in (1, 2, 3)], ignore_index=True)
     save_predictions(engine, far, DAYS[:1], 1)

@@ -136,7 +136,7 @@ def test_after_a_rollback_an_equal_forecast_is_the_newest_issue(engine: Engine) 
     assert reasons(engine) == [None, None, Reason.ROLLBACK]
 
 
-def test_the_issue_says_what_it_was_made_with(engine: Engine) -> None:
+def test_an_issue_has_its_inputs(engine: Engine) -> None:
     facts = Issue(
         reason=Reason.SCHEDULED,
         known_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),

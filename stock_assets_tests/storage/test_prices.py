@@ -1,4 +1,4 @@
-"""Stored bars: in once, equal ones untouched, every change on record, back to the bit."""
+"""Stored bars: each once, equal ones untouched, every change recorded, equal to the bit."""
 
 from __future__ import annotations
 

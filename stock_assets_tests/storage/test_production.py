@@ -127,7 +127,7 @@ def test_before_the_first_change_nothing_is_in_force(engine: Engine) -> None:
 
 
 def test_the_promotions_of_an_older_installation_become_its_history(platform: Platform) -> None:
-    """With what they say: no digest, no person, no reason; and they enter the first link."""
+    """They have no digest, person or reason, and enter the first link."""
     first = replace(PROMOTION, production_version=None)
     second = replace(
         PROMOTION,

@@ -1,4 +1,4 @@
-"""Bars that broke a rule: kept apart with the reason, released when a sound one came."""
+"""Bars that broke a rule: stored with the reason, released when a valid one arrives."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_names_and_passwords_are_quoted():
 
 
 def test_the_statements_run_as_sql(engine: Engine):
-    """A password with signs that drivers read otherwise; rolled back, for the role is there."""
+    """The password has special characters. Rolled back, because the role exists."""
     create, *grants = reader_statements("postgres", str(engine.url.database), "a%sb:c'd")
     connection = engine.raw_connection()
     try:

@@ -113,7 +113,7 @@ def test_rows_change_only_within_the_record(engine: Engine, table: object) -> No
         "DELETE FROM record_links",
     ],
 )
-def test_statements_past_the_record_are_refused(engine: Engine, statement: str) -> None:
+def test_statements_that_bypass_the_record_are_refused(engine: Engine, statement: str) -> None:
     store_bars(engine, bars())
     with pytest.raises(DBAPIError, match=r"record|append-only"), engine.begin() as connection:
         connection.execute(text(statement))

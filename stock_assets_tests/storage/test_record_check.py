@@ -1,4 +1,4 @@
-"""The check of the record: every edit past it is found and named, whatever it changes."""
+"""The check of the record: every edit that bypasses it is found and named."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def record(own_database: str) -> Engine:
 
 @contextmanager
 def tampered(engine: Engine) -> Iterator[Connection]:
-    """A transaction past the record that is undone."""
+    """A transaction that bypasses the record and is undone."""
     with tampering(engine) as connection:
         nested = connection.begin_nested()
         yield connection

@@ -1,4 +1,4 @@
-"""Renames: one history under the new name, whatever was stored under which, and once."""
+"""Renames: one history under the new name; a repetition changes nothing."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def facts(engine: Engine, *without: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def row_versions(engine: Engine) -> list[tuple[Any, ...]]:
-    """Where each row lies: one that is only rewritten shows here."""
+    """The place of each row; a rewritten row has another place."""
     with engine.connect() as connection:
         return [
             tuple(row)
@@ -269,7 +269,7 @@ def keep_apart(engine: Engine, ticker: str, days: list[date]) -> None:
 
 
 def test_an_action_takes_effect_in_the_first_bar_under_the_new_name(engine: Engine) -> None:
-    """A halt lies between: the old name had no bar any more, the new one did not know of it."""
+    """A halt lies between the last bar of the old name and the first of the new one."""
     action = {"ticker": OLD, "ex_date": DAYS[9], "kind": "split", "value": 4.0}
     known = named(bars("A", DAYS[:8]), OLD)
     split = tidy_actions(pd.DataFrame([action]))
@@ -283,7 +283,7 @@ def test_an_action_takes_effect_in_the_first_bar_under_the_new_name(engine: Engi
 
 @dataclass(frozen=True)
 class History:
-    """What happened to one company.
+    """The history of one company.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Where bars come from: the packaged sample, a folder of CSV files, Yahoo Finance."""
+"""Price sources: the packaged sample, a folder of CSV files, Yahoo Finance."""

@@ -177,9 +177,9 @@ def forecasts(state: StateDep, query: Annotated[ForecastsParams, Query()]) -> Fo
 def forecast_issues(
     as_of_session: Day, ticker: Ticker, state: StateDep, query: Annotated[IssuesParams, Query()]
 ) -> ForecastIssuePage:
-    """List what was issued when, with what, also if it was replaced or withdrawn since.
+    """List every issue, including replaced and withdrawn ones.
 
-    A forecast that was made again with an equal result is one issue.
+    An equal forecast that is made again is no new issue.
     """
     rows = list_issues(
         state.engine,

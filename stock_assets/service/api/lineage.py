@@ -87,7 +87,7 @@ class TrainingWindows(ResponseModel):
         description="First session of the first window.", examples=["2010-03-23"]
     )
     last_session: date = Field(
-        description="Last session of the last window; its label is of later sessions.",
+        description="Last session of the last window; its labels are of later sessions.",
         examples=["2012-05-23"],
     )
     windows: int = Field(description="Number of windows; each holds every ticker.", examples=[520])

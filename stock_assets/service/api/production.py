@@ -70,7 +70,8 @@ class ProductionChange(ResponseModel):
         description="Whether its version is in production by this change.", examples=[True]
     )
     cause: Cause = Field(
-        description="What changed it; `found_outside`: the alias was moved or removed in MLflow.",
+        description="Cause of the change; `found_outside`: the alias was moved or removed in "
+        "MLflow.",
         examples=[Cause.PROMOTION],
     )
     changed_by: str | None = Field(

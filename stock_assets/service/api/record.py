@@ -1,4 +1,4 @@
-"""The head of the record, and what forecasts were issued with."""
+"""The head of the record, and the issues of forecasts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Link(ResponseModel):
 
 
 class Issue(ResponseModel):
-    """What forecasts of one model version were issued with; null is unknown."""
+    """The inputs of an issue of a version's forecasts; null is unknown."""
 
     issue: int = Field(description="Number of the issue.", examples=[17])
     issued_at: datetime = Field(
@@ -79,7 +79,7 @@ def record(state: StateDep) -> Link:
 
 @router.get(
     "/issues/{issue}",
-    summary="Show what forecasts were issued with",
+    summary="Show an issue of forecasts",
     responses=NOT_FOUND,
     dependencies=NO_PARAMS,
 )

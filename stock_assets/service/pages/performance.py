@@ -63,7 +63,7 @@ class Event(NamedTuple):
 
 @router.get("/performance")
 def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -> HTMLResponse:
-    """Render the page, or how to score forecasts when there are no scores."""
+    """Render the page, or the commands that lead to the first scores."""
     status = find_model_status(state)
     if status.window is None:
         return render("performance_empty.html", state, page="performance", status=status)

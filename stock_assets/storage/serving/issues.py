@@ -1,4 +1,4 @@
-"""Every issue of a forecast, and what it was made with."""
+"""Every issue of a forecast, and its inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FACTS = ("reason", "known_at", "params_digest", "torch", "device")
 
 
 def find_issue(engine: Engine, issue: int) -> Row | None:
-    """Read what forecasts were issued with; None if there is no such issue."""
+    """Read the inputs of an issue; None if there is no such issue."""
     query = select(forecast_issues).where(forecast_issues.c.issue == issue)
     return next(iter(read_rows(engine, query)), None)
 

@@ -166,7 +166,7 @@ def numbered_bars() -> pd.DataFrame:
 def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
     own_store: Store, ahead: Params, registry: Registry, target: Target
 ) -> None:
-    """What the loss is taken against is read where it is taken, in tuning and in training."""
+    """Labels are read where the loss is computed, in tuning and in training."""
     store_bars(own_store.engine, numbered_bars(), "sample")
     counting = ahead.model_copy(
         update={
@@ -175,11 +175,11 @@ def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
             "prices": ahead.prices.model_copy(update={"tickers": ["AAPL", "IBM"]}),
         }
     )
-    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+    batches: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def seen(network: Network, examples: Any, rows: torch.Tensor, loss: Any) -> torch.Tensor:
         inputs, _ = examples.windows.batch(examples.ends[rows])
-        asked.append((inputs[:, -1], examples.labels[rows]))
+        batches.append((inputs[:, -1], examples.labels[rows]))
         return summed_loss(network, examples, rows, loss)
 
     summed_loss = training._summed_loss
@@ -188,7 +188,7 @@ def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
         made(RETRAINING_ASSETS, DATASET, own_store, counting, registry)
     record = load_panel(own_store.engine, DATASET)
     features, labels = map(Scaler.from_dict, load_scalers(own_store.engine, DATASET))
-    last, steps = (torch.cat(parts).double().numpy() for parts in zip(*asked, strict=True))
+    last, steps = (torch.cat(parts).double().numpy() for parts in zip(*batches, strict=True))
     close = features.inverse(last)[:, np.newaxis, :, record.features.index("Close")]
     recorded = cumulate_steps(labels.inverse(steps[..., np.newaxis])[..., 0], target)
     reached = close * np.exp(recorded) if target == "log_return" else recorded

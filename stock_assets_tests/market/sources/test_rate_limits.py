@@ -1,4 +1,4 @@
-"""When requests are let go, by a clock that only waiting moves."""
+"""Times of requests, on a clock that only waiting moves."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_longest_of_several_pauses_counts(clock):
     assert turns(pace, clock, 1) == [5.0]
 
 
-def test_a_pause_moves_the_turn_of_who_already_waits_for_it(clock):
+def test_a_pause_moves_the_turn_of_a_waiting_caller(clock):
     pace = RateLimiter(4.0, clock.sleep, clock)
     pace.wait()
 

@@ -96,7 +96,7 @@ def test_a_range_outside_the_sample_is_empty_and_no_failure():
     assert fetch.failures == {}
 
 
-def test_what_is_fetched_belongs_to_the_caller():
+def test_a_fetched_frame_belongs_to_the_caller():
     fetched = SampleSource().fetch({"IBM": WHOLE[0]}, WHOLE[1]).bars
     fetched["close"] = np.nan
     assert not SampleSource().fetch({"IBM": WHOLE[0]}, WHOLE[1]).bars["close"].isna().any()

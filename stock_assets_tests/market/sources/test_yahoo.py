@@ -1,4 +1,4 @@
-"""What Yahoo shows, turned into what traded."""
+"""Prices as traded, recovered from Yahoo's adjusted ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stock_assets_tests.market.yahoo_loopback import NEW_YORK
 
 
 def traded(starts, last):
-    """What the source is to find of the sample."""
+    """The bars and actions of the sample that the source should return."""
     return clip_to_request(SAMPLE, starts, last)
 
 
@@ -199,7 +199,7 @@ class TestABar:
         assert_same(source.fetch(*request), traded(*request))
 
     @pytest.mark.parametrize("odd", [-1.0, 0.0, float("inf"), None])
-    def test_with_an_odd_price_passes_for_the_checks_to_judge(self, source, yahoo, odd):
+    def test_with_an_odd_price_is_left_to_the_checks(self, source, yahoo, odd):
         yahoo.always_answers("IBM", faults.quote("2013-02-27", "low", odd))
         bars = source.fetch({"IBM": date(2013, 2, 26)}, date(2013, 2, 28)).bars
         sound = traded({"IBM": date(2013, 2, 26)}, date(2013, 2, 28)).bars
@@ -207,7 +207,7 @@ class TestABar:
         assert_frame_equal(bars, sound.assign(low=[sound["low"][0], shown, sound["low"][2]]))
 
 
-class TestWhereNothingCanBe:
+class TestARangeWithoutBars:
     def test_there_is_no_failure(self, source):
         fetch = source.fetch({"IBM": date(2013, 3, 4)}, date(2013, 3, 8))
         assert fetch.failures == {}

@@ -147,7 +147,7 @@ def many(count):
     return pd.concat([ibm.assign(ticker=f"T{number:03d}") for number in range(count)])
 
 
-def ask_many(source, count):
+def fetch_many(source, count):
     return source.fetch({f"T{number:03d}": date(2013, 2, 1) for number in range(count)}, ASKED[1])
 
 
@@ -157,7 +157,7 @@ class TestManyTickers:
         for number in range(0, 40, 4):
             yahoo.always_answers(f"T{number:03d}", faults.cut)
             yahoo.answers(f"T{number + 1:03d}", faults.limited)
-        fetch = ask_many(open_yahoo(), 40)
+        fetch = fetch_many(open_yahoo(), 40)
         assert list(fetch.failures) == [f"T{number:03d}" for number in range(0, 40, 4)]
         assert fetch.bars["ticker"].nunique() == 30
 
@@ -166,7 +166,7 @@ class TestManyTickers:
         bad = [f"T{number:03d}" for number in range(4)]
         for ticker in bad:
             yahoo.always_answers(ticker, faults.empty)
-        fetch = ask_many(open_yahoo(workers=4), 12)
+        fetch = fetch_many(open_yahoo(workers=4), 12)
         assert list(fetch.failures) == bad
 
     @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ class TestManyTickers:
     def test_are_not_all_requested_when_yahoo_answers_none(self, open_yahoo, yahoo, fault, reason):
         yahoo.list_anew(many(100))
         yahoo.always_answers(EVERYONE, fault)
-        fetch = ask_many(open_yahoo(workers=4, attempts=3), 100)
+        fetch = fetch_many(open_yahoo(workers=4, attempts=3), 100)
         assert len(fetch.failures) == 100
         stopped = [text for text in fetch.failures.values() if text.startswith("not requested")]
         assert set(stopped) == {f"not requested after many consecutive failures: {reason}"}
@@ -191,13 +191,13 @@ class TestManyTickers:
     def test_are_requested_again_once_yahoo_answers(self, open_yahoo, yahoo):
         yahoo.list_anew(many(20))
         yahoo.answers(EVERYONE, *[faults.limited] * 6)
-        assert ask_many(open_yahoo(workers=4), 20).failures == {}
+        assert fetch_many(open_yahoo(workers=4), 20).failures == {}
 
     def test_keep_what_arrived_before_yahoo_fell_silent(self, open_yahoo, yahoo):
         yahoo.list_anew(many(60))
         yahoo.answers(EVERYONE, *[faults.sound] * 20)
         yahoo.always_answers(EVERYONE, faults.dropped)
-        fetch = ask_many(open_yahoo(workers=4, attempts=2), 60)
+        fetch = fetch_many(open_yahoo(workers=4, attempts=2), 60)
         assert fetch.bars["ticker"].nunique() == 20
         assert len(fetch.failures) == 40
         # Twelve tickers at most; curl itself repeats what it sent on a connection that was closed.
@@ -210,7 +210,7 @@ class TestNoNetwork:
         assert_well(open_yahoo().fetch(*ASKED))
         monkeypatch.setenv("https_proxy", proxy)
         with pytest.raises(StockAssetsError) as raised:
-            ask_many(open_yahoo(), 500)
+            fetch_many(open_yahoo(), 500)
         assert raised.match(
             r"Yahoo was unreachable for 500 of 500 tickers: no answer from Yahoo \(curl: "
         )
@@ -222,9 +222,9 @@ class TestNoNetwork:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
             with pytest.raises(StockAssetsError, match="timed out"):
-                ask_many(open_yahoo(timeout_seconds=0.2), 500)
+                fetch_many(open_yahoo(timeout_seconds=0.2), 500)
 
     def test_is_found_for_a_single_ticker_too(self, open_yahoo, yahoo, monkeypatch):
         monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
         with pytest.raises(StockAssetsError, match="for 1 of 1 tickers"):
-            ask_many(open_yahoo(), 1)
+            fetch_many(open_yahoo(), 1)

@@ -1,4 +1,4 @@
-"""Whatever splits and dividends there are, what comes back is what traded."""
+"""For any splits and dividends, the source returns prices as traded."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_lineage_includes_model_dataset_and_outcome(client: httpx.Client, loop: 
     assert_row(found["outcome"], scored)
 
 
-def test_an_issue_says_what_it_was_made_with(client: httpx.Client, loop: Loop) -> None:
+def test_an_issue_has_its_inputs(client: httpx.Client, loop: Loop) -> None:
     found = get(client, "/forecasts/2013-01-15/AAPL/issues", horizon=1, model_version=1)
     forecast = get(client, FORECAST)["forecast"]
     (issue,) = found["items"]

@@ -75,7 +75,7 @@ def test_invalid_basis_is_rejected(client: httpx.Client, basis: str) -> None:
     assert invalid["where"] == "query.basis"
 
 
-def ask(engine: Engine, status: int = 200, ticker: str = "A", **parameters: object) -> Any:
+def fetch(engine: Engine, status: int = 200, ticker: str = "A", **parameters: object) -> Any:
     """Request the raw prices of a ticker of a small store."""
     query = urlencode({"basis": "raw", **parameters})
     response = send(create_app(state_for(engine)), f"/api/v1/prices/{ticker}?{query}")
@@ -94,11 +94,11 @@ def raised(by: float) -> pd.DataFrame:
 
 def test_prices_are_shown_as_they_were_known(engine: Engine) -> None:
     store_bars(engine, bars("A"))
-    before = ask(engine)
+    before = fetch(engine)
     store_bars(engine, raised(1.0))
-    after = ask(engine)
-    assert ask(engine, known_at=before["known_at"]) == before
-    assert ask(engine, known_at=after["known_at"]) == after
+    after = fetch(engine)
+    assert fetch(engine, known_at=before["known_at"]) == before
+    assert fetch(engine, known_at=after["known_at"]) == after
     assert after["link"] == before["link"] + 1
     changed = [
         then["session"]
@@ -110,12 +110,12 @@ def test_prices_are_shown_as_they_were_known(engine: Engine) -> None:
     assert since[str(DAYS[0])] == before["known_at"] < since[str(DAYS[-1])] == after["known_at"]
 
 
-def test_all_pages_show_what_was_known_when_the_first_was_read(engine: Engine) -> None:
+def test_all_pages_show_the_prices_known_when_the_first_was_read(engine: Engine) -> None:
     store_bars(engine, bars("A"))
-    whole = ask(engine)
-    first = ask(engine, limit=1)
+    whole = fetch(engine)
+    first = fetch(engine, limit=1)
     store_bars(engine, raised(1.0))
-    rest = ask(engine, cursor=first["next"])
+    rest = fetch(engine, cursor=first["next"])
     assert first["items"] + rest["items"] == whole["items"]
     assert (rest["link"], rest["known_at"]) == (first["link"], first["known_at"])
 
@@ -124,31 +124,31 @@ def test_a_session_can_be_looked_at_from_an_earlier_one(engine: Engine) -> None:
     split = bars("A")
     split.loc[split["session"] == pd.Timestamp(DAYS[8]), "stock_splits"] = 2.0
     store_bars(engine, split)
-    page = ask(engine, basis="adjusted", as_of=DAYS[7])
+    page = fetch(engine, basis="adjusted", as_of=DAYS[7])
     assert page["as_of_session"] == str(DAYS[7])
     assert page["items"][0]["close"] == split["close"][7]
-    assert ask(engine, basis="adjusted")["items"][-8]["close"] == split["close"][7] / 2
+    assert fetch(engine, basis="adjusted")["items"][-8]["close"] == split["close"][7] / 2
 
 
 @pytest.mark.parametrize("moment", ["2000-01-01T00:00:00Z", "2999-01-01T00:00:00+01:00"])
 def test_a_moment_outside_the_record_is_not_found(engine: Engine, moment: str) -> None:
     store_bars(engine, bars("A"))
-    assert ask(engine, 404, known_at=moment)["detail"]
+    assert fetch(engine, 404, known_at=moment)["detail"]
 
 
 @pytest.mark.parametrize(
     "moment", ["2026-11-30T21:00:00", "2026-11-30", "1790000000", "9999-12-31T23:59:59-23:00", ""]
 )
 def test_a_moment_without_a_time_zone_is_rejected(engine: Engine, moment: str) -> None:
-    (invalid,) = ask(engine, 422, known_at=moment)["errors"]
+    (invalid,) = fetch(engine, 422, known_at=moment)["errors"]
     assert invalid["where"] == "query.known_at"
     assert "2026-11-30T21:00:00Z" in invalid["why"]
 
 
 def test_a_ticker_is_unknown_before_its_first_bar_is_stored(engine: Engine) -> None:
     store_bars(engine, bars("A"))
-    before = ask(engine)["known_at"]
+    before = fetch(engine)["known_at"]
     store_bars(engine, bars("B"))
-    assert ask(engine, ticker="B")["items"]
-    assert "B" in ask(engine, 404, ticker="B", known_at=before)["detail"]
-    ask(engine, 404, ticker="B", as_of="2012-01-03")
+    assert fetch(engine, ticker="B")["items"]
+    assert "B" in fetch(engine, 404, ticker="B", known_at=before)["detail"]
+    fetch(engine, 404, ticker="B", as_of="2012-01-03")

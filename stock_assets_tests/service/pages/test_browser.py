@@ -1,4 +1,4 @@
-"""What the scripts of the pages do, in a browser that reports errors and foreign requests."""
+"""The scripts of the pages, in a browser that reports errors and foreign requests."""
 
 from __future__ import annotations
 

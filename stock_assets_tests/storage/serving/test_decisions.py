@@ -90,7 +90,7 @@ def test_no_version_is_in_production_before_the_first_promotion(engine: Engine) 
     assert promotion_in_force(engine) is None
 
 
-def test_production_is_what_the_history_says_whatever_was_decided_last(engine: Engine) -> None:
+def test_production_is_that_of_the_history_and_not_of_the_newest_decision(engine: Engine) -> None:
     decide(engine)
     put_in_force(engine, replace(PRODUCTION, version=4, refit_of=3, dataset_run_id=LATER))
     found = promotion_in_force(engine)

@@ -23,7 +23,7 @@ EVERYTHING = 10_000
 
 @pytest.fixture
 def made(engine: Engine) -> Engine:
-    """Two versions that overlap; C stops early; the older version spoke last of the newest day."""
+    """Two versions that overlap; C stops early; the older version forecast the newest day last."""
     save_predictions(engine, forecasts(DAYS[:6], "ABC"), DAYS[:6], 1)
     save_predictions(engine, forecasts(DAYS[4:9], "AB", version=2), DAYS[4:9], 2)
     last = forecasts(DAYS[8:9], "A", price=99.0)
@@ -116,7 +116,7 @@ def test_latest_forecasts_equal_the_view(made: Engine) -> None:
         seen = {(row["ticker"], row["horizon"]): dict(row) for row in view}
     listed = list_latest_forecasts(made, ForecastFilter(), EVERYTHING)
     assert seen == {(row["ticker"], row["horizon"]): row for row in listed}
-    assert seen["A", 1]["model_version"] == 1  # it spoke last of the newest session
+    assert seen["A", 1]["model_version"] == 1  # it forecast the newest session last
     assert seen["C", 1]["as_of_session"] == DAYS[5]
 
 

@@ -59,7 +59,7 @@ def test_an_issue_has_the_facts_that_are_known(issued: Engine) -> None:
     assert find_issue(issued, 99) is None
 
 
-def test_a_withdrawn_forecast_says_when(issued: Engine) -> None:
+def test_a_withdrawn_forecast_has_the_time_of_its_removal(issued: Engine) -> None:
     first, again = list_issues(issued, DAYS[0], "B")
     assert first["withdrawn_at"] is None
     assert again["withdrawn_at"] > again["predicted_at"]

@@ -1,4 +1,4 @@
-"""Corporate actions as facts of their own, and what makes stored prices trustworthy."""
+"""Corporate actions in a separate table; revisions, quarantine and instruments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FROM raw_stock_data
 CROSS JOIN LATERAL (VALUES ('dividend', dividends), ('split', stock_splits)) AS a(kind, value)
 WHERE value > 0
 """
-# Until now only the sessions wanted were asked for, whatever was missing before them: from the
+# Until now only the chosen sessions were requested, not those missing before them: from the
 # newest one on is all that is sure, so that the next ingestion asks for whole histories once.
 INSTRUMENTS_OF_BARS = """
 INSERT INTO instruments (ticker, currency, asked_from, source, first_fetched_at)

@@ -1,4 +1,4 @@
-"""What a dataset was made with: digests of the code, versions of the libraries."""
+"""The build environment of a dataset: digests of the code, versions of the libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The refit of a promoted candidate stands beside the decision about it."""
+"""The refit of a promoted candidate is recorded with its decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset is one array file: scaled panels and readable copies are made when asked for."""
+"""A dataset is one array file: scaled panels and readable copies are made on demand."""
 
 from __future__ import annotations
 

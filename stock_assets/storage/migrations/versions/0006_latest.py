@@ -1,4 +1,4 @@
-"""Newest forecasts from an index, and what a version forecast and was scored on from others."""
+"""Indexes for the newest forecasts, and for the forecasts and scores of a version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checks found stays readable beside the data that they examined."""
+"""Check results are stored beside the checked data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the inputs of forecasts have drifted from those of training stands beside them."""
+"""The drift of the inputs is stored with the forecasts."""
 
 from __future__ import annotations
 

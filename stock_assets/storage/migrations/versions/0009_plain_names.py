@@ -1,4 +1,4 @@
-"""The field's words for columns, scores and parameters; nothing else changes."""
+"""Usual names of columns, scores and parameters; nothing else changes."""
 
 from __future__ import annotations
 

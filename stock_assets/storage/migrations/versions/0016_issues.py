@@ -1,4 +1,4 @@
-"""Forecasts say how they were issued, and scores which issue they are of."""
+"""Forecasts record how they were issued, and scores the issue that was scored."""
 
 from __future__ import annotations
 
