@@ -57,7 +57,7 @@ def bring(
 
 
 def seen(engine: Engine, yahoo: yahoo_loopback.Yahoo, session: date) -> Ingestion:
-    """Ingest a session as of its own evening."""
+    """Ingest a session on its evening."""
     yahoo.now = evening(session)
     return ingest(engine, source(yahoo), PRICES, [session])
 

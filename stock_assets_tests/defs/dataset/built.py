@@ -30,7 +30,7 @@ def recent() -> pd.DataFrame:
 def made(
     store: Store, bars: pd.DataFrame, key: str = KEY, **sections: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
-    """Store bars and build a dataset from what is known then."""
+    """Store bars and build a dataset from the newest prices."""
     store_bars(store.engine, bars, "sample")
     given = {**sections, "dataset": SMALL | sections.get("dataset", {})}
     newest = head(store.engine)

@@ -95,6 +95,7 @@ def test_passing_checks_let_every_asset_materialize(own_store: Store) -> None:
     recorded = metadata(result, "processed_features")
     assert (recorded["dataset_run_id"], recorded["as_of_session"]) == (KEY, "2012-10-26")
     assert recorded["dagster/row_count"] == sum(recorded["valid_sessions"].values())
+    assert "Validity by session and ticker" in Path(recorded["plots"]).read_text("utf-8")
     described = {column.name: column for column in recorded["dagster/column_schema"].columns}
     lineage = recorded["dagster/column_lineage"].deps_by_column
     assert described["RSI"].type == "float32"

@@ -40,7 +40,7 @@ def test_a_feature_that_looks_ahead_stops_the_dataset(
     assert not result.asset_materializations_for_node("scalers")
 
 
-def test_a_failed_check_keeps_the_earlier_dataset_and_refuses_what_follows(
+def test_a_failed_check_keeps_the_earlier_dataset_and_refuses_downstream_assets(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels of the session after the next, planted where the dataset is built."""

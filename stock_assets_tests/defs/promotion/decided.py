@@ -30,7 +30,7 @@ MODEL = Tracking().model_name
 
 
 def timeline(loop: Loop) -> list[dict[str, Any]]:
-    """What was ever put into production, newest first."""
+    """Every version put into production, newest first."""
     key = dg.AssetKey("production_model")
     found = loop.platform.instance.fetch_materializations(key, limit=100).records
     events = [
@@ -49,7 +49,7 @@ def record_of(loop: Loop, dataset: str) -> PromotionRecord:
 
 
 def snapshot(loop: Loop, registry: Registry) -> tuple[Any, ...]:
-    """All that a decision may have changed."""
+    """Everything that a decision may change."""
     with loop.platform.engine.connect() as connection:
         query = select(model_promotions.c.dataset_run_id, model_promotions.c.decided_at)
         decided = sorted(tuple(row) for row in connection.execute(query))

@@ -150,3 +150,5 @@ def test_the_materialization_shows_tables_plots_and_numbers(loop: Loop) -> None:
     }
     assert tickers["IBM"]["p_persistence"] <= tickers["IBM"]["q_persistence"] <= 1
     assert len(shown["per_session"].value.records) == record.candidate["sessions"]
+    assert record.mlflow_run_id in shown["plots"].value
+    assert shown["plots"].value.endswith("evaluation.html")

@@ -131,11 +131,11 @@ def test_the_ridge_learns_from_training_and_is_chosen_on_validation(
 ) -> None:
     given: list[tuple[object, ...]] = []
 
-    def listened_to(returns: pd.DataFrame, *asked: object) -> pd.DataFrame:
-        given.append(asked)
-        return ridge(returns, *asked)
+    def recorded(returns: pd.DataFrame, *arguments: object) -> pd.DataFrame:
+        given.append(arguments)
+        return ridge(returns, *arguments)
 
-    monkeypatch.setattr("stock_assets.pipeline.promotion.ridge", listened_to)
+    monkeypatch.setattr("stock_assets.pipeline.promotion.ridge", recorded)
     store_bars(own_store.engine, sample_bars())
     candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
     met(own_store, tmp_path, candidate, date(2012, 8, 31))
