@@ -22,7 +22,7 @@ Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="For exam
 
 @commands.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """List the versions, newest first: what they learnt from, their scores, when in force."""
+    """List the versions, newest first, with their data, scores and times in force."""
     from stock_assets.cli import versions
 
     output(versions.gather_models(open_platform()), versions.show_models, as_json=as_json)

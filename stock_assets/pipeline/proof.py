@@ -335,6 +335,6 @@ def _is_close(name: str, then: float, now: float) -> bool:
 
 
 def _is_of(fault: Fault, row: Mapping[str, Any]) -> bool:
-    """Whether a fault of a table is in the row with a key, as far as that is given."""
+    """Whether a fault of a table concerns a row, or names no row."""
     key = fault.key or {}
     return all(str(row[name]) == value for name, value in key.items() if name in row)

@@ -1,8 +1,8 @@
 """Versions that are on record and that the registry has lost: finding and recovering them.
 
 Decisions about models are rows of the ``stock_assets`` database, and the registry is MLflow's
-database. Where the second was lost or is an older backup, the installation would look new: the next
-candidate would be compared with nothing, under a number that was given before.
+database. If that was lost, or restored from an older backup, the installation would look new:
+the next candidate would be compared with nothing, under a number that was assigned before.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class FoundModel:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What a recovery did: the versions registered again, production, and what it could not do."""
+    """The result of a recovery: the versions registered again, production, and problems."""
 
     registered: list[ModelVersion]
     production: ModelVersion | None

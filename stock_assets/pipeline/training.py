@@ -101,7 +101,7 @@ class TrainedCandidate:
     bars : DataFrame
         As traded, through the as-of session.
     checkpoints : CheckpointFolder
-        Files of this training, which are of no use once the candidate is registered.
+        Files of this training, deleted once the candidate is registered.
     """
 
     record: PanelRecord
@@ -307,7 +307,7 @@ def _positions(record: SegmentRecord) -> Segment:
 def _checkpoints(
     dataset_id: str, segments: Mapping[str, SegmentRecord], folder: Path | None
 ) -> CheckpointFolder:
-    """Return where trainings on a dataset continue from if they are killed."""
+    """Return the checkpoints from which killed trainings on a dataset continue."""
     folder = folder or find_locations().checkpoints_folder(dataset_id)
     return CheckpointFolder(folder, segments["train"].digest)
 
@@ -326,7 +326,7 @@ def _optuna_address() -> str:
 def _study_name(
     dataset_id: str, tuning: Tuning, training: Training, folds: WalkForward, data_digest: str
 ) -> str:
-    """Name a study by what decides the result of a trial: the budget is not part of it."""
+    """Name a study by what decides the result of a trial; the budget does not."""
     settings = {
         name: section.model_dump(mode="json", exclude=_BUDGET[name])
         for name, section in (("tuning", tuning), ("training", training))

@@ -17,7 +17,7 @@ _HISTORY = HISTORIES[predictions]
 
 
 def find_forecasts(engine: Engine, name: str) -> list[dict[str, Any]]:
-    """Read the forecasts that a name stands for.
+    """Read the forecasts with a name.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def sample_forecasts(engine: Engine, size: int) -> list[dict[str, Any]]:
 
 
 def issue_facts(engine: Engine, issue: int | None) -> RowMapping | None:
-    """Read what an issue was made with; None if it was not recorded."""
+    """Read the row of an issue; None if it was not recorded."""
     query = select(forecast_issues).where(forecast_issues.c.issue == issue)
     with engine.connect() as connection:
         return connection.execute(query).mappings().one_or_none()

@@ -1,10 +1,9 @@
 """Issues of forecasts: what was issued, when, and with what.
 
 ``predictions`` holds the newest issue of each forecast, ``predictions_history`` every one, and
-``forecast_issues`` what an issue was made with. A forecast that is made again with an equal result
-is not issued again, unless another model version has forecast the session and ticker since. One
-that a later run no longer makes leaves ``predictions``; its history keeps it, and a live one is
-still scored.
+``forecast_issues`` the inputs of each issue. An equal forecast is not issued again, unless another
+model version has forecast the session and ticker since. A forecast that a later run no longer makes
+leaves ``predictions``; its history keeps it, and a live one is still scored.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _SUPERSEDED = """EXISTS (
 
 @dataclass(frozen=True)
 class Issue:
-    """What forecasts are issued with; None is unknown.
+    """The inputs of an issue; None is unknown.
 
     Attributes
     ----------
@@ -90,7 +89,7 @@ def issue_forecasts(
     scope : mapping of str to sequence
         Values of columns; the forecasts of the version that `frame` replaces.
     issue : Issue
-        What they were made with.
+        Their inputs.
     """
     number = func.coalesce(func.max(forecast_issues.c.issue), 0) + 1
     issued_at, next_issue = connection.execute(select(func.record_time(), number)).one()

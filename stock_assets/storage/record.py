@@ -40,7 +40,7 @@ from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.tables import record_links
 
 FIRST_DIGEST = "0" * 64
-"""What the first link names as the digest of the link before it."""
+"""Previous digest of the first link."""
 
 ADOPTED = "rows that were stored before there was a record"
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('stock_assets.record'))")
@@ -49,7 +49,7 @@ PLAIN_TEXT = text(
     "SET LOCAL timezone TO 'UTC'; SET LOCAL datestyle TO 'ISO, YMD'; "
     "SET LOCAL extra_float_digits TO 1"
 )
-"""What makes PostgreSQL's text of a value the same on every server, until the transaction ends."""
+"""Settings of a transaction that make PostgreSQL's text of values equal on every server."""
 
 _TICK = timedelta(microseconds=1)
 _CLOCK_TOLERANCE = timedelta(seconds=1)
@@ -102,7 +102,7 @@ def recording(
     Raises
     ------
     StockAssetsError
-        A history has rows of links that do not exist yet: it was written past the record.
+        A history has rows of links that do not exist yet: the record was bypassed.
     """
     if _is_recording.get():
         raise RuntimeError("recording() was called within recording(), which would wait for itself")
@@ -131,7 +131,7 @@ def head(engine: Engine) -> Link | None:
 
 
 def find_link(engine: Engine, number: int) -> Link | None:
-    """Return a link; None if there is none with this number."""
+    """Return the link with a number, or None."""
     return _read_link(engine, select(record_links).where(record_links.c.link == number))
 
 
@@ -296,8 +296,8 @@ def _open(connection: Connection) -> Row[Any]:
     beyond = _written_tables(connection, number)
     if beyond:
         raise StockAssetsError(
-            f"{beyond[0].name}_history has rows of link {number}, which does not exist yet: it was "
-            "written past the record",
+            f"{beyond[0].name}_history has rows of link {number}, which does not exist yet: the "
+            "record was bypassed",
             "Find them: stock-assets verify",
         )
     return connection.execute(

@@ -1,4 +1,4 @@
-"""Models: what was in force, versions and their scores, and the promotion decisions."""
+"""Models: the history of production, versions and their scores, promotion decisions."""
 
 from __future__ import annotations
 

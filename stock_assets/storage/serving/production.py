@@ -30,7 +30,7 @@ def find_in_force(engine: Engine) -> Row | None:
 def list_changes(
     engine: Engine, model_version: int | None, size: int, after: Position | None = None
 ) -> list[Row]:
-    """List the changes of what is in force, the newest first.
+    """List the changes of the version in force, the newest first.
 
     Each with the columns of ``production_history``, ``in_force_until`` (when the next change
     replaced it; None for the newest, and for a winner of a past session) and ``in_production``.

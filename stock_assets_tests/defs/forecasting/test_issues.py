@@ -1,4 +1,4 @@
-"""Issues by the assets: what they are made with, made again, after revisions, and scored."""
+"""Issues by the assets: inputs, repetition, revisions and scores."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def scored(engine: Engine, rows: pd.DataFrame) -> Engine:
 def test_the_database_adds_up_the_terms_of_the_evaluation(
     scored: Engine, rows: pd.DataFrame
 ) -> None:
-    """The one proof that both definitions of the terms are the same."""
+    """The SQL and the Python definitions of the terms are equal."""
     query = f"""
         SELECT model_version, ticker, count(DISTINCT session) AS sessions, {TERMS}
         FROM model_performance_log GROUP BY model_version, ticker ORDER BY 1, 2"""
