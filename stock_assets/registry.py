@@ -22,7 +22,12 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.storage.mlflow_database import adopt_artifacts, datasets_of_versions
-from stock_assets.storage.model_files import BUNDLE_PATH, folder_in, write_version
+from stock_assets.storage.model_files import (
+    BUNDLE_PATH,
+    folder_in,
+    read_description,
+    write_version,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +66,10 @@ class Registry:
     def model_name(self) -> str:
         """Name of the registered model."""
         return self._tracking.model_name
+
+    def named(self, model_name: str) -> Registry:
+        """Return the registry of another registered model, such as one of an earlier name."""
+        return Registry(self._tracking.model_copy(update={"model_name": model_name}), self._renames)
 
     def client(self) -> MlflowClient:
         """Return a client of the configured tracking store.
@@ -300,6 +309,20 @@ class Registry:
         address = self.client().get_model_version_download_uri(self.model_name, str(version))
         own = folder_in(find_locations().artifacts_folder, address)
         return Path(mlflow.artifacts.download_artifacts(address)) if own is None else own
+
+    def tags(self, version: int) -> dict[str, str]:
+        """Return the tags of a version."""
+        return dict(self._registered(version).tags)
+
+    def description(self, version: int) -> dict[str, Any]:
+        """Read the ``MLmodel`` file of a version.
+
+        Raises
+        ------
+        DamagedFileError
+            It is missing or unreadable.
+        """
+        return read_description(self._folder(version))
 
     def datasets_of_versions(self) -> dict[int, str | None]:
         """Return the dataset of each assigned version number, deleted versions included."""

@@ -206,8 +206,9 @@ def show_verification(found: dict[str, Any], console: Console) -> None:
         f"Dataset {found['dataset_run_id']}, as of {found['as_of_session']}, prices {rows}",
         soft_wrap=True,
     )
+    marks = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[dim]–[/dim]"}
     for part in found["parts"]:
-        mark = "[green]✓[/green]" if part["equal"] else "[red]✗[/red]"
+        mark = marks[part["equal"]]
         console.print(f"  {mark} {part['name']:<10} {escape(part['message'])}", soft_wrap=True)
     if found["equal"]:
         console.print("Equal: rebuilt from these prices, it has the recorded digests.")

@@ -241,11 +241,24 @@ def verify(
     every: Annotated[
         bool, typer.Option("--all", help="Show every fault, not only the first.")
     ] = False,
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--accept-restore", help="First record that a restored backup lacks what runs saw."
+        ),
+    ] = False,
+    why: Annotated[str | None, typer.Option(help="What happened, for --accept-restore.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that nothing in the record was changed; exit status 1 if something was."""
     from stock_assets.cli import verify as command
 
+    if restored != bool(why):
+        raise StockAssetsError(
+            "--accept-restore and --why TEXT go together", "Give both, or neither"
+        )
+    if why:
+        command.accept_restore(open_platform(), why)
     found = command.verify_record(open_platform(), every=every)
     output(found, command.show_record, as_json=as_json)
     raise typer.Exit(0 if found["holds"] else 1)

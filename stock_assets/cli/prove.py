@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +15,16 @@ from stock_assets.cli.platform import Platform
 _MARKS = {
     "holds": "[green]✓[/green]",
     "within the tolerance": "[yellow]≈[/yellow]",
+    "differs": "[yellow]≠[/yellow]",
     "not recorded": "[dim]–[/dim]",
     "fails": "[red]✗[/red]",
+}
+
+_COUNTED = {
+    "holds": "hold to the bit",
+    "within the tolerance": "hold within the tolerance",
+    "not recorded": "not provable, as facts were not recorded",
+    "fails": "fail",
 }
 
 
@@ -42,19 +51,26 @@ def prove_forecasts(
     proofs = prove(stores, forecasts, retrain=retrain_again)
     return {
         "holds": all(proof.holds for proof in proofs),
-        "proofs": [asdict(proof) | {"holds": proof.holds} for proof in proofs],
+        "outcomes": Counter(proof.outcome.value for proof in proofs),
+        "proofs": [
+            asdict(proof) | {"holds": proof.holds, "outcome": proof.outcome} for proof in proofs
+        ],
     }
 
 
 def show_proofs(found: dict[str, Any], console: Console) -> None:
-    """Print each proof as a tree, or of many the failed ones, and how many hold."""
+    """Print a proof as a tree; of many the failed ones, and how many have each outcome."""
     proofs = found["proofs"]
     shown = proofs if len(proofs) == 1 else [proof for proof in proofs if not proof["holds"]]
     for proof in shown:
         console.print(_tree(proof))
     if len(proofs) > 1:
-        held = sum(proof["holds"] for proof in proofs)
-        console.print(f"{held} of {len(proofs)} forecasts hold.")
+        counts = [
+            f"{found['outcomes'][outcome]:,} {words}"
+            for outcome, words in _COUNTED.items()
+            if found["outcomes"].get(outcome)
+        ]
+        console.print(f"{len(proofs):,} forecasts: {', '.join(counts)}.")
 
 
 def _tree(proof: dict[str, Any]) -> Tree:

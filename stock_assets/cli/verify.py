@@ -12,6 +12,17 @@ from stock_assets.cli.platform import Platform
 from stock_assets.storage.record import head
 
 
+def accept_restore(platform: Platform, why: str) -> None:
+    """Append a link that accepts what was lost with a restored backup."""
+    from stock_assets.cli.versions import person
+    from stock_assets.defs.metadata import known_heads
+    from stock_assets.pipeline import verification
+
+    by = person()
+    note = f"{why} (accepted by {by})" if by else why
+    verification.accept_restore(platform.engine, known_heads(platform.instance), note)
+
+
 def verify_record(platform: Platform, *, every: bool) -> dict[str, Any]:
     """Walk the record; return its newest link and the first fault, or `every` one."""
     from stock_assets.defs.metadata import known_heads

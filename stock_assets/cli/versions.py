@@ -278,7 +278,7 @@ def promote(platform: Platform, version: int, why: str) -> dict[str, Any]:
             raise StockAssetsError(
                 f"{model} is in force already", "See the others: stock-assets model list"
             )
-        return NewChange(model, Cause.PERSON, why, _person())
+        return NewChange(model, Cause.PERSON, why, person())
 
     return _change(platform, registry, choose)
 
@@ -307,7 +307,7 @@ def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
         newest = newest_change(history)
         left = newest.model if newest else None
         reason = why or f"back from {left}" if left else why
-        return NewChange(earlier, Cause.ROLLBACK, reason, _person())
+        return NewChange(earlier, Cause.ROLLBACK, reason, person())
 
     return _change(platform, registry, choose)
 
@@ -336,7 +336,7 @@ def _report(platform: Platform, history: Sequence[ProductionChange]) -> None:
     report_changes(platform.instance, platform.engine, history)
 
 
-def _person() -> str | None:
+def person() -> str | None:
     """Return the name of the user; None where the system has none."""
     try:
         return getpass.getuser()

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors")
 """Distributions whose version can change a dataset, or a model trained on it."""
 
@@ -40,7 +42,8 @@ def build_environment() -> dict[str, Any]:
     dict
         ``package``: version of this package. ``code``: SHA-256 per source file in
         :data:`_DATASET_SOURCES`, by its path in the package; line ends do not count. ``libraries``:
-        versions of Python and of :data:`LIBRARIES`.
+        versions of Python and of :data:`LIBRARIES`. ``processor``: its kind, and the newest vector
+        instructions that NumPy uses.
     """
     return _environment(_DATASET_SOURCES)
 
@@ -62,7 +65,13 @@ def _environment(sources: Iterable[str]) -> dict[str, Any]:
         "code": _source_digests(sources),
         "libraries": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
+        "processor": _processor(),
     }
+
+
+def _processor() -> str:
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return " ".join([platform.machine(), *found[-1:]])
 
 
 def training_code() -> str:
@@ -81,6 +90,9 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name in _changed(then["libraries"], now["libraries"]):
         before, after = (built["libraries"].get(name, "none") for built in (then, now))
         lines.append(f"{name} {before} then, {after} now")
+    before, after = then.get("processor"), now.get("processor")
+    if before != after and before is not None:  # earlier versions did not record it
+        lines.append(f"processor {before} then, {after} now")
     changed = _changed(then["code"], now["code"])
     return [*lines, f"code changed in {', '.join(changed)}"] if changed else lines
 

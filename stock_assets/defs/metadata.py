@@ -137,18 +137,24 @@ def head_metadata(engine: Engine) -> dict[str, Any]:
 
 
 def known_heads(instance: dg.DagsterInstance) -> list[KnownHead]:
-    """Return the links that the newest materializations of each asset name, without repeats."""
-    found: dict[tuple[int, str], KnownHead] = {}
+    """Return what the newest materializations of each asset say of the record.
+
+    The partitions of one asset, run and link are named together, by the first and the last.
+    """
+    found: dict[tuple[int, str, str, str], set[str]] = {}
     for asset in instance.get_asset_keys():
         for record in instance.fetch_materializations(asset, limit=_READ_EVENTS).records:
             event = record.asset_materialization
             if event is None or not {RECORD_LINK, RECORD_DIGEST} <= event.metadata.keys():
                 continue
             link, digest = (event.metadata[name].value for name in (RECORD_LINK, RECORD_DIGEST))
-            name = f"{asset.to_user_string()} {record.partition_key or ''}".strip()
             if isinstance(link, int) and isinstance(digest, str):
-                found.setdefault((link, digest), KnownHead(link, digest, record.run_id, name))
-    return list(found.values())
+                head = link, digest, record.run_id, asset.to_user_string()
+                found.setdefault(head, set()).add(record.partition_key or "")
+    return [
+        KnownHead(*head, " to ".join(sorted({min(keys), max(keys)})).strip())
+        for head, keys in found.items()
+    ]
 
 
 def sessions_of(context: dg.AssetExecutionContext) -> list[date]:

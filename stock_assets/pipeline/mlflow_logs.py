@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stock_assets.config import Training
 from stock_assets.evaluation.production_rule import ModelVersion
-from stock_assets.pipeline.training_logs import TRAINING_PREFIX
+from stock_assets.pipeline.training_logs import TRAINING_PREFIX, training_environment
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.page import page
@@ -61,7 +61,8 @@ def log_training(
 ) -> None:
     """Log the parameters of a training and the losses of every epoch."""
     record, fit = trained.record, trained.candidate.fit
-    mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id})
+    environment = training_environment(trained.bundle.network)
+    mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id, **environment})
     mlflow_run.log_params(
         {
             "dataset_run_id": record.dataset_run_id,
@@ -128,6 +129,7 @@ def log_refit(mlflow_run: Any, version: ModelVersion, refit: Refit) -> None:
             "refit_version": version.version,
             "refit_of": version.refit_of,
             "refit_weights": weights_digest(refit.bundle.network),
+            **training_environment(refit.bundle.network, is_refit=True),
         }
     )
     mlflow_run.log_metric("refit_epochs", len(refit.losses))

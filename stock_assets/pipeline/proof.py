@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,36 @@ from sqlalchemy import Engine
 from stock_assets.config import Params
 from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.core.fingerprints import differences, forecast_environment, plain_digest
+from stock_assets.core.fingerprints import (
+    build_environment,
+    differences,
+    forecast_environment,
+    plain_digest,
+)
 from stock_assets.core.progress import bar
 from stock_assets.datasets import verify as dataset_check
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market.bars import content_digest
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.networks import describe_device
 from stock_assets.models.training import weights_digest
-from stock_assets.pipeline.repetition import train_again
+from stock_assets.pipeline.proof_findings import (
+    ENVIRONMENT,
+    TOLERANCE,
+    WEIGHT_TOLERANCE,
+    Finding,
+    Outcome,
+    Proof,
+    compare_environments,
+    compare_values,
+    worst,
+)
+from stock_assets.pipeline.repetition import train_again, weights_difference
+from stock_assets.pipeline.training_logs import logged_environment, training_environment
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
-from stock_assets.storage.datasets import scaler_summary
-from stock_assets.storage.forecast_lookup import issue_facts
+from stock_assets.storage.datasets import load_panel, scaler_summary
+from stock_assets.storage.forecast_lookup import issue_facts, model_of
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import production_changes
 from stock_assets.storage.record import link_at
@@ -46,47 +63,13 @@ NUMBERS = (
 )
 """The numbers of a forecast, which are compared to the bit."""
 
-TOLERANCE = 1e-5
-"""Largest relative difference of a price, and absolute one of a return, on another machine."""
-
 _ANY_LINK = 2**62
-PRICE_TABLES = ("raw_stock_data", "corporate_actions", "ticker_renames")
+PRICE_TABLES = ("raw_stock_data", "corporate_actions")
+RENAME_TABLES = ("ticker_renames",)
 DATASET_TABLES = ("processed_feature_data", "scalers", "scaled_feature_sets")
 FORECAST_TABLES = ("predictions", "forecast_issues")
 PRODUCTION_TABLES = ("production_history",)
-_TABLES = (*PRICE_TABLES, *DATASET_TABLES, *FORECAST_TABLES, *PRODUCTION_TABLES)
-
-
-class Outcome(StrEnum):
-    """Whether a part of a proof holds."""
-
-    HOLDS = "holds"
-    CLOSE = "within the tolerance"
-    NOT_RECORDED = "not recorded"
-    FAILS = "fails"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A part of a proof: its outcome, a message for people, and its own parts."""
-
-    name: str
-    outcome: Outcome
-    message: str
-    parts: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A forecast, as it was issued, and what its proof found, from the number back to rows."""
-
-    forecast: Mapping[str, Any]
-    findings: tuple[Finding, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether no part fails."""
-        return all(finding.outcome != Outcome.FAILS for finding in self.findings)
+_TABLES = (*PRICE_TABLES, *RENAME_TABLES, *DATASET_TABLES, *FORECAST_TABLES, *PRODUCTION_TABLES)
 
 
 @dataclass(frozen=True)
@@ -117,11 +100,17 @@ def prove(stores: Stores, forecasts: Sequence[Mapping[str, Any]], *, retrain: bo
     return [work.prove(forecast) for forecast in bar(forecasts, "prove")]
 
 
-def worst(findings: Sequence[Finding]) -> Outcome:
-    """Return the outcome of a part from the outcomes of its own parts."""
-    order = (Outcome.FAILS, Outcome.CLOSE, Outcome.NOT_RECORDED)
-    outcomes = {finding.outcome for finding in findings}
-    return next((outcome for outcome in order if outcome in outcomes), Outcome.HOLDS)
+@dataclass(frozen=True)
+class _Group:
+    """Forecasts that were made in one call: of one version, with one issue."""
+
+    version: int
+    mlflow_run_id: str
+    issue: int | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> _Group:
+        return cls(row["model_version"], row["mlflow_run_id"], row["issue"])
 
 
 class _Work:
@@ -136,31 +125,33 @@ class _Work:
         retrain: bool,
     ) -> None:
         self._stores, self._faults, self._retrain = stores, faults, retrain
-        self._sessions: dict[tuple[int, int | None], set[date]] = {}
+        self._sessions: dict[_Group, set[date]] = {}
         for row in forecasts:
-            group = row["model_version"], row["issue"]
-            self._sessions.setdefault(group, set()).add(row["as_of_session"])
+            self._sessions.setdefault(_Group.of(row), set()).add(row["as_of_session"])
         self._facts = cache(lambda issue: issue_facts(stores.engine, issue))
+        self._environment = cache(self._compare_environment)
         self._bars = cache(self._read_bars)
-        self._bundle = cache(stores.registry.load)
+        self._registry = cache(self._find_registry)
+        self._bundle = cache(self._load_bundle)
         self._dataset = cache(self._prove_dataset)
         self._model = cache(self._prove_model)
         self._again = cache(self._forecast_again)
 
     def prove(self, row: Mapping[str, Any]) -> Proof:
         """Prove a forecast."""
-        group = row["model_version"], row["issue"]
+        group = _Group.of(row)
         findings = [self._record(row)]
         findings += [self._attempt(name, prove) for name, prove in self._computed(row, group)]
         forecast = {name: value for name, value in row.items() if name != "removed"}
         return Proof(forecast, tuple(findings))
 
-    def _computed(self, row: Mapping[str, Any], group: tuple[int, int | None]) -> Any:
+    def _computed(self, row: Mapping[str, Any], group: _Group) -> Any:
         """Yield the parts that may meet missing versions, datasets or rows."""
-        yield "environment", lambda: self._environment(group)
+        yield ENVIRONMENT, lambda: self._environment(group)
         yield "prices", lambda: self._prices(group)
-        yield "model", lambda: self._model(row["model_version"], row["dataset_run_id"])
-        yield "dataset", lambda: self._dataset(row["dataset_run_id"])
+        dataset_id = row["dataset_run_id"]
+        yield "model", lambda: self._model(group.version, group.mlflow_run_id, dataset_id)
+        yield "dataset", lambda: self._dataset(dataset_id)
         yield "number", lambda: self._number(row, group)
 
     @staticmethod
@@ -197,33 +188,41 @@ class _Work:
                 return Finding(name, Outcome.FAILS, fault.message)
         return Finding(name, Outcome.HOLDS, message)
 
-    def _environment(self, group: tuple[int, int | None]) -> Finding:
-        """Compare the machine and the code with those that issued the forecast."""
-        facts = self._facts(group[1])
-        if facts is None or facts["torch"] is None:
-            return Finding("environment", Outcome.NOT_RECORDED, "torch, device and code then")
-        device = describe_device(self._bundle(group[0]).network)
-        now = {"torch": torch.__version__, "device": device}
-        changed = [f"{n} {facts[n]} then, {now[n]} now" for n in now if facts[n] != now[n]]
-        if changed:
-            message = f"{'; '.join(changed)}: numbers are compared within {TOLERANCE:g}"
-            return Finding("environment", Outcome.CLOSE, message)
-        built = facts["build_environment"]
-        other = differences(built, forecast_environment()) if built else []
-        message = "; ".join([f"torch {now['torch']}, {now['device']}", *other])
-        return Finding("environment", Outcome.HOLDS, message)
+    def _find_registry(self, mlflow_run_id: str) -> Registry:
+        """Return the registry of the model that a run has trained, by the record."""
+        registry = self._stores.registry
+        return registry.named(model_of(self._stores.engine, mlflow_run_id) or registry.model_name)
 
-    def _read_bars(self, group: tuple[int, int | None]) -> pd.DataFrame:
-        version, issue = group
-        facts, recipe = self._facts(issue), self._bundle(version).recipe
+    def _load_bundle(self, version: int, mlflow_run_id: str) -> Bundle:
+        return self._registry(mlflow_run_id).load(version)
+
+    def _compare_environment(self, group: _Group) -> Finding:
+        """Compare the machine and the code with those that issued the forecast."""
+        network = self._bundle(group.version, group.mlflow_run_id).network
+        now = {"torch": torch.__version__, "device": describe_device(network)}
+        facts = self._facts(group.issue)
+        then = {} if facts is None else {name: facts[name] for name in now}
+        built = None if facts is None else facts["build_environment"]
+        return compare_environments(
+            [*_changed(then, now), *(differences(built, forecast_environment()) if built else [])],
+            [*(name for name in now if then.get(name) is None), *([] if built else ["code"])],
+            ", ".join(now.values()),
+        )
+
+    def _read_bars(self, group: _Group) -> pd.DataFrame:
+        facts = self._facts(group.issue)
+        recipe = self._bundle(group.version, group.mlflow_run_id).recipe
         known_at = facts["known_at"] if facts else None
         last = max(self._sessions[group])
         engine = self._stores.engine
         return read_bars(engine, recipe.first_session, last, known_at=known_at, renamed=True)
 
-    def _prices(self, group: tuple[int, int | None]) -> Finding:
-        """Read the bars as they were known, and find whether their links hold."""
-        facts, bars = self._facts(group[1]), self._bars(group)
+    def _prices(self, group: _Group) -> Finding:
+        """Read the bars as they were known, and find whether their links hold.
+
+        Tickers have the names of today, so the renames of today are read.
+        """
+        facts, bars = self._facts(group.issue), self._bars(group)
         read = f"{len(bars):,} bars, digest {short(content_digest(bars))}"
         known_at: datetime | None = facts["known_at"] if facts else None
         if known_at is None:
@@ -233,15 +232,17 @@ class _Work:
         link = link_at(self._stores.engine, known_at)
         moment = f"{known_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         message = f"{read}, as known at {moment}, links 1 to {link}"
-        return self._of_tables("prices", PRICE_TABLES, message, link)
+        found = self._of_tables("prices", PRICE_TABLES, message, link)
+        if found.outcome == Outcome.FAILS:
+            return found
+        return self._of_tables("prices", RENAME_TABLES, message, _ANY_LINK, {})
 
     def _prove_dataset(self, dataset_id: str) -> Finding:
         """Rebuild a dataset from its rows, and compare each part with its record."""
-        found = dataset_check.verify(self._stores.engine, self._stores.arrays, dataset_id)
-        parts = [
-            Finding(part.name, Outcome.HOLDS if part.equal else Outcome.FAILS, part.message)
-            for part in found.parts
-        ]
+        s = self._stores
+        found = dataset_check.verify(s.engine, s.arrays, dataset_id)
+        environment = self._dataset_environment(dataset_id)
+        parts = [environment, *(_of_part(part, environment) for part in found.parts)]
         if found.known_at is None:
             parts.append(Finding("known at", Outcome.NOT_RECORDED, "rebuilt from the rows of now"))
         row = {"dataset_run_id": dataset_id}
@@ -250,27 +251,39 @@ class _Work:
         message = f"{dataset_id}, rebuilt from rows{'; ' if changes else ''}{changes}"
         return Finding("dataset", worst(parts), message, tuple(parts))
 
-    def _prove_model(self, version: int, dataset_id: str) -> Finding:
+    def _dataset_environment(self, dataset_id: str) -> Finding:
+        """Compare the code, libraries and processor with those that built a dataset."""
+        built = load_panel(self._stores.engine, dataset_id).build_environment
+        now = build_environment()
+        if built is None:
+            return compare_environments([], ["code", "libraries", "processor"], "")
+        unknown = [] if "processor" in built else ["processor"]
+        same = f"stock-assets {now['package']}, {now['processor']}"
+        return compare_environments(differences(built, now), unknown, same)
+
+    def _prove_model(self, version: int, mlflow_run_id: str, dataset_id: str) -> Finding:
         """Compare a model's files with the registry, its scalers with the dataset's."""
-        model, bundle = self._stores.registry.version(version), self._bundle(version)
+        registry = self._registry(mlflow_run_id)
+        bundle = self._bundle(version, mlflow_run_id)
+        model = registry.version(version)
         parts = [
             Finding("files", Outcome.HOLDS, f"digest {short(bundle.digest())}, as registered"),
-            self._in_force(version, model.digest),
+            self._in_force(registry.model_name, model),
             self._of_dataset(model.dataset_run_id, dataset_id),
             self._scalers(bundle, dataset_id),
         ]
         if self._retrain:
-            parts.append(self._attempt("weights", lambda: self._weights(version, bundle)))
+            parts.append(self._attempt("weights", lambda: self._weights(registry, model, bundle)))
         return Finding("model", worst(parts), str(model), tuple(parts))
 
-    def _in_force(self, version: int, digest: str | None) -> Finding:
+    def _in_force(self, model_name: str, model: ModelVersion) -> Finding:
         """Compare a version's digest with those in the history of production."""
-        changes = production_changes(self._stores.engine, self._stores.registry.model_name)
+        changes = production_changes(self._stores.engine, model_name)
         models = [change.model for change in changes if change.model is not None]
-        recorded = {m.digest for m in models if m.version == version and m.digest is not None}
+        recorded = {m.digest for m in models if m.key == model.key and m.digest is not None}
         if not recorded:
             return Finding("in force", Outcome.NOT_RECORDED, "digest in the history of production")
-        if recorded != {digest}:
+        if recorded != {model.digest}:
             others = ", ".join(map(short, sorted(recorded)))
             return Finding(
                 "in force", Outcome.FAILS, f"the history of production has digest {others}"
@@ -295,22 +308,30 @@ class _Work:
             return Finding("scalers", Outcome.HOLDS, f"the dataset's, digest {short(digest)}")
         return Finding("scalers", Outcome.FAILS, "other numbers than the dataset's")
 
-    def _weights(self, version: int, bundle: Bundle) -> Finding:
+    def _weights(self, registry: Registry, model: ModelVersion, bundle: Bundle) -> Finding:
         """Train a network again as it was logged, and compare its weights."""
         s = self._stores
         with tempfile.TemporaryDirectory() as folder:
-            again = train_again(s.engine, s.arrays, s.registry, version, s.params, Path(folder))
+            again = train_again(s.engine, s.arrays, registry, model.version, s.params, Path(folder))
         then, now = (weights_digest(b.network) for b in (bundle, again))
         if then == now:
             return Finding("weights", Outcome.HOLDS, f"trained again: digest {short(then)}")
-        return Finding("weights", Outcome.FAILS, f"trained again: {short(now)}, not {short(then)}")
+        trained = training_environment(bundle.network)
+        logged = logged_environment(registry.client(), model)
+        environment = compare_environments(
+            _changed(logged, trained), [name for name in trained if name not in logged], ""
+        )
+        message = f"trained again: {short(now)}, not {short(then)}"
+        difference = weights_difference(bundle.network, again.network)
+        return compare_values("weights", message, difference, environment, WEIGHT_TOLERANCE)
 
-    def _forecast_again(self, group: tuple[int, int | None]) -> pd.DataFrame:
+    def _forecast_again(self, group: _Group) -> pd.DataFrame:
         """Forecast every session of a group in one call."""
-        made = self._bundle(group[0]).forecast(self._bars(group), sorted(self._sessions[group]))
+        bundle = self._bundle(group.version, group.mlflow_run_id)
+        made = bundle.forecast(self._bars(group), sorted(self._sessions[group]))
         return made.set_index(["as_of_session", "ticker", "horizon"])
 
-    def _number(self, row: Mapping[str, Any], group: tuple[int, int | None]) -> Finding:
+    def _number(self, row: Mapping[str, Any], group: _Group) -> Finding:
         """Compare the numbers of a forecast with those computed again."""
         key = pd.Timestamp(row["as_of_session"]), row["ticker"], row["horizon"]
         made = self._again(group)
@@ -320,18 +341,36 @@ class _Work:
         target = again["target_session"].date()
         other = [name for name in NUMBERS if float(again[name]) != row[name]]
         if target != row["target_session"]:
-            other.insert(0, "target_session")
+            message = f"target_session {row['target_session']} then, {target} now"
+            return Finding("number", Outcome.FAILS, message)
         if not other:
             return Finding("number", Outcome.HOLDS, f"{row['predicted_price']!r}, equal to the bit")
         shown = "; ".join(f"{name} {row[name]} then, {again[name]} now" for name in other)
-        tolerant = self._environment(group).outcome == Outcome.CLOSE
-        close = all(name in NUMBERS and _is_close(name, row[name], again[name]) for name in other)
-        return Finding("number", Outcome.CLOSE if tolerant and close else Outcome.FAILS, shown)
+        difference = max(_difference(name, row[name], again[name]) for name in other)
+        return compare_values("number", shown, difference, self._environment(group), TOLERANCE)
 
 
-def _is_close(name: str, then: float, now: float) -> bool:
+def _of_part(part: dataset_check.Part, environment: Finding) -> Finding:
+    """Return what the comparison of a part of a dataset proves."""
+    if part.equal:
+        return Finding(part.name, Outcome.HOLDS, part.message)
+    if part.equal is None:
+        return Finding(part.name, Outcome.NOT_RECORDED, part.message)
+    if part.difference is None:
+        return Finding(part.name, Outcome.FAILS, part.message)
+    return compare_values(part.name, part.message, part.difference, environment, TOLERANCE)
+
+
+def _changed(then: Mapping[str, str | None], now: Mapping[str, str]) -> list[str]:
+    """Describe known facts that differ."""
+    known = {name: value for name, value in then.items() if value is not None}
+    return [f"{n} {known[n]} then, {now[n]} now" for n in now if n in known and known[n] != now[n]]
+
+
+def _difference(name: str, then: float, now: float) -> float:
+    """Return the relative difference of a price, or the absolute one of a share or a return."""
     scale = 1.0 if name in ("predicted_return", "coverage") else abs(then)
-    return abs(now - then) <= TOLERANCE * scale
+    return float(abs(now - then) / scale) if scale else float(now != then)
 
 
 def _is_of(fault: Fault, row: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from stock_assets.config import Params
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.networks import Network
 from stock_assets.pipeline.training import refit_on_dataset, train_on_dataset
 from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.registry import Registry
@@ -51,3 +52,19 @@ def train_again(
     return train_on_dataset(
         engine, arrays, candidate.dataset_run_id, used, checkpoint_folder
     ).bundle
+
+
+def weights_difference(then: Network, now: Network) -> float | None:
+    """Return the largest distance of two networks' tensors, relative to the norm of the first.
+
+    None if their tensors differ in name or shape.
+    """
+    first, second = then.state_dict(), now.state_dict()
+    shapes = ({name: weight.shape for name, weight in one.items()} for one in (first, second))
+    if next(shapes) != next(shapes):
+        return None
+    distances = [
+        float((weight - second[name]).norm() / weight.norm().clamp(min=1e-12))
+        for name, weight in first.items()
+    ]
+    return max(distances, default=0.0)

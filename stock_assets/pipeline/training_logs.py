@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 from stock_assets.config import Training
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.fingerprints import training_code
 from stock_assets.evaluation.production_rule import ModelVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from stock_assets.models.networks import Network
+
 TRAINING_PREFIX = "training."
 """Prefix of the MLflow parameters that are training settings."""
+_REFIT_PREFIX = "refit_"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,35 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
         int(logged.params["batch_size"]),
         tuple(rates[epoch] for epoch in epochs),
     )
+
+
+def training_environment(network: Network, *, is_refit: bool = False) -> dict[str, str]:
+    """Describe what the weights of a training now depend on, beside its data and settings.
+
+    Returns
+    -------
+    dict of str to str
+        ``torch``, ``device`` and ``training_code``, as tags of the MLflow run; those of a refit
+        have a prefix.
+    """
+    import torch
+
+    from stock_assets.models.networks import describe_device
+
+    facts = {
+        "torch": torch.__version__,
+        "device": describe_device(network),
+        "training_code": training_code(),
+    }
+    return {f"{_REFIT_PREFIX if is_refit else ''}{name}": value for name, value in facts.items()}
+
+
+def logged_environment(client: MlflowClient, model: ModelVersion) -> dict[str, str]:
+    """Read the tags of :func:`training_environment` that the run of a version has."""
+    tags = client.get_run(model.mlflow_run_id).data.tags
+    prefix = "" if model.refit_of is None else _REFIT_PREFIX
+    names = ("torch", "device", "training_code")
+    return {name: tags[f"{prefix}{name}"] for name in names if f"{prefix}{name}" in tags}
 
 
 def training_history(client: MlflowClient, mlflow_run_id: str) -> list[dict[str, float]]:

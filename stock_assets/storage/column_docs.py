@@ -67,6 +67,7 @@ DOCS = {
     "predicted_price": "Forecast price, in the shares of the as-of session",
     "predicted_return": "Forecast log return from the last close",
     "previous": "Digest of the link before",
+    "lost_links": "Number and digest of links that were accepted as lost with a restored backup",
     "production": "Scores of the production model; empty without one",
     "production_version": "Model version in production at the time; empty without one",
     "promoted": "Whether the candidate won",

@@ -5,15 +5,32 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, func, select
+import pandas as pd
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    func,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.histories import HISTORIES
+from stock_assets.storage.issues import names_of_today
 from stock_assets.storage.record import key_columns
-from stock_assets.storage.tables import forecast_issues, predictions
+from stock_assets.storage.tables import (
+    forecast_issues,
+    model_promotions,
+    predictions,
+    production_history,
+)
 
 _HISTORY = HISTORIES[predictions]
+_KEY = key_columns(_HISTORY)
 
 
 def find_forecasts(engine: Engine, name: str) -> list[dict[str, Any]]:
@@ -25,34 +42,26 @@ def find_forecasts(engine: Engine, name: str) -> list[dict[str, Any]]:
         The ``stock_assets`` database.
     name : str
         ``AS_OF/TICKER`` or ``AS_OF/TICKER/HORIZON``: of the model that forecast last. Or the number
-        of an issue: all its forecasts.
+        of an issue: all its forecasts. A ticker may be named as it was as of the session.
 
     Returns
     -------
     list of rows
-        The columns of the history of ``predictions``, by ticker, session and horizon.
+        The columns of the history of ``predictions``, by ticker, session and horizon. Tickers have
+        the names of today.
 
     Raises
     ------
     StockAssetsError
         The name has another shape, or there is no such forecast.
     """
-    history = _HISTORY.c
-    if name.isdecimal():
-        found = _read(engine, _issued(history.issue == int(name)))
-    else:
-        as_of, ticker, horizon = _parse(name)
-        wanted = [history.as_of_session == as_of, history.ticker == ticker]
-        if horizon is not None:
-            wanted.append(history.horizon == horizon)
-        found = _read(engine, _newest(*wanted))
-        last = max(((row.predicted_at, row.model_version) for row in found), default=None)
-        found = [row for row in found if (row.predicted_at, row.model_version) == last]
+    with engine.connect() as connection:
+        found = _issued(connection, int(name)) if name.isdecimal() else _named(connection, name)
     if not found:
         raise StockAssetsError(
             f"there is no forecast {name}", "See the newest: stock-assets predict, or the dashboard"
         )
-    return [dict(row._mapping) for row in found]
+    return found
 
 
 def sample_forecasts(engine: Engine, size: int) -> list[dict[str, Any]]:
@@ -65,13 +74,11 @@ def sample_forecasts(engine: Engine, size: int) -> list[dict[str, Any]]:
     """
     newest = _newest().subquery()
     drawn = select(newest).order_by(func.random()).limit(size)
-    found = _read(engine, drawn)
+    with engine.connect() as connection:
+        found = [dict(row) for row in connection.execute(drawn).mappings()]
     if not found:
         raise StockAssetsError("no forecast is stored yet", "Forecast: stock-assets predict")
-    return sorted(
-        (dict(row._mapping) for row in found),
-        key=lambda row: (row["as_of_session"], row["ticker"]),
-    )
+    return sorted(found, key=lambda row: (row["as_of_session"], row["ticker"]))
 
 
 def issue_facts(engine: Engine, issue: int | None) -> RowMapping | None:
@@ -79,6 +86,17 @@ def issue_facts(engine: Engine, issue: int | None) -> RowMapping | None:
     query = select(forecast_issues).where(forecast_issues.c.issue == issue)
     with engine.connect() as connection:
         return connection.execute(query).mappings().one_or_none()
+
+
+def model_of(engine: Engine, mlflow_run_id: str) -> str | None:
+    """Return the registered model that an MLflow run has trained; None if it is not on record."""
+    changes, decisions = production_history.c, model_promotions.c
+    names = union_all(
+        select(changes.model_name).where(changes.mlflow_run_id == mlflow_run_id),
+        select(decisions.model_name).where(decisions.mlflow_run_id == mlflow_run_id),
+    )
+    with engine.connect() as connection:
+        return connection.scalars(names.limit(1)).one_or_none()
 
 
 def _parse(name: str) -> tuple[date, str, int | None]:
@@ -96,7 +114,7 @@ def _parse(name: str) -> tuple[date, str, int | None]:
 
 def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:
     """Select the newest state of each forecast that has not left its table."""
-    key = [_HISTORY.c[name] for name in key_columns(_HISTORY)]
+    key = [_HISTORY.c[name] for name in _KEY]
     newest = (
         select(_HISTORY)
         .where(*conditions)
@@ -107,17 +125,38 @@ def _newest(*conditions: ColumnElement[bool]) -> Select[Any]:
     return select(newest).where(~newest.c.removed)
 
 
-def _issued(condition: ColumnElement[bool]) -> Select[Any]:
-    """Select the first state of each forecast of an issue."""
-    key = [_HISTORY.c[name] for name in key_columns(_HISTORY)]
-    return (
-        select(_HISTORY)
-        .where(condition, ~_HISTORY.c.removed)
-        .ext(distinct_on(*key))
-        .order_by(*key, _HISTORY.c.link)
+def _named(connection: Connection, name: str) -> list[dict[str, Any]]:
+    """Read the newest state of the forecasts of the model that forecast last."""
+    as_of, given, horizon = _parse(name)
+    history = _HISTORY.c
+    requested = pd.DataFrame({"ticker": [given], "as_of_session": [pd.Timestamp(as_of)]})
+    ticker = names_of_today(connection, requested).iloc[0]
+    wanted = [history.as_of_session == as_of, history.ticker == ticker]
+    if horizon is not None:
+        wanted.append(history.horizon == horizon)
+    found = connection.execute(_newest(*wanted)).mappings().all()
+    last = max(((row["predicted_at"], row["model_version"]) for row in found), default=None)
+    return [dict(row) for row in found if (row["predicted_at"], row["model_version"]) == last]
+
+
+def _issued(connection: Connection, issue: int) -> list[dict[str, Any]]:
+    """Read the first state of each forecast of an issue, under the name of today.
+
+    A rename writes every forecast of a ticker again, under the new name.
+    """
+    query = select(_HISTORY).where(_HISTORY.c.issue == issue, ~_HISTORY.c.removed)
+    rows = connection.execute(query.order_by(_HISTORY.c.link)).mappings().all()
+    if not rows:
+        return []
+    named = pd.DataFrame(
+        {
+            "ticker": [row["ticker"] for row in rows],
+            "as_of_session": pd.to_datetime([row["as_of_session"] for row in rows]),
+        }
     )
-
-
-def _read(engine: Engine, query: Select[Any]) -> list[Any]:
-    with engine.connect() as connection:
-        return list(connection.execute(query))
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row, ticker in zip(rows, names_of_today(connection, named), strict=True):
+        today = dict(row) | {"ticker": ticker}
+        first.setdefault(tuple(today[name] for name in _KEY), today)
+    order = ("ticker", "as_of_session", "horizon")
+    return sorted(first.values(), key=lambda row: tuple(row[name] for name in order))

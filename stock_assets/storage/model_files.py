@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
+
+from stock_assets.core.digests import DamagedFileError
 
 BUNDLE_PATH = Path("artifacts") / "bundle"
 """The bundle in the folder of a version."""
@@ -41,3 +44,21 @@ def read_version(folder: Path, model_name: str) -> int | None:
         return None
     written = yaml.safe_load(file.read_text(encoding="utf-8"))
     return int(written["model_version"]) if written["model_name"] == model_name else None
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read the ``MLmodel`` file in the folder of a version: its run, and the tags as metadata.
+
+    Raises
+    ------
+    DamagedFileError
+        It is missing or unreadable.
+    """
+    path = folder / "MLmodel"
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DamagedFileError(
+            f"the model file {path} cannot be read: {error}", "Restore it from a backup"
+        ) from None
+    return described if isinstance(described, dict) else {}

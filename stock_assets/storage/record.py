@@ -82,7 +82,10 @@ class Link:
 
 @contextmanager
 def recording(
-    engine: Engine, dagster_run_id: str | None = None, note: str | None = None
+    engine: Engine,
+    dagster_run_id: str | None = None,
+    note: str | None = None,
+    lost_links: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Connection]:
     """Open a transaction that may write recorded tables, and add its link when it ends.
 
@@ -98,6 +101,8 @@ def recording(
         The run that writes.
     note : str, optional
         Why, where the run does not say it.
+    lost_links : sequence of mapping
+        Number and digest of links that a person accepts as lost; a link is added for them.
 
     Raises
     ------
@@ -111,10 +116,10 @@ def recording(
         with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
             opened = _open(connection)
             if opened.link == 1 and _adopt(connection):
-                _close(connection, opened, None, ADOPTED)
+                _close(connection, opened, None, ADOPTED, ())
                 opened = _open(connection)
             yield connection
-            _close(connection, opened, dagster_run_id, note)
+            _close(connection, opened, dagster_run_id, note, lost_links)
     finally:
         _is_recording.reset(token)
 
@@ -230,6 +235,8 @@ def link_digest(row: Row[Any] | Mapping[str, Any]) -> str:
         values["tables"],
         values["previous"],
     ]
+    if values["lost_links"] is not None:  # a column newer than the first links
+        content.append(values["lost_links"])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -323,9 +330,13 @@ def _adopt(connection: Connection) -> bool:
 
 
 def _close(
-    connection: Connection, opened: Row[Any], dagster_run_id: str | None, note: str | None
+    connection: Connection,
+    opened: Row[Any],
+    dagster_run_id: str | None,
+    note: str | None,
+    lost_links: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Store the link, if rows were written."""
+    """Store the link, if rows were written or lost links are accepted."""
     tables = {}
     for table in _written_tables(connection, opened.link):
         history = HISTORIES[table]
@@ -333,7 +344,7 @@ def _close(
         found = row_digests(connection, history, columns, opened.link, opened.link)
         rows, digest = found[opened.link]
         tables[table.name] = {"columns": columns, "rows": rows, "digest": digest}
-    if not tables:
+    if not tables and not lost_links:
         return
     row = {
         "link": opened.link,
@@ -341,6 +352,7 @@ def _close(
         "dagster_run_id": dagster_run_id,
         "note": note,
         "tables": tables,
+        "lost_links": [dict(link) for link in lost_links] or None,
         "previous": opened.previous,
     }
     connection.execute(insert(record_links), row | {"digest": link_digest(row)})

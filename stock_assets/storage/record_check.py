@@ -14,12 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, text
 
+from stock_assets.core.text import truncate
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import FIRST_DIGEST, PLAIN_TEXT, link_digest
 from stock_assets.storage.record_faults import Fault, KnownHead
 from stock_assets.storage.record_rows import check_effects, check_history, check_table
 from stock_assets.storage.tables import record_links
 
+_SHOWN_RUNS = 20
 _SESSION_COLUMNS = ("session", "as_of_session", "ex_date")
 _TABLE_GUARDS = (
     {"record_insert"},
@@ -154,7 +156,7 @@ def _runs(heads: Sequence[KnownHead], first: int, last: int) -> list[str]:
     """Name the runs that saw links from `first` to `last`."""
     found = {(head.link, head.run_id): head for head in heads if first <= head.link <= last}
     return [
-        f"link {head.link} was the newest when run {head.run_id} materialized {head.asset}"
+        f"link {head.link} was the newest when run {head.run_id} materialized {head}"
         for head in found.values()
     ]
 
@@ -203,23 +205,34 @@ def _check_link(link: Row[Any], before: Row[Any] | None) -> Iterator[Fault]:
         yield fault(f"it is not later than link {before.link}", "written_at")
 
 
+def lost_heads(links: Sequence[Row[Any]], heads: Sequence[KnownHead]) -> list[KnownHead]:
+    """Return what runs have seen of links that the record lacks, in the order of the links.
+
+    Links that an intact one accepts as lost are left out.
+    """
+    known = {(link.link, link.digest) for link in links}
+    for link in links:
+        if link.lost_links and link_digest(link) == link.digest:
+            known |= {(lost["link"], lost["digest"]) for lost in link.lost_links}
+    return sorted(
+        (head for head in heads if (head.link, head.digest) not in known),
+        key=lambda head: (head.link, str(head)),
+    )
+
+
 def _check_heads(links: Sequence[Row[Any]], heads: Sequence[KnownHead]) -> Iterator[Fault]:
     """Find links that runs have seen, and that are missing at the end or are others now."""
-    digests = {link.link: link.digest for link in links}
-    newest = max(digests, default=0)
-    last = max((head.link for head in heads), default=0)
-    if last > newest:
-        which = f"link {last}" if last == newest + 1 else f"links {newest + 1} to {last}"
-        message = (
-            f"the record ends at link {newest}; {which} are missing, as after the restoration of "
-            f"an older backup: {'; '.join(_runs(heads, newest + 1, last))}"
-        )
-        yield Fault("runs", message, record_links.name, link=newest + 1)
-    seen = {(head.link, head.digest): head for head in heads if head.link in digests}
-    for (number, digest), head in sorted(seen.items()):
-        if digests[number] != digest:
-            message = (
-                f"link {number} had another digest when run {head.run_id} materialized "
-                f"{head.asset}: it was written again"
-            )
-            yield Fault("runs", message, record_links.name, {"link": str(number)}, "digest", number)
+    lost = lost_heads(links, heads)
+    if not lost:
+        return
+    first, last = lost[0].link, lost[-1].link
+    which = f"link {first}" if first == last else f"links {first} to {last}"
+    present = {link.link for link in links}
+    again = " (other rows have these numbers now)" if first in present else ""
+    seen = [f"{head} (link {head.link}, run {head.run_id})" for head in lost]
+    message = (
+        f"the record lacks {which}{again}, as after the restoration of an older backup; lost are "
+        f"{'; '.join(truncate(seen, _SHOWN_RUNS))}. Restore the newer backup; or run these again, "
+        "and accept the loss: stock-assets verify --accept-restore --why TEXT"
+    )
+    yield Fault("runs", message, record_links.name, link=first)

@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class KnownHead:
-    """The newest link of the record when a run materialized an asset.
+    """The newest link of the record when a run materialized partitions of an asset.
 
     Attributes
     ----------
@@ -52,10 +52,17 @@ class KnownHead:
     digest : str
     run_id : str
     asset : str
-        With the partition, such as ``raw_prices 2013-02-01``.
+    partitions : str
+        The partition, or the first and the last, such as ``2013-02-01 to 2013-02-28``; empty for an
+        asset without partitions.
     """
 
     link: int
     digest: str
     run_id: str
     asset: str
+    partitions: str = ""
+
+    def __str__(self) -> str:
+        """Return the asset with its partitions, for messages."""
+        return f"{self.asset} {self.partitions}".strip()

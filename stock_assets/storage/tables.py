@@ -41,6 +41,7 @@ record_links = Table(
     Column("tables", JSONB, nullable=False),
     Column("previous", Text, nullable=False),
     Column("digest", Text, nullable=False),
+    Column("lost_links", JSONB(none_as_null=True)),
     comment="One row per transaction that changed a recorded table, chained by digests",
 )
 

@@ -21,9 +21,10 @@ def test_a_proof_is_a_tree_with_a_tick_per_part(command: Command) -> None:
 
 
 def test_a_sample_is_counted_and_printed_as_json(command: Command) -> None:
-    assert command("prove", "--sample", "4").stdout == "4 of 4 forecasts hold.\n"
+    assert command("prove", "--sample", "4").stdout == "4 forecasts: 4 hold to the bit.\n"
     found = json.loads(command("prove", "--sample", "4", "--json").stdout)
     assert found["holds"] is True
+    assert found["outcomes"] == {"holds": 4}
     assert [proof["holds"] for proof in found["proofs"]] == [True] * 4
     assert {part["name"] for part in found["proofs"][0]["findings"]} >= {"prices", "number"}
 

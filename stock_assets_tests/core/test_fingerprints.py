@@ -82,6 +82,15 @@ def test_differences_show_both_versions() -> None:
     ]
 
 
+def test_a_processor_that_was_not_recorded_is_no_difference() -> None:
+    now = build_environment()
+    assert now["processor"]
+    without = {name: value for name, value in now.items() if name != "processor"}
+    assert differences(without, now) == []
+    (line,) = differences(now | {"processor": "another"}, now)
+    assert line == f"processor another then, {now['processor']} now"
+
+
 def test_plain_digest_depends_on_values_and_not_on_the_order_of_keys() -> None:
     assert plain_digest({"a": 1, "b": [0.1]}) == plain_digest({"b": [0.1], "a": 1})
     assert plain_digest({"rate": 0.1}) != plain_digest({"rate": 0.2})

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
+from stock_assets.config import Rename
+from stock_assets.core import fingerprints
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
+from stock_assets.datasets import rebuild
+from stock_assets.features.dataset import FeatureSet
+from stock_assets.models.bundle import Bundle
 from stock_assets.pipeline import proof
-from stock_assets.pipeline.proof import Finding, Outcome, Proof, Stores, prove
+from stock_assets.pipeline.proof import Stores, prove
+from stock_assets.pipeline.proof_findings import TOLERANCE, Finding, Outcome, Proof
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.forecast_lookup import find_forecasts, sample_forecasts
-from stock_assets_tests.conftest import Loop
+from stock_assets.storage.renames import apply_renames
+from stock_assets_tests.conftest import Loop, throw_away_database
 from stock_assets_tests.tampering import tampering
 
 FORECAST = "2013-01-14/IBM/1"
@@ -38,6 +50,15 @@ def proved(stores: Stores, name: str = FORECAST, *, retrain: bool = False) -> Pr
 
 def outcomes(findings: Sequence[Finding]) -> dict[str, Outcome]:
     return {finding.name: finding.outcome for finding in findings}
+
+
+def parts(found: Proof, name: str) -> dict[str, Outcome]:
+    (finding,) = (finding for finding in found.findings if finding.name == name)
+    return outcomes(finding.parts)
+
+
+def failing_parts(found: Proof, name: str) -> set[str]:
+    return {part for part, outcome in parts(found, name).items() if outcome == Outcome.FAILS}
 
 
 def failed(found: Proof) -> set[str]:
@@ -132,13 +153,126 @@ def test_changed_weights_are_found(stores: Stores) -> None:
     assert failed(found) == {"environment", "prices", "model", "number"}
 
 
-def test_another_device_is_named_and_compared_within_the_tolerance(
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another processor than the one that built the dataset and issued the forecasts."""
+    monkeypatch.setattr(proof, "describe_device", lambda network: "another processor")
+    monkeypatch.setattr(fingerprints, "_processor", lambda: "another processor")
+
+
+def perturb(monkeypatch: pytest.MonkeyPatch, share: float | None = None) -> None:
+    """Change each computed value: in its last bit, or by a share of it."""
+
+    def changed(values: Any) -> Any:
+        return np.nextafter(values, np.inf) if share is None else values * (1 + share)
+
+    build, forecast = rebuild.build_feature_set, Bundle.forecast
+
+    def build_changed(*arguments: Any) -> FeatureSet:
+        built = build(*arguments)
+        panel = replace(built.panel, values=changed(built.panel.values))
+        return replace(built, panel=panel)
+
+    def forecast_changed(*arguments: Any) -> pd.DataFrame:
+        made = forecast(*arguments)
+        return made.assign(predicted_price=changed(made["predicted_price"]))
+
+    monkeypatch.setattr(rebuild, "build_feature_set", build_changed)
+    monkeypatch.setattr(Bundle, "forecast", forecast_changed)
+
+
+def test_the_last_bit_fails_in_the_same_environment(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof, "describe_device", lambda network: "another processor")
+    perturb(monkeypatch)
     found = proved(stores)
-    assert outcomes(found.findings)["environment"] == Outcome.CLOSE
-    assert found.holds
+    assert failed(found) == {"dataset", "number"}
+    assert failing_parts(found, "dataset") == {"panel", "scalers", "segments"}
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_another_processor_is_named_and_equal_bits_hold(stores: Stores) -> None:
+    found = proved(stores)
+    assert outcomes(found.findings)["environment"] == Outcome.DIFFERS
+    assert parts(found, "dataset")["environment"] == Outcome.DIFFERS
+    assert found.outcome == Outcome.HOLDS
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_values_of_another_processor_hold_within_the_tolerance(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perturb(monkeypatch)
+    found = proved(stores)
+    assert found.outcome == Outcome.CLOSE
+    close = {name for name, outcome in parts(found, "dataset").items() if outcome == Outcome.CLOSE}
+    assert close == {"panel", "scalers", "segments"}
+    number = next(finding for finding in found.findings if finding.name == "number")
+    assert f"compared within {TOLERANCE:g}" in number.message
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_values_of_another_processor_fail_outside_the_tolerance(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perturb(monkeypatch, 10 * TOLERANCE)
+    found = proved(stores)
+    assert failed(found) == {"dataset", "number"}
+    assert "panel" in failing_parts(found, "dataset")
+
+
+def test_other_libraries_are_not_ticked(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "LIBRARIES", ("numpy",))
+    found = proved(stores)
+    (environment,) = (f for f in found.findings if f.name == "environment")
+    assert environment.outcome == Outcome.DIFFERS
+    assert "pandas" in environment.message
+    assert found.outcome == Outcome.HOLDS
+
+
+def test_an_unknown_build_environment_is_not_ticked(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = proof.issue_facts
+    monkeypatch.setattr(
+        proof, "issue_facts", lambda *of: {**(known(*of) or {}), "build_environment": None}
+    )
+    found = proved(stores)
+    assert outcomes(found.findings)["environment"] == Outcome.NOT_RECORDED
+
+
+@pytest.fixture
+def renamed(loop: Loop, stores: Stores) -> Iterator[Stores]:
+    """A copy of the database in which IBM has another name; its registry knows."""
+    rename = Rename(old=TICKER, new="BIG", first_session=date(2013, 2, 1))
+    stores.engine.dispose()  # a template may have no connection
+    with throw_away_database(loop.platform, "stock_assets") as url:
+        engine = create_engine(url, poolclass=NullPool)
+        apply_renames(engine, [rename])
+        registry = Registry(stores.params.tracking, [rename])
+        yield replace(stores, engine=engine, registry=registry)
+
+
+def test_a_forecast_of_a_renamed_ticker_holds_by_each_of_its_names(renamed: Stores) -> None:
+    (one,) = find_forecasts(renamed.engine, FORECAST)
+    for name in (FORECAST, FORECAST.replace(TICKER, "BIG"), str(one["issue"])):
+        forecasts = find_forecasts(renamed.engine, name)
+        assert one["ticker"] == "BIG"
+        assert len({(r["as_of_session"], r["ticker"], r["horizon"]) for r in forecasts}) == len(
+            forecasts
+        )
+        assert all(found.holds for found in prove(renamed, forecasts, retrain=False))
+
+
+def test_a_changed_rename_is_found(renamed: Stores) -> None:
+    with tampering(renamed.engine) as connection:
+        connection.execute(text("UPDATE ticker_renames SET rows = rows + 1"))
+    assert failed(proved(renamed)) == {"prices"}
+
+
+def test_a_forecast_of_a_model_of_an_earlier_name_holds(stores: Stores) -> None:
+    tracking = stores.params.tracking.model_copy(update={"model_name": "Another"})
+    assert proved(replace(stores, registry=Registry(tracking))).holds
 
 
 def test_unrecorded_facts_are_not_ticked(stores: Stores) -> None:

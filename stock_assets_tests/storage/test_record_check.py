@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_swapped_links_are_found(record: Engine) -> None:
 def test_a_hole_names_its_rows_and_runs(record: Engine) -> None:
     with tampered(record) as connection:
         connection.execute(text("DELETE FROM record_links WHERE link = 2"))
-        head = KnownHead(2, "0" * 64, "run 7", "raw_prices 2013-01-04")
+        head = KnownHead(2, "0" * 64, "run 7", "raw_prices", "2013-01-04")
         first, *_ = faults(connection, [head])
     assert (first.part, first.link) == ("links", 2)
     for evidence in ("raw_stock_data", "2013-01-02 to 2013-01-31", "run 7", "2013-01-04"):
@@ -264,16 +265,32 @@ def test_a_link_with_a_new_digest_is_found_by_the_next_one(record: Engine) -> No
 def test_links_that_runs_have_seen_are_missed(record: Engine) -> None:
     newest = head(record)
     assert newest is not None
-    known = KnownHead(newest.number, newest.digest, "run 1", "predictions 2013-01-31")
-    lost = KnownHead(newest.number + 2, "f" * 64, "run 2", "predictions 2013-02-01")
-    other = KnownHead(1, "f" * 64, "run 3", "raw_prices 2013-01-31")
+    known = KnownHead(newest.number, newest.digest, "run 1", "predictions", "2013-01-31")
+    lost = KnownHead(newest.number + 2, "f" * 64, "run 2", "predictions", "2013-02-01")
+    other = KnownHead(1, "f" * 64, "run 3", "raw_prices", "2013-01-31")
     with record.connect() as connection:
         assert faults(connection, [known]) == []
-        missing, rewritten = faults(connection, [known, lost, other])
-    assert missing.link == newest.number + 1
-    assert "run 2" in missing.message
-    assert (rewritten.link, rewritten.column) == (1, "digest")
-    assert "run 3" in rewritten.message
+        (fault,) = faults(connection, [known, lost, other])
+    assert (fault.part, fault.link) == ("runs", 1)
+    for evidence in ("run 2", "2013-02-01", "run 3", "raw_prices 2013-01-31", "other rows"):
+        assert evidence in fault.message
+
+
+def test_links_that_were_accepted_as_lost_are_missed_no_more(record: Engine) -> None:
+    lost = [KnownHead(number, "f" * 64, "run", "predictions") for number in (1, 99)]
+    with recording(record, note="restored", lost_links=[asdict(head) for head in lost]):
+        pass
+    another = KnownHead(99, "e" * 64, "run 5", "predictions")
+    accepting = head(record)
+    assert accepting is not None
+    with record.connect() as connection:
+        assert faults(connection, lost) == []
+        (fault,) = faults(connection, [*lost, another])
+    assert (fault.part, fault.link) == ("runs", 99)
+    with tampered(record) as connection:
+        where = f"WHERE link = {accepting.number}"
+        connection.execute(text(f"UPDATE record_links SET lost_links = '[]' {where}"))
+        assert {fault.part for fault in faults(connection, lost)} == {"links", "runs"}
 
 
 def test_a_value_in_a_column_that_a_link_did_not_know_is_found(record: Engine) -> None:

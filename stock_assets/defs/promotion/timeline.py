@@ -6,7 +6,7 @@ from datetime import datetime
 import dagster as dg
 from sqlalchemy import Engine
 
-from stock_assets.defs.metadata import plain_metadata
+from stock_assets.defs.metadata import head_metadata, plain_metadata
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.registry import PRODUCTION
 from stock_assets.storage.database import advisory_lock
@@ -42,7 +42,7 @@ def report_changes(
         return
     with advisory_lock(engine, "production_model"):
         for change, before in _missing(instance, history):
-            (report or instance.report_runless_asset_event)(_event(change, before))
+            (report or instance.report_runless_asset_event)(_event(engine, change, before))
 
 
 def _missing(
@@ -73,7 +73,9 @@ def _newest_reported(instance: dg.DagsterInstance, model_name: str) -> datetime 
     return None
 
 
-def _event(change: ProductionChange, before: ModelVersion | None) -> dg.AssetMaterialization:
+def _event(
+    engine: Engine, change: ProductionChange, before: ModelVersion | None
+) -> dg.AssetMaterialization:
     model = change.model
     version = {}
     if model is not None:
@@ -98,6 +100,7 @@ def _event(change: ProductionChange, before: ModelVersion | None) -> dg.AssetMat
             cause=change.cause.value,
             changed_by=change.changed_by,
             **{_CHANGED_AT: change.in_force_from.isoformat()},
+            **head_metadata(engine),
         ),
         tags={"dagster/data_version": digest or "none"},
     )

@@ -183,6 +183,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
                 settings=dg.MetadataValue.json(config.model_dump()),
                 folds=table(narrow(folds), limit=len(folds)) if len(folds) else None,
                 plots=artifact_path(mlflow_run, "training.html"),
+                **head_metadata(store.engine),
             ),
         )
 

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from sqlalchemy import Engine
 
 from stock_assets.config import Basis
@@ -98,6 +98,9 @@ class Scalers(ResponseModel):
 class BuildEnvironment(ResponseModel):
     """Code and libraries that built a dataset."""
 
+    # Environments of earlier versions lack the processor; answers never do.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     package: str = Field(description="Version of this package.", examples=["0.1.0"])
     code: dict[str, str] = Field(
         description="SHA-256 of each source file involved.",
@@ -106,6 +109,11 @@ class BuildEnvironment(ResponseModel):
     libraries: dict[str, str] = Field(
         description="Versions of Python and of the libraries that can change the result.",
         examples=[{"python": "3.11.9", "numpy": "2.3.5"}],
+    )
+    processor: str | None = Field(
+        None,
+        description="Processor and its newest vector instructions; null if not recorded.",
+        examples=["x86_64 AVX512_SKX"],
     )
 
 
