@@ -15,7 +15,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.moments import write_moment
 from stock_assets.core.text import truncate
 from stock_assets.market.calendar import close_time, next_session, require_session
-from stock_assets.storage.known_prices import read_ticker
+from stock_assets.storage.known_prices import read_currency, read_ticker
 from stock_assets.storage.prices import stored_histories
 from stock_assets.storage.record import Link, find_link, head, link_at
 from stock_assets.storage.serving.tickers import name_since_rename
@@ -58,9 +58,12 @@ def gather_prices(
         )
     if first is None:
         shown = shown.tail(_SHOWN)
+    currency = read_currency(engine, ticker, link.number)
     return {
         "ticker": ticker,
         "basis": basis,
+        "currency": currency and currency[0],
+        "currency_known_since": currency and write_moment(currency[1]),
         "as_of_session": days.iloc[-1],
         "known_at": write_moment(known_at or link.written_at),
         "link": link.number,
@@ -74,10 +77,12 @@ def _link(engine: Engine, known_at: datetime | None) -> Link | None:
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:
     session, since = row["session"].date(), row["known_since"]
+    actions_since = row["actions_known_since"]
     return {
         "session": session,
         **{name: row[name] for name in _NUMBERS},
         "known_since": write_moment(since),
+        "actions_known_since": None if pd.isna(actions_since) else write_moment(actions_since),
         "loaded_later": bool(since > pd.Timestamp(close_time(next_session(session)))),
     }
 
@@ -110,8 +115,8 @@ def _unknown(
 def show_prices(found: dict[str, Any], console: Console) -> None:
     """Print bars as a table."""
     console.print(
-        f"{found['ticker']}, {found['basis']} as of {found['as_of_session']}, as known at "
-        f"{found['known_at']}",
+        f"{found['ticker']} in {found['currency'] or 'an unknown currency'}, {found['basis']} as "
+        f"of {found['as_of_session']}, as known at {found['known_at']}",
         soft_wrap=True,
     )
     # Without a column of actions where there are none, it fits a terminal of 80 characters.
@@ -128,7 +133,7 @@ def show_prices(found: dict[str, Any], console: Console) -> None:
             *(f"{bar[name]:,.2f}" for name in ("open", "high", "low", "close")),
             f"{bar['volume']:,.0f}",
             *([_actions(bar)] if actions else []),
-            bar["known_since"][:16].replace("T", " "),
+            _minute(bar["known_since"]),
         )
     console.print(table)
     later = sum(bar["loaded_later"] for bar in found["bars"])
@@ -142,4 +147,10 @@ def show_prices(found: dict[str, Any], console: Console) -> None:
 
 def _actions(bar: dict[str, Any]) -> str:
     kinds = {"div": bar["dividends"], "split": bar["stock_splits"]}
-    return ", ".join(f"{kind} {value:g}" for kind, value in kinds.items() if value)
+    values = ", ".join(f"{kind} {value:g}" for kind, value in kinds.items() if value)
+    since = bar["actions_known_since"]
+    return values if since in (None, bar["known_since"]) else f"{values} since {_minute(since)}"
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from stock_assets.cli.orphaned_runs import end_orphaned_runs, process_tag
 from stock_assets.cli.platform import Platform
+from stock_assets.cli.versions import person
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.moments import write_moment
 from stock_assets.core.progress import bar, keep_terminal
+from stock_assets.defs.metadata import USER_TAG
 from stock_assets.defs.partitions import datasets, session_key
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -85,13 +87,18 @@ def _run(
             instance=platform.instance,
             run_id=run_id,
             partition_key=partition_key,
-            tags=process_tag() | (tags or {}),
+            tags=process_tag() | _user_tag() | (tags or {}),
             asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
             raise_on_error=False,
         )
     if not result.success:
         raise _failure(result)
     return result
+
+
+def _user_tag() -> dict[str, str]:
+    user = person()
+    return {} if user is None else {USER_TAG: user}
 
 
 class _Progress:

@@ -26,6 +26,9 @@ OWNERS = ["team:forecasting"]
 RECORD_LINK, RECORD_DIGEST = "record_link", "record_digest"
 """Metadata of materializations: the newest link of the record at the time, and its digest."""
 
+USER_TAG = "user"
+"""Tag of a run: the user who started it. Commands set it; Dagster's own UI knows no users."""
+
 _READ_EVENTS = 1000
 """Materializations that are read of each asset; after a backfill many name the same link."""
 

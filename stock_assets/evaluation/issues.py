@@ -22,16 +22,31 @@ _TEXTS = {Issued.LIVE: "issued live", Issued.BACKFILLED: "backfilled"}
 
 
 class Reason(StrEnum):
-    """Why forecasts were issued.
+    """Why a forecast was issued.
 
-    `SCHEDULED` and `BACKFILL` say how the run was started. `RERUN`: the model version had forecast
-    them before, with another result. `ROLLBACK`: it had, and another version has since.
+    The first forecast of a ticker as of a session: how the run was started. Any later one: what
+    differs from the issue before it, as far as both are known; the first that applies.
     """
 
     SCHEDULED = "scheduled"
+    """A schedule or sensor started the run."""
     BACKFILL = "backfill"
-    RERUN = "rerun"
+    """The run covers a range of sessions."""
+    MANUAL = "manual"
+    """A person started the run for one session."""
+
+    MODEL = "model"
+    """Another model version had issued the one before."""
     ROLLBACK = "rollback"
+    """So it had, and this version an earlier one."""
+    REVISION = "revision"
+    """Prices or actions up to the as-of session have changed or arrived since."""
+    PARAMETERS = "parameters"
+    """The parameters in force have changed, the universe included."""
+    ENVIRONMENT = "environment"
+    """The code, the libraries or the device have changed."""
+    RERUN = "rerun"
+    """Nothing that is known."""
 
 
 def issued_as(issued_at: datetime, target_session: date) -> Issued:

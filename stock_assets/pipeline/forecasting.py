@@ -171,9 +171,26 @@ def store_forecasts(
     tickers: Sequence[str],
     dagster_run_id: str,
     reason: Reason | None = None,
+    started_by: str | None = None,
 ) -> None:
-    """Issue forecasts and store drift; forecasts of other tickers and models stay."""
-    issue = replace(forecasts.issue, dagster_run_id=dagster_run_id, reason=reason)
+    """Issue forecasts and store drift; forecasts of other tickers and models stay.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    forecasts : Forecasts
+    tickers : sequence of str
+        The tickers whose earlier forecasts they replace.
+    dagster_run_id : str
+        The run.
+    reason : Reason, optional
+        How the run was started.
+    started_by : str, optional
+        The user who started it.
+    """
+    run = {"dagster_run_id": dagster_run_id, "reason": reason, "started_by": started_by}
+    issue = replace(forecasts.issue, **run)
     for model, days in forecasts.sessions.items():
         if not days:
             continue

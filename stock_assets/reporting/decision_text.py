@@ -97,8 +97,9 @@ def backfilled_text(backfilled: int | None, forecasts: int) -> str:
     """Return the mark of scores that rest on backfilled forecasts; empty without any."""
     if not backfilled:
         return ""
-    some = "" if backfilled == forecasts else f"{backfilled} "
-    return f", {some}on backfilled forecasts"
+    if backfilled == forecasts:
+        return ", on backfilled forecasts"
+    return f", {backfilled} of them backfilled"
 
 
 def breach_text(breach: ThresholdCheck) -> str:

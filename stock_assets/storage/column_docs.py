@@ -81,6 +81,7 @@ DOCS = {
     "settings": "Budget and seed of the search; empty for searches of earlier versions",
     "source": "Price source",
     "squared_error": "(predicted - actual) squared",
+    "started_by": "User who started the run; empty for a schedule, and where it is not known",
     "stock_splits": "Split ratio on this ex-date, else 0",
     "tables": "Rows and digest of what the link wrote, by table",
     "target": "What labels are, or their scaling parameters",

@@ -8,6 +8,7 @@ leaves ``predictions``; its history keeps it, and a live one is still scored.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -17,6 +18,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, func, insert, select, text
 
 from stock_assets.evaluation.issues import Issued, Reason, issued_as
+from stock_assets.market.bars import TRADED_COLUMNS
 from stock_assets.storage.database import (
     Merge,
     copy_out,
@@ -47,7 +49,9 @@ class Issue:
     Attributes
     ----------
     reason : Reason or None
-        How the run was started. That it forecasts again is found when the forecasts are stored.
+        How the run was started: the reason of forecasts that are the first of their session.
+    started_by : str or None
+        The user who started the run.
     known_at : datetime or None
         The moment whose prices were read.
     params : dict or None
@@ -61,6 +65,7 @@ class Issue:
     """
 
     reason: Reason | None = None
+    started_by: str | None = None
     known_at: datetime | None = None
     params: dict[str, Any] | None = None
     params_digest: str | None = None
@@ -100,10 +105,14 @@ def issue_forecasts(
     staged = stage(connection, predictions, issued)
     removed = delete_unstaged(connection, predictions, staged, scope)
     _leave_out_equal(connection, staged, list(frame.columns))
-    if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM {staged})")):
-        return Merge(deleted=removed)
-    row = asdict(issue) | {"reason": _repeated(connection, staged) or issue.reason}
-    connection.execute(insert(forecast_issues).values(issue=next_issue, **row))
+    for number, reason in enumerate(_reasons(connection, staged, issue), next_issue):
+        connection.execute(
+            insert(forecast_issues).values(asdict(issue) | {"issue": number, "reason": reason})
+        )
+        connection.execute(
+            text(f"UPDATE {staged} SET issue = :issue WHERE reason IS NOT DISTINCT FROM :reason"),
+            {"issue": number, "reason": reason},
+        )
     merged = merge_staged(connection, predictions, staged, list(issued.columns))
     return Merge(merged.inserted, merged.updated, removed)
 
@@ -121,12 +130,76 @@ def _leave_out_equal(connection: Connection, staged: str, columns: Sequence[str]
     )
 
 
-def _repeated(connection: Connection, staged: str) -> Reason | None:
-    """Return why forecasts are issued that the version had issued before; None if all are new."""
-    superseded = connection.scalar(
-        text(f"SELECT bool_or({_SUPERSEDED}) FROM {staged} s JOIN predictions p ON {_SAME}")
+# Changes of what a recorded table says of a day. A rename and another source change nothing.
+_CHANGES = """
+    SELECT h.link, min(h.{day}) AS day FROM {table}_history h
+    LEFT JOIN LATERAL (
+        SELECT {values}, p.removed FROM {table}_history p
+        WHERE ({keys}) = ({keys_before}) AND p.link < h.link ORDER BY p.link DESC LIMIT 1) b ON true
+    WHERE h.link > (SELECT min(link) FROM compared)
+    AND h.link NOT IN (SELECT link FROM ticker_renames_history)
+    AND ({new}, h.removed) IS DISTINCT FROM ({old}, b.removed) GROUP BY h.link"""
+
+
+def _changes(table: str, keys: Sequence[str], values: Sequence[str]) -> str:
+    sides = {
+        name: ", ".join(f"{side}.{column}" for column in columns)
+        for name, side, columns in (
+            ("values", "p", values),
+            ("keys", "p", keys),
+            ("keys_before", "h", keys),
+            ("new", "h", values),
+            ("old", "b", values),
+        )
+    }
+    return _CHANGES.format(table=table, day=keys[1], **sides)
+
+
+_REASONS = f"""
+WITH before AS MATERIALIZED (
+    SELECT k.*, b.issue, i.known_at, i.params_digest, i.build_environment, i.torch, i.device,
+        (b.model_version, b.dataset_run_id) = (k.model_version, k.dataset_run_id) AS same_model,
+        (SELECT max(link) FROM record_links l WHERE l.written_at <= i.known_at) AS link
+    FROM (SELECT DISTINCT as_of_session, ticker, model_version, dataset_run_id FROM {{staged}}) k
+    CROSS JOIN LATERAL (
+        SELECT * FROM predictions_history h
+        WHERE (h.as_of_session, h.ticker) = (k.as_of_session, k.ticker) AND NOT h.removed
+        ORDER BY h.predicted_at DESC, h.model_version DESC LIMIT 1) b
+    LEFT JOIN forecast_issues i ON i.issue = b.issue),
+compared AS (SELECT link FROM before WHERE same_model),
+changes AS MATERIALIZED (
+    SELECT * FROM (
+        {_changes("raw_stock_data", ("ticker", "session"), TRADED_COLUMNS)}
+        UNION ALL {_changes("corporate_actions", ("ticker", "ex_date", "kind"), ("value",))}) c
+    WHERE link <= (SELECT max(link) FROM record_links WHERE written_at <= :known_at))
+UPDATE {{staged}} s SET reason = CASE
+    WHEN NOT same_model AND EXISTS (
+        SELECT FROM predictions_history h
+        WHERE (h.as_of_session, h.ticker) = (b.as_of_session, b.ticker)
+        AND (h.model_version, h.dataset_run_id) = (b.model_version, b.dataset_run_id))
+        THEN '{Reason.ROLLBACK}'
+    WHEN NOT same_model THEN '{Reason.MODEL}'
+    WHEN EXISTS (SELECT FROM changes c WHERE c.link > b.link AND c.day <= b.as_of_session)
+        THEN '{Reason.REVISION}'
+    WHEN params_digest <> :params_digest THEN '{Reason.PARAMETERS}'
+    WHEN build_environment <> CAST(:build_environment AS jsonb) OR torch <> :torch
+        OR device <> :device THEN '{Reason.ENVIRONMENT}'
+    ELSE '{Reason.RERUN}' END
+FROM before b WHERE (b.as_of_session, b.ticker) = (s.as_of_session, s.ticker)"""
+
+
+def _reasons(connection: Connection, staged: str, issue: Issue) -> Sequence[str | None]:
+    """Add the column ``reason`` to staged forecasts, see :class:`Reason`; return its values."""
+    connection.execute(text(f"ALTER TABLE {staged} ADD COLUMN reason text"))
+    connection.execute(text(f"UPDATE {staged} SET reason = :reason"), {"reason": issue.reason})
+    names = ("known_at", "params_digest", "torch", "device")
+    built = issue.build_environment
+    connection.execute(
+        text(_REASONS.format(staged=staged)),
+        {name: getattr(issue, name) for name in names}
+        | {"build_environment": None if built is None else json.dumps(built)},
     )
-    return {None: None, False: Reason.RERUN, True: Reason.ROLLBACK}[superseded]
+    return connection.scalars(text(f"SELECT DISTINCT reason FROM {staged} ORDER BY reason")).all()
 
 
 def first_live_issues(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:

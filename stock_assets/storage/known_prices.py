@@ -1,12 +1,17 @@
-"""Bars as they were known at a link of the record, from the histories of bars and actions."""
+"""Prices as they were known at a link of the record, from the histories, and since when.
+
+A fact has been known since the link that wrote its value. Another source, run or name of the ticker
+changes no value.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, Text, func, select
+from sqlalchemy import Connection, Engine, Table, Text, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import array
 
 from stock_assets.config import Basis, Rename
@@ -16,9 +21,10 @@ from stock_assets.market.calendar import SPAN
 from stock_assets.market.corporate_actions import ACTION_COLUMNS, attach, tidy_actions
 from stock_assets.storage.database import copy_out
 from stock_assets.storage.histories import HISTORIES
-from stock_assets.storage.record import as_known
+from stock_assets.storage.record import as_known, key_columns
 from stock_assets.storage.tables import (
     corporate_actions,
+    instruments,
     raw_stock_data,
     record_links,
     ticker_renames,
@@ -122,26 +128,111 @@ def read_ticker(
     Returns
     -------
     DataFrame
-        A bars frame and ``known_since`` (UTC): since when the prices and the volume of a bar, as
-        traded, had been known. Bars from before there was a record are known since it began.
+        A bars frame; ``known_since`` (UTC), of the prices and the volume of a bar, as traded; and
+        ``actions_known_since``, of the newest of its dividends and splits, NaT without any. What
+        was stored before there was a record is known since it began.
     """
     first, last = SPAN
     bars = read_known_bars(engine, first, as_of or last, [ticker], link)
     if bars.empty:
-        return bars.assign(known_since=pd.Series(dtype="datetime64[us, UTC]"))
-    adjusted = adjust(bars, basis, bars["session"].iloc[-1].date())
-    since = adjusted["session"].dt.date.map(_known_since(engine, ticker, link))
-    return adjusted.assign(known_since=since.astype("datetime64[us, UTC]"))
-
-
-def _known_since(engine: Engine, ticker: str, link: int) -> dict[date, datetime]:
-    """Read, by session, when the newest state of a ticker's bars up to a link was written."""
-    bars = HISTORIES[raw_stock_data].c
-    query = (
-        select(bars.session, func.max(record_links.c.written_at))
-        .join_from(HISTORIES[raw_stock_data], record_links, bars.link == record_links.c.link)
-        .where(bars.ticker == ticker, bars.link <= link)
-        .group_by(bars.session)
-    )
+        return bars.assign(**dict.fromkeys(("known_since", "actions_known_since"), _NEVER))
+    sessions = bars["session"]
     with engine.connect() as connection:
-        return dict(connection.execute(query).all())
+        traded = _known_since(connection, raw_stock_data, TRADED_COLUMNS, ticker, link)
+        actions = _known_since(connection, corporate_actions, ["value"], ticker, link)
+    actions = actions[actions["ex_date"].between(sessions.iloc[0], sessions.iloc[-1])]
+    effective = sessions.iloc[sessions.searchsorted(actions["ex_date"])]
+    of_bar = actions["known_since"].groupby(effective.to_numpy()).max()
+    adjusted = adjust(bars, basis, sessions.iloc[-1].date())
+    since = {
+        "known_since": traded.set_index("session")["known_since"],
+        "actions_known_since": of_bar,
+    }
+    return adjusted.assign(
+        **{name: adjusted["session"].map(at).astype(_NEVER.dtype) for name, at in since.items()}
+    )
+
+
+def read_currency(engine: Engine, ticker: str, link: int) -> tuple[str, datetime] | None:
+    """Return the currency of a ticker as it was known at a link, and since when; None if unknown.
+
+    It is unknown from a request to fetch the whole history again until that has been done.
+    """
+    with engine.connect() as connection:
+        known = _known_since(connection, instruments, ["currency"], ticker, link)
+    if known.empty:
+        return None
+    return known["currency"].iloc[0], known["known_since"].iloc[0].to_pydatetime()
+
+
+_NEVER = pd.Series(dtype="datetime64[us, UTC]")
+
+
+def _known_since(
+    connection: Connection, table: Table, values: Sequence[str], ticker: str, link: int
+) -> pd.DataFrame:
+    """Read the rows of a ticker that were known at a link, each with the time of its values.
+
+    Returns
+    -------
+    DataFrame
+        The key, `values` and ``known_since``: when the newest run of equal values began.
+    """
+    history = HISTORIES[table].c
+    key = key_columns(HISTORIES[table])
+    renames = _renames_until(connection, link)
+    former = [
+        and_(
+            history.ticker == name.old,
+            *(history[day] < name.first_session for day in key if day in ("session", "ex_date")),
+        )
+        for name in _former_names(ticker, renames)
+    ]
+    query = (
+        select(
+            *(history[name] for name in (*key, *values, "link", "removed")),
+            record_links.c.written_at,
+        )
+        .join_from(HISTORIES[table], record_links, history.link == record_links.c.link)
+        .where(or_(history.ticker == ticker, *former), history.link <= link)
+        .order_by(*(history[name] for name in key if name != "ticker"), history.link)
+    )
+    states = copy_out(connection, query).astype({"removed": bool, "link": "int64"})
+    own = states["ticker"] == ticker
+    moved = states["removed"] & states["link"].isin([one.link for one in renames])
+    states = states.assign(ticker=ticker)
+    # Rows of a former name count until there is one of the present name.
+    taken_over = states["link"].where(own).groupby([states[name] for name in key]).transform("min")
+    states = states[own | ((states["link"] < taken_over) & ~moved)]
+    before = states.groupby(key)[[*values, "removed"]].shift()
+    same = (states[list(values)] == before[list(values)]).all(axis="columns")
+    begins = states["removed"] | before["removed"].ne(False) | ~same
+    begun = states[begins].drop_duplicates(key, keep="last")
+    begun = begun[~begun["removed"]]
+    since = pd.to_datetime(begun["written_at"], format="ISO8601", utc=True).astype(_NEVER.dtype)
+    return begun[[*key, *values]].assign(known_since=since).reset_index(drop=True)
+
+
+class _Applied(NamedTuple):
+    """A rename, and a link in which rows were moved."""
+
+    old: str
+    new: str
+    first_session: date
+    link: int
+
+
+def _renames_until(connection: Connection, link: int) -> list[_Applied]:
+    """Read every application of a rename up to a link."""
+    names = HISTORIES[ticker_renames].c
+    query = select(names.old_ticker, names.new_ticker, names.first_session, names.link)
+    return [_Applied(*row) for row in connection.execute(query.where(names.link <= link))]
+
+
+def _former_names(ticker: str, renames: Sequence[_Applied]) -> list[_Applied]:
+    """Return the renames that led to a name, directly or through others."""
+    found = [one for one in renames if one.new == ticker]
+    for one in found:
+        earlier = (other for other in renames if other.new == one.old)
+        found += [other for other in earlier if other.first_session < one.first_session]
+    return found

@@ -36,6 +36,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.moments import write_moment
+from stock_assets.core.progress import bar
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.tables import record_links
 
@@ -180,7 +182,8 @@ def link_at(engine: Engine, known_at: datetime) -> int:
             row = connection.execute(found).one()
     if known_at > row.now:
         raise UnknownMomentError(
-            f"{_utc(known_at)} is in the future", f"Choose a moment up to {_utc(row.now)}"
+            f"{write_moment(known_at)} is in the future",
+            f"Choose a moment up to {write_moment(row.now)}",
         )
     number, first = row.number, row.first
     if number is not None:
@@ -190,7 +193,7 @@ def link_at(engine: Engine, known_at: datetime) -> int:
             "nothing is stored yet", "Store prices first: stock-assets backfill raw_prices"
         )
     raise UnknownMomentError(
-        f"nothing is known at {_utc(known_at)}: the record begins at {_utc(first)}",
+        f"nothing is known at {write_moment(known_at)}: the record begins at {write_moment(first)}",
         "Choose a later moment",
     )
 
@@ -320,13 +323,20 @@ def _open(connection: Connection) -> Row[Any]:
 
 def _adopt(connection: Connection) -> bool:
     """Copy the rows of all recorded tables into their histories; return whether there are any."""
-    adopted = 0
-    for table, history in HISTORIES.items():
-        names = recorded_columns(history)
-        rows = select(*(table.c[name] for name in names), func.open_link(), false())
-        statement = insert(history).from_select([*names, "link", "removed"], rows)
-        adopted += connection.execute(statement).rowcount
-    return adopted > 0
+    counts = [select(func.count()).select_from(table).scalar_subquery() for table in HISTORIES]
+    stored = sum(connection.execute(select(*counts)).one())
+    if not stored:
+        return False
+    work = f"entering {stored:,} rows into the record"
+    _log.info("%s", work)
+    with bar(None, work, stored) as progress:
+        for table, history in HISTORIES.items():
+            names = recorded_columns(history)
+            rows = select(*(table.c[name] for name in names), func.open_link(), false())
+            statement = insert(history).from_select([*names, "link", "removed"], rows)
+            progress.update(connection.execute(statement).rowcount)
+    _log.info("entered %s rows into the record", f"{stored:,}")
+    return True
 
 
 def _close(
@@ -363,7 +373,3 @@ def _written_tables(connection: Connection, number: int) -> list[Table]:
     written = (exists().where(history.c.link >= number) for history in HISTORIES.values())
     flags = connection.execute(select(*written)).one()
     return [table for table, flag in zip(HISTORIES, flags, strict=True) if flag]
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

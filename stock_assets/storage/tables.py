@@ -273,7 +273,10 @@ forecast_issues = Table(
     Column(
         "reason",
         Text,
-        CheckConstraint("reason IN ('scheduled', 'backfill', 'rerun', 'rollback')"),
+        CheckConstraint(
+            "reason IN ('scheduled', 'backfill', 'manual', 'model', 'rollback', 'revision', "
+            "'parameters', 'environment', 'rerun')"
+        ),
     ),
     Column("known_at", DateTime(timezone=True)),
     Column("params", JSONB),
@@ -283,7 +286,8 @@ forecast_issues = Table(
     Column("device", Text),
     Column("dagster_run_id", Text),
     _written("issued_at"),
-    comment="What forecasts were issued with: one row per model version and transaction",
+    Column("started_by", Text),
+    comment="What forecasts were issued with: one row per model version, reason and transaction",
 )
 
 

@@ -105,7 +105,7 @@ def test_a_breach_in_words(check: ThresholdCheck, text: str) -> None:
     [
         (None, ""),
         (0, ""),
-        (7, ", 7 on backfilled forecasts"),
+        (7, ", 7 of them backfilled"),
         (100, ", on backfilled forecasts"),
     ],
 )

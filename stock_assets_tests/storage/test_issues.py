@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,11 +23,12 @@ from stock_assets.storage.forecasts import (
     save_performance,
     save_predictions,
 )
+from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.issues import Issue
 from stock_assets.storage.record import head
 from stock_assets.storage.renames import apply_renames
-from stock_assets.storage.tables import forecast_issues, model_performance_log
-from stock_assets_tests.storage.examples import DAYS, forecasts
+from stock_assets.storage.tables import forecast_issues, model_performance_log, predictions
+from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 from stock_assets_tests.tampering import empty, tampering
 
 AS_OF = calendar.next_session(datetime.now(UTC).date())
@@ -77,11 +80,17 @@ def test_a_forecast_is_live_before_its_target_session_opens(engine: Engine) -> N
     move_clock(engine, OPENED - timedelta(microseconds=1))
     issue(engine, A=101.0)
     issue(engine, A=102.0)  # a microsecond later, at the open
+    issue(engine, A=103.0)  # a microsecond after it
     assert [row[2:5] for row in history(engine)] == [
         (100.0, 1, "live"),
         (101.0, 2, "live"),
         (102.0, 3, "backfilled"),
+        (103.0, 4, "backfilled"),
     ]
+    made = HISTORIES[predictions].c
+    with engine.connect() as connection:
+        times = connection.scalars(select(made.predicted_at).order_by(made.link)).all()
+    assert [(moment - OPENED) // timedelta(microseconds=1) for moment in times[1:]] == [-1, 0, 1]
 
 
 def test_horizons_of_one_issue_may_differ(engine: Engine) -> None:
@@ -126,6 +135,107 @@ def test_a_different_result_is_another_issue_of_that_forecast(engine: Engine) ->
     assert reasons(engine) == [None, Reason.RERUN]
 
 
+def test_each_forecast_of_a_range_has_its_own_reason(engine: Engine) -> None:
+    """One changed and one new forecast in a backfill make neither of the others a rerun."""
+    days = DAYS[:3]
+    started = Issue(Reason.BACKFILL, started_by="ann")
+    save_predictions(engine, forecasts(days[:2], "A"), days[:2], 1, issue=started)
+    changed = pd.concat([forecasts(days[:1], "A", price=9.0), forecasts(days[1:], "A")])
+    save_predictions(engine, pd.concat([changed, forecasts(days[2:], "B")]), days, 1, issue=started)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT as_of_session, ticker, reason, started_by "
+                "FROM predictions JOIN forecast_issues USING (issue) ORDER BY 1, 2"
+            )
+        ).all()
+    assert [tuple(row) for row in rows] == [
+        (days[0], "A", Reason.RERUN, "ann"),
+        (days[1], "A", Reason.BACKFILL, "ann"),
+        (days[2], "A", Reason.BACKFILL, "ann"),
+        (days[2], "B", Reason.BACKFILL, "ann"),
+    ]
+    assert reasons(engine) == [Reason.BACKFILL, Reason.BACKFILL, Reason.RERUN]
+
+
+def made_at(engine: Engine, **facts: Any) -> Issue:
+    """What is issued now, from the prices known now."""
+    newest = head(engine)
+    known_at = None if newest is None else newest.written_at
+    usual = {"params_digest": "p", "torch": "2.9", "device": "cpu", "build_environment": {"a": 1}}
+    return Issue(Reason.MANUAL, **({"known_at": known_at} | usual | facts))
+
+
+def reason_of_the_second(engine: Engine, between: Callable[[], object], **facts: Any) -> str | None:
+    """Issue a forecast, let something happen, and issue another result."""
+    store_bars(engine, bars("AB", DAYS[:9]))
+    for price, differing in ((1.0, {}), (2.0, facts)):
+        made = forecasts(DAYS[5:6], "A", price=price)
+        save_predictions(engine, made, DAYS[5:6], 1, issue=made_at(engine, **differing))
+        if price == 1.0:
+            between()
+    first, second = reasons(engine)
+    assert first == Reason.MANUAL
+    return second
+
+
+def nothing() -> None:
+    """Let nothing happen."""
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({}, Reason.RERUN),
+        ({"params_digest": "q", "torch": "3.0"}, Reason.PARAMETERS),
+        ({"torch": "3.0"}, Reason.ENVIRONMENT),
+        ({"device": "cuda"}, Reason.ENVIRONMENT),
+        ({"build_environment": {"a": 2}}, Reason.ENVIRONMENT),
+        (dict.fromkeys(("params_digest", "torch", "device", "build_environment")), Reason.RERUN),
+    ],
+)
+def test_the_reason_of_a_later_issue_is_what_differs(
+    engine: Engine, facts: dict[str, object], reason: Reason
+) -> None:
+    assert reason_of_the_second(engine, nothing, **facts) == reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (bars("B", DAYS[3:6], close=7.0), Reason.REVISION),
+        (bars("C", DAYS[:2]), Reason.REVISION),
+        (bars("A", DAYS[:9]).assign(dividends=0.25), Reason.REVISION),
+        (bars("AB", DAYS[6:], close=7.0), Reason.RERUN),
+    ],
+    ids=["a revised bar", "a late bar", "a dividend", "later sessions"],
+)
+def test_prices_that_changed_up_to_the_session_are_the_reason(
+    engine: Engine, changed: pd.DataFrame, reason: Reason
+) -> None:
+    def store() -> None:
+        store_bars(engine, changed)
+
+    assert reason_of_the_second(engine, store, params_digest="q" if reason != "rerun" else "p") == (
+        reason
+    )
+
+
+def test_another_source_or_name_of_equal_bars_is_no_reason(engine: Engine) -> None:
+    def store() -> None:
+        store_bars(engine, bars("AB", DAYS[:9]), source="another")
+        apply_renames(engine, [Rename(old="B", new="Z", first_session=TARGET)])
+
+    assert reason_of_the_second(engine, store) == Reason.RERUN
+
+
+def test_a_withdrawn_forecast_counts_as_the_issue_before(engine: Engine) -> None:
+    issue(engine, A=1.0)
+    issue(engine)
+    issue(engine, A=1.0)
+    assert reasons(engine) == [None, Reason.RERUN]
+
+
 def test_after_a_rollback_an_equal_forecast_is_the_newest_issue(engine: Engine) -> None:
     for version in (1, 2, 1, 1):
         issue(engine, version, A=100.0)
@@ -133,12 +243,13 @@ def test_after_a_rollback_an_equal_forecast_is_the_newest_issue(engine: Engine) 
     newest = predictions_as_of(engine, [AS_OF])
     assert newest["model_version"].tolist() == [1]
     assert newest["issue"].tolist() == [3]
-    assert reasons(engine) == [None, None, Reason.ROLLBACK]
+    assert reasons(engine) == [None, Reason.MODEL, Reason.ROLLBACK]
 
 
 def test_an_issue_has_its_inputs(engine: Engine) -> None:
     facts = Issue(
         reason=Reason.SCHEDULED,
+        started_by="ann",
         known_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
         params={"prices": {"tickers": ["A"]}},
         params_digest="d" * 64,

@@ -17,13 +17,20 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Prices
+from stock_assets.evaluation.issues import Reason
 from stock_assets.market.bars import empty_bars
 from stock_assets.market.reconciliation import fetch_starts
 from stock_assets.storage import database
 from stock_assets.storage.check_results import CheckRecord, failed_checks, save_check_results
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, newest_revision, upgrade
 from stock_assets.storage.datasets import load_panel, save_panel
-from stock_assets.storage.forecasts import promotions, record_refit, save_promotion
+from stock_assets.storage.forecasts import (
+    promotions,
+    record_refit,
+    save_predictions,
+    save_promotion,
+)
+from stock_assets.storage.issues import Issue
 from stock_assets.storage.prices import stored_histories
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database
@@ -32,6 +39,7 @@ from stock_assets_tests.storage.examples import (
     DAYS,
     PROMOTION,
     bars,
+    forecasts,
     panel,
     stored_actions,
 )
@@ -150,6 +158,22 @@ def test_the_fourth_migration_leaves_refits_empty(bare_url: str) -> None:
     command.downgrade(config, "0003")
     upgrade(bare_url)
     assert promotions(engine) == [replace(PROMOTION, refit_version=None)]
+    engine.dispose()
+
+
+def test_reasons_survive_the_seventeenth_migration_and_its_undoing(bare_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    upgrade(bare_url)
+    engine = create_engine(bare_url)
+    facts = Issue(Reason.MANUAL, started_by="ann")
+    save_predictions(engine, forecasts(DAYS[:1]), DAYS[:1], 1, issue=facts)
+    command.downgrade(config, "0016")
+    upgrade(bare_url)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT reason, started_by FROM forecast_issues")).all()
+    assert [tuple(row) for row in rows] == [(Reason.MANUAL, None)]
     engine.dispose()
 
 

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import Engine, Text, cast, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
-from stock_assets.config import Rename
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage import record
-from stock_assets.storage.database import copy_out
 from stock_assets.storage.datasets import save_panel, save_scalers
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.record import (
     FIRST_DIGEST,
-    as_known,
     head,
     link_at,
     link_digest,
 )
-from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import (
-    corporate_actions,
-    instruments,
-    raw_stock_data,
     record_links,
     scalers,
     ticker_renames,
 )
 from stock_assets_tests.storage.examples import DATASET, DAYS, bars, panel, store_bars
-from stock_assets_tests.tampering import empty, tampering
+from stock_assets_tests.tampering import tampering
+
+RENAMED = {"old_ticker": "X", "new_ticker": "Y", "first_session": DAYS[3]}
 
 
 def links(engine: Engine) -> list[dict[str, object]]:
@@ -217,76 +209,4 @@ def test_an_installation_without_a_record_is_adopted_once(engine: Engine) -> Non
     pd.testing.assert_frame_equal(
         read_bars(engine, DAYS[0], DAYS[-1], known_at=newest.written_at),
         read_bars(engine, DAYS[0], DAYS[-1]),
-    )
-
-
-def paying(frame: pd.DataFrame, dividend: float) -> pd.DataFrame:
-    """The same bars, with a dividend of A in the middle."""
-    at = (frame["ticker"] == "A") & (frame["session"] == pd.Timestamp(DAYS[8]))
-    return frame.assign(dividends=frame["dividends"].where(~at, dividend))
-
-
-RENAMED = {"old_ticker": "X", "new_ticker": "Y", "first_session": DAYS[3]}
-STATES = (raw_stock_data, corporate_actions, instruments)
-RENAME = Rename(old="A", new="Z", first_session=DAYS[12])
-
-
-def store(engine: Engine, number: int) -> None:
-    """Store bars and actions that depend on a number: later ones revise, add and withdraw."""
-    first, last = number % 5, len(DAYS) - number % 3
-    frame = raised(bars("AB", DAYS[first:last]), number % 4)
-    store_bars(engine, paying(frame, 1.0 + number) if number % 2 else frame)
-
-
-def rename(engine: Engine, number: int) -> None:
-    apply_renames(engine, [RENAME])
-
-
-def state(engine: Engine) -> list[pd.DataFrame]:
-    """Copy the tables, and the bars as a reader gets them."""
-    with engine.connect() as connection:
-        tables = [
-            copy_out(
-                connection,
-                select(
-                    *(table.c[name] for name in record.recorded_columns(HISTORIES[table]))
-                ).order_by(*table.primary_key),
-            )
-            for table in STATES
-        ]
-    return [*tables, read_bars(engine, DAYS[0], DAYS[-1])]
-
-
-def state_known_at(engine: Engine, moment: datetime) -> list[pd.DataFrame]:
-    link = link_at(engine, moment)
-    with engine.connect() as connection:
-        tables = [copy_out(connection, as_known(table, link)) for table in STATES]
-    return [*tables, read_bars(engine, DAYS[0], DAYS[-1], known_at=moment)]
-
-
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.tuples(st.sampled_from([store, rename]), st.integers(0, 11)), max_size=4))
-def test_what_was_known_equals_a_copy_taken_then(
-    engine: Engine, steps: list[tuple[Callable[[Engine, int], None], int]]
-) -> None:
-    empty(engine)
-    copies: list[tuple[datetime, list[pd.DataFrame]]] = []
-    for step, number in [(store, 0), *steps]:
-        step(engine, number)
-        newest = head(engine)
-        assert newest is not None
-        copies.append((newest.written_at, state(engine)))
-    for moment, tables in copies:
-        for known, copied in zip(state_known_at(engine, moment), tables, strict=True):
-            pd.testing.assert_frame_equal(known, copied)
-
-
-@pytest.mark.parametrize("first", [DAYS[7], DAYS[8], DAYS[9]])
-def test_known_bars_are_those_of_the_table_from_any_session(engine: Engine, first: date) -> None:
-    store_bars(engine, paying(bars("AB"), 2.0))
-    newest = head(engine)
-    assert newest is not None
-    pd.testing.assert_frame_equal(
-        read_bars(engine, first, DAYS[-1], ["A"], newest.written_at),
-        read_bars(engine, first, DAYS[-1], ["A"]),
     )

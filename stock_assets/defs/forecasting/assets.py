@@ -14,6 +14,7 @@ from stock_assets.defs.checks import (
 )
 from stock_assets.defs.forecasting.checks import SOUND, SPECS, sound
 from stock_assets.defs.metadata import (
+    USER_TAG,
     add_session_metadata,
     daily,
     describe_table,
@@ -75,8 +76,11 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         report_changes(context.instance, store.engine, history, context.log_event)
         made = make_forecasts(store.engine, registry, history, sessions, params)
         valid, invalid = made.valid(), made.invalid_sessions
-        reason = reason_of(context.run.tags)
-        store_forecasts(store.engine, valid, tickers, context.run.run_id, reason)
+        tags = context.run.tags
+        store_forecasts(
+            *(store.engine, valid, tickers, context.run.run_id),
+            *(reason_of(tags), tags.get(USER_TAG)),
+        )
         if not valid.rows.empty:
             write_forecast_files(find_locations().forecasts_folder, valid.rows)
         failed = {SOUND: invalid} if invalid else {}
@@ -168,13 +172,13 @@ def performance_log_asset(
     return performance_log
 
 
-def reason_of(tags: Mapping[str, str]) -> Reason | None:
-    """Return the reason of a run's forecasts by its tags; None if they state none."""
-    if "dagster/schedule_name" in tags:
+def reason_of(tags: Mapping[str, str]) -> Reason:
+    """Return how a run with these tags was started."""
+    if "dagster/schedule_name" in tags or "dagster/sensor_name" in tags:
         return Reason.SCHEDULED
     if "dagster/backfill" in tags or "dagster/asset_partition_range_start" in tags:
         return Reason.BACKFILL
-    return None
+    return Reason.MANUAL
 
 
 def _forecast_from(sessions: Sequence[date], reaching: dg.TimeWindowPartitionMapping) -> list[str]:

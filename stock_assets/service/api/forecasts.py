@@ -101,6 +101,9 @@ class ForecastIssue(Forecast):
     reason: Reason | None = Field(
         description="Why it was issued, see `/issues/{issue}`.", examples=["scheduled"]
     )
+    started_by: str | None = Field(
+        description="User who started the run; null for a schedule.", examples=[None]
+    )
     known_at: datetime | None = Field(
         description="Moment whose prices were read.", examples=["2013-03-01T23:30:10.123456Z"]
     )

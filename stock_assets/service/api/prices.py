@@ -25,7 +25,7 @@ from stock_assets.service.api.params import (
 )
 from stock_assets.service.app_state import StateDep
 from stock_assets.service.problems import NOT_FOUND, not_found, unknown_ticker
-from stock_assets.storage.known_prices import read_ticker
+from stock_assets.storage.known_prices import read_currency, read_ticker
 from stock_assets.storage.record import Link, UnknownMomentError, find_link, head, link_at
 
 router = APIRouter(tags=["prices"])
@@ -52,9 +52,14 @@ class Bar(ResponseModel):
         description="New shares per old one from this day on; 0 for none.", examples=[0.0]
     )
     known_since: datetime = Field(
-        description="Since when its prices and volume, as traded, were known; for bars stored "
-        "before there was a record, when that began.",
+        description="Since when its prices and volume, as traded, were known, from whatever source "
+        "and under whatever name; for bars stored before there was a record, when that began.",
         examples=["2013-03-01T23:30:10.123456Z"],
+    )
+    actions_known_since: datetime | None = Field(
+        description="Since when its dividends and splits were known, the newest of them; null for "
+        "none.",
+        examples=[None],
     )
 
 
@@ -63,6 +68,13 @@ class PricePage(Page[Bar]):
 
     ticker: str = Field(description="Symbol on the exchange.", examples=["AAPL"])
     basis: Basis = Field(description="Price basis.")
+    currency: str | None = Field(
+        description="Currency of its prices; null where none was known.", examples=["USD"]
+    )
+    currency_known_since: datetime | None = Field(
+        description="Since when the currency was known.",
+        examples=["2013-03-01T23:30:10.123456Z"],
+    )
     as_of_session: date = Field(
         description="Newest session of the ticker that was known; its prices are as traded on "
         "every basis.",
@@ -123,7 +135,9 @@ def prices(ticker: Ticker, state: StateDep, query: Annotated[PricesParams, Query
     chosen = session.between(query.session_from or date.min, query.session_to or date.max)
     if position is not None:
         chosen &= session < position[0]
-    newest_first = bars[chosen].iloc[: -query.limit - 2 : -1]
+    newest_first = bars[chosen].iloc[: -query.limit - 2 : -1].astype(object)
+    newest_first = newest_first.where(newest_first.notna(), None)
+    currency, currency_since = read_currency(state.engine, ticker, link.number) or (None, None)
     rows: list[dict[str, Any]] = newest_first.to_dict("records")  # type: ignore[assignment]
     return page_of(
         PricePage,
@@ -132,6 +146,8 @@ def prices(ticker: Ticker, state: StateDep, query: Annotated[PricesParams, Query
         ["session", "link"],
         ticker=ticker,
         basis=query.basis,
+        currency=currency,
+        currency_known_since=currency_since,
         as_of_session=as_of,
         known_at=link.written_at,
         link=link.number,
@@ -150,7 +166,7 @@ def _link(engine: Engine, query: PricesParams, position: tuple[date, int] | None
     try:
         return find_link(engine, link_at(engine, query.known_at))
     except UnknownMomentError as error:
-        raise not_found(error.problem) from None
+        raise not_found(f"{error.problem}. {error.remedy}") from None
 
 
 def _unknown(engine: Engine, ticker: str, query: PricesParams) -> HTTPException:

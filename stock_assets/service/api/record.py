@@ -14,7 +14,7 @@ from stock_assets.service.api.params import IssueNumber, ResponseModel
 from stock_assets.service.app_state import NO_PARAMS, StateDep
 from stock_assets.service.problems import NOT_FOUND, not_found
 from stock_assets.storage.record import head
-from stock_assets.storage.serving.issues import find_issue
+from stock_assets.storage.serving.issues import find_issue, newest_issue
 
 router = APIRouter(tags=["record"])
 
@@ -40,10 +40,17 @@ class Issue(ResponseModel):
         description="Time of the issue.", examples=["2013-03-01T23:31:02.123456Z"]
     )
     reason: Reason | None = Field(
-        description="`scheduled` and `backfill` say how the run was started; `rerun`: the version "
-        "had forecast them before, with another result; `rollback`: it had, and another version "
-        "has since.",
+        description="Of the first forecast of a ticker as of a session, how the run was started: "
+        "`scheduled`, `backfill` or `manual`. Of a later one, what differs from the issue before: "
+        "`model`: another version had issued that; `rollback`: so it had, and this version an "
+        "earlier one; `revision`: prices or actions up to the as-of session; `parameters`: the "
+        "parameters in force; `environment`: code, libraries or device; `rerun`: nothing known. "
+        "The first of these that applies.",
         examples=["scheduled"],
+    )
+    started_by: str | None = Field(
+        description="User who started the run; null for a schedule, and where it is not known.",
+        examples=[None],
     )
     known_at: datetime | None = Field(
         description="Moment whose prices were read.", examples=["2013-03-01T23:30:10.123456Z"]
@@ -87,5 +94,7 @@ def issue(issue: IssueNumber, state: StateDep) -> Issue:
     """Show the prices, parameters, code and device of an issue of forecasts."""
     found = find_issue(state.engine, issue)
     if found is None:
-        raise not_found(f"there is no issue {issue}")
+        newest = newest_issue(state.engine)
+        known = "none yet" if newest is None else f"the newest is {newest}"
+        raise not_found(f"there is no issue {issue}, {known}")
     return Issue.model_validate(found)

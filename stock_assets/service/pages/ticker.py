@@ -66,7 +66,7 @@ def ticker(state: StateDep, ticker: str, query: Annotated[TickerParams, Query()]
         scored_forecasts(state.engine, ticker, reach, last, horizon=1),
         *(bars, "session", _SCORED_PRICES),
     )
-    scored = known[known["session"] >= pd.Timestamp(first)]
+    scored = known[known["session"] >= pd.Timestamp(first)].drop_duplicates("session")
     errors = [row for row in rolling_errors(known, window) if row["session"] >= first]
     return render(
         "ticker.html",
@@ -86,7 +86,7 @@ def ticker(state: StateDep, ticker: str, query: Annotated[TickerParams, Query()]
         errors=error_figure(errors, promotions(state.engine, promoted_only=True))
         if errors
         else None,
-        newest_errors=errors[0] if errors else None,
+        newest_errors=_errors_of(scored, errors),
         error_rows=errors[:TABLE_ROWS],
         price_rows=list(shown.tail(TABLE_ROWS).iloc[::-1].itertuples()),
         scored_rows=list(scored.tail(TABLE_ROWS).iloc[::-1].itertuples()),
@@ -118,13 +118,22 @@ def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) 
     return figures.score_figure(errors, lines, {}, marks)
 
 
+def _errors_of(scored: pd.DataFrame, errors: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the errors at the newest session of the model whose forecast of it counts."""
+    if scored.empty:
+        return None
+    newest = scored.iloc[-1]
+    at = newest["session"].date(), newest["model_version"]
+    return next(row for row in errors if (row["session"], row["model_version"]) == at)
+
+
 def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
     """Score a ticker over the newest sessions of each version up to each session, newest first.
 
     Parameters
     ----------
     scored : DataFrame
-        Its scored forecasts, one per session; columns of ``model_performance_log``.
+        Its scored forecasts, one per session and version; columns of ``model_performance_log``.
     window : int
         Scored sessions of a version that make one figure; fewer at its beginning.
 
@@ -142,7 +151,8 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
         )
         for version, rows in scored.groupby("model_version")
     ]
-    newest_first = pd.concat(scores).sort_index(ascending=False).reset_index()
+    frame = pd.concat(scores).reset_index()
+    newest_first = frame.sort_values(["session", "model_version"], ascending=False)
     return records(newest_first.assign(session=newest_first["session"].dt.date))
 
 

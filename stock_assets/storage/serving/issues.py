@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 import pandas as pd
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.issues import names_of_today
@@ -22,13 +22,19 @@ ISSUE_ORDER = ("horizon", "model_version", "predicted_at")
 
 _HISTORY = HISTORIES[predictions]
 _FORECAST = list(ISSUE_ORDER[:2])
-_FACTS = ("reason", "known_at", "params_digest", "torch", "device")
+_FACTS = ("reason", "started_by", "known_at", "params_digest", "torch", "device")
 
 
 def find_issue(engine: Engine, issue: int) -> Row | None:
     """Read the inputs of an issue; None if there is no such issue."""
     query = select(forecast_issues).where(forecast_issues.c.issue == issue)
     return next(iter(read_rows(engine, query)), None)
+
+
+def newest_issue(engine: Engine) -> int | None:
+    """Return the number of the newest issue; None before the first."""
+    with engine.connect() as connection:
+        return connection.scalar(select(func.max(forecast_issues.c.issue)))
 
 
 def list_issues(

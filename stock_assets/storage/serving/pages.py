@@ -8,9 +8,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Select, and_, func, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
 
+from stock_assets.evaluation.issues import Issued
 from stock_assets.storage.database import copy_out
 from stock_assets.storage.tables import model_performance_log as _log
 from stock_assets.storage.tables import (
@@ -107,30 +118,34 @@ def recent_closes(engine: Engine, sessions: Sequence[date]) -> tuple[pd.DataFram
 def scored_forecasts(
     engine: Engine, ticker: str, first: date, last: date, horizon: int
 ) -> pd.DataFrame:
-    """Read the scored forecasts of a ticker, oldest first; columns of ``model_performance_log``.
+    """Read the scored forecasts of a ticker, oldest session first.
 
-    If several models forecast a session, the last forecast.
+    Returns
+    -------
+    DataFrame
+        The columns of ``model_performance_log``. If several models forecast a session, the first
+        live forecast of it comes first, or without any the one that was made last.
     """
-    within = _log.c.session.between(first, last) & (_log.c.ticker == ticker)
-    return _frame(engine, _latest_scored(within & (_log.c.horizon == horizon)))
-
-
-def _latest_scored(condition: ColumnElement[bool]) -> Select[Any]:
-    """Select scored forecasts; the last one if several models forecast a session."""
-    key = (_log.c.session, _log.c.ticker, _log.c.horizon)
     same = and_(
         *(
             predictions.c[name] == _log.c[name]
             for name in ("as_of_session", "ticker", "horizon", "model_version")
         )
     )
-    return (
+    query = (
         select(_log)
         .outerjoin(predictions, same)
-        .where(condition)
-        .ext(distinct_on(*key))
-        .order_by(*key, predictions.c.predicted_at.desc().nulls_last(), _log.c.model_version.desc())
+        .where(
+            _log.c.session.between(first, last), _log.c.ticker == ticker, _log.c.horizon == horizon
+        )
+        .order_by(
+            _log.c.session,
+            case((_log.c.issued == Issued.LIVE.value, _log.c.issue)).nulls_last(),
+            predictions.c.predicted_at.desc().nulls_last(),
+            _log.c.model_version.desc(),
+        )
     )
+    return _frame(engine, query)
 
 
 def _frame(engine: Engine, query: Select[Any]) -> pd.DataFrame:

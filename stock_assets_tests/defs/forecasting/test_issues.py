@@ -69,7 +69,7 @@ def test_an_issue_names_its_prices_parameters_code_and_device(
     assert {"models/bundle.py", "features/panel.py"} <= row.build_environment["code"].keys()
     assert row.torch == torch.__version__
     assert row.device.startswith("cpu ")
-    assert (row.reason, row.dagster_run_id) == (None, shown["run"])
+    assert (row.reason, row.dagster_run_id) == (Reason.MANUAL, shown["run"])
     newest = head(own_store.engine)
     assert newest is not None
     assert (shown["record_link"], shown["record_digest"]) == (newest.number, newest.digest)
@@ -88,7 +88,7 @@ def test_a_forecast_reads_the_prices_of_its_known_time(
     store_bars(own_store.engine, revised, "sample")
     forecast(own_store, registry)
     first, again = list_issues(own_store.engine, DAY, "AAPL")
-    assert (first["reason"], again["reason"]) == (None, Reason.RERUN)
+    assert (first["reason"], again["reason"]) == (Reason.MANUAL, Reason.REVISION)
     assert first["predicted_price"] != again["predicted_price"]
     known = read_bars(own_store.engine, *calendar.SPAN, known_at=first["known_at"])
     made = bundle().forecast(known, [DAY]).set_index("ticker")["predicted_price"]
@@ -99,12 +99,13 @@ def test_a_forecast_reads_the_prices_of_its_known_time(
     ("tags", "reason"),
     [
         ({"dagster/schedule_name": "daily_after_close"}, Reason.SCHEDULED),
+        ({"dagster/sensor_name": "x"}, Reason.SCHEDULED),
         ({"dagster/backfill": "x"}, Reason.BACKFILL),
         ({"dagster/asset_partition_range_start": "2013-01-04"}, Reason.BACKFILL),
-        ({"dagster/partition": "2013-01-04"}, None),
+        ({"dagster/partition": "2013-01-04"}, Reason.MANUAL),
     ],
 )
-def test_a_run_says_why_it_forecasts(tags: dict[str, str], reason: Reason | None) -> None:
+def test_a_run_says_why_it_forecasts(tags: dict[str, str], reason: Reason) -> None:
     assert reason_of(tags) is reason
 
 

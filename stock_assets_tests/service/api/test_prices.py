@@ -29,7 +29,7 @@ def test_raw_bars_are_the_stored_ones(client: httpx.Client, loop: Loop, ticker: 
     )
     items = get_all(client, f"/prices/{ticker}", basis="raw", limit=1000)
     for item, row in zip(items, stored, strict=True):
-        assert_row(item, row, "known_since")
+        assert_row(item, row, "known_since", "actions_known_since")
 
 
 @pytest.mark.parametrize("basis", ["split_adjusted", "adjusted"])
@@ -40,7 +40,7 @@ def test_adjusted_bars_are_as_of_the_newest_session(
     stored = read_bars(loop.store.engine, FIRST_INGESTED, LAST_INGESTED, [ticker])
     expected = adjust(stored, basis, LAST_INGESTED).drop(columns="ticker")
     items = pd.DataFrame(get_all(client, f"/prices/{ticker}", basis=basis, limit=1000))
-    items = items.drop(columns="known_since")
+    items = items.drop(columns=["known_since", "actions_known_since"])
     found = items.assign(session=pd.to_datetime(items["session"]).astype("datetime64[ns]"))
     pd.testing.assert_frame_equal(found[::-1].reset_index(drop=True), expected, check_exact=True)
     assert not found["close"].equals(stored["close"][::-1].reset_index(drop=True))
