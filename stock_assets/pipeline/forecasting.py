@@ -189,8 +189,9 @@ def store_forecasts(
     started_by : str, optional
         The user who started it.
     """
-    run = {"dagster_run_id": dagster_run_id, "reason": reason, "started_by": started_by}
-    issue = replace(forecasts.issue, **run)
+    issue = replace(
+        forecasts.issue, dagster_run_id=dagster_run_id, reason=reason, started_by=started_by
+    )
     for model, days in forecasts.sessions.items():
         if not days:
             continue

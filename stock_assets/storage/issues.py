@@ -96,8 +96,8 @@ def issue_forecasts(
     issue : Issue
         Their inputs.
     """
-    number = func.coalesce(func.max(forecast_issues.c.issue), 0) + 1
-    issued_at, next_issue = connection.execute(select(func.record_time(), number)).one()
+    following = func.coalesce(func.max(forecast_issues.c.issue), 0) + 1
+    issued_at, next_issue = connection.execute(select(func.record_time(), following)).one()
     kinds = {day: issued_as(issued_at, day) for day in frame["target_session"].unique()}
     issued = frame.assign(
         predicted_at=issued_at, issue=next_issue, issued=frame["target_session"].map(kinds)

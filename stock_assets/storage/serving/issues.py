@@ -34,7 +34,8 @@ def find_issue(engine: Engine, issue: int) -> Row | None:
 def newest_issue(engine: Engine) -> int | None:
     """Return the number of the newest issue; None before the first."""
     with engine.connect() as connection:
-        return connection.scalar(select(func.max(forecast_issues.c.issue)))
+        newest: int | None = connection.scalar(select(func.max(forecast_issues.c.issue)))
+        return newest
 
 
 def list_issues(
