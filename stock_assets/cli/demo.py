@@ -113,4 +113,4 @@ def _summarize(platform: Platform, console: Console) -> None:
     console.print(forecast_tables(newest))
     console.print(summary, soft_wrap=True)
     console.print(f"\nReport with plots   {report}", soft_wrap=True)
-    console.print("Look around         make up   (Dagster and MLflow in the browser)")
+    console.print("To explore          make up   (dashboard, Dagster and MLflow in the browser)")

@@ -65,7 +65,7 @@ def describe(
         tickers.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}"),
         "",
         f"Model               version {version.version} of {model_name}{refit}",
-        f"Its dataset         {version.dataset_run_id}, as of {version.as_of}",
+        f"Dataset             {version.dataset_run_id}, as of {version.as_of}",
         textwrap.fill(f"Why                 {reason}", width=96, subsequent_indent=" " * 20),
     ]
     return "\n".join(lines)

@@ -387,5 +387,5 @@ def validity_figure(
     }
     drawn = charts.figure([cells], title="Validity by session and ticker; masked rows are red")
     drawn["layout"] |= {"hovermode": "closest"}
-    drawn["layout"]["yaxis"]["type"] = "category"
+    drawn["layout"]["yaxis"] |= {"type": "category", "autorange": "reversed"}
     return drawn

@@ -21,7 +21,7 @@ def test_the_summary_has_the_scores_and_the_decision(demo: Demo):
         r"Error \(MAPE\) +\d\.\d+% +persistence \d\.\d+% +relative MAE \d\.\d+", printed
     )
     assert "Model               version 1 of StockPricePredictor" in printed
-    assert re.search(r"Its dataset +20121231_\d{6}, as of 2012-12-31", printed)
+    assert re.search(r"Dataset +20121231_\d{6}, as of 2012-12-31", printed)
     assert "make up" in printed
 
 
