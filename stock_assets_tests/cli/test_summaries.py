@@ -67,7 +67,7 @@ def test_an_undefined_score_is_shown_as_undefined() -> None:
     assert _scores({"performance": scores}) == (
         "MAPE 0.00%, persistence undefined (relative MAE undefined), 2 forecasts, A to B"
     )
-    assert _scores({"performance": scores | {"backfilled": 2}}).endswith("2 of them backfilled")
+    assert _scores({"performance": scores | {"backfilled": 2}}).endswith("on backfilled forecasts")
 
 
 def test_each_horizon_shows_its_newest_version() -> None:

@@ -161,7 +161,7 @@ def test_the_fourth_migration_leaves_refits_empty(bare_url: str) -> None:
     engine.dispose()
 
 
-def test_reasons_survive_the_seventeenth_migration_and_its_undoing(bare_url: str) -> None:
+def test_reasons_survive_the_eighteenth_migration_and_its_undoing(bare_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["url"] = bare_url
@@ -169,7 +169,7 @@ def test_reasons_survive_the_seventeenth_migration_and_its_undoing(bare_url: str
     engine = create_engine(bare_url)
     facts = Issue(Reason.MANUAL, started_by="ann")
     save_predictions(engine, forecasts(DAYS[:1]), DAYS[:1], 1, issue=facts)
-    command.downgrade(config, "0016")
+    command.downgrade(config, "0017")
     upgrade(bare_url)
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT reason, started_by FROM forecast_issues")).all()
