@@ -243,9 +243,7 @@ def verify(
     ] = False,
     restored: Annotated[
         bool,
-        typer.Option(
-            "--accept-restore", help="First record that a restored backup lacks what runs saw."
-        ),
+        typer.Option("--accept-restore", help="First accept links lost with a restored backup."),
     ] = False,
     why: Annotated[str | None, typer.Option(help="What happened, for --accept-restore.")] = None,
     as_json: AsJson = False,

@@ -13,7 +13,7 @@ from stock_assets.storage.record import head
 
 
 def accept_restore(platform: Platform, why: str) -> None:
-    """Append a link that accepts what was lost with a restored backup."""
+    """Append a link that accepts links lost with a restored backup."""
     from stock_assets.cli.versions import person
     from stock_assets.defs.metadata import known_heads
     from stock_assets.pipeline import verification

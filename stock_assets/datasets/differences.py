@@ -1,4 +1,4 @@
-"""How far values that were computed again are from those on record."""
+"""Differences between values computed again and recorded ones."""
 
 from __future__ import annotations
 

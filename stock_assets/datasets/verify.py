@@ -152,7 +152,7 @@ class _Rebuilt:
     scalers: FittedScalers
     segments: list[SegmentRecord]
     difference: float | None
-    """Of the values of the panel, where its digest is another one."""
+    """Largest difference of the values of the panel; None if they cannot be compared."""
 
 
 def _rebuild(engine: Engine, arrays: ArrayStore, record: PanelRecord) -> _Rebuilt:

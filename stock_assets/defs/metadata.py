@@ -27,7 +27,7 @@ RECORD_LINK, RECORD_DIGEST = "record_link", "record_digest"
 """Metadata of materializations: the newest link of the record at the time, and its digest."""
 
 USER_TAG = "user"
-"""Tag of a run: the user who started it. Commands set it; Dagster's own UI knows no users."""
+"""Tag of a run: the user who started it. Commands set it; Dagster's UI has no users."""
 
 _READ_EVENTS = 1000
 """Materializations that are read of each asset; after a backfill many name the same link."""
@@ -140,7 +140,7 @@ def head_metadata(engine: Engine) -> dict[str, Any]:
 
 
 def known_heads(instance: dg.DagsterInstance) -> list[KnownHead]:
-    """Return what the newest materializations of each asset say of the record.
+    """Return the links that the newest materializations of each asset name.
 
     The partitions of one asset, run and link are named together, by the first and the last.
     """

@@ -38,7 +38,7 @@ class Reason(StrEnum):
     MODEL = "model"
     """Another model version had issued the one before."""
     ROLLBACK = "rollback"
-    """So it had, and this version an earlier one."""
+    """As `MODEL`, and this version had issued an earlier one."""
     REVISION = "revision"
     """Prices or actions up to the as-of session have changed or arrived since."""
     PARAMETERS = "parameters"
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     ENVIRONMENT = "environment"
     """The code, the libraries or the device have changed."""
     RERUN = "rerun"
-    """Nothing that is known."""
+    """No recorded fact differs."""
 
 
 def issued_as(issued_at: datetime, target_session: date) -> Issued:

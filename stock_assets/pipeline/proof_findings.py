@@ -1,4 +1,4 @@
-"""What proofs find: the outcome of each part, and of a whole proof."""
+"""Findings of proofs: the outcome of each part, and of a whole proof."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Proof:
-    """A forecast, as it was issued, and what its proof found, from the number back to rows."""
+    """An issued forecast and the findings of its proof, from the number back to rows."""
 
     forecast: Mapping[str, Any]
     findings: tuple[Finding, ...]

@@ -48,7 +48,7 @@ from stock_assets.storage.prices import read_bars
 OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
 
 _BUDGET = {"tuning": {"workers", "timeout_seconds", "trials"}, "training": {"epochs", "patience"}}
-"""Parameters that decide how many trials there are and how long they take, not what one finds."""
+"""Parameters of the budget: they change the number and length of trials, not their results."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _recipe(
     scalers: tuple[Scaler, Scaler],
     params: Params,
 ) -> Recipe:
-    """Collect all that the bundle needs besides the weights."""
+    """Build the recipe of a bundle: everything besides the weights."""
     features, target = scalers
     recorded = recorded_params(record)
     return Recipe(

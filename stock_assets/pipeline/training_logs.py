@@ -76,7 +76,7 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
 
 
 def training_environment(network: Network, *, is_refit: bool = False) -> dict[str, str]:
-    """Describe what the weights of a training now depend on, beside its data and settings.
+    """Describe the environment of a training: PyTorch, device and training code.
 
     Returns
     -------

@@ -227,7 +227,7 @@ def accept_restore(engine: Engine, heads: Sequence[KnownHead], why: str) -> list
     engine : Engine
         The ``stock_assets`` database.
     heads : sequence of KnownHead
-        What Dagster's materializations say of the newest link.
+        The newest links that Dagster's materializations name.
     why : str
         What happened, in words; it is part of the record.
 

@@ -41,8 +41,8 @@ def find_forecasts(engine: Engine, name: str) -> list[dict[str, Any]]:
     engine : Engine
         The ``stock_assets`` database.
     name : str
-        ``AS_OF/TICKER`` or ``AS_OF/TICKER/HORIZON``: of the model that forecast last. Or the number
-        of an issue: all its forecasts. A ticker may be named as it was as of the session.
+        ``AS_OF/TICKER`` or ``AS_OF/TICKER/HORIZON``: of the model that forecast last. The number
+        of an issue names all its forecasts. A ticker may be named as it was as of the session.
 
     Returns
     -------

@@ -102,7 +102,7 @@ def recording(
     dagster_run_id : str, optional
         The run that writes.
     note : str, optional
-        Why, where the run does not say it.
+        The reason, where no run states it.
     lost_links : sequence of mapping
         Number and digest of links that a person accepts as lost; a link is added for them.
 

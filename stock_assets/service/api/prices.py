@@ -52,8 +52,8 @@ class Bar(ResponseModel):
         description="New shares per old one from this day on; 0 for none.", examples=[0.0]
     )
     known_since: datetime = Field(
-        description="Since when its prices and volume, as traded, were known, from whatever source "
-        "and under whatever name; for bars stored before there was a record, when that began.",
+        description="Since when its prices and volume, as traded, were known, from any source "
+        "and under any name; for bars stored before there was a record, when that began.",
         examples=["2013-03-01T23:30:10.123456Z"],
     )
     actions_known_since: datetime | None = Field(

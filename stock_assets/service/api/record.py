@@ -42,10 +42,10 @@ class Issue(ResponseModel):
     reason: Reason | None = Field(
         description="Of the first forecast of a ticker as of a session, how the run was started: "
         "`scheduled`, `backfill` or `manual`. Of a later one, what differs from the issue before: "
-        "`model`: another version had issued that; `rollback`: so it had, and this version an "
-        "earlier one; `revision`: prices or actions up to the as-of session; `parameters`: the "
-        "parameters in force; `environment`: code, libraries or device; `rerun`: nothing known. "
-        "The first of these that applies.",
+        "`model`: another version had issued that; `rollback`: the same, and this version had "
+        "issued an earlier one; `revision`: prices or actions up to the as-of session; "
+        "`parameters`: the parameters in force; `environment`: code, libraries or device; "
+        "`rerun`: no recorded fact. The first of these that applies.",
         examples=["scheduled"],
     )
     started_by: str | None = Field(

@@ -105,7 +105,7 @@ def test_a_forecast_reads_the_prices_of_its_known_time(
         ({"dagster/partition": "2013-01-04"}, Reason.MANUAL),
     ],
 )
-def test_a_run_says_why_it_forecasts(tags: dict[str, str], reason: Reason) -> None:
+def test_a_run_states_why_it_forecasts(tags: dict[str, str], reason: Reason) -> None:
     assert reason_of(tags) is reason
 
 

@@ -1,4 +1,4 @@
-"""Issues say who started their run; each has a reason of its own."""
+"""Issues record who started their run; each has a separate reason."""
 
 from __future__ import annotations
 
