@@ -136,6 +136,11 @@ def show_prices(found: dict[str, Any], console: Console) -> None:
             _minute(bar["known_since"]),
         )
     console.print(table)
+    for bar in found["bars"]:
+        since = bar["actions_known_since"]
+        if since not in (None, bar["known_since"]):
+            line = f"{_actions(bar)} of {bar['session']}: known since {_minute(since)}"
+            console.print(line, soft_wrap=True)
     later = sum(bar["loaded_later"] for bar in found["bars"])
     if later:
         console.print(
@@ -147,9 +152,7 @@ def show_prices(found: dict[str, Any], console: Console) -> None:
 
 def _actions(bar: dict[str, Any]) -> str:
     kinds = {"div": bar["dividends"], "split": bar["stock_splits"]}
-    values = ", ".join(f"{kind} {value:g}" for kind, value in kinds.items() if value)
-    since = bar["actions_known_since"]
-    return values if since in (None, bar["known_since"]) else f"{values} since {_minute(since)}"
+    return ", ".join(f"{kind} {value:g}" for kind, value in kinds.items() if value)
 
 
 def _minute(moment: str) -> str:

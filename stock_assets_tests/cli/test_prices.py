@@ -66,8 +66,9 @@ def test_actions_are_shown_where_there_are_some(engine: Engine) -> None:
     at = plain["session"] == pd.Timestamp(DAYS[15])
     store_bars(engine, plain.assign(dividends=plain["dividends"].where(~at, 0.25)))
     show_prices(gather(engine), console)
-    (line,) = [line for line in console.export_text().splitlines() if str(DAYS[15]) in line]
-    assert "div 0.25" in line
+    lines = [line for line in console.export_text().splitlines() if str(DAYS[15]) in line]
+    assert ["div 0.25" in line for line in lines] == [True, True]
+    assert "known since" in lines[1]
 
 
 def test_unknown_prices_are_an_error(engine: Engine) -> None:
