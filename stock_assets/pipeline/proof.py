@@ -206,7 +206,7 @@ class _Work:
         return compare_environments(
             [*_changed(then, now), *(differences(built, forecast_environment()) if built else [])],
             [*(name for name in now if then.get(name) is None), *([] if built else ["code"])],
-            ", ".join(now.values()),
+            f"torch {now['torch']}, {now['device']}",
         )
 
     def _read_bars(self, group: _Group) -> pd.DataFrame:
@@ -258,7 +258,7 @@ class _Work:
         if built is None:
             return compare_environments([], ["code", "libraries", "processor"], "")
         unknown = [] if "processor" in built else ["processor"]
-        same = f"stock-assets {now['package']}, {now['processor']}"
+        same = f"version {now['package']}, {now['processor']}"
         return compare_environments(differences(built, now), unknown, same)
 
     def _prove_model(self, version: int, mlflow_run_id: str, dataset_id: str) -> Finding:

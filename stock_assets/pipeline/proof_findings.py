@@ -14,7 +14,7 @@ Relative for prices, absolute for returns; of the values of a panel relative to 
 their feature, of scalers to the scale.
 """
 
-WEIGHT_TOLERANCE = 0.05
+WEIGHT_TOLERANCE = 1e-3
 """Largest difference of weights trained again elsewhere, relative to the norm of their tensor.
 
 Training amplifies rounding: each step starts from the weights of the one before.

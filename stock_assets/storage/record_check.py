@@ -228,7 +228,7 @@ def _check_heads(links: Sequence[Row[Any]], heads: Sequence[KnownHead]) -> Itera
     first, last = lost[0].link, lost[-1].link
     which = f"link {first}" if first == last else f"links {first} to {last}"
     present = {link.link for link in links}
-    again = " (other rows have these numbers now)" if first in present else ""
+    again = " (written again since)" if first in present else ""
     seen = [f"{head} (link {head.link}, run {head.run_id})" for head in lost]
     message = (
         f"the record lacks {which}{again}, as after the restoration of an older backup; lost are "

@@ -272,7 +272,7 @@ def test_links_that_runs_have_seen_are_missed(record: Engine) -> None:
         assert faults(connection, [known]) == []
         (fault,) = faults(connection, [known, lost, other])
     assert (fault.part, fault.link) == ("runs", 1)
-    for evidence in ("run 2", "2013-02-01", "run 3", "raw_prices 2013-01-31", "other rows"):
+    for evidence in ("run 2", "2013-02-01", "run 3", "raw_prices 2013-01-31", "written again"):
         assert evidence in fault.message
 
 
