@@ -74,7 +74,7 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     engine, arrays = platform.engine, ArrayStore(platform.locations.arrays_url)
     record, segments = load_panel(engine, dataset_id), segments_of(engine, dataset_id)
     scalers = scaler_summary(engine, dataset_id)
-    promotion = promotion_of(engine, dataset_id)
+    promotion = promotion_of(engine, platform.params.tracking.model_name, dataset_id)
     versions = Registry(platform.params.tracking).versions_of(dataset_id)
     built = record.build_environment
     digests = {

@@ -82,7 +82,7 @@ def _retrain(
         link_at(platform.engine, known_at)  # refused before a run is started
     console.print(f"[bold]Retraining[/bold] on dataset {dataset_id}")
     run_dataset(platform, console, dataset_id, known_at)
-    decided = promotion_of(platform.engine, dataset_id)
+    decided = promotion_of(platform.engine, platform.params.tracking.model_name, dataset_id)
     if decided is not None:
         console.print(f"  {decided.reason}", soft_wrap=True)
 

@@ -35,7 +35,7 @@ def gather_status(platform: Platform) -> dict[str, Any]:
     history, registry_problem = _history(platform)
     newest = newest_change(history)
     production = newest.model if newest else None
-    decided = promotions(engine)
+    decided = promotions(engine, params.tracking.model_name)
     retraining = retraining_decisions_newest_first(engine)
     return {
         "project": str(platform.locations.project),
@@ -84,7 +84,7 @@ def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[
     if production is None:
         return None
     window = platform.params.monitoring.window_sessions
-    rows = recent_performance(platform.engine, window, production.version)
+    rows = recent_performance(platform.engine, window, production.key)
     if rows.empty:
         return None
     return {

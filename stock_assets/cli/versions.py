@@ -58,7 +58,7 @@ def _decisions(platform: Platform) -> dict[tuple[str, int], PromotionRecord]:
     """Return the decisions by dataset and version, also under the version of the refit."""
     return {
         (record.dataset_run_id, version): record
-        for record in reversed(promotions(platform.engine))
+        for record in reversed(promotions(platform.engine, platform.params.tracking.model_name))
         for version in (record.candidate_version, record.refit_version)
         if version is not None
     }
@@ -74,7 +74,8 @@ def _version(
 
     engine, decision = platform.engine, decided.get(model.key)
     scores = rolling_scores(
-        engine, ScoreFilter(horizon=1, model_version=model.version), _WHOLE, None, None, size=1
+        *(engine, ScoreFilter((), 1, model.version, model.dataset_run_id), _WHOLE, None, None),
+        size=1,
     )
     spans, newest = _spans(history, model), newest_change(history)
     return {
@@ -164,7 +165,7 @@ def gather_model(platform: Platform, version: int) -> dict[str, Any]:
     """
     model = Registry(platform.params.tracking).version(version)
     found = _version(platform, model, current_history(platform), _decisions(platform))
-    return found | {"scored": scored_sessions(platform.engine, version)}
+    return found | {"scored": scored_sessions(platform.engine, version, model.dataset_run_id)}
 
 
 def show_model(found: dict[str, Any], console: Console) -> None:

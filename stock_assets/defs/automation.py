@@ -132,7 +132,7 @@ def retrain_on_breach(
     if production is None:
         yield dg.SkipReason("there is no production model to retrain")
         return
-    rows = recent_performance(store.engine, params.monitoring.window_sessions, production.version)
+    rows = recent_performance(store.engine, params.monitoring.window_sessions, production.key)
     last = last_retraining_session(store.engine)
     decision = decide_retraining(rows, last, params.monitoring)
     if decision.session is None:

@@ -215,9 +215,7 @@ def _lost(engine: Engine, registry: Registry) -> list[RecordedVersion]:
 
 def _recorded(engine: Engine, model_name: str) -> list[RecordedVersion]:
     versions = []
-    for record in promotions(engine):
-        if record.model_name != model_name:
-            continue
+    for record in promotions(engine, model_name):
         candidate, refit = record.candidate_version, record.refit_version
         dataset, in_production = record.dataset_run_id, record.promoted_version
         promoted = record.promoted and candidate == in_production

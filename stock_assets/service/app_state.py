@@ -31,6 +31,11 @@ class AppState:
     params: Params
     settings: ServiceSettings
 
+    @property
+    def model_name(self) -> str:
+        """The registered model in use, as for ``stock-assets status``."""
+        return self.params.tracking.model_name
+
 
 async def get_state(request: Request) -> AppState:
     """Return the state of the application that received a request."""

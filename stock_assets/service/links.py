@@ -53,7 +53,7 @@ class Links:
 def links_for(state: AppState) -> Links:
     """Return the links that the settings allow."""
     settings = state.settings
-    return Links(settings.dagster_ui, settings.mlflow_ui, state.params.tracking.model_name)
+    return Links(settings.dagster_ui, settings.mlflow_ui, state.model_name)
 
 
 def _quoted(name: str) -> str:

@@ -132,19 +132,22 @@ def read_performance(engine: Engine, first: date, last: date) -> pd.DataFrame:
     return _read(engine, table, table.c.session.between(first, last))
 
 
-def recent_performance(engine: Engine, sessions: int, model_version: int) -> pd.DataFrame:
-    """Return the scored forecasts of one model version over its newest scored `sessions`."""
+def recent_performance(engine: Engine, sessions: int, key: tuple[str, int]) -> pd.DataFrame:
+    """Return the scored forecasts of one model version over its newest scored `sessions`.
+
+    The version is named by dataset and number: `ModelVersion.key`.
+    """
     table = model_performance_log
+    dataset, version = key
+    own = (table.c.model_version == version) & (table.c.dataset_run_id == dataset)
     newest = (
         select(table.c.session)
-        .where(table.c.model_version == model_version)
+        .where(own)
         .distinct()
         .order_by(table.c.session.desc())
         .limit(sessions)
     )
-    return _read(
-        engine, table, table.c.session.in_(newest) & (table.c.model_version == model_version)
-    )
+    return _read(engine, table, table.c.session.in_(newest) & own)
 
 
 @dataclass(frozen=True)
@@ -211,22 +214,24 @@ def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> Prom
 
 
 def promotion_of(
-    engine: Engine, dataset_id: str, candidate_version: int | None = None
+    engine: Engine, model_name: str, dataset_id: str, candidate_version: int | None = None
 ) -> PromotionRecord | None:
     """Read the decision about a candidate of a dataset (the last one, if none is named)."""
-    for record in promotions(engine):
+    for record in promotions(engine, model_name):
         wanted = candidate_version in (None, record.candidate_version)
         if wanted and record.dataset_run_id == dataset_id:
             return record
     return None
 
 
-def promotions(engine: Engine, *, promoted_only: bool = False) -> list[PromotionRecord]:
-    """Return the promotion decisions, the last one first."""
+def promotions(engine: Engine, model_name: str) -> list[PromotionRecord]:
+    """Return the promotion decisions about a registered model, the last one first."""
     table = model_promotions
-    query = select(table).order_by(table.c.decided_at.desc(), table.c.candidate_version.desc())
-    if promoted_only:
-        query = query.where(table.c.promoted)
+    query = (
+        select(table)
+        .where(table.c.model_name == model_name)
+        .order_by(table.c.decided_at.desc(), table.c.candidate_version.desc())
+    )
     with engine.connect() as connection:
         return [promotion_record(row) for row in connection.execute(query).mappings()]
 

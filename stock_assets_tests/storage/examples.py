@@ -9,6 +9,7 @@ from datetime import date
 import pandas as pd
 from sqlalchemy import Engine
 
+from stock_assets.config import Tracking
 from stock_assets.evaluation.production_rule import Cause, ModelVersion
 from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
 from stock_assets.evaluation.retraining_rule import (
@@ -26,6 +27,9 @@ from stock_assets.storage.prices import StoredPrices, read_actions, store_prices
 from stock_assets.storage.production import NewChange, record_change
 
 DAYS = calendar.sessions(date(2013, 1, 2), date(2013, 1, 31))
+MODEL = Tracking().model_name
+"""The registered model of default parameters."""
+
 DATASET = "20121231_120000"
 
 PANEL = PanelRecord(
@@ -56,7 +60,7 @@ PANEL = PanelRecord(
 PROMOTION = PromotionRecord(
     dataset_run_id=DATASET,
     as_of_session=date(2012, 12, 31),
-    model_name="Model",
+    model_name=MODEL,
     candidate_version=1,
     production_version=None,
     metric="relative_mae",
@@ -196,7 +200,7 @@ def store_bars(
 
 def put_in_force(engine: Engine, model: ModelVersion = PRODUCTION) -> None:
     """Record that a version took over production."""
-    record_change(engine, "Model", NewChange(model, Cause.PROMOTION, "won"), None)
+    record_change(engine, MODEL, NewChange(model, Cause.PROMOTION, "won"), None)
 
 
 def stored_actions(engine: Engine) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from stock_assets.storage.database import upgrade
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import promotion_of, retraining_decisions_newest_first
 from stock_assets_tests.conftest import throw_away_database
-from stock_assets_tests.storage.examples import DATASET, panel
+from stock_assets_tests.storage.examples import DATASET, MODEL, panel
 from stock_assets_tests.storage.test_migrations import MIGRATIONS
 
 BEFORE = "0010"
@@ -75,7 +75,7 @@ def promotion(
         "dataset_run_id": DATASET,
         "candidate_version": 1,
         "as_of_session": SESSION,
-        "model_name": "Model",
+        "model_name": MODEL,
         "metric": "relative_mae",
         "candidate": json.dumps(candidate),
         "production": None if production is None else json.dumps(production),
@@ -88,7 +88,7 @@ def promotion(
     }
     insert(engine, "model_promotions", columns)
     upgrade(engine.url.render_as_string(hide_password=False))
-    record = promotion_of(engine, DATASET)
+    record = promotion_of(engine, MODEL, DATASET)
     assert record is not None
     assert "relative_mae_se" in record.candidate
     return record.decision

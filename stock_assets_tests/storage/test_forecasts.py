@@ -37,6 +37,7 @@ from stock_assets.storage.tables import model_performance_log, predictions
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,
+    MODEL,
     PROMOTION,
     RETRAINING,
     bars,
@@ -188,25 +189,25 @@ def test_recent_scores_are_of_one_version_and_its_newest_sessions(engine: Engine
         DAYS[8:10],
         "run",
     )
-    recent = recent_performance(engine, 3, 1)
+    recent = recent_performance(engine, 3, (DATASET, 1))
     assert recent["session"].dt.date.unique().tolist() == [DAYS[6], DAYS[8], DAYS[9]]
     assert set(recent["model_version"]) == {1}
-    assert len(recent_performance(engine, 20, 2)) == 4
-    assert recent_performance(engine, 20, 3).empty
+    assert len(recent_performance(engine, 20, (DATASET, 2))) == 4
+    assert recent_performance(engine, 20, (DATASET, 3)).empty
 
 
 def test_promotion_of_returns_the_saved_record(engine: Engine) -> None:
     save_panel(engine, panel(DATASET))
-    assert promotion_of(engine, DATASET) is None
+    assert promotion_of(engine, MODEL, DATASET) is None
     save_promotion(engine, PROMOTION)
-    assert promotion_of(engine, DATASET) == PROMOTION
+    assert promotion_of(engine, MODEL, DATASET) == PROMOTION
     changed = replace(
         PROMOTION, candidate_version=2, production={"relative_mae": 1.0}, promoted=False
     )
     save_promotion(engine, changed)
-    assert promotions(engine) == [changed, PROMOTION]
+    assert promotions(engine, MODEL) == [changed, PROMOTION]
     save_promotion(engine, replace(PROMOTION, promoted=False))  # the first decision is kept
-    assert promotion_of(engine, DATASET, PROMOTION.candidate_version) == PROMOTION
+    assert promotion_of(engine, MODEL, DATASET, PROMOTION.candidate_version) == PROMOTION
 
 
 def test_record_refit_changes_only_the_decision_of_its_candidate(engine: Engine) -> None:
@@ -218,7 +219,7 @@ def test_record_refit_changes_only_the_decision_of_its_candidate(engine: Engine)
     added = record_refit(engine, PROMOTION, 3)
     assert added == replace(PROMOTION, refit_version=3)
     assert added.promoted_version == 3
-    assert promotions(engine) == [other, added]
+    assert promotions(engine, MODEL) == [other, added]
 
 
 def test_promotions_are_listed_last_first(
@@ -235,12 +236,11 @@ def test_promotions_are_listed_last_first(
                 dataset_run_id=dataset,
                 as_of_session=day,
                 candidate_version=version,
-                promoted=version != 2,
             ),
         )
-    assert [record.candidate_version for record in promotions(engine)] == [4, 3, 2, 1]
-    chosen = promotions(engine, promoted_only=True)
-    assert [record.candidate_version for record in chosen] == [4, 3, 1]
+    assert [record.candidate_version for record in promotions(engine, MODEL)] == [4, 3, 2, 1]
+    assert promotions(engine, "Another") == []
+    assert promotion_of(engine, "Another", PROMOTION.dataset_run_id) is None
 
 
 def test_a_retraining_decision_shows_its_breaches_and_scores() -> None:

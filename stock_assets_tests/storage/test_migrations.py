@@ -37,6 +37,7 @@ from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,
+    MODEL,
     PROMOTION,
     bars,
     forecasts,
@@ -157,7 +158,7 @@ def test_the_fourth_migration_leaves_refits_empty(bare_url: str) -> None:
     record_refit(engine, PROMOTION, 2)
     command.downgrade(config, "0003")
     upgrade(bare_url)
-    assert promotions(engine) == [replace(PROMOTION, refit_version=None)]
+    assert promotions(engine, MODEL) == [replace(PROMOTION, refit_version=None)]
     engine.dispose()
 
 
@@ -206,7 +207,7 @@ VALUES ('20121231_120000', '2012-12-31', '2010-03-22', '2012-12-31', 1400, '["AA
   'b', 'd', 'dd/d.safetensors', '{"package": "0.1.0"}');
 INSERT INTO model_promotions (dataset_run_id, candidate_version, as_of_session, model_name, metric,
   candidate, persistence, first_session, last_session, promoted, reason, mlflow_run_id)
-VALUES ('20121231_120000', 1, '2012-12-31', 'Model', 'mase',
+VALUES ('20121231_120000', 1, '2012-12-31', 'StockPricePredictor', 'mase',
   '{"mase": 1.00732, "mase_se": 0.01, "forecasts": 315, "sessions": 63, "p_persistence": 0.64,
     "dm_persistence": 0.47}',
   '{"mase": 1.0, "baselines": {"ridge": {"mase": 1.2}}}', '2012-10-01', '2012-12-28', true,
@@ -241,7 +242,7 @@ def test_rows_of_0008_are_read_by_todays_readers(bare_url: str) -> None:
     assert stored.build_environment == {"package": "0.1.0"}
     assert stored.params["monitoring"]["thresholds"] == {"relative_mae_max": 1.1}
     assert stored.params["promotion"] == {"metric": "relative_mae"}
-    (promotion,) = promotions(engine)
+    (promotion,) = promotions(engine, MODEL)
     assert promotion.metric == promotion.decision.metric == "relative_mae"
     assert promotion.candidate["relative_mae"] == promotion.decision.candidate == 1.00732
     assert promotion.candidate["relative_mae_se"] == 0.01

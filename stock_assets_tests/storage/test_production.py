@@ -26,7 +26,7 @@ from stock_assets.storage.production import (
 from stock_assets.storage.serving.production import find_in_force, list_changes
 from stock_assets.storage.tables import production_history
 from stock_assets_tests.conftest import throw_away_database
-from stock_assets_tests.storage.examples import PANEL, PRODUCTION, PROMOTION
+from stock_assets_tests.storage.examples import MODEL, PANEL, PRODUCTION, PROMOTION
 from stock_assets_tests.storage.test_migrations import MIGRATIONS
 
 EVERYTHING = 1000
@@ -34,7 +34,7 @@ SECOND = replace(PRODUCTION, version=2, refit_of=1, digest="another")
 PAST = replace(PRODUCTION, version=3, dataset_run_id="20120629_120000", as_of=date(2012, 6, 29))
 
 
-def changed(engine: Engine, *changes: NewChange, model: str = "Model") -> list[ProductionChange]:
+def changed(engine: Engine, *changes: NewChange, model: str = MODEL) -> list[ProductionChange]:
     for change in changes:
         record_change(engine, model, change, "run")
     return production_changes(engine, model)
@@ -76,7 +76,7 @@ def test_a_change_is_a_link_of_the_record(engine: Engine) -> None:
         "UPDATE production_history SET why = 'another'",
         "DELETE FROM production_history",
         "TRUNCATE production_history",
-        "INSERT INTO production_history (model_name, cause) VALUES ('Model', 'person')",
+        "INSERT INTO production_history (model_name, cause) VALUES ('M', 'person')",
     ],
 )
 def test_the_history_is_only_appended_to_and_only_by_the_record(
@@ -86,12 +86,12 @@ def test_the_history_is_only_appended_to_and_only_by_the_record(
     refused = r"append-only|belongs to the record|outside the record"
     with pytest.raises(DBAPIError, match=refused), engine.begin() as connection:
         connection.execute(text(statement))
-    assert production_changes(engine, "Model") == before
+    assert production_changes(engine, MODEL) == before
 
 
 def test_each_change_ends_with_the_next_one_of_production(engine: Engine) -> None:
     first, second, past, removed = put(engine)
-    listed = {row["id"]: row for row in list_changes(engine, None, EVERYTHING)}
+    listed = {row["id"]: row for row in list_changes(engine, MODEL, None, EVERYTHING)}
     assert list(listed) == [removed.id, past.id, second.id, first.id]
     assert listed[first.id]["in_force_until"] == second.in_force_from
     assert listed[second.id]["in_force_until"] == removed.in_force_from
@@ -107,23 +107,37 @@ def test_a_winner_of_a_past_session_is_not_in_production(engine: Engine) -> None
         NewChange(SECOND, Cause.ROLLBACK, None),
         NewChange(PAST, Cause.PROMOTION, None, until_session=SECOND.as_of),
     )
-    found = find_in_force(engine)
+    found = find_in_force(engine, MODEL)
     assert found is not None
     assert (found["model_version"], found["cause"]) == (2, "rollback")
-    newest = list_changes(engine, None, EVERYTHING)
+    newest = list_changes(engine, MODEL, None, EVERYTHING)
     assert [row["model_version"] for row in newest if row["in_production"]] == [2]
 
 
 def test_changes_are_filtered_and_paged(engine: Engine) -> None:
     put(engine)
-    whole = list_changes(engine, None, EVERYTHING)
-    assert list_changes(engine, None, 2, (whole[1]["id"],)) == whole[2:]
-    assert list_changes(engine, 3, EVERYTHING) == [whole[1]]
+    whole = list_changes(engine, MODEL, None, EVERYTHING)
+    assert list_changes(engine, MODEL, None, 2, (whole[1]["id"],)) == whole[2:]
+    assert list_changes(engine, MODEL, 3, EVERYTHING) == [whole[1]]
+
+
+def test_another_registered_model_has_a_history_of_its_own(engine: Engine) -> None:
+    (first,) = changed(engine, NewChange(PRODUCTION, Cause.PROMOTION, "first"))
+    (other,) = changed(engine, NewChange(SECOND, Cause.PROMOTION, "other"), model="Another")
+    for model, change in ((MODEL, first), ("Another", other)):
+        found = find_in_force(engine, model)
+        assert found is not None
+        assert found["id"] == change.id
+        listed = list_changes(engine, model, None, EVERYTHING)
+        assert [row["id"] for row in listed] == [other.id, first.id]
+        assert [row["id"] for row in listed if row["in_production"]] == [change.id]
+        (own,) = list_changes(engine, model, None, EVERYTHING, others=False)
+        assert (own["id"], own["in_force_until"]) == (change.id, None)
 
 
 def test_before_the_first_change_nothing_is_in_force(engine: Engine) -> None:
-    assert find_in_force(engine) is None
-    assert list_changes(engine, None, EVERYTHING) == []
+    assert find_in_force(engine, MODEL) is None
+    assert list_changes(engine, MODEL, None, EVERYTHING) == []
 
 
 def test_the_promotions_of_an_older_installation_become_its_history(platform: Platform) -> None:
@@ -156,7 +170,7 @@ def test_the_promotions_of_an_older_installation_become_its_history(platform: Pl
         command.downgrade(config, "0012")
         upgrade(url)
         record.adopt(engine)
-        history = production_changes(engine, "Model")
+        history = production_changes(engine, MODEL)
         with engine.connect() as connection:
             decided_at = connection.execute(
                 text("SELECT decided_at FROM model_promotions WHERE promoted ORDER BY decided_at")

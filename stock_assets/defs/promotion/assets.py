@@ -100,7 +100,9 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         require_passed(store, {"raw_prices": [session_key(candidate.as_of)]})
         with advisory_lock(store.engine, "promotion"):
             history = checked_history(store.engine, registry, context.run.run_id)
-            decided = promotion_of(store.engine, context.partition_key, candidate.version)
+            decided = promotion_of(
+                store.engine, registry.model_name, context.partition_key, candidate.version
+            )
             details: dict[str, Any] = {}
             if decided is None:
                 comparison = compare(

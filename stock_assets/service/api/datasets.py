@@ -26,7 +26,7 @@ from stock_assets.service.app_state import NO_PARAMS, StateDep
 from stock_assets.service.problems import NOT_FOUND, not_found
 from stock_assets.storage.datasets import scaler_summary, segments_of
 from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
-from stock_assets.storage.serving.decisions import list_models
+from stock_assets.storage.serving.decisions import ModelFilter, list_models
 
 router = APIRouter(tags=["datasets"])
 
@@ -176,10 +176,10 @@ def dataset(dataset_run_id: DatasetId, state: StateDep) -> DatasetDetail:
     panel = find_panel(state.engine, dataset_run_id)
     if panel is None:
         raise not_found(f"there is no dataset {dataset_run_id}")
-    return dataset_detail(state.engine, panel)
+    return dataset_detail(state.engine, state.model_name, panel)
 
 
-def dataset_detail(engine: Engine, panel: Mapping[str, Any]) -> DatasetDetail:
+def dataset_detail(engine: Engine, model_name: str, panel: Mapping[str, Any]) -> DatasetDetail:
     """Complete a row of ``processed_feature_data`` from the other tables."""
     dataset_id = panel["dataset_run_id"]
     return DatasetDetail.model_validate(
@@ -188,6 +188,6 @@ def dataset_detail(engine: Engine, panel: Mapping[str, Any]) -> DatasetDetail:
             "scalers": scaler_summary(engine, dataset_id),
             "segments": [asdict(segment) for segment in segments_of(engine, dataset_id)],
             "tuning": find_tuning(engine, dataset_id),
-            "models": list_models(engine, dataset_id, None, _MAX_MODELS),
+            "models": list_models(engine, model_name, ModelFilter(dataset_id), _MAX_MODELS),
         }
     )

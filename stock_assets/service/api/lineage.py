@@ -285,9 +285,10 @@ def forecast_lineage(state: AppState, forecast: Mapping[str, Any]) -> ForecastLi
 def ticker_lineage(state: AppState, forecast: Mapping[str, Any]) -> TickerLineage:
     """Trace a row of ``predictions`` to its origin, without the bars of other tickers."""
     engine, version = state.engine, forecast["model_version"]
-    model, decision = find_model(engine, version), find_promotion(engine, version)
+    model = find_model(engine, state.model_name, version, forecast["dataset_run_id"])
+    decision = None if model is None else find_promotion(engine, model)
     panel = find_panel(engine, forecast["dataset_run_id"])
-    dataset = None if panel is None else dataset_detail(engine, panel)
+    dataset = None if panel is None else dataset_detail(engine, state.model_name, panel)
     refit = model is not None and model["refit_of"] is not None
     return TickerLineage.model_validate(
         {

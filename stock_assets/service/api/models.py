@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Annotated
 
@@ -24,6 +25,8 @@ from stock_assets.service.links import links_for
 from stock_assets.service.problems import NOT_FOUND, not_found
 from stock_assets.storage.serving.datasets import find_tuning
 from stock_assets.storage.serving.decisions import (
+    MODEL_ORDER,
+    ModelFilter,
     find_model,
     find_promotion,
     list_models,
@@ -32,11 +35,11 @@ from stock_assets.storage.serving.decisions import (
 
 router = APIRouter(tags=["models"])
 
-_POSITION: TypeAdapter[tuple[int]] = TypeAdapter(tuple[ModelVersion])
+_POSITION: TypeAdapter[tuple[int, str, str]] = TypeAdapter(tuple[ModelVersion, DatasetId, str])
 
 
 class Model(ResponseModel):
-    """A version of the registered model: a candidate with a promotion decision, or its refit."""
+    """A version with a promotion decision, the refit of one, or a version ever in force."""
 
     model_version: int = Field(description="Number of the version.", examples=[1])
     model_name: str = Field(
@@ -51,13 +54,17 @@ class Model(ResponseModel):
     as_of_session: date = Field(
         description="Newest session that it may have seen.", examples=["2012-12-31"]
     )
-    promoted: bool = Field(description="Whether it went into production.", examples=[True])
+    promoted: bool | None = Field(
+        description="Whether its decision put it into production; null without a decision.",
+        examples=[True],
+    )
     in_production: bool = Field(
         description="Whether it is in production by the history of production.",
         examples=[True],
     )
-    decided_at: datetime = Field(
-        description="Time of the decision.", examples=["2013-01-02T00:10:00.123456Z"]
+    decided_at: datetime | None = Field(
+        description="Time of the decision; null without one.",
+        examples=["2013-01-02T00:10:00.123456Z"],
     )
     mlflow_run_id: str = Field(
         description="MLflow run of the model.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
@@ -121,8 +128,9 @@ class ModelLinks(ResponseModel):
 class ModelDetail(Model):
     """A version with its promotion decision, hyperparameters and scored forecasts."""
 
-    decision: Promotion = Field(
-        description="Promotion decision on it, or on the candidate that it is a refit of."
+    decision: Promotion | None = Field(
+        description="Promotion decision on it, or on the candidate that it is a refit of; null "
+        "without one."
     )
     tuning: Tuning | None = Field(description="Null without a stored study of its dataset.")
     scored: ScoredForecasts = Field(description="Its scored forecasts.")
@@ -140,10 +148,13 @@ class ModelsParams(PageParams):
 
 @router.get("/models", summary="List model versions")
 def models(state: StateDep, query: Annotated[ModelsParams, Query()]) -> ModelPage:
-    """List the versions with a promotion decision, and their refits."""
-    after = query.position(_POSITION)
-    rows = list_models(state.engine, query.dataset_run_id, query.promoted, query.limit + 1, after)
-    return page_of(ModelPage, rows, query, ["model_version"])
+    """List the versions with a promotion decision, their refits, and those ever in force.
+
+    Those of earlier registered models are listed, too; none of them is in production.
+    """
+    after, wanted = query.position(_POSITION), ModelFilter(query.dataset_run_id, query.promoted)
+    rows = list_models(state.engine, state.model_name, wanted, query.limit + 1, after)
+    return page_of(ModelPage, rows, query, MODEL_ORDER)
 
 
 @router.get(
@@ -153,22 +164,26 @@ def models(state: StateDep, query: Annotated[ModelsParams, Query()]) -> ModelPag
     dependencies=NO_PARAMS,
 )
 def model(model_version: ModelVersion, state: StateDep) -> ModelDetail:
-    """Show a version with its promotion decision, hyperparameters and scored forecasts."""
-    found = find_model(state.engine, model_version)
-    decision = find_promotion(state.engine, model_version)
-    if found is None or decision is None:
-        raise not_found(f"there is no promotion decision on version {model_version}")
-    links = links_for(state)
+    """Show a version with its promotion decision, hyperparameters and scored forecasts.
+
+    Of equal numbers it is the version of the registered model in use.
+    """
+    engine = state.engine
+    found = find_model(engine, state.model_name, model_version)
+    if found is None:
+        raise not_found(f"version {model_version} has no promotion decision and was never in force")
+    decision, links = find_promotion(engine, found), links_for(state)
+    named = replace(links, model_name=found["model_name"])
     return ModelDetail.model_validate(
         {
             **found,
-            "decision": as_promotion(decision),
-            "tuning": find_tuning(state.engine, found["dataset_run_id"]),
-            "scored": scored_sessions(state.engine, model_version),
+            "decision": None if decision is None else as_promotion(decision),
+            "tuning": find_tuning(engine, found["dataset_run_id"]),
+            "scored": scored_sessions(engine, model_version, found["dataset_run_id"]),
             "links": {
-                "mlflow_model": links.model(model_version),
+                "mlflow_model": named.model(model_version),
                 "mlflow_run": links.mlflow_run(found["mlflow_run_id"]),
-                "dagster_run": links.dagster_run(decision["dagster_run_id"]),
+                "dagster_run": links.dagster_run(decision["dagster_run_id"] if decision else None),
             },
         }
     )

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from stock_assets.service.api.params import (
+    DatasetId,
     Day,
     Horizon,
     ModelVersion,
@@ -31,8 +32,8 @@ from stock_assets.storage.serving.performance import (
 
 router = APIRouter(tags=["performance"])
 
-_BY_SESSION: TypeAdapter[tuple[date, int]] = TypeAdapter(tuple[Day, ModelVersion])
-_BY_TICKER: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Ticker, ModelVersion])
+_BY_SESSION: TypeAdapter[tuple[date, int, str]] = TypeAdapter(tuple[Day, ModelVersion, DatasetId])
+_BY_TICKER: TypeAdapter[tuple[str, int, str]] = TypeAdapter(tuple[Ticker, ModelVersion, DatasetId])
 
 
 class Scores(ResponseModel):
@@ -43,6 +44,9 @@ class Scores(ResponseModel):
 
     session: date = Field(description="Last scored session in the window.", examples=["2013-03-01"])
     model_version: int = Field(description="Version of the forecasts.", examples=[1])
+    dataset_run_id: str = Field(
+        description="Dataset that the version was trained on.", examples=["20121231_120000"]
+    )
     first_session: date = Field(
         description="First scored session in the window.", examples=["2013-02-01"]
     )
@@ -157,7 +161,7 @@ def performance(state: StateDep, query: Annotated[RollingParams, Query()]) -> Sc
         query.limit + 1,
         query.position(_BY_SESSION),
     )
-    return page_of(ScorePage, rows, query, ["session", "model_version"])
+    return page_of(ScorePage, rows, query, ["session", "model_version", "dataset_run_id"])
 
 
 @router.get("/performance/tickers", summary="List the scores of each ticker")
@@ -172,4 +176,5 @@ def ticker_performance(
         if end is None
         else ticker_scores(state.engine, chosen, query.sessions, end, query.limit + 1, after)
     )
-    return page_of(TickerScorePage, rows, query, ["ticker", "model_version"], end_session=end)
+    order = ["ticker", "model_version", "dataset_run_id"]
+    return page_of(TickerScorePage, rows, query, order, end_session=end)

@@ -62,8 +62,8 @@ class ProductionChange(ResponseModel):
         description="Time of the change.", examples=["2013-01-02T00:10:00.123456Z"]
     )
     in_force_until: datetime | None = Field(
-        description="Time of the change that replaced it; null for the newest change, and for a "
-        "winner of a past session.",
+        description="Time of the change that replaced it; null for the newest change of a "
+        "registered model, and for a winner of a past session.",
         examples=[None],
     )
     in_production: bool = Field(
@@ -104,5 +104,5 @@ class ProductionParams(PageParams):
 def production(state: StateDep, query: Annotated[ProductionParams, Query()]) -> ProductionPage:
     """List every change of the version in force: from when, by what or whom, and why."""
     after = query.position(_POSITION)
-    rows = list_changes(state.engine, query.model_version, query.limit + 1, after)
+    rows = list_changes(state.engine, state.model_name, query.model_version, query.limit + 1, after)
     return page_of(ProductionPage, rows, query, ["id"])

@@ -13,7 +13,7 @@ from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
 from stock_assets.service.pages.model_status import find_model_status
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
-from stock_assets.storage.serving.decisions import list_models, list_promotions
+from stock_assets.storage.serving.decisions import ModelFilter, list_models, list_promotions
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
 from stock_assets.storage.serving.production import list_changes
 
@@ -43,7 +43,8 @@ class Decision(NamedTuple):
 @router.get("/models", dependencies=NO_PARAMS)
 def models(state: StateDep) -> HTMLResponse:
     """Render the page, or how to train a model when there is none."""
-    decisions, changes = find_decisions(state), list_changes(state.engine, None, SHOWN)
+    decisions = find_decisions(state)
+    changes = list_changes(state.engine, state.model_name, None, SHOWN, others=False)
     if not decisions and not changes:
         return render("models_empty.html", state, page="models")
     return render(
@@ -56,18 +57,19 @@ def models(state: StateDep) -> HTMLResponse:
         decisions=decisions,
         shown=SHOWN,
         metric=state.params.promotion.metric,
-        model_name=state.params.tracking.model_name,
+        model_name=state.model_name,
     )
 
 
 def find_versions(state: AppState) -> list[Version]:
     """List the newest versions with the scores of all their forecasts."""
-    rows = list_models(state.engine, None, None, SHOWN)
-    return [Version(row, _live(state, row) if row["promoted"] else None) for row in rows]
+    wanted = ModelFilter(model_name=state.model_name)
+    rows = list_models(state.engine, state.model_name, wanted, SHOWN)
+    return [Version(row, _live(state, row) if row["first_forecast"] else None) for row in rows]
 
 
 def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = ScoreFilter(horizon=1, model_version=row["model_version"])
+    wanted = ScoreFilter((), 1, row["model_version"], row["dataset_run_id"])
     found = rolling_scores(state.engine, wanted, _WHOLE, None, None, size=1)
     return found[0] if found else None
 
@@ -76,7 +78,7 @@ def find_decisions(state: AppState) -> list[Decision]:
     """List the newest decisions, the latest first."""
     return [
         Decision(row, _scores(row), _edge(row), find_panel(state.engine, row["dataset_run_id"]))
-        for row in list_promotions(state.engine, None, None, SHOWN)
+        for row in list_promotions(state.engine, None, None, SHOWN, model_name=state.model_name)
     ]
 
 

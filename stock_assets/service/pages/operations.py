@@ -150,5 +150,6 @@ def find_gaps(state: AppState, first: date, newest: date) -> list[Gap]:
 def find_drift(state: AppState) -> list[dict[str, Any]]:
     """Read the newest drift of the version in production."""
     return [
-        {**row, "drifted": row["psi"] > row["baseline_p95"]} for row in newest_drift(state.engine)
+        {**row, "drifted": row["psi"] > row["baseline_p95"]}
+        for row in newest_drift(state.engine, state.model_name)
     ]

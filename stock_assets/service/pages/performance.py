@@ -15,7 +15,7 @@ from stock_assets.market import calendar
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.reporting.figures import Mark, score_figure
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
-from stock_assets.service.pages.model_status import find_model_status
+from stock_assets.service.pages.model_status import find_model_status, find_takeovers
 from stock_assets.service.pages.rendering import address, render
 from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
@@ -53,10 +53,10 @@ class PerformanceParams(QueryParams):
 
 
 class Event(NamedTuple):
-    """A decision marked in the charts."""
+    """A decision, and its mark in the charts; None for a promotion, whose version is marked."""
 
     session: date
-    mark: str
+    mark: str | None
     what: str
     reason: str
 
@@ -102,7 +102,8 @@ def live_edge(state: AppState, window: ScoredWindow) -> str:
 def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
     """Draw the rolling scores, a figure for each."""
     limits = state.params.monitoring.thresholds
-    marks = [Mark(event.session, event.mark) for event in events]
+    marks = [Mark(event.session, event.mark) for event in events if event.mark is not None]
+    marks += find_takeovers(state)
     specs: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
         (
             "mape",
@@ -151,12 +152,11 @@ def find_events(state: AppState) -> list[Event]:
     promotions = [
         Event(
             row["as_of_session"],
-            f"v{row['refit_version'] or row['candidate_version']}"
-            f"{'' if row['promoted'] else ' not promoted'}",
+            None if row["promoted"] else f"v{row['candidate_version']} not promoted",
             f"Version {row['candidate_version']} {'' if row['promoted'] else 'not '}promoted",
             row["reason"],
         )
-        for row in list_promotions(state.engine, None, None, _ALL)
+        for row in list_promotions(state.engine, None, None, _ALL, model_name=state.model_name)
     ]
     retrainings = [
         Event(row["session"], "retraining", "Retraining launched", row["reason"])

@@ -17,9 +17,9 @@ from stock_assets.reporting import figures
 from stock_assets.reporting.charts import Chart
 from stock_assets.service.api.lineage import TickerLineage, ticker_lineage
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
+from stock_assets.service.pages.model_status import find_takeovers
 from stock_assets.service.pages.rendering import render, ticker_address
 from stock_assets.service.problems import unknown_ticker
-from stock_assets.storage.forecasts import PromotionRecord, promotions
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.lineage import find_forecast
 from stock_assets.storage.serving.pages import newest_forecast_of, scored_forecasts
@@ -83,9 +83,7 @@ def ticker(state: StateDep, ticker: str, query: Annotated[TickerParams, Query()]
         forecasts=list(forecasts.itertuples()),
         outcomes=figures.forecast_figure(scored) if len(scored) else None,
         scored=scored,
-        errors=error_figure(errors, promotions(state.engine, promoted_only=True))
-        if errors
-        else None,
+        errors=error_figure(errors, find_takeovers(state)) if errors else None,
         newest_errors=_errors_of(scored, errors),
         error_rows=errors[:TABLE_ROWS],
         price_rows=list(shown.tail(TABLE_ROWS).iloc[::-1].itertuples()),
@@ -111,9 +109,8 @@ def find_bars(state: AppState, name: str) -> pd.DataFrame:
     raise unknown_ticker(state.engine, name)
 
 
-def error_figure(errors: list[dict[str, Any]], promoted: list[PromotionRecord]) -> Chart:
-    """Draw the rolling error of a ticker and of persistence, with marks of promotions."""
-    marks = [figures.Mark(one.as_of_session, f"v{one.promoted_version}") for one in promoted]
+def error_figure(errors: list[dict[str, Any]], marks: Sequence[figures.Mark]) -> Chart:
+    """Draw the rolling error of a ticker and of persistence, with marks."""
     lines = {"mape": "model", "persistence_mape": "persistence"}
     return figures.score_figure(errors, lines, {}, marks)
 
@@ -147,9 +144,9 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
         return []
     scores = [
         pooled_scores(roll_terms(sum_terms(rows, rows["session"]), window, len(rows))).assign(
-            model_version=version
+            model_version=rows["model_version"].iloc[0]
         )
-        for version, rows in scored.groupby("model_version")
+        for _, rows in scored.groupby(["model_version", "dataset_run_id"])
     ]
     frame = pd.concat(scores).reset_index()
     newest_first = frame.sort_values(["session", "model_version"], ascending=False)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from operator import eq, ge, le
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
+    DateTime,
     Engine,
     Integer,
     Select,
-    Subquery,
     and_,
     case,
     cast,
+    exists,
     false,
     func,
     null,
@@ -35,14 +38,19 @@ from stock_assets.storage.tables import (
     model_performance_log,
     model_promotions,
     predictions,
+    production_history,
     retraining_decisions,
 )
 
 PROMOTION_ORDER = ("decided_at", "candidate_version")
 """The columns that promotions are ordered by, the last decision first."""
 
+MODEL_ORDER = ("model_version", "dataset_run_id", "model_name")
+"""The columns that model versions are ordered by, all descending. They identify a version."""
+
 _DECIDED = model_promotions.c
 _RETRAIN = retraining_decisions.c
+_CHANGES = production_history.c
 _NUMBERS = (_DECIDED.candidate_version, _DECIDED.refit_version)
 
 
@@ -52,10 +60,14 @@ def list_promotions(
     promoted: bool | None,
     size: int,
     after: Position | None = None,
+    *,
+    model_name: str | None = None,
 ) -> list[Row]:
     """List promotion decisions, the last one first; ``decision`` and ``reason`` as of a record."""
     wanted = conditions(
-        (_DECIDED.dataset_run_id, eq, dataset_run_id), (_DECIDED.promoted, eq, promoted)
+        (_DECIDED.dataset_run_id, eq, dataset_run_id),
+        (_DECIDED.promoted, eq, promoted),
+        (_DECIDED.model_name, eq, model_name),
     )
     order = [_DECIDED[name].desc() for name in PROMOTION_ORDER]
     query = select(model_promotions).where(*wanted)
@@ -80,39 +92,72 @@ def list_retrainings(
     return [_described(row, retraining_record(row)) for row in rows]
 
 
+@dataclass(frozen=True)
+class ModelFilter:
+    """Filter of model versions; a missing part selects all."""
+
+    dataset_run_id: str | None = None
+    promoted: bool | None = None
+    model_name: str | None = None
+
+
 def list_models(
     engine: Engine,
-    dataset_run_id: str | None,
-    promoted: bool | None,
+    model_name: str,
+    wanted: ModelFilter,
     size: int,
     after: Position | None = None,
 ) -> list[Row]:
-    """List the model versions that a decision was made about, and their refits, newest first.
+    """List the model versions with a decision or ever in force, see :data:`MODEL_ORDER`.
 
-    Each with ``model_version``, ``refit_of``, the dataset and MLflow run it comes from, whether it
-    was promoted and when, whether it is in production by the history of production, and the first
-    and the last as-of session that it forecast.
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    model_name : str
+        The registered model in use. Versions of others are listed, too.
+    wanted : ModelFilter
+        The filter.
+    size : int
+        Rows at most.
+    after : tuple, optional
+        Position of the row before.
+
+    Returns
+    -------
+    list of rows
+        ``model_name``, ``model_version``, ``refit_of``, the dataset and MLflow run it comes from,
+        its as-of session, whether it was promoted and when (None without a decision), whether it is
+        in production by the history of production, and the first and the last as-of session that it
+        forecast.
     """
-    versions = _versions().subquery()
-    wanted = conditions(
-        (versions.c.dataset_run_id, eq, dataset_run_id), (versions.c.promoted, eq, promoted)
+    versions = _versions(model_name).subquery().c
+    chosen = conditions(*((versions[name], eq, value) for name, value in vars(wanted).items()))
+    order = [versions[name].desc() for name in MODEL_ORDER]
+    return read_page(engine, _with_forecasts(versions).where(*chosen), order, size, after)
+
+
+def find_model(
+    engine: Engine, model_name: str, model_version: int, dataset_run_id: str | None = None
+) -> Row | None:
+    """Read the row of one version in :func:`list_models`; None where it is not listed.
+
+    Of equal numbers it is the one of the registered model in use, else of the newest dataset.
+    """
+    versions = _versions(model_name).subquery().c
+    named = conditions(
+        (versions.model_version, eq, model_version), (versions.dataset_run_id, eq, dataset_run_id)
     )
-    query = _with_forecasts(versions).where(*wanted)
-    return read_page(engine, query, [versions.c.model_version.desc()], size, after)
-
-
-def find_model(engine: Engine, model_version: int) -> Row | None:
-    """Read the row of one version in :func:`list_models`; None when no decision names it."""
-    versions = _versions().subquery()
-    query = _with_forecasts(versions).where(versions.c.model_version == model_version)
+    order = ((versions.model_name == model_name).desc(), versions.dataset_run_id.desc())
+    query = _with_forecasts(versions).where(*named).order_by(*order).limit(1)
     return next(iter(read_rows(engine, query)), None)
 
 
-def find_promotion(engine: Engine, model_version: int) -> Row | None:
-    """Read the decision about a version, or about the one that it is a refit of."""
-    named = or_(*(column == model_version for column in _NUMBERS))
-    query = select(model_promotions).where(named)
-    rows = read_rows(engine, query)
+def find_promotion(engine: Engine, model: Row) -> Row | None:
+    """Read the decision about a row of :func:`list_models`, or about the candidate of a refit."""
+    named = or_(*(column == model["model_version"] for column in _NUMBERS))
+    same = [_DECIDED[name] == model[name] for name in ("model_name", "dataset_run_id")]
+    rows = read_rows(engine, select(model_promotions).where(named, *same))
     return next((_described(row, promotion_record(row)) for row in rows), None)
 
 
@@ -121,7 +166,7 @@ def _described(row: Row, record: PromotionRecord | RetrainingRecord) -> Row:
     return row | {"decision": record.decision, "reason": record.reason}
 
 
-def scored_sessions(engine: Engine, model_version: int) -> Row:
+def scored_sessions(engine: Engine, model_version: int, dataset_run_id: str) -> Row:
     """Count the scored forecasts of a version: ``forecasts``, ``first_session``, ``last_session``.
 
     They are zero and None where none has come due.
@@ -131,21 +176,26 @@ def scored_sessions(engine: Engine, model_version: int) -> Row:
         func.count().label("forecasts"),
         func.min(scored.session).label("first_session"),
         func.max(scored.session).label("last_session"),
-    ).where(scored.model_version == model_version)
+    ).where(scored.model_version == model_version, scored.dataset_run_id == dataset_run_id)
     return read_rows(engine, query)[0]
 
 
-def promotion_in_force(engine: Engine) -> PromotionRecord | None:
+def promotion_in_force(engine: Engine, model_name: str) -> PromotionRecord | None:
     """Read the decision about the version in production; None without a decision or a version."""
+    version = version_in_force(model_name).scalar_subquery()
     query = select(model_promotions).where(
-        _DECIDED.dataset_run_id == dataset_in_force().scalar_subquery(),
-        or_(*(column == version_in_force().scalar_subquery() for column in _NUMBERS)),
+        _DECIDED.model_name == model_name,
+        _DECIDED.dataset_run_id == dataset_in_force(model_name).scalar_subquery(),
+        or_(*(column == version for column in _NUMBERS)),
     )
     return next(map(promotion_record, read_rows(engine, query)), None)
 
 
-def _versions() -> Select[tuple[object, ...]]:
-    """Candidates and refits, a row each; of a promoted candidate the refit goes into production."""
+def _versions(model_name: str) -> Select[Any]:
+    """Select each version with a decision or ever in force.
+
+    Of a promoted candidate with a refit, the refit goes into production.
+    """
     shared = [
         _DECIDED[name]
         for name in ("model_name", "dataset_run_id", "as_of_session", "mlflow_run_id", "decided_at")
@@ -161,15 +211,30 @@ def _versions() -> Select[tuple[object, ...]]:
     refits = select(
         _DECIDED.refit_version, _DECIDED.candidate_version, _DECIDED.promoted, *shared
     ).where(_DECIDED.refit_version.is_not(None))
-    both = union_all(candidates, refits).subquery()
-    in_production = and_(
-        both.c.model_version == version_in_force().scalar_subquery(),
-        both.c.dataset_run_id == dataset_in_force().scalar_subquery(),
+    undecided = select(
+        _CHANGES.model_version,
+        _CHANGES.refit_of,
+        cast(null(), Boolean),
+        *(_CHANGES.model_name, _CHANGES.dataset_run_id, _CHANGES.from_session),
+        *(_CHANGES.mlflow_run_id, cast(null(), DateTime(timezone=True))),
+    ).where(
+        _CHANGES.model_version.is_not(None),
+        ~exists().where(
+            _DECIDED.model_name == _CHANGES.model_name,
+            _DECIDED.dataset_run_id == _CHANGES.dataset_run_id,
+            or_(*(column == _CHANGES.model_version for column in _NUMBERS)),
+        ),
     )
-    return select(*both.c, func.coalesce(in_production, false()).label("in_production"))
+    every = union_all(candidates, refits, undecided.distinct()).subquery()
+    in_production = and_(
+        every.c.model_name == model_name,
+        every.c.model_version == version_in_force(model_name).scalar_subquery(),
+        every.c.dataset_run_id == dataset_in_force(model_name).scalar_subquery(),
+    )
+    return select(*every.c, func.coalesce(in_production, false()).label("in_production"))
 
 
-def _with_forecasts(versions: Subquery[Any]) -> Select[tuple[object, ...]]:
+def _with_forecasts(versions: Any) -> Select[Any]:
     """Add the first and last as-of session of each version's forecasts."""
     made = predictions.c
     span = (
@@ -177,7 +242,14 @@ def _with_forecasts(versions: Subquery[Any]) -> Select[tuple[object, ...]]:
             func.min(made.as_of_session).label("first_forecast"),
             func.max(made.as_of_session).label("last_forecast"),
         )
-        .where(made.model_version == versions.c.model_version)
+        .where(
+            made.model_version == versions.model_version,
+            made.dataset_run_id == versions.dataset_run_id,
+        )
         .lateral("span")
     )
-    return select(versions, span.c.first_forecast, span.c.last_forecast).join(span, true())
+    return (
+        select(*versions, span.c.first_forecast, span.c.last_forecast)
+        .select_from(versions.model_version.table)
+        .join(span, true())
+    )

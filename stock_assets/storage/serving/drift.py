@@ -34,9 +34,9 @@ def list_drift(
     return read_page(engine, query, [session.desc(), *others], size, after)
 
 
-def newest_drift(engine: Engine) -> list[Row]:
+def newest_drift(engine: Engine, model_name: str) -> list[Row]:
     """Read the newest drift of the version in production, the strongest first."""
-    production = version_in_force().scalar_subquery()
+    production = version_in_force(model_name).scalar_subquery()
     newest = select(func.max(_MEASURED.as_of_session)).where(_MEASURED.model_version == production)
     query = (
         select(feature_drift)

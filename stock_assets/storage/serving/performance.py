@@ -23,6 +23,7 @@ _WANTED = """
     (CAST(:tickers AS text[]) IS NULL OR ticker = ANY(CAST(:tickers AS text[])))
     AND (CAST(:horizon AS int) IS NULL OR horizon = :horizon)
     AND (CAST(:model_version AS int) IS NULL OR model_version = :model_version)
+    AND (CAST(:dataset_run_id AS text) IS NULL OR dataset_run_id = :dataset_run_id)
 """
 
 TERMS = """
@@ -45,44 +46,50 @@ TERMS = """
 LIVE = "CAST(count(*) FILTER (WHERE issued = 'live') AS int) AS live"
 """How many of the scored forecasts were live."""
 
+_VERSION = ["model_version", "dataset_run_id"]
+
 TERM_COLUMNS = re.findall(r"AS (\w+),?$", TERMS, re.MULTILINE)
 
 _ROLLING = text(f"""
 WITH numbered AS (
-  SELECT model_version, session,
-    row_number() OVER (PARTITION BY model_version ORDER BY session) AS nth
-  FROM (SELECT DISTINCT model_version, session FROM model_performance_log WHERE {_WANTED}) d),
+  SELECT model_version, dataset_run_id, session,
+    row_number() OVER (PARTITION BY model_version, dataset_run_id ORDER BY session) AS nth
+  FROM (SELECT DISTINCT model_version, dataset_run_id, session
+        FROM model_performance_log WHERE {_WANTED}) d),
 page AS (
   SELECT * FROM numbered
   WHERE (CAST(:first AS date) IS NULL OR session >= :first)
     AND (CAST(:last AS date) IS NULL OR session <= :last)
     AND (CAST(:after_session AS date) IS NULL
-         OR (session, model_version) < (:after_session, :after_version))
-  ORDER BY session DESC, model_version DESC LIMIT :size),
+         OR (session, model_version, dataset_run_id)
+            < (:after_session, :after_version, :after_dataset))
+  ORDER BY session DESC, model_version DESC, dataset_run_id DESC LIMIT :size),
 reach AS (
-  SELECT model_version, min(nth) AS first, max(nth) AS last, count(*) AS shown
-  FROM page GROUP BY model_version)
-SELECT model_version, session, max(shown) AS shown, 1 AS sessions, {LIVE}, {TERMS}
-FROM numbered JOIN reach USING (model_version)
-JOIN model_performance_log USING (model_version, session)
+  SELECT model_version, dataset_run_id, min(nth) AS first, max(nth) AS last, count(*) AS shown
+  FROM page GROUP BY model_version, dataset_run_id)
+SELECT model_version, dataset_run_id, session, max(shown) AS shown, 1 AS sessions, {LIVE}, {TERMS}
+FROM numbered JOIN reach USING (model_version, dataset_run_id)
+JOIN model_performance_log USING (model_version, dataset_run_id, session)
 WHERE nth > first - :window AND nth <= last AND {_WANTED}
-GROUP BY model_version, session
+GROUP BY model_version, dataset_run_id, session
 """)
 
 _TICKERS = text(f"""
 WITH numbered AS (
-  SELECT model_version, session,
-    row_number() OVER (PARTITION BY model_version ORDER BY session DESC) AS nth
-  FROM (SELECT DISTINCT model_version, session FROM model_performance_log
+  SELECT model_version, dataset_run_id, session,
+    row_number() OVER (PARTITION BY model_version, dataset_run_id ORDER BY session DESC) AS nth
+  FROM (SELECT DISTINCT model_version, dataset_run_id, session FROM model_performance_log
         WHERE session <= :session AND {_WANTED}) d)
-SELECT ticker, model_version, min(session) AS first_session, max(session) AS session,
-  count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
-FROM numbered JOIN model_performance_log USING (model_version, session)
+SELECT ticker, model_version, dataset_run_id, min(session) AS first_session,
+  max(session) AS session, count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
+FROM numbered JOIN model_performance_log USING (model_version, dataset_run_id, session)
 WHERE nth <= :window AND {_WANTED}
-  AND model_version IN (SELECT model_version FROM numbered WHERE session = :session)
-  AND (CAST(:after_ticker AS text) IS NULL
-       OR (ticker, model_version) > (:after_ticker, :after_version))
-GROUP BY ticker, model_version ORDER BY ticker, model_version LIMIT :size
+  AND (model_version, dataset_run_id)
+      IN (SELECT model_version, dataset_run_id FROM numbered WHERE session = :session)
+  AND (CAST(:after_ticker AS text) IS NULL OR (ticker, model_version, dataset_run_id)
+       > (:after_ticker, :after_version, :after_dataset))
+GROUP BY ticker, model_version, dataset_run_id
+ORDER BY ticker, model_version, dataset_run_id LIMIT :size
 """)
 
 _NEWEST = text(f"SELECT max(session) FROM model_performance_log WHERE {_WANTED}")
@@ -95,6 +102,7 @@ class ScoreFilter:
     tickers: Sequence[str] = ()
     horizon: int | None = None
     model_version: int | None = None
+    dataset_run_id: str | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return the bound parameters of the queries."""
@@ -108,7 +116,7 @@ def rolling_scores(
     first: date | None,
     last: date | None,
     size: int,
-    after: tuple[date, int] | None = None,
+    after: tuple[date, int, str] | None = None,
 ) -> list[Row]:
     """Score each version at each of its scored sessions, the newest first, tickers together.
 
@@ -124,26 +132,27 @@ def rolling_scores(
         Range of the last session of a window.
     size : int
         Rows at most.
-    after : (date, int), optional
-        Session and model version of the row before.
+    after : (date, int, str), optional
+        Session, model version and dataset of the row before.
 
     Returns
     -------
     sequence of rows
-        ``session``, ``model_version``, ``first_session`` of the window, ``sessions``,
-        ``forecasts``, how many of them were ``live``, and the scores, None where one is undefined.
+        ``session``, ``model_version``, ``dataset_run_id``, ``first_session`` of the window,
+        ``sessions``, ``forecasts``, how many of them were ``live``, and the scores, None where one
+        is undefined.
     """
-    after_session, after_version = after or (None, None)
+    after_session, after_version, after_dataset = after or (None, None, None)
     bound = wanted.parameters() | {"window": window, "first": first, "last": last, "size": size}
     bound |= {"after_session": after_session, "after_version": after_version}
+    bound["after_dataset"] = after_dataset
     daily = read_frame(engine, _ROLLING, bound).sort_values("session")
     scores = [
-        _roll(rows, window, int(rows["shown"].iloc[0]))
-        for _, rows in daily.groupby("model_version")
+        _roll(rows, window, int(rows["shown"].iloc[0])) for _, rows in daily.groupby(_VERSION)
     ]
     if not scores:
         return []
-    order = ["session", "model_version"]
+    order = ["session", *_VERSION]
     return records(pd.concat(scores).sort_values(order, ascending=False))
 
 
@@ -151,7 +160,7 @@ def _roll(daily: pd.DataFrame, window: int, shown: int) -> pd.DataFrame:
     """Score the windows that end at the newest sessions of one version."""
     rolled = roll_terms(daily[["sessions", "live", *TERM_COLUMNS]], window, shown)
     begins = np.maximum(np.arange(len(daily)) - window + 1, 0)[-shown:]
-    named = daily[["session", "model_version"]].loc[rolled.index]
+    named = daily[["session", *_VERSION]].loc[rolled.index]
     named["first_session"] = daily["session"].to_numpy()[begins]
     return named.assign(live=rolled["live"].astype(int)).join(pooled_scores(rolled))
 
@@ -162,16 +171,17 @@ def ticker_scores(
     window: int,
     session: date,
     size: int,
-    after: tuple[str, int] | None = None,
+    after: tuple[str, int, str] | None = None,
 ) -> list[Row]:
     """Score each ticker, by name, over the window of each version that ends at a session.
 
     Like :func:`rolling_scores`; ``session`` of a row is the last one in the window that the ticker
     was scored on.
     """
-    after_ticker, after_version = after or (None, None)
+    after_ticker, after_version, after_dataset = after or (None, None, None)
     bound = wanted.parameters() | {"window": window, "session": session, "size": size}
     bound |= {"after_ticker": after_ticker, "after_version": after_version}
+    bound["after_dataset"] = after_dataset
     return records(score_terms(read_frame(engine, _TICKERS, bound)))
 
 

@@ -2,57 +2,91 @@
 
 from __future__ import annotations
 
+from operator import eq
 from typing import Any
 
 from sqlalchemy import Engine, Select, and_, func, select
 
-from stock_assets.storage.serving.paging import Position, Row, read_page, read_rows
+from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import production_history
 
 _CHANGES = production_history.c
 
 
-def version_in_force() -> Select[tuple[int | None]]:
-    """Select the number of the version in production; NULL after a removal, no row at first."""
-    return _newest(_CHANGES.model_version)
+def version_in_force(model_name: str) -> Select[tuple[int | None]]:
+    """Select the number of the version in production; NULL after a removal, no row at first.
+
+    Parameters
+    ----------
+    model_name : str
+        The registered model in use, ``tracking.model_name``. Others may have histories, too.
+    """
+    return _newest(_CHANGES.model_version, model_name)
 
 
-def dataset_in_force() -> Select[tuple[str | None]]:
+def dataset_in_force(model_name: str) -> Select[tuple[str | None]]:
     """Select the dataset of the version in production, as :func:`version_in_force`."""
-    return _newest(_CHANGES.dataset_run_id)
+    return _newest(_CHANGES.dataset_run_id, model_name)
 
 
-def find_in_force(engine: Engine) -> Row | None:
+def find_in_force(engine: Engine, model_name: str) -> Row | None:
     """Read the newest change of the version in production; None before the first."""
-    return next(iter(read_rows(engine, _newest(production_history))), None)
+    return next(iter(read_rows(engine, _newest(production_history, model_name))), None)
 
 
 def list_changes(
-    engine: Engine, model_version: int | None, size: int, after: Position | None = None
+    engine: Engine,
+    model_name: str,
+    model_version: int | None,
+    size: int,
+    after: Position | None = None,
+    *,
+    others: bool = True,
 ) -> list[Row]:
     """List the changes of the version in force, the newest first.
 
-    Each with the columns of ``production_history``, ``in_force_until`` (when the next change
-    replaced it; None for the newest, and for a winner of a past session) and ``in_production``.
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    model_name : str
+        The registered model in use.
+    model_version : int, optional
+        Only the changes to this version.
+    size : int
+        Rows at most.
+    after : tuple, optional
+        The ``id`` of the row before.
+    others : bool, optional
+        Whether to list the changes of other registered models, too.
+
+    Returns
+    -------
+    list of rows
+        The columns of ``production_history``, ``in_force_until`` (when the next change replaced
+        it; None for the newest of a registered model, and for a winner of a past session) and
+        ``in_production``.
     """
-    changes = _with_end().subquery()
-    query = select(changes)
-    if model_version is not None:
-        query = query.where(changes.c.model_version == model_version)
+    changes = _with_end(model_name).subquery()
+    wanted = conditions(
+        (changes.c.model_version, eq, model_version),
+        (changes.c.model_name, eq, None if others else model_name),
+    )
+    query = select(changes).where(*wanted)
     return read_page(engine, query, [changes.c.id.desc()], size, after)
 
 
-def _newest(selected: Any) -> Select[Any]:
+def _newest(selected: Any, model_name: str) -> Select[Any]:
     return (
         select(selected)
-        .where(_CHANGES.until_session.is_(None))
+        .where(_CHANGES.model_name == model_name, _CHANGES.until_session.is_(None))
         .order_by(_CHANGES.id.desc())
         .limit(1)
         .correlate(None)
     )
 
 
-def _with_end() -> Select[Any]:
+def _with_end(model_name: str) -> Select[Any]:
     """Add to each change when it was replaced, and whether its version is in production."""
     later = production_history.alias("later")
     until = (
@@ -67,7 +101,8 @@ def _with_end() -> Select[Any]:
         .scalar_subquery()
     )
     in_production = and_(
-        _CHANGES.model_version.is_not(None), _CHANGES.id == _newest(_CHANGES.id).scalar_subquery()
+        _CHANGES.model_version.is_not(None),
+        _CHANGES.id == _newest(_CHANGES.id, model_name).scalar_subquery(),
     )
     return select(
         production_history, until.label("in_force_until"), in_production.label("in_production")

@@ -19,8 +19,8 @@ _REACH = 10
 
 # After a rollback an older version may have forecast last.
 _NEWEST = text("""
-SELECT l.session, l.model_version FROM model_performance_log l
-LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version)
+SELECT l.session, l.model_version, l.dataset_run_id FROM model_performance_log l
+LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version, dataset_run_id)
 WHERE horizon = :horizon AND l.session = (
   SELECT session FROM model_performance_log WHERE horizon = :horizon
   ORDER BY session DESC LIMIT 1)
@@ -33,13 +33,15 @@ WITH counted AS (
   SELECT s.session FROM unnest(CAST(:sessions AS date[])) AS s(session)
   WHERE EXISTS (
     SELECT FROM model_performance_log l
-    WHERE l.model_version = :model_version AND l.session = s.session AND l.horizon = :horizon)
+    WHERE l.model_version = :model_version AND l.dataset_run_id = :dataset_run_id
+      AND l.session = s.session AND l.horizon = :horizon)
   ORDER BY s.session DESC LIMIT :window)
 SELECT ticker, session AS day, CAST(:model_version AS int) AS model_version,
+  CAST(:dataset_run_id AS text) AS dataset_run_id,
   min(session) AS first_session, max(session) AS session,
   count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
 FROM model_performance_log
-WHERE model_version = :model_version AND horizon = :horizon
+WHERE model_version = :model_version AND dataset_run_id = :dataset_run_id AND horizon = :horizon
   AND session = ANY(ARRAY(SELECT session FROM counted))
 GROUP BY GROUPING SETS ((), (ticker), (session)) ORDER BY ticker, day
 """)
@@ -53,8 +55,8 @@ class ScoredWindow:
     ----------
     pooled : dict
         ``first_session``, ``session`` (the last one), ``sessions``, ``forecasts``, ``live`` ones,
-        ``model_version`` and the scores of :mod:`stock_assets.evaluation.metrics`, all tickers
-        together; None where one is undefined.
+        ``model_version``, ``dataset_run_id`` and the scores of
+        :mod:`stock_assets.evaluation.metrics`, all tickers together; None where one is undefined.
     tickers : list of dict
         The same per ``ticker``, in alphabetical order.
     differences : ndarray (sessions,)
@@ -90,8 +92,9 @@ def newest_window(engine: Engine, window: int, horizon: int = 1) -> ScoredWindow
         newest = connection.execute(_NEWEST, {"horizon": horizon}).one_or_none()
         if newest is None:
             return None
-        session, version = newest
-        bound: dict[str, Any] = {"model_version": version, "window": window, "horizon": horizon}
+        session, version, dataset = newest
+        bound: dict[str, Any] = {"model_version": version, "dataset_run_id": dataset}
+        bound |= {"window": window, "horizon": horizon}
         bound["sessions"] = _sessions_before(session, _REACH * window)
     scores = score_terms(read_frame(engine, _SCORED, bound))
     by_ticker, by_session = scores["ticker"].notna(), scores["day"].notna()

@@ -111,7 +111,7 @@ def assert_trained(store: Store, registry: Registry) -> None:
 
 
 def assert_decided(store: Store, registry: Registry, recorded: dict[str, Any]) -> None:
-    record = promotion_of(store.engine, DATASET)
+    record = promotion_of(store.engine, TRACKING.model_name, DATASET)
     assert record is not None
     assert record.promoted
     for scores in (record.candidate, record.persistence, *record.persistence["baselines"].values()):

@@ -34,7 +34,7 @@ from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.forecasting.test_forecasts import registered
 from stock_assets_tests.defs.running import failure, materialize, metadata, params
 from stock_assets_tests.models.bundles import bundle, sample_bars
-from stock_assets_tests.storage.examples import bars, forecasts, store_bars
+from stock_assets_tests.storage.examples import DATASET, bars, forecasts, store_bars
 
 DAY = date(2013, 1, 4)
 
@@ -131,7 +131,7 @@ def test_the_first_live_issue_is_scored_though_a_later_one_differs(engine: Engin
     store_bars(engine, bars("A", [as_of, target]))
     due, scored = score_sessions(engine, [target])
     save_performance(engine, scored, [target], "run")
-    kept = recent_performance(engine, 20, 1)
+    kept = recent_performance(engine, 20, (DATASET, 1))
     assert due["predicted_price"].tolist() == kept["predicted"].tolist() == [101.0]
     assert kept[["issue", "issued"]].to_numpy().tolist() == [[1, Issued.LIVE]]
 
@@ -144,5 +144,5 @@ def test_a_retraining_decision_counts_backfilled_forecasts(engine: Engine, live:
     store_bars(engine, bars("AB", [as_of, target]))
     save_performance(engine, score_sessions(engine, [target])[1], [target], "run")
     monitoring = params().monitoring.model_copy(update={"minimum_forecasts": 1})
-    decision = decide_retraining(recent_performance(engine, 20, 1), None, monitoring)
+    decision = decide_retraining(recent_performance(engine, 20, (DATASET, 1)), None, monitoring)
     assert (decision.forecasts, decision.backfilled) == (2, 0 if live else 2)

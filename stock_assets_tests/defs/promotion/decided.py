@@ -43,7 +43,7 @@ def timeline(loop: Loop) -> list[dict[str, Any]]:
 
 
 def record_of(loop: Loop, dataset: str) -> PromotionRecord:
-    record = promotion_of(loop.platform.engine, dataset)
+    record = promotion_of(loop.platform.engine, MODEL, dataset)
     assert record is not None
     return record
 
@@ -53,14 +53,14 @@ def snapshot(loop: Loop, registry: Registry) -> tuple[Any, ...]:
     with loop.platform.engine.connect() as connection:
         query = select(model_promotions.c.dataset_run_id, model_promotions.c.decided_at)
         decided = sorted(tuple(row) for row in connection.execute(query))
-    datasets = [record.dataset_run_id for record in promotions(loop.platform.engine)]
+    datasets = [record.dataset_run_id for record in promotions(loop.platform.engine, MODEL)]
     versions: list[ModelVersion] = [
         version for name in datasets for version in registry.versions_of(name)
     ]
     return (
         registry.production(),
         versions,
-        promotions(loop.platform.engine),
+        promotions(loop.platform.engine, MODEL),
         decided,
         (timeline(loop)),
     )
@@ -110,7 +110,7 @@ def met(
     edited = params(tracking=tracking.model_dump(), **sections)
     result = materialize(["promotion"], SECOND_DATASET, store, edited, instance=instance)
     assert result.success, failure(result)
-    record = promotion_of(store.engine, SECOND_DATASET)
+    record = promotion_of(store.engine, registry.model_name, SECOND_DATASET)
     assert record is not None
     assert record.production_version == old.version
     return record

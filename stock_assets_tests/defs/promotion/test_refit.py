@@ -77,7 +77,7 @@ class Installation:
         history = self.instance.fetch_materializations(dg.AssetKey("production_model"), limit=9)
         return Snapshot(
             None if result.success else failure(result),
-            promotion_of(self.store.engine, dataset),
+            promotion_of(self.store.engine, TRACKING.model_name, dataset),
             self.registry.versions_of(dataset),
             self.registry.production(),
             [

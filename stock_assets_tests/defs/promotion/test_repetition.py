@@ -75,7 +75,7 @@ def test_a_rollback_is_not_undone_by_running_the_partition_again(
             standing = registry.production()
             assert standing is not None
             assert standing.version == version
-            assert promotion_of(own_store.engine, SECOND_DATASET) == record
+            assert promotion_of(own_store.engine, registry.model_name, SECOND_DATASET) == record
 
 
 def test_a_removed_alias_is_not_restored_by_running_the_partition_again(
@@ -94,7 +94,7 @@ def test_a_removed_alias_is_not_restored_by_running_the_partition_again(
     assert registry.production() is None
     assert newest.asset_materialization.metadata["cause"].value == Cause.FOUND_OUTSIDE
     assert "model_version" not in newest.asset_materialization.metadata
-    assert find_in_force(own_store.engine)["model_version"] is None
+    assert find_in_force(own_store.engine, registry.model_name)["model_version"] is None
 
 
 def test_a_winner_of_a_past_session_leaves_production_and_forecasts_the_sessions_before(
@@ -131,7 +131,9 @@ def test_a_winner_of_a_past_session_leaves_production_and_forecasts_the_sessions
     edited = params(tracking=tracking.model_dump())
     result = materialize(["promotion"], SECOND_DATASET, own_store, edited, registry)
     assert result.success, failure(result)
-    assert record_is_promoted(own_store)
+    record = promotion_of(own_store.engine, registry.model_name, SECOND_DATASET)
+    assert record is not None
+    assert record.promoted
     history = production_changes(own_store.engine, tracking.model_name)
     assert registry.production() == version_in_force(history) == newer
     won = history[-1]
@@ -139,8 +141,3 @@ def test_a_winner_of_a_past_session_leaves_production_and_forecasts_the_sessions
     assert won.model == registry.candidate(SECOND_DATASET)
     assert model_for(date(2013, 1, 31), history) == won.model
     assert model_for(newer.as_of, history) == newer
-
-
-def record_is_promoted(store: Store) -> bool:
-    record = promotion_of(store.engine, SECOND_DATASET)
-    return record is not None and record.promoted

@@ -8,11 +8,12 @@ from stock_assets.service.pages import formatting
 from stock_assets.storage.forecasts import promotions, read_performance
 from stock_assets_tests.conftest import REPLAYED, Loop
 from stock_assets_tests.service.pages.conftest import Read, table, text
+from stock_assets_tests.storage.examples import MODEL
 
 
 def test_each_decision_is_shown_with_its_reason(read: Read, loop: Loop) -> None:
     page = read("/models")
-    decided = promotions(loop.store.engine)
+    decided = promotions(loop.store.engine, MODEL)
     assert len(page.select("article")) == len(decided)
     for record in decided:
         card = text(page, f"#decision-{record.candidate_version}")
@@ -23,7 +24,7 @@ def test_each_decision_is_shown_with_its_reason(read: Read, loop: Loop) -> None:
 
 
 def test_decision_shows_the_scores_of_candidate_and_persistence(read: Read, loop: Loop) -> None:
-    (first,) = [one for one in promotions(loop.store.engine) if one.candidate_version == 1]
+    (first,) = [one for one in promotions(loop.store.engine, MODEL) if one.candidate_version == 1]
     candidate, *_, persistence = table(read("/models"), "#decision-1")
     assert candidate[0] == "candidate, v1"
     assert persistence[0] == "persistence"

@@ -27,6 +27,7 @@ from stock_assets_tests.service.pages.conftest import Read, parse, table, text
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,
+    MODEL,
     PROMOTION,
     RETRAINING,
     bars,
@@ -125,7 +126,7 @@ def test_complete_loop_has_no_gaps(read: Read, loop: Loop) -> None:
 
 
 def test_drift_is_the_stored_one(read: Read, loop: Loop) -> None:
-    stored = newest_drift(loop.store.engine)
+    stored = newest_drift(loop.store.engine, MODEL)
     expected = [
         [row["feature"], f"{row['psi']:,.3f}", f"{row['baseline_p95']:,.3f}"] for row in stored
     ]

@@ -19,7 +19,7 @@ from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
 from stock_assets_tests.service.conftest import state_for
 from stock_assets_tests.service.pages.conftest import Read, figure, parse, table, text
-from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
+from stock_assets_tests.storage.examples import DAYS, MODEL, bars, forecasts, store_bars
 
 
 @pytest.mark.parametrize(("chosen", "sessions"), [("1M", 21), ("1Y", 252)])
@@ -64,7 +64,7 @@ def test_lineage_of_the_newest_forecast(read: Read, loop: Loop) -> None:
     page = read("/ticker/AAPL")
     lineage = text(page, "ol.lineage")
     made = predictions_as_of(loop.store.engine, [REPLAYED[1]]).set_index("ticker").loc["AAPL"]
-    decided = promotion_of(loop.store.engine, DATASET)
+    decided = promotion_of(loop.store.engine, MODEL, DATASET)
     assert decided is not None
     for part in (
         formatting.price(made["predicted_price"]),

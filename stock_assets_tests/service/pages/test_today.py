@@ -22,17 +22,17 @@ from stock_assets.storage.forecasts import (
     save_predictions,
 )
 from stock_assets.storage.prices import read_bars
-from stock_assets_tests.conftest import LAST_INGESTED, REPLAYED, Loop
+from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
 from stock_assets_tests.service.conftest import send, state_for
 from stock_assets_tests.service.pages.conftest import Read, parse, table, text
-from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
+from stock_assets_tests.storage.examples import DAYS, MODEL, bars, forecasts, store_bars
 
 
 def test_row_shows_close_forecast_and_error(read: Read, loop: Loop) -> None:
     rows = {row[0]: row for row in table(read("/"), "#tickers")}
     made = predictions_as_of(loop.store.engine, [REPLAYED[1]]).set_index("ticker")
     bars = read_bars(loop.store.engine, LAST_INGESTED, LAST_INGESTED).set_index("ticker")
-    errors = by_ticker(recent_performance(loop.store.engine, 20, 1)).set_index("ticker")
+    errors = by_ticker(recent_performance(loop.store.engine, 20, (DATASET, 1))).set_index("ticker")
 
     assert sorted(rows) == sorted(bars.index)
     for ticker, forecast in made.iterrows():
@@ -64,11 +64,11 @@ def test_forecasts_say_how_they_were_issued(read: Read) -> None:
 
 def test_accuracy_includes_persistence_and_the_edge(read: Read, loop: Loop) -> None:
     accuracy = text(read("/"), ".accuracy")
-    rows = recent_performance(loop.store.engine, 20, 1)
+    rows = recent_performance(loop.store.engine, 20, (DATASET, 1))
     persistence = (rows["persistence_absolute_error"] / rows["actual"]).mean()
     assert formatting.percent(summarise(rows).mape) in accuracy
     assert formatting.percent(persistence) in accuracy
-    promoted, *_ = promotions(loop.store.engine, promoted_only=True)
+    promoted, *_ = promotions(loop.store.engine, MODEL)
     assert ModelStatus(None, promoted, None).edge in accuracy
 
 

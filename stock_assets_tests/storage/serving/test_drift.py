@@ -11,7 +11,14 @@ from sqlalchemy.exc import DBAPIError
 
 from stock_assets.storage.forecasts import predictions_as_of, save_predictions
 from stock_assets.storage.serving.drift import DRIFT_ORDER, list_drift, newest_drift
-from stock_assets_tests.storage.examples import DAYS, PRODUCTION, drift, forecasts, put_in_force
+from stock_assets_tests.storage.examples import (
+    DAYS,
+    MODEL,
+    PRODUCTION,
+    drift,
+    forecasts,
+    put_in_force,
+)
 
 EVERYTHING = 1000
 
@@ -72,12 +79,12 @@ def test_drift_is_filtered_and_paged(engine: Engine) -> None:
 def test_the_newest_is_of_the_version_in_production(engine: Engine) -> None:
     measure(engine, drift(DAYS[:2], RSI=0.1, ATR=0.2))
     measure(engine, drift(DAYS[:3], version=2, RSI=0.3), version=2)
-    assert newest_drift(engine) == []  # nothing is in production
+    assert newest_drift(engine, MODEL) == []  # nothing is in production
     put_in_force(engine)
-    found = newest_drift(engine)
+    found = newest_drift(engine, MODEL)
     assert [(row["as_of_session"], row["feature"]) for row in found] == [
         (DAYS[1], "ATR"),
         (DAYS[1], "RSI"),
     ]
     put_in_force(engine, replace(PRODUCTION, version=3))
-    assert newest_drift(engine) == []  # the new one has forecast nothing yet
+    assert newest_drift(engine, MODEL) == []  # the new one has forecast nothing yet

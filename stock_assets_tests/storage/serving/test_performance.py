@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from stock_assets.evaluation.metrics import one_group, pooled_scores, score_rows, sum_terms
-from stock_assets.storage.forecasts import save_performance
+from stock_assets.storage.forecasts import recent_performance, save_performance
 from stock_assets.storage.serving.paging import read_frame
 from stock_assets.storage.serving.performance import (
     TERM_COLUMNS,
@@ -21,8 +21,10 @@ from stock_assets.storage.serving.performance import (
     rolling_scores,
     ticker_scores,
 )
+from stock_assets.storage.serving.window import newest_window
 from stock_assets_tests.storage.examples import DATASET, DAYS
 
+OTHER = "20130131_120000"
 EVERYTHING = 10_000
 
 
@@ -138,10 +140,10 @@ def test_pages_and_bounds_change_no_score(scored: Engine, size: int) -> None:
     whole = rolling_scores(scored, wanted, 4, None, None, EVERYTHING)
     inside = [row for row in whole if first <= row["session"] <= last]
     walked: list[dict[str, Any]] = []
-    after: tuple[date, int] | None = None
+    after: tuple[date, int, str] | None = None
     while page := rolling_scores(scored, wanted, 4, first, last, size, after):
         walked += page
-        after = page[-1]["session"], page[-1]["model_version"]
+        after = page[-1]["session"], page[-1]["model_version"], DATASET
     require_same(walked, inside)
 
 
@@ -170,9 +172,32 @@ def test_versions_of_one_session_are_never_pooled(scored: Engine) -> None:
     assert {(row["ticker"], row["model_version"]) for row in found} == {
         (ticker, version) for ticker in "ABC" for version in (1, 2)
     }
-    after = found[2]["ticker"], found[2]["model_version"]
+    after = found[2]["ticker"], found[2]["model_version"], DATASET
     page = ticker_scores(scored, ScoreFilter(), 5, DAYS[9], 2, after)
     require_same(page, found[3:5])
+
+
+def test_equal_numbers_of_two_datasets_are_never_pooled(engine: Engine, rows: pd.DataFrame) -> None:
+    """Those of two registered models, in an installation that gave both the same number."""
+    later = rows["session"] > pd.Timestamp(DAYS[11])
+    renamed = rows[later].assign(model_version=1, dataset_run_id=OTHER)
+    both = pd.concat([rows[rows["model_version"] == 1], renamed])
+    save_performance(engine, both, DAYS, "run")
+    found = rolling_scores(engine, ScoreFilter(), 100, None, None, EVERYTHING)
+    firsts = {row["dataset_run_id"]: row["first_session"] for row in found}
+    assert firsts == {DATASET: DAYS[0], OTHER: DAYS[12]}
+    assert {row["model_version"] for row in found} == {1}
+    own = rolling_scores(engine, ScoreFilter((), None, 1, OTHER), 100, None, None, EVERYTHING)
+    assert own == [row for row in found if row["dataset_run_id"] == OTHER]
+    tickers = ticker_scores(engine, ScoreFilter(), 100, DAYS[-1], EVERYTHING)
+    assert {row["dataset_run_id"] for row in tickers} == {OTHER}
+    assert min(row["first_session"] for row in tickers) == DAYS[12]
+    for dataset in (DATASET, OTHER):
+        kept = recent_performance(engine, 100, (dataset, 1))
+        assert len(kept) == (both["dataset_run_id"] == dataset).sum()
+    window = newest_window(engine, 100)
+    assert window is not None
+    assert window.pooled["first_session"] == DAYS[12]
 
 
 def test_what_is_undefined_is_none(engine: Engine, rows: pd.DataFrame) -> None:

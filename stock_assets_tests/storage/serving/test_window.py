@@ -21,7 +21,7 @@ from stock_assets.storage.forecasts import (
     save_predictions,
 )
 from stock_assets.storage.serving.window import newest_window
-from stock_assets_tests.conftest import Loop
+from stock_assets_tests.conftest import DATASET, Loop
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts
 
 SCORES = ("mae", "rmse", "mape", "relative_mae", "direction_accuracy", "base_rate_up", "coverage")
@@ -31,7 +31,7 @@ SCORES = ("mae", "rmse", "mape", "relative_mae", "direction_accuracy", "base_rat
 def test_scores_are_those_of_the_evaluation(loop: Loop, window: int) -> None:
     found = newest_window(loop.store.engine, window)
     assert found is not None
-    rows = recent_performance(loop.store.engine, window, found.pooled["model_version"])
+    rows = recent_performance(loop.store.engine, window, (DATASET, found.pooled["model_version"]))
     expected = summarise(rows)
     assert found.pooled["forecasts"] == expected.forecasts
     assert found.pooled["sessions"] == expected.sessions
@@ -49,7 +49,7 @@ def test_scores_are_those_of_the_evaluation(loop: Loop, window: int) -> None:
 def test_differences_are_those_of_the_test_oldest_first(loop: Loop) -> None:
     found = newest_window(loop.store.engine, 20)
     assert found is not None
-    rows = recent_performance(loop.store.engine, 20, found.pooled["model_version"])
+    rows = recent_performance(loop.store.engine, 20, (DATASET, found.pooled["model_version"]))
     expected = loss_difference(rows, score_rows(persistence_forecasts(rows)))
     np.testing.assert_allclose(found.differences, expected, rtol=1e-9, atol=1e-15)
 
