@@ -21,7 +21,11 @@ from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.production_rule import ModelVersion
-from stock_assets.storage.mlflow_database import adopt_artifacts, datasets_of_versions
+from stock_assets.storage.mlflow_database import (
+    adopt_artifacts,
+    datasets_of_versions,
+    restore_version,
+)
 from stock_assets.storage.model_files import (
     BUNDLE_PATH,
     folder_in,
@@ -209,16 +213,24 @@ class Registry:
         )
 
     def versions(self) -> list[ModelVersion]:
-        """Return all versions of the registered model, newest first."""
+        """Return the versions that :meth:`register` registered, newest first."""
         return self._search(f"name = '{self.model_name}'")
+
+    def foreign_versions(self) -> list[int]:
+        """Return the numbers of versions that were registered in another way, newest first."""
+        found = self._found(f"name = '{self.model_name}'")
+        return sorted((int(one.version) for one in found if not _is_own(one)), reverse=True)
 
     def versions_of(self, dataset_id: str) -> list[ModelVersion]:
         """Return the candidates and refits of a dataset, newest first."""
         return self._search(f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'")
 
     def _search(self, condition: str) -> list[ModelVersion]:
-        found = self.client().search_model_versions(condition, max_results=_MAXIMUM_VERSIONS)
-        return sorted(map(model_version, found), key=lambda model: -model.version)
+        own = [model_version(one) for one in self._found(condition) if _is_own(one)]
+        return sorted(own, key=lambda model: -model.version)
+
+    def _found(self, condition: str) -> Sequence[Any]:
+        return self.client().search_model_versions(condition, max_results=_MAXIMUM_VERSIONS)
 
     def candidate(self, dataset_id: str) -> ModelVersion:
         """Return the newest candidate of a dataset.
@@ -328,6 +340,12 @@ class Registry:
         """Return the dataset of each assigned version number, deleted versions included."""
         return datasets_of_versions(_tracking_uri(), self.model_name)
 
+    def restore(self, version: int, folder: Path, mlflow_run_id: str) -> ModelVersion:
+        """Undo the deletion of a version, whose files are in a folder of this home."""
+        source = folder.as_uri()
+        restore_version(_tracking_uri(), self.model_name, version, source, mlflow_run_id)
+        return self.version(version)
+
 
 def _tracking_uri() -> str:
     uri = os.environ.get(TRACKING_VARIABLE)
@@ -362,22 +380,33 @@ def may_exist() -> Iterator[None]:
 
 
 def model_version(found: Any) -> ModelVersion:
-    """Read the tags that :meth:`Registry.register` sets."""
-    refit_of = found.tags.get("refit_of")
-    try:
-        return ModelVersion(
-            version=int(found.version),
-            mlflow_run_id=str(found.run_id),
-            dataset_run_id=found.tags["dataset_run_id"],
-            as_of=date.fromisoformat(found.tags["as_of_session"]),
-            digest=found.tags[CONTENT_TAG],
-            refit_of=None if refit_of is None else int(refit_of),
-        )
-    except KeyError as missing:
+    """Read the tags that :meth:`Registry.register` sets.
+
+    Raises
+    ------
+    StockAssetsError
+        The version was registered in another way.
+    """
+    if not _is_own(found):
         raise StockAssetsError(
-            f"version {found.version} of {found.name} has no tag {missing}",
-            "Set the alias Production to a version registered by stock-assets",
-        ) from None
+            f"version {found.version} of {found.name} was not registered by stock-assets: it lacks "
+            "its tags",
+            f"Choose one that was, also for the alias {PRODUCTION}: stock-assets model list",
+        )
+    refit_of = found.tags.get("refit_of")
+    return ModelVersion(
+        version=int(found.version),
+        mlflow_run_id=str(found.run_id),
+        dataset_run_id=found.tags["dataset_run_id"],
+        as_of=date.fromisoformat(found.tags["as_of_session"]),
+        digest=found.tags[CONTENT_TAG],
+        refit_of=None if refit_of is None else int(refit_of),
+    )
+
+
+def _is_own(found: Any) -> bool:
+    """Whether a version has the tags that :meth:`Registry.register` sets."""
+    return all(tag in found.tags for tag in ("dataset_run_id", "as_of_session", CONTENT_TAG))
 
 
 def _requirements() -> list[str]:

@@ -218,8 +218,9 @@ def test_version_without_tags_is_an_error(registry: Registry) -> None:
     client.create_model_version("Foreign", source="file:///nowhere")
     foreign = Registry(Tracking(experiment="registry", model_name="Foreign"))
     foreign.promote(1)
-    with pytest.raises(StockAssetsError, match="version 1 of Foreign has no tag"):
+    with pytest.raises(StockAssetsError, match="version 1 of Foreign was not registered"):
         foreign.production()
+    assert (foreign.versions(), foreign.foreign_versions()) == ([], [1])
 
 
 def test_missing_tracking_store_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

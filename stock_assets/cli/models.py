@@ -75,14 +75,14 @@ def rollback_model(
 
 @commands.command("recover")
 def recover_models(as_json: AsJson = False) -> None:
-    """Register again what MLflow has lost, from the artifacts; exit status 1 if some is left."""
+    """Restore versions that MLflow lost or that were deleted; exit status 1 if some are left."""
     found = recover_versions(open_platform())
     output(found, show_recovery, as_json=as_json)
     raise typer.Exit(1 if found["problems"] else 0)
 
 
 def recover_versions(platform: Platform) -> dict[str, Any]:
-    """Register versions again that are on record and that MLflow has lost, as plain values.
+    """Restore versions on record that MLflow has lost or that were deleted, as plain values.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def show_recovery(found: dict[str, Any], console: Console) -> None:
     from stock_assets.evaluation.production_rule import ModelVersion
 
     if not found["registered"] and not found["problems"]:
-        console.print("Nothing to recover: MLflow knows every promotion on record.")
+        console.print("Nothing to recover: MLflow has every version that was in force.")
     for model in found["registered"]:
         text = f"{ModelVersion(**model)}, dataset {model['dataset_run_id']}"
         console.print(f"  [green]✓[/green] {text}", soft_wrap=True)

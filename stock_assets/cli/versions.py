@@ -19,9 +19,10 @@ from stock_assets.evaluation.production_rule import (
     ModelVersion,
     newest_change,
     rollback_targets,
+    version_label,
 )
 from stock_assets.pipeline.production import change_production
-from stock_assets.pipeline.recovery import checked_history
+from stock_assets.pipeline.recovery import checked_history, require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import newest_horizon
 from stock_assets.storage.forecasts import PromotionRecord, promotions
@@ -30,6 +31,12 @@ from stock_assets.storage.serving.decisions import scored_sessions
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
 
 _WHOLE = 100_000
+_UNKNOWN: dict[str, Any] = {
+    **dict.fromkeys(("refit_of", "dataset_run_id", "as_of_session", "newest_label", "digest")),
+    **dict.fromkeys(("mlflow_run_id", "promoted", "reason", "scores")),
+    **{"in_production": False, "in_force": []},
+}
+"""What is shown of a version that was not registered by stock-assets."""
 _SHOWN_SCORES = ("forecasts", "mae", "mape", "relative_mae", "direction_accuracy", "coverage")
 
 
@@ -47,11 +54,18 @@ def current_history(platform: Platform) -> list[ProductionChange]:
 
 
 def gather_models(platform: Platform) -> list[dict[str, Any]]:
-    """Return every registered version, the newest first, as plain values."""
-    history = current_history(platform)
+    """Return every registered version, the newest first, as plain values.
+
+    Of a version that was not registered by stock-assets only the number is known.
+    """
+    history, registry = current_history(platform), Registry(platform.params.tracking)
     decided = _decisions(platform)
-    versions = Registry(platform.params.tracking).versions()
-    return [_version(platform, model, history, decided) for model in versions]
+    own = [_version(platform, model, history, decided) for model in registry.versions()]
+    foreign = [
+        _UNKNOWN | {"foreign": True, "model_version": number}
+        for number in registry.foreign_versions()
+    ]
+    return sorted(own + foreign, key=lambda row: -row["model_version"])
 
 
 def _decisions(platform: Platform) -> dict[tuple[str, int], PromotionRecord]:
@@ -79,6 +93,7 @@ def _version(
     )
     spans, newest = _spans(history, model), newest_change(history)
     return {
+        "foreign": False,
         "model_version": model.version,
         "refit_of": model.refit_of,
         "dataset_run_id": model.dataset_run_id,
@@ -121,12 +136,10 @@ def show_models(found: Sequence[dict[str, Any]], console: Console) -> None:
     table.add_column("relative MAE", justify="right")
     table.add_column("in force")
     for row in found:
-        refit = "" if row["refit_of"] is None else f", refit of {row['refit_of']}"
         table.add_row(
-            f"{row['model_version']}{refit}",
-            row["dataset_run_id"],
-            str(row["as_of_session"]),
-            str(row["newest_label"]),
+            version_label(row["model_version"], row["refit_of"]),
+            *(str(row[name] or "–") for name in ("dataset_run_id", "as_of_session")),
+            str(row["newest_label"] or "–"),
             _decision(row),
             _relative_mae(row["scores"]),
             "; ".join(map(_span, row["in_force"])),
@@ -135,6 +148,8 @@ def show_models(found: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def _decision(row: dict[str, Any]) -> str:
+    if row["foreign"]:
+        return "not registered by stock-assets"
     if row["promoted"] is None:
         return "undecided"
     return "promoted" if row["promoted"] else "not promoted"
@@ -163,18 +178,18 @@ def gather_model(platform: Platform, version: int) -> dict[str, Any]:
     StockAssetsError
         There is no such version.
     """
+    history = current_history(platform)
     model = Registry(platform.params.tracking).version(version)
-    found = _version(platform, model, current_history(platform), _decisions(platform))
+    found = _version(platform, model, history, _decisions(platform))
     return found | {"scored": scored_sessions(platform.engine, version, model.dataset_run_id)}
 
 
 def show_model(found: dict[str, Any], console: Console) -> None:
     """Print a version as a table."""
-    refit = "" if found["refit_of"] is None else f", refit of {found['refit_of']}"
     scored = found["scored"]
     first, last = scored["first_session"], scored["last_session"]
     facts = (
-        ("version", f"{found['model_version']}{refit}"),
+        ("version", version_label(found["model_version"], found["refit_of"])),
         ("dataset", found["dataset_run_id"]),
         ("as of", str(found["as_of_session"])),
         ("newest label", str(found["newest_label"])),
@@ -213,6 +228,7 @@ def compare(platform: Platform, first: int, second: int) -> dict[str, Any]:
     if first == second:
         raise StockAssetsError(f"{first} and {second} are one version", "Compare two versions")
     registry = Registry(platform.params.tracking, platform.params.prices.renames)
+    require_known_versions(platform.engine, registry)
     models = [registry.version(number) for number in (first, second)]
     found = compare_versions(platform.engine, registry, *models)
     names = {"first": str(first), "second": str(second), "persistence": "persistence"}
@@ -270,6 +286,7 @@ def promote(platform: Platform, version: int, why: str) -> dict[str, Any]:
         The version is unknown, damaged, or in force already.
     """
     registry = Registry(platform.params.tracking)
+    require_known_versions(platform.engine, registry)
     model = registry.version(version)
     registry.load(version)
 
@@ -295,6 +312,7 @@ def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
         There is no earlier version.
     """
     registry = Registry(platform.params.tracking)
+    require_known_versions(platform.engine, registry)
 
     def choose(history: Sequence[ProductionChange]) -> NewChange:
         known = (registry.find(model) for model in rollback_targets(history))

@@ -74,8 +74,12 @@ class ModelVersion:
 
     def __str__(self) -> str:
         """Return the name of the version in messages."""
-        refit = "" if self.refit_of is None else f", refit of {self.refit_of}"
-        return f"version {self.version}{refit}"
+        return f"version {version_label(self.version, self.refit_of)}"
+
+
+def version_label(version: int, refit_of: int | None) -> str:
+    """Return the number of a version, and that of the candidate that it is a refit of."""
+    return f"{version}" if refit_of is None else f"{version}, refit of {refit_of}"
 
 
 class Decision(Protocol):
@@ -202,7 +206,7 @@ def champion_as_of(session: date, history: Sequence[Change]) -> ModelVersion | N
     Returns
     -------
     ModelVersion or None
-        None where every version has seen later sessions.
+        None where every version that was not rolled back has seen later sessions.
     """
     production = version_in_force(history)
     if production is not None and production.as_of <= session:
@@ -237,8 +241,8 @@ def model_for(session: date, history: Sequence[Change]) -> ModelVersion:
     if newest is None:
         raise StockAssetsError(f"there is no production model to forecast {session} with", remedy)
     raise StockAssetsError(
-        f"every promoted model has seen sessions after {session}; the production model "
-        f"({newest.model}) is as of {newest.model.as_of if newest.model else None}",
+        f"every version put in force has seen sessions after {session} or was rolled back; "
+        f"{newest.model}, in production, is as of {newest.model.as_of if newest.model else None}",
         remedy,
     )
 

@@ -31,7 +31,6 @@ from stock_assets.storage.production import (
 )
 
 _LOCK = "production"
-_PROMOTE = "stock-assets model promote VERSION --why TEXT"
 
 
 class LostRegistryError(StockAssetsError):
@@ -41,11 +40,16 @@ class LostRegistryError(StockAssetsError):
 class LostVersionError(LostRegistryError):
     """MLflow does not have a version that is or was in force."""
 
-    def __init__(self, model: ModelVersion) -> None:
+    def __init__(self, model: ModelVersion, *, in_force: bool) -> None:
+        otherwise = (
+            "choose another: stock-assets model promote VERSION --why TEXT"
+            if in_force
+            else f"train it again: stock-assets retrain --dataset {model.dataset_run_id}"
+        )
         super().__init__(
             f"{model} of dataset {model.dataset_run_id} was put in force and MLflow no longer has "
             "it",
-            f"Restore it: stock-assets model recover. Or choose another: {_PROMOTE}",
+            f"Restore it: stock-assets model recover. If its files are lost, {otherwise}",
         )
 
 
@@ -121,8 +125,16 @@ def registered(registry: Registry, model: ModelVersion) -> ModelVersion:
     """
     found = registry.find(model)
     if found is None:
-        raise LostVersionError(model)
+        raise LostVersionError(model, in_force=False)
     return found
+
+
+def restore_alias(engine: Engine, registry: Registry) -> None:
+    """Let the alias name the version in force again, whose deletion in MLflow was undone."""
+    with advisory_lock(engine, _LOCK):
+        newest = newest_change(production_changes(engine, registry.model_name))
+        if newest is not None and registry.production() is None:
+            _set_alias(registry, newest)
 
 
 def _agrees(history: Sequence[ProductionChange], registry: Registry) -> bool:
@@ -145,7 +157,7 @@ def _compare_alias(
             return history
         known = registry.find(newest.model)
         if known is None and named is None and mark is None:
-            raise LostVersionError(newest.model)
+            raise LostVersionError(newest.model, in_force=True)
         stale = named is None or _same(_set_for(history, newest, mark), named)
         if known is not None and stale:
             _set_alias(registry, newest)

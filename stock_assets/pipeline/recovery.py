@@ -1,4 +1,4 @@
-"""Versions that are on record and that the registry has lost: finding and recovering them.
+"""Versions on record that MLflow has lost or that were deleted in it: finding and recovering them.
 
 Decisions about models are rows of the ``stock_assets`` database, and the registry is MLflow's
 database. If that was lost, or restored from an older backup, the installation would look new:
@@ -20,7 +20,11 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.core.text import truncate
 from stock_assets.evaluation.production_rule import ModelVersion, version_in_force
-from stock_assets.pipeline.production import LostRegistryError, production_history
+from stock_assets.pipeline.production import (
+    LostRegistryError,
+    production_history,
+    restore_alias,
+)
 from stock_assets.registry import (
     CONTENT_TAG,
     Registry,
@@ -28,32 +32,42 @@ from stock_assets.registry import (
     model_version,
     tags_of,
 )
+from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.forecasts import promotions
 from stock_assets.storage.model_files import BUNDLE_PATH, read_version, write_version
-from stock_assets.storage.production import ProductionChange, production_changes
+from stock_assets.storage.production import (
+    ProductionChange,
+    highest_version,
+    production_changes,
+)
 
 
 @dataclass(frozen=True)
 class RecordedVersion:
-    """A version that a promotion decision names.
+    """A version that a promotion decision or the history of production names.
 
     Attributes
     ----------
     version : int
     dataset_run_id : str
-    mlflow_run_id : str or None
-        The run that logged a candidate; None for a refit.
     refit_of : int or None
         The candidate of a refit; None for a candidate.
-    promoted : bool
-        Whether the decision was to put it into production.
+    in_force : bool
+        Whether it was put in force, or a decision was to do so.
+    digest : str or None
+        Digest of its content; None if it was not recorded.
     """
 
     version: int
     dataset_run_id: str
-    mlflow_run_id: str | None
     refit_of: int | None
-    promoted: bool
+    in_force: bool
+    digest: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The dataset and the number, as of a :class:`ModelVersion`."""
+        return self.dataset_run_id, self.version
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ class Recovery:
 
 
 def require_known_versions(engine: Engine, registry: Registry) -> None:
-    """Fail if promotions are on record whose versions the registry does not know.
+    """Fail if versions were put in force that the registry does not know.
 
     A version that was deleted in MLflow is known: its number is not given again.
 
@@ -99,11 +113,12 @@ def require_known_versions(engine: Engine, registry: Registry) -> None:
     LostRegistryError
         The registry was lost, or is older than the record.
     """
-    lost = [one.version for one in _lost(engine, registry) if one.promoted]
+    recorded = _recorded(engine, registry.model_name)
+    lost = [one.version for one in _lost(recorded, registry) if one.in_force]
     if lost:
         numbers = ", ".join(truncate([str(version) for version in lost], 5))
         raise LostRegistryError(
-            f"promotions of {registry.model_name} are on record that MLflow does not know: "
+            f"versions of {registry.model_name} were put in force that MLflow does not know: "
             f"version {numbers}",
             "Register again what the artifacts hold: stock-assets model recover",
         )
@@ -112,7 +127,7 @@ def require_known_versions(engine: Engine, registry: Registry) -> None:
 def checked_history(
     engine: Engine, registry: Registry, dagster_run_id: str | None = None
 ) -> list[ProductionChange]:
-    """Return the history of production, if the registry knows every promotion on record.
+    """Return the history of production, if the registry knows every version on it.
 
     Parameters
     ----------
@@ -128,32 +143,58 @@ def checked_history(
     return production_history(engine, registry, dagster_run_id)
 
 
+def skip_given_numbers(engine: Engine, registry: Registry) -> None:
+    """Let MLflow give only numbers that no version on record has, of any registered model.
+
+    A number names one version of an installation: also after ``tracking.model_name`` was changed,
+    and after the loss of versions that were never in force.
+    """
+    with advisory_lock(engine, "versions"):
+        for number in range(_next_version(registry), highest_version(engine) + 1):
+            _skip_version(registry, number)
+
+
 def recover(engine: Engine, registry: Registry) -> Recovery:
     """Register versions again that are on record, from the artifacts of this home.
 
     Each gets its recorded number. The number of a version without undamaged artifacts is registered
-    and deleted, so that it is known and not given again. The alias ``Production``, if it is not
-    set, is set to the version that is in force by the history of production.
+    and deleted, so that it is known and not given again. Of the versions that were deleted in
+    MLflow, those that were in force are restored, and the candidates of their refits. The alias
+    ``Production``, if it is not set, is set to the version that is in force by the history of
+    production.
 
     Raises
     ------
     StockAssetsError
-        The artifacts hold none of the versions.
+        Versions are lost, and the artifacts hold none of them.
     """
-    lost = _lost(engine, registry)
-    if not lost:
+    recorded = _recorded(engine, registry.model_name)
+    lost, deleted = _lost(recorded, registry), _deleted(recorded, registry)
+    if not lost and not deleted:
         return Recovery([], registry.production(), [])
     found, problems = find_models(find_locations().artifacts_folder, registry.model_name)
-    matched = _as_recorded(engine, registry, _match(lost, found), problems)
-    if not matched:
+    matched = _as_recorded(lost + deleted, _match(lost + deleted, found), problems)
+    if lost and not matched:
         raise StockAssetsError(
             f"{find_locations().artifacts_folder} holds no undamaged model of "
             f"{registry.model_name} that is on record",
             "Restore the folder from a backup, or change tracking.model_name in params.yaml and "
             "train a new model: stock-assets retrain",
         )
-    registered = []
-    for one in sorted(lost, key=lambda one: one.version):
+    registered = [
+        registry.restore(one.version, model.folder, model.mlflow_run_id)
+        for one in deleted
+        if (model := matched.get(one.version)) is not None
+    ]
+    problems += [
+        f"version {one.version} was deleted and has no undamaged artifacts; to train it again: "
+        f"stock-assets retrain --dataset {one.dataset_run_id}"
+        for one in deleted
+        if one.version not in matched
+    ]
+    if registered:
+        restore_alias(engine, registry)
+    for one in lost:
         if one.version < _next_version(registry):
             problems.append(f"version {one.version}: MLflow gave its number to another model")
             continue
@@ -206,23 +247,48 @@ def _read_model(folder: Path, model_name: str) -> FoundModel:
     )
 
 
-def _lost(engine: Engine, registry: Registry) -> list[RecordedVersion]:
+def _recorded(engine: Engine, model_name: str) -> list[RecordedVersion]:
+    """Return the versions that decisions and the history of production name, by number."""
+    versions: dict[tuple[str, int], RecordedVersion] = {}
+    for record in promotions(engine, model_name):
+        candidate, refit = record.candidate_version, record.refit_version
+        dataset, winner = record.dataset_run_id, record.promoted_version
+        promoted = record.promoted and candidate == winner
+        versions[dataset, candidate] = RecordedVersion(candidate, dataset, None, promoted)
+        if refit is not None:
+            versions[dataset, refit] = RecordedVersion(refit, dataset, candidate, record.promoted)
+    for change in production_changes(engine, model_name):
+        model = change.model
+        if model is not None:
+            known = versions.get(model.key)
+            digest = model.digest or (known.digest if known else None)
+            versions[model.key] = RecordedVersion(
+                model.version, model.dataset_run_id, model.refit_of, True, digest
+            )
+    return sorted(versions.values(), key=lambda one: one.version)
+
+
+def _lost(recorded: Sequence[RecordedVersion], registry: Registry) -> list[RecordedVersion]:
     """Return the recorded versions whose number the registry gave to no or another dataset."""
-    recorded = _recorded(engine, registry.model_name)
     known = registry.datasets_of_versions() if recorded else {}
     return [one for one in recorded if known.get(one.version) != one.dataset_run_id]
 
 
-def _recorded(engine: Engine, model_name: str) -> list[RecordedVersion]:
-    versions = []
-    for record in promotions(engine, model_name):
-        candidate, refit = record.candidate_version, record.refit_version
-        dataset, in_production = record.dataset_run_id, record.promoted_version
-        promoted = record.promoted and candidate == in_production
-        versions.append(RecordedVersion(candidate, dataset, record.mlflow_run_id, None, promoted))
-        if refit is not None:
-            versions.append(RecordedVersion(refit, dataset, None, candidate, record.promoted))
-    return versions
+def _deleted(recorded: Sequence[RecordedVersion], registry: Registry) -> list[RecordedVersion]:
+    """Return the versions that were in force, and the candidates of refits, that were deleted."""
+    known = registry.datasets_of_versions() if recorded else {}
+    present = registry.versions() if recorded else []
+    keys, digests = {one.key for one in present}, {one.digest for one in present}
+    needed = {one.version for one in recorded if one.in_force}
+    needed |= {one.refit_of for one in recorded if one.in_force and one.refit_of is not None}
+    return [
+        one
+        for one in recorded
+        if known.get(one.version) == one.dataset_run_id
+        and one.version in needed
+        and one.key not in keys
+        and one.digest not in digests
+    ]
 
 
 def _match(lost: Sequence[RecordedVersion], found: Iterable[FoundModel]) -> dict[int, FoundModel]:
@@ -252,14 +318,10 @@ def _match(lost: Sequence[RecordedVersion], found: Iterable[FoundModel]) -> dict
 
 
 def _as_recorded(
-    engine: Engine, registry: Registry, matched: dict[int, FoundModel], problems: list[str]
+    wanted: Sequence[RecordedVersion], matched: dict[int, FoundModel], problems: list[str]
 ) -> dict[int, FoundModel]:
     """Leave out models whose digest is not the one in the history of production."""
-    recorded = {
-        change.model.version: change.model.digest
-        for change in production_changes(engine, registry.model_name)
-        if change.model is not None and change.model.digest is not None
-    }
+    recorded = {one.version: one.digest for one in wanted if one.digest is not None}
     kept = {}
     for version, model in matched.items():
         found, expected = model.tags[CONTENT_TAG], recorded.get(version)

@@ -93,6 +93,30 @@ def datasets_of_versions(url: str, model_name: str) -> dict[int, str | None]:
         return {int(version): dataset for version, dataset in rows}
 
 
+def restore_version(url: str, model_name: str, version: int, source: str, run_id: str) -> None:
+    """Undo the deletion of a version of a registered model: MLflow keeps its row and its tags.
+
+    Parameters
+    ----------
+    url : str
+        Address of MLflow's database.
+    model_name, version : str, int
+        The deleted version.
+    source : str
+        Address of the folder with its files.
+    run_id : str
+        The run that logged it.
+    """
+    restore = text(
+        "UPDATE model_versions SET current_stage = 'None', source = :source, "
+        "storage_location = :source, run_id = :run_id, run_link = NULL "
+        "WHERE name = :name AND version = :version AND current_stage = 'Deleted_Internal'"
+    )
+    values = {"name": model_name, "version": version, "source": source, "run_id": run_id}
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(restore, values)
+
+
 def _has_tables(connection: Connection) -> bool:
     """Whether MLflow has migrated its database, which it does when it is first used."""
     return connection.scalar(text("SELECT to_regclass('logged_models') IS NOT NULL")) is True

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select, union_all
 
 from stock_assets.evaluation.production_rule import Cause, ModelVersion
 from stock_assets.storage.record import recording
-from stock_assets.storage.tables import production_history
+from stock_assets.storage.tables import model_promotions, production_history
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,18 @@ def production_changes(engine: Engine, model_name: str) -> list[ProductionChange
     query = select(table).where(table.c.model_name == model_name).order_by(table.c.id)
     with engine.connect() as connection:
         return [production_change(row) for row in connection.execute(query).mappings()]
+
+
+def highest_version(engine: Engine) -> int:
+    """Return the highest number of a version on record, of any registered model; 0 without one."""
+    columns = (
+        production_history.c.model_version,
+        model_promotions.c.candidate_version,
+        model_promotions.c.refit_version,
+    )
+    highest = union_all(*(select(func.max(column).label("version")) for column in columns))
+    with engine.connect() as connection:
+        return connection.scalar(select(func.max(highest.subquery().c.version))) or 0
 
 
 def production_change(row: Any) -> ProductionChange:

@@ -161,9 +161,10 @@ class Installation:
             found[name] = self.rows(f"SELECT {columns} FROM {name} t ORDER BY t::text")
         return found
 
-    def alias(self) -> int | None:
+    def alias(self, model_name: str = "StockPricePredictor") -> int | None:
         """Version that carries the alias ``Production``."""
-        found = self.rows("SELECT version FROM registered_model_aliases", "mlflow")
+        query = f"SELECT version FROM registered_model_aliases WHERE name = '{model_name}'"
+        found = self.rows(query, "mlflow")
         return int(found[0][0]) if found else None
 
     def versions(self) -> list[int]:

@@ -40,7 +40,15 @@ def test_after_the_loss_of_mlflow_commands_refuse_until_models_are_recovered(
     versions, production = sorted(copied.versions()), copied.alias()
     drop_mlflow(copied)
     forecasts = copied.value("SELECT count(*) FROM predictions")
-    for command in (["predict"], ["retrain"]):
+    for command in (
+        ["predict"],
+        ["retrain"],
+        ["model", "list"],
+        ["model", "show", "1"],
+        ["model", "compare", "1", "2"],
+        ["model", "promote", "1", "--why", "a trial"],
+        ["model", "rollback"],
+    ):
         refused = copied.run(*command)
         assert refused.returncode == 1
         assert refused.stderr.count("\n") == 1

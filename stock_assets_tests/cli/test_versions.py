@@ -1,21 +1,24 @@
 """``stock-assets model``: versions are listed and compared, and all places name one production.
 
 One installation goes through a retraining of the past, an alias moved by hand, a rollback and a
-deleted version. After each, status, dashboard, API, Dagster and MLflow must agree.
+deleted version and a new name of the registered model. After each, status, dashboard, API, Dagster
+and MLflow must agree.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from stock_assets.config import load_params
 from stock_assets.service.app import create_app
 from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
 from stock_assets_tests.service.conftest import send, state_for
@@ -39,30 +42,34 @@ def view(installation: Installation) -> View:
     """Query every place; status first, which finds changes made in MLflow."""
     production = json.loads(installation.succeed("status", "--json"))["production"]
     engine = create_engine(installation.address("stock_assets"), poolclass=NullPool)
-    app = create_app(state_for(engine))
+    params = load_params(installation.project / "params.yaml")
+    name = params.tracking.model_name
+    app = create_app(replace(state_for(engine), params=params))
     changes = send(app, "/api/v1/production").json()["items"]
     listed = send(app, "/api/v1/models").json()["items"]
     page = BeautifulSoup(send(app, "/models").text, "lxml")
     rows = page.select("#production-table tbody tr")
-    now = next(row for row in rows if row.select("td")[1].text == "now")
+    now = [row.th.text for row in rows if row.select("td")[1].text == "now"]
     events = [
         event
         for event in timeline(installation)
-        if "until_session" not in event  # of winners of past sessions
+        if event["model"] == name and "until_session" not in event  # of winners of past sessions
     ]
-    assert len(timeline(installation)) == len(changes) == len(rows)
+    own = [change for change in changes if change["model_name"] == name]
+    assert len(timeline(installation)) == len(changes)
+    assert len(rows) == len(own)
     in_api = [one["model_version"] for one in changes if one["in_production"]]
     return View(
         {
             "status": production["version"] if production else None,
             "api": in_api[0] if in_api else None,
             "models": next((one["model_version"] for one in listed if one["in_production"]), None),
-            "page": None if now.th.text == "none" else int(now.th.text.split()[1].split("r")[0]),
-            "dagster": events[0].get("model_version"),
-            "mlflow": installation.alias(),
+            "page": int(now[0].split()[1].split("r")[0]) if now and now != ["none"] else None,
+            "dagster": events[0].get("model_version") if events else None,
+            "mlflow": installation.alias(name),
         },
         production["as_of"] if production else None,
-        changes[0],
+        own[0] if own else {},
         len(changes),
     )
 
@@ -107,6 +114,9 @@ class Story:
     deleted: View
     refused: str
     restored: View
+    listed: list[dict[str, Any]]
+    renamed: View
+    trained: View
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +146,34 @@ def story() -> Iterator[Story]:
         )
         deleted, refused = view(own), own.run("predict").stderr
         own.succeed("model", "rollback")
+        restored = view(own)
+        listed = json.loads(own.succeed("model", "list", "--json"))
         yield Story(
             *(own, first, retrained, past, past_model, moved, rolled_back, promoted, deleted),
-            *(refused, view(own)),
+            *(refused, restored, listed, *rename(own)),
         )
+
+
+def rename(installation: Installation) -> tuple[View, View]:
+    """Name another registered model, look, and train its first version; return to the old name."""
+    file = installation.project / "params.yaml"
+    before = file.read_text()
+    edited = yaml.safe_load(before)
+    edited.setdefault("tracking", {})["model_name"] = "Renamed"
+    file.write_text(yaml.safe_dump(edited))
+    renamed = view(installation)
+    installation.succeed("retrain")
+    trained = view(installation)
+    file.write_text(before)
+    return renamed, trained
 
 
 @pytest.mark.parametrize(
     "moment",
-    ["first", "retrained", "moved", "rolled_back", "promoted", "deleted", "restored"],
+    [
+        *("first", "retrained", "moved", "rolled_back", "promoted", "deleted", "restored"),
+        *("renamed", "trained"),
+    ],
 )
 def test_every_place_names_the_same_production(story: Story, moment: str) -> None:
     assert len(set(getattr(story, moment).named.values())) == 1
@@ -175,12 +204,24 @@ def test_a_deleted_version_leaves_none_in_force_and_forecasts_are_refused(story:
     assert set(story.promoted.named.values()) == {story.past_version}
     assert set(story.deleted.named.values()) == {None}
     assert "was deleted in MLflow" in story.deleted.newest["why"]
-    assert "no version is in force" in story.refused
+    assert "no version has been in force since" in story.refused
     assert "stock-assets model promote" in story.refused
 
 
 def test_a_rollback_passes_over_a_deleted_version(story: Story) -> None:
     assert story.restored.named == story.first.named
+
+
+def test_a_new_name_has_no_production_until_its_first_version(story: Story) -> None:
+    assert set(story.renamed.named.values()) == {None}
+    assert story.renamed.changes == story.restored.changes
+    assert story.trained.newest["model_name"] == "Renamed"
+
+
+def test_a_new_name_gives_no_number_again(story: Story) -> None:
+    (version,) = set(story.trained.named.values())
+    assert version is not None
+    assert version > max(row["model_version"] for row in story.listed)
 
 
 def test_versions_are_listed_with_what_they_learnt_and_when_they_were_in_force(
@@ -244,4 +285,4 @@ def test_bad_input_is_refused_and_changes_nothing(
     assert problem in refused.stderr
     assert refused.stderr.count("\n") == 1
     count = story.installation.value("SELECT count(*) FROM production_history")
-    assert count == story.restored.changes
+    assert count == story.trained.changes

@@ -70,7 +70,8 @@ def scores(loop: Loop, worse: float = 1.0, sessions: int | None = None) -> pd.Da
     rows = read_performance(loop.platform.engine, loop.replayed[0], loop.replayed[-1])
     kept = rows[rows["session"].isin(sorted(rows["session"].unique())[:sessions])]
     bent = kept["actual"] + worse * (kept["predicted"] - kept["actual"])
-    return score_rows(kept.assign(predicted=bent, model_version=production.version))
+    own = {"model_version": production.version, "dataset_run_id": production.dataset_run_id}
+    return score_rows(kept.assign(predicted=bent, **own))
 
 
 def write(store: Store, rows: pd.DataFrame) -> list[date]:

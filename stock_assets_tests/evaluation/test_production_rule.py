@@ -169,7 +169,9 @@ def test_a_rollback_undoes_a_promotion_by_name_and_a_removal() -> None:
 def test_the_error_names_the_production_model_that_saw_later_sessions() -> None:
     with pytest.raises(StockAssetsError, match="there is no production model") as none:
         model_for(DAYS[0], [])
-    with pytest.raises(StockAssetsError, match=r"version 4\) is as of 2012-01-09") as seen:
+    with pytest.raises(
+        StockAssetsError, match=r"version 4, in production, is as of 2012-01-09"
+    ) as seen:
         model_for(DAYS[0], rows(4))
     for caught in (none, seen):
         assert caught.value.remedy.endswith(f"stock-assets retrain --as-of {DAYS[0]}")

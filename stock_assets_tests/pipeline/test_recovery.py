@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,28 @@ from stock_assets.config import Params, Promotion, Tracking
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import Cause, ModelVersion
 from stock_assets.pipeline.forecasting import make_forecasts
-from stock_assets.pipeline.production import LostVersionError
+from stock_assets.pipeline.production import (
+    LostRegistryError,
+    LostVersionError,
+    change_production,
+    registered,
+)
 from stock_assets.pipeline.promotion import compare
-from stock_assets.pipeline.recovery import checked_history, recover, require_known_versions
+from stock_assets.pipeline.recovery import (
+    checked_history,
+    recover,
+    require_known_versions,
+    skip_given_numbers,
+)
 from stock_assets.registry import TRACKING_VARIABLE, Registry
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.forecasts import save_promotion
-from stock_assets.storage.production import NewChange, production_changes, record_change
+from stock_assets.storage.production import (
+    NewChange,
+    ProductionChange,
+    production_changes,
+    record_change,
+)
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.models.bundles import AS_OF, bundle, sample_bars
 from stock_assets_tests.storage.examples import PANEL, PROMOTION
@@ -76,6 +92,17 @@ class Home:
             change = NewChange(winner, Cause.PROMOTION, decided.reason)
             record_change(self.engine, self.registry.model_name, change, "run")
 
+    def put(self, model: ModelVersion | None, cause: Cause = Cause.PERSON) -> None:
+        """Put a version in force without a decision."""
+        change = NewChange(model, cause, "because")
+        change_production(self.engine, self.registry, lambda _: change)
+
+    def delete(self, model: ModelVersion) -> None:
+        self.registry.client().delete_model_version(self.registry.model_name, str(model.version))
+
+    def history(self) -> list[ProductionChange]:
+        return production_changes(self.engine, self.registry.model_name)
+
     def lose_registry(self) -> None:
         self.environment.setenv(TRACKING_VARIABLE, self.other_mlflow)
         assert self.registry.versions() == []
@@ -111,7 +138,7 @@ def test_versions_on_record_are_registered_again_as_they_were(home: Home) -> Non
     home.decide(third, promoted=False)
     require_known_versions(home.engine, home.registry)
     home.lose_registry()
-    with pytest.raises(StockAssetsError, match=r"version 3, 1\.") as caught:
+    with pytest.raises(StockAssetsError, match=r"version 1, 3\.") as caught:
         require_known_versions(home.engine, home.registry)
     assert "stock-assets model recover" in caught.value.remedy
 
@@ -128,11 +155,107 @@ def test_versions_on_record_are_registered_again_as_they_were(home: Home) -> Non
     assert home.register(FIRST, seed=9).version == third.version + 1
 
 
+def test_a_version_in_force_without_a_decision_is_recovered(home: Home) -> None:
+    first, second = home.register(FIRST), home.register(SECOND, seed=2)
+    home.put(first)
+    home.put(second)
+    home.lose_registry()
+    with pytest.raises(LostRegistryError, match=r"version 1, 2\."):
+        require_known_versions(home.engine, home.registry)
+    found = recover(home.engine, home.registry)
+    assert (found.registered, found.production) == ([first, second], second)
+    assert found.problems == []
+
+
+def test_a_deleted_version_that_was_in_force_is_restored_as_it_was(home: Home) -> None:
+    first, second = home.register(FIRST), home.register(SECOND, seed=2)
+    home.put(first)
+    home.put(second)
+    home.delete(first)
+    history = home.history()
+    with pytest.raises(LostVersionError) as lost:
+        registered(home.registry, first)
+    assert "stock-assets model recover" in lost.value.remedy
+    assert f"stock-assets retrain --dataset {FIRST}" in lost.value.remedy
+    found = recover(home.engine, home.registry)
+    assert (found.registered, found.production, found.problems) == ([first], second, [])
+    assert registered(home.registry, first) == first
+    assert home.registry.load(first.version).digest() == first.digest
+    assert home.history() == history
+    assert recover(home.engine, home.registry).registered == []
+
+
+def test_recovery_restores_the_version_in_force_and_its_alias(home: Home) -> None:
+    first = home.register(FIRST)
+    home.put(first)
+    home.delete(first)
+    found = recover(home.engine, home.registry)
+    assert (found.registered, found.production) == ([first], first)
+    assert home.registry.production() == first
+    assert len(home.history()) == 1
+
+
+def test_a_removal_on_record_stays_after_recovery(home: Home) -> None:
+    first = home.register(FIRST)
+    home.put(first)
+    home.delete(first)
+    assert checked_history(home.engine, home.registry)[-1].model is None
+    found = recover(home.engine, home.registry)
+    assert (found.registered, found.production) == ([first], None)
+    home.put(first)
+    assert home.registry.production() == first
+
+
+def test_the_deleted_candidate_of_a_refit_in_force_is_restored(home: Home) -> None:
+    candidate = home.register(FIRST)
+    refit = home.register(FIRST, seed=2, refit_of=candidate.version)
+    unused = home.register(SECOND, seed=3)
+    home.decide(candidate, refit=refit)
+    home.decide(unused, promoted=False)
+    home.delete(candidate)
+    home.delete(unused)
+    found = recover(home.engine, home.registry)
+    assert found.registered == [candidate]
+    assert home.registry.evaluation_version(refit) == candidate
+
+
+def test_a_deleted_version_without_files_has_a_remedy(home: Home) -> None:
+    first = home.register(FIRST)
+    home.put(first)
+    files = home.files(first)
+    home.delete(first)
+    shutil.rmtree(files)
+    for _ in range(2):
+        found = recover(home.engine, home.registry)
+        assert found.registered == []
+        (problem,) = found.problems
+        assert problem.endswith(f"stock-assets retrain --dataset {FIRST}")
+    again = home.register(FIRST)
+    assert again.version == first.version + 1
+    assert registered(home.registry, first) == again
+    assert recover(home.engine, home.registry).problems == []
+
+
+def test_a_number_on_record_is_not_given_again_under_another_name(home: Home) -> None:
+    first, second = home.register(FIRST), home.register(SECOND, seed=2)
+    home.decide(first)
+    home.put(second)
+    skip_given_numbers(home.engine, home.registry)
+    assert home.register(THIRD, seed=3).version == 3
+    name = f"{home.registry.model_name}, renamed"
+    renamed = replace(home, registry=Registry(Tracking(experiment=name, model_name=name)))
+    skip_given_numbers(home.engine, renamed.registry)
+    assert renamed.registry.versions() == []
+    assert renamed.register(THIRD, seed=3).version == 3
+    skip_given_numbers(home.engine, renamed.registry)
+    assert renamed.register(FIRST, seed=4).version == 4
+
+
 def test_every_step_that_would_go_on_as_new_is_refused(home: Home) -> None:
     first = home.register(FIRST)
     home.decide(first)
     home.lose_registry()
-    refused = "are on record that MLflow does not know: version 1"
+    refused = "were put in force that MLflow does not know: version 1"
     with pytest.raises(StockAssetsError, match=refused):
         checked_history(home.engine, home.registry)
     history = production_changes(home.engine, home.registry.model_name)
@@ -157,7 +280,7 @@ def test_a_number_given_again_to_another_dataset_is_lost_and_reported(home: Home
     home.decide(second)
     home.lose_registry()
     home.register(THIRD)
-    with pytest.raises(StockAssetsError, match="version 2, 1"):
+    with pytest.raises(StockAssetsError, match="version 1, 2"):
         require_known_versions(home.engine, home.registry)
     found = recover(home.engine, home.registry)
     assert found.registered == [second]
@@ -196,6 +319,8 @@ def test_a_damaged_model_is_named_and_its_number_is_not_given_again(home: Home) 
     assert str(weights) in damaged
     assert deleted == "version 1: no undamaged artifacts; recorded as deleted"
     assert production.startswith(f"version 1 of dataset {FIRST} was put in force")
+    left = recover(home.engine, home.registry).problems[1]
+    assert left.startswith("version 1 was deleted and has no undamaged artifacts")
     require_known_versions(home.engine, home.registry)
 
 

@@ -160,7 +160,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         """Train the candidate, log its training to MLflow and register its bundle."""
         from stock_assets.evaluation.scorecard import narrow
         from stock_assets.pipeline.mlflow_logs import log_training
-        from stock_assets.pipeline.recovery import require_known_versions
+        from stock_assets.pipeline.recovery import require_known_versions, skip_given_numbers
         from stock_assets.pipeline.training import score_earlier_folds, train_on_dataset
         from stock_assets.reporting.figures import training_figure
 
@@ -173,6 +173,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         folds = score_earlier_folds(trained, store.arrays, used.training)
         if len(folds):
             mlflow_run.log_text(folds.to_csv(index=False), "evaluation/folds.csv")
+        skip_given_numbers(store.engine, registry)
         version = registry.register(trained.bundle, trained.bars)
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import eq
 from typing import Any
 
-from sqlalchemy import Engine, Select, and_, func, select
+from sqlalchemy import Engine, Select, and_, false, func, select
 
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import production_history
@@ -105,5 +105,7 @@ def _with_end(model_name: str) -> Select[Any]:
         _CHANGES.id == _newest(_CHANGES.id, model_name).scalar_subquery(),
     )
     return select(
-        production_history, until.label("in_force_until"), in_production.label("in_production")
+        production_history,
+        until.label("in_force_until"),
+        func.coalesce(in_production, false()).label("in_production"),
     )

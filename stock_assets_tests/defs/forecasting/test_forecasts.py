@@ -151,7 +151,7 @@ def test_a_session_before_any_model_is_refused_with_the_command(loop: Loop) -> N
     with pytest.raises(RunFailedError) as caught:
         run_session(loop.platform, Console(quiet=True), ["predictions"], BEFORE)
     assert f"stock-assets retrain --as-of {BEFORE}" in str(caught.value)
-    assert "every promoted model has seen sessions after 2012-12-28" in caught.value.problem
+    assert "every version put in force has seen sessions after 2012-12-28" in caught.value.problem
     assert "\n" not in str(caught.value)
     assert count(loop) == before
 

@@ -290,7 +290,7 @@ def test_forecasts_are_made_by_the_refit_from_its_as_of_session_on(
     assert set(made["model_version"]) == {refit.version}
     earlier = calendar.previous_session(AS_OF)
     refused = installation.run(["predictions"], earlier.isoformat())
-    assert f"(version {refit.version}, refit of {refit.refit_of}) is as of" in failure(refused)
+    assert f"{refit}, in production, is as of {AS_OF}" in failure(refused)
 
 
 def test_the_next_candidate_is_compared_with_the_version_before_its_refit(
