@@ -12,7 +12,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.models.version_tags import is_own, model_version, tags_of
 from stock_assets.storage.mlflow_database import (
     adopt_artifacts,
     datasets_of_versions,
@@ -38,15 +38,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from stock_assets.models.bundle import Bundle
-    from stock_assets.models.bundle_digests import BundleDigests
 
 PRODUCTION = "Production"
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
 _log = logging.getLogger(__name__)
 _BUNDLE = "bundle"
-CONTENT_TAG = "digest"
-"""Tag with the digest of a version's content."""
 _MARK = "production_change"
 _MAXIMUM_VERSIONS = 10_000
 
@@ -219,14 +216,14 @@ class Registry:
     def foreign_versions(self) -> list[int]:
         """Return the numbers of versions that were registered in another way, newest first."""
         found = self._found(f"name = '{self.model_name}'")
-        return sorted((int(one.version) for one in found if not _is_own(one)), reverse=True)
+        return sorted((int(one.version) for one in found if not is_own(one)), reverse=True)
 
     def versions_of(self, dataset_id: str) -> list[ModelVersion]:
         """Return the candidates and refits of a dataset, newest first."""
         return self._search(f"name = '{self.model_name}' AND tag.dataset_run_id = '{dataset_id}'")
 
     def _search(self, condition: str) -> list[ModelVersion]:
-        own = [model_version(one) for one in self._found(condition) if _is_own(one)]
+        own = [model_version(one) for one in self._found(condition) if is_own(one)]
         return sorted(own, key=lambda model: -model.version)
 
     def _found(self, condition: str) -> Sequence[Any]:
@@ -356,17 +353,6 @@ def _tracking_uri() -> str:
     return uri
 
 
-def tags_of(bundle: Bundle, digests: BundleDigests, refit_of: int | None) -> dict[str, str]:
-    """Return the tags of a version, which are also the metadata of its ``MLmodel``."""
-    refit = {} if refit_of is None else {"refit_of": str(refit_of)}
-    return {
-        "dataset_run_id": bundle.recipe.dataset_run_id,
-        "as_of_session": bundle.recipe.as_of.isoformat(),
-        **digests.tags(),
-        **refit,
-    }
-
-
 @contextmanager
 def may_exist() -> Iterator[None]:
     """Ignore the error of MLflow that a resource already exists."""
@@ -377,36 +363,6 @@ def may_exist() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def model_version(found: Any) -> ModelVersion:
-    """Read the tags that :meth:`Registry.register` sets.
-
-    Raises
-    ------
-    StockAssetsError
-        The version was registered in another way.
-    """
-    if not _is_own(found):
-        raise StockAssetsError(
-            f"version {found.version} of {found.name} was not registered by stock-assets: it lacks "
-            "its tags",
-            f"Choose one that was, also for the alias {PRODUCTION}: stock-assets model list",
-        )
-    refit_of = found.tags.get("refit_of")
-    return ModelVersion(
-        version=int(found.version),
-        mlflow_run_id=str(found.run_id),
-        dataset_run_id=found.tags["dataset_run_id"],
-        as_of=date.fromisoformat(found.tags["as_of_session"]),
-        digest=found.tags[CONTENT_TAG],
-        refit_of=None if refit_of is None else int(refit_of),
-    )
-
-
-def _is_own(found: Any) -> bool:
-    """Whether a version has the tags that :meth:`Registry.register` sets."""
-    return all(tag in found.tags for tag in ("dataset_run_id", "as_of_session", CONTENT_TAG))
 
 
 def _requirements() -> list[str]:

@@ -20,17 +20,15 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.core.text import truncate
 from stock_assets.evaluation.production_rule import ModelVersion, version_in_force
+from stock_assets.models.version_tags import CONTENT_TAG, model_version, tags_of
 from stock_assets.pipeline.production import (
     LostRegistryError,
     production_history,
     restore_alias,
 )
 from stock_assets.registry import (
-    CONTENT_TAG,
     Registry,
     may_exist,
-    model_version,
-    tags_of,
 )
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.forecasts import promotions

@@ -137,7 +137,7 @@ def _problem(registry: Registry, model: ModelVersion) -> str | None:
 
 
 def _own(tags: Mapping[str, str]) -> list[str]:
-    """Return the names of the tags that :func:`stock_assets.registry.tags_of` sets."""
+    """Return the names of the tags that :func:`stock_assets.models.version_tags.tags_of` sets."""
     fixed = {"dataset_run_id", "as_of_session", "digest", "refit_of"}
     return [name for name in tags if name in fixed or name.startswith(FILE_TAG)]
 
