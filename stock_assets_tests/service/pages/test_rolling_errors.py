@@ -15,7 +15,7 @@ from stock_assets_tests.evaluation.examples import scored_forecasts
 @pytest.mark.parametrize("window", [1, 5, 100])
 def test_each_row_scores_the_window_of_its_version(window: int) -> None:
     rows = scored_forecasts(sessions=12, tickers=1)
-    rows["model_version"] = [1] * 4 + [2] * 8
+    rows["model_version"], rows["dataset_run_id"] = [1] * 4 + [2] * 8, "20121231_120000"
     found = rolling_errors(rows, window)
     assert [row["session"] for row in found] == list(rows["session"].dt.date)[::-1]
     for row in found:
