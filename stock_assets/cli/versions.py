@@ -36,7 +36,7 @@ _UNKNOWN: dict[str, Any] = {
     **dict.fromkeys(("mlflow_run_id", "promoted", "reason", "scores")),
     **{"in_production": False, "in_force": []},
 }
-"""What is shown of a version that was not registered by stock-assets."""
+"""Shown for a version that was not registered by stock-assets."""
 _SHOWN_SCORES = ("forecasts", "mae", "mape", "relative_mae", "direction_accuracy", "coverage")
 
 

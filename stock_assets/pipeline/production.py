@@ -130,7 +130,7 @@ def registered(registry: Registry, model: ModelVersion) -> ModelVersion:
 
 
 def restore_alias(engine: Engine, registry: Registry) -> None:
-    """Let the alias name the version in force again, whose deletion in MLflow was undone."""
+    """Set the alias to the version in force, whose deletion in MLflow was undone."""
     with advisory_lock(engine, _LOCK):
         newest = newest_change(production_changes(engine, registry.model_name))
         if newest is not None and registry.production() is None:

@@ -1,4 +1,4 @@
-"""Versions on record that MLflow has lost or that were deleted in it: finding and recovering them.
+"""Find and recover versions on record that MLflow has lost or that were deleted in it.
 
 Decisions about models are rows of the ``stock_assets`` database, and the registry is MLflow's
 database. If that was lost, or restored from an older backup, the installation would look new:
@@ -142,7 +142,7 @@ def checked_history(
 
 
 def skip_given_numbers(engine: Engine, registry: Registry) -> None:
-    """Let MLflow give only numbers that no version on record has, of any registered model.
+    """Make MLflow assign only numbers that no version on record has, of any registered model.
 
     A number names one version of an installation: also after ``tracking.model_name`` was changed,
     and after the loss of versions that were never in force.

@@ -42,7 +42,7 @@ class Decision(NamedTuple):
 
 @router.get("/models", dependencies=NO_PARAMS)
 def models(state: StateDep) -> HTMLResponse:
-    """Render the page, or how to train a model when there is none."""
+    """Render the page, or the command that trains the first model."""
     decisions = find_decisions(state)
     changes = list_changes(state.engine, state.model_name, None, SHOWN, others=False)
     if not decisions and not changes:

@@ -14,7 +14,7 @@ _CHANGES = production_history.c
 
 
 def version_in_force(model_name: str) -> Select[tuple[int | None]]:
-    """Select the number of the version in production; NULL after a removal, no row at first.
+    """Select the version number in production; NULL after a removal, no row before the first.
 
     Parameters
     ----------

@@ -200,7 +200,7 @@ def test_equal_numbers_of_two_datasets_are_never_pooled(engine: Engine, rows: pd
     assert window.pooled["first_session"] == DAYS[12]
 
 
-def test_what_is_undefined_is_none(engine: Engine, rows: pd.DataFrame) -> None:
+def test_undefined_scores_are_none(engine: Engine, rows: pd.DataFrame) -> None:
     still = rows.head(1).assign(actual=rows["persistence"].iloc[0])
     save_performance(engine, score_rows(still), DAYS, "run")
     (found,) = rolling_scores(engine, ScoreFilter(), 20, None, None, EVERYTHING)
