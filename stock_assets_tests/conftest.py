@@ -60,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Name a fresh project and home; the processes of one run of the suite share a folder."""
     is_default = "not long" in config.option.markexpr
     hypothesis.settings.load_profile("default suite" if is_default else "long suite")
+    # Else each of the many processes that tests start compiles the package again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not _is_worker(config):
         # A run that is terminated stops its servers, too.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -254,13 +256,14 @@ def engine(own_database: str) -> Engine:
 @pytest.fixture
 def own_store(
     platform: Platform, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Store:
+) -> Iterator[Store]:
     """Stores of one test: empty database, arrays and forecast files.
 
     MLflow's database is that of the suite, and so are its artifacts.
     """
     from stock_assets.defs.resources import Store
     from stock_assets.storage.database import STORE_URL_VARIABLE
+    from stock_assets.storage.mlflow_database import adopt_artifacts
 
     address = engine.url.render_as_string(hide_password=False)
     artifacts = platform.locations.artifacts_folder
@@ -270,7 +273,9 @@ def own_store(
     monkeypatch.setenv(STORE_URL_VARIABLE, address)
     monkeypatch.setenv("STOCK_ASSETS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STOCK_ASSETS_ARRAYS_URL", str(tmp_path / "home" / "arrays"))
-    return Store(database_url=address, arrays_url=str(tmp_path / "home" / "arrays"))
+    yield Store(database_url=address, arrays_url=str(tmp_path / "home" / "arrays"))
+    # A retraining of the test has given the experiment the address of the test's home.
+    adopt_artifacts(platform.variables["MLFLOW_TRACKING_URI"], artifacts)
 
 
 def _administer(platform: Platform, statement: str) -> None:
