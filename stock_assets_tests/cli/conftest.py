@@ -303,13 +303,19 @@ Command = Callable[..., Finished]
 
 @pytest.fixture
 def command(looped: Installation, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run ``stock-assets`` in this process, on the loop; `project` names another project folder.
+    """Run ``stock-assets`` in this process, on the loop or on the installation `at`.
 
-    The environment and the handlers of signals are as before afterwards.
+    `project` names another project folder. The environment and the handlers of signals are as
+    before afterwards.
     """
 
-    def run(*words: str, project: Path | None = None, **variables: str) -> Finished:
-        installation = replace(looped, project=project or looped.project)
+    def run(
+        *words: str,
+        at: Installation = looped,
+        project: Path | None = None,
+        **variables: str,
+    ) -> Finished:
+        installation = replace(at, project=project or at.project)
         handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
         capsys.readouterr()
         with (

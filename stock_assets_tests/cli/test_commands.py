@@ -96,8 +96,8 @@ def test_predict_shows_the_forecast_of_the_session_after(command: Command, loope
     assert looped.tables() == before
 
 
-def test_predict_goes_from_the_last_stored_session(demoed: Installation):
-    printed = demoed.succeed("predict")
+def test_predict_goes_from_the_last_stored_session(command: Command, demoed: Installation):
+    printed = command("predict", at=demoed).stdout
 
     assert "2013-03-04" in printed
     latest = json.loads((demoed.home / "forecasts" / "latest_predictions.json").read_text())
@@ -160,9 +160,8 @@ def test_a_dataset_can_be_trained_on_again(command: Command, looped: Installatio
 
 
 def test_status_is_the_same_for_a_person_and_a_program(command: Command, demoed: Installation):
-    here = {"project": demoed.project, "STOCK_ASSETS_HOME": str(demoed.home)}
-    shown = " ".join(command("status", **here).stdout.split())
-    found = json.loads(command("status", "--json", **here).stdout)
+    shown = " ".join(command("status", at=demoed).stdout.split())
+    found = json.loads(command("status", "--json", at=demoed).stdout)
 
     assert found["prices"] == {
         "bars": 12_154,

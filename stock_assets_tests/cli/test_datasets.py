@@ -29,11 +29,18 @@ IBM = "ticker = 'IBM' AND session = '2012-03-01'"
 DATASET = "20121231_120000"
 
 
+@pytest.fixture(scope="module")
+def tables_before(looped: Installation) -> dict[str, str]:
+    """Digests of all tables before the first test of this module."""
+    return looped.tables()
+
+
 @pytest.fixture(autouse=True)
-def _every_table_is_left_as_it_was(looped: Installation) -> Iterator[None]:
-    before = looped.tables()
+def _every_table_is_left_as_it_was(
+    looped: Installation, tables_before: dict[str, str]
+) -> Iterator[None]:
     yield
-    assert looped.tables() == before
+    assert looped.tables() == tables_before
 
 
 def execute(installation: Installation, *statements: str) -> None:

@@ -11,10 +11,10 @@ import pytest
 from stock_assets_tests.cli.conftest import (
     Demo,
     Installation,
-    copy_of,
     new_installation,
     wait_until,
 )
+from stock_assets_tests.prepared import copy_home, prepared
 
 INGESTING = "SELECT FROM raw_stock_data LIMIT 1"
 TRAINING = "SELECT FROM optimization_results"
@@ -24,14 +24,13 @@ REPLAYING = "SELECT FROM predictions LIMIT 1"
 
 @pytest.fixture
 def ingested() -> Iterator[Installation]:
-    """An installation that holds the prices and no model, its database running."""
+    """An installation that holds the prices and no model."""
     with new_installation(bare=True) as created:
-        copy_of("ingested", created)
+        copy_home(prepared("ingested"), created.project)
         yield created
 
 
 def test_a_demo_killed_in_training_has_the_same_result(ingested: Installation, demo: Demo):
-    ingested.succeed("db", "stop")
     _kill_demo_when(ingested, lambda: ingested.has(TRAINING), TRAINING)
     assert ingested.processes() != []  # the database that nothing has stopped
 

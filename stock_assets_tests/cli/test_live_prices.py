@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stock_assets.market.sources.sample import load_sample
-from stock_assets_tests.cli.conftest import Installation, free_port, new_installation
+from stock_assets_tests.cli.conftest import Command, Installation, free_port, new_installation
 from stock_assets_tests.market import yahoo_faults as faults
 from stock_assets_tests.market import yahoo_loopback
 
@@ -22,7 +22,7 @@ FRIDAY = ("backfill", "raw_prices", "--from", "2013-03-01", "--to", "2013-03-01"
 @pytest.fixture(scope="module")
 def yahoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[yahoo_loopback.Yahoo]:
     folder = tmp_path_factory.mktemp("yahoo")
-    with yahoo_loopback.serve(load_sample(), SATURDAY, folder) as running:
+    with yahoo_loopback.serve(load_sample(), SATURDAY, folder) as running, running.reached():
         yield running
 
 
@@ -41,11 +41,12 @@ def live() -> Iterator[Installation]:
         yield created
 
 
-def test_one_day_brings_the_whole_history(live: Installation, yahoo: yahoo_loopback.Yahoo) -> None:
-    done = live.run(*FRIDAY, **yahoo.environment)
-    assert done.returncode == 0, done.stderr
+def test_one_day_brings_the_whole_history(
+    command: Command, live: Installation, yahoo: yahoo_loopback.Yahoo
+) -> None:
+    live.succeed(*FRIDAY)
     traded = load_sample().query("ticker in ('AAPL', 'IBM') and session >= '2012-06-01'")
-    found = json.loads(live.succeed("status", "--json"))
+    found = json.loads(command("status", "--json", at=live).stdout)
     assert found["prices"] == {
         "bars": len(traded),
         "tickers": 2,
@@ -56,19 +57,16 @@ def test_one_day_brings_the_whole_history(live: Installation, yahoo: yahoo_loopb
 
 
 def test_a_contradicting_history_is_refused_until_it_is_refetched(
-    live: Installation, yahoo: yahoo_loopback.Yahoo
+    command: Command, live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     halved = load_sample().copy()
     prices = ["open", "high", "low", "close"]
     is_ibm = halved["ticker"].eq("IBM")
     halved[prices] = halved[prices].mask(is_ibm, (halved[prices] / 2).round(2))
     yahoo.list_anew(halved)
-    refused = live.run(*FRIDAY, **yahoo.environment)
-    assert refused.returncode == 1
-    (line,) = refused.stderr.splitlines()
-    assert "stock-assets refetch IBM" in line
+    assert "stock-assets refetch IBM" in command(*FRIDAY, at=live).error
 
-    fetched = live.run("refetch", "ibm", **yahoo.environment)
+    fetched = command("refetch", "ibm", at=live)
     assert fetched.returncode == 0, fetched.stderr
     stored = live.value(
         "SELECT close FROM raw_stock_data WHERE ticker = 'IBM' AND session = '2013-03-01'"
@@ -84,13 +82,13 @@ def test_an_impossible_bar_is_in_the_status(
     live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     yahoo.list_anew(load_sample())
-    live.run(*FRIDAY, **yahoo.environment)
+    live.run(*FRIDAY)
     # An earlier test may have stored another history of IBM.
-    assert live.run("refetch", "IBM", **yahoo.environment).returncode == 0
+    assert live.run("refetch", "IBM").returncode == 0
     odd = load_sample().copy()
     odd.loc[odd["ticker"].eq("IBM") & (odd["session"] == pd.Timestamp("2012-12-31")), "low"] = 1e6
     yahoo.list_anew(odd)
-    failed = live.run("refetch", "IBM", **yahoo.environment)
+    failed = live.run("refetch", "IBM")
     assert failed.returncode == 1
     assert "IBM 2012-12-31" in live.succeed("status")
 
@@ -105,13 +103,11 @@ def test_no_network_is_one_line(live: Installation) -> None:
 
 
 def test_a_rate_limit_that_lasts_fails_the_run_in_one_line(
-    live: Installation, yahoo: yahoo_loopback.Yahoo
+    command: Command, live: Installation, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     yahoo.list_anew(load_sample())
     yahoo.always_answers(yahoo_loopback.EVERYONE, faults.limited)
-    failed = live.run(*FRIDAY, **yahoo.environment)
+    line = command(*FRIDAY, at=live).error
     yahoo.recover()
-    assert failed.returncode == 1
-    (line,) = failed.stderr.splitlines()
     assert "AAPL: " in line
     assert "limit" in line

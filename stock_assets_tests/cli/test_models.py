@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
+from stock_assets_tests.cli.conftest import Command, Installation, copy_of, new_installation
 
 
 @pytest.fixture
@@ -28,19 +28,19 @@ def drop_mlflow(installation: Installation) -> None:
         connection.execute(text("DROP DATABASE mlflow WITH (FORCE)"))
 
 
-def test_recover_without_a_loss_changes_nothing(looped: Installation) -> None:
+def test_recover_without_a_loss_changes_nothing(command: Command, looped: Installation) -> None:
     before = looped.versions()
-    assert looped.succeed("model", "recover").startswith("Nothing to recover")
+    assert command("model", "recover").stdout.startswith("Nothing to recover")
     assert looped.versions() == before
 
 
 def test_after_the_loss_of_mlflow_commands_refuse_until_models_are_recovered(
-    copied: Installation,
+    command: Command, copied: Installation
 ) -> None:
     versions, production = sorted(copied.versions()), copied.alias()
     drop_mlflow(copied)
     forecasts = copied.value("SELECT count(*) FROM predictions")
-    for command in (
+    for words in (
         ["predict"],
         ["retrain"],
         ["model", "list"],
@@ -49,41 +49,36 @@ def test_after_the_loss_of_mlflow_commands_refuse_until_models_are_recovered(
         ["model", "promote", "1", "--why", "a trial"],
         ["model", "rollback"],
     ):
-        refused = copied.run(*command)
-        assert refused.returncode == 1
-        assert refused.stderr.count("\n") == 1
-        assert "that MLflow does not know: version" in refused.stderr
-        assert "stock-assets model recover" in refused.stderr
-    assert "stock-assets model recover" in copied.succeed("status")
-    assert json.loads(copied.succeed("status", "--json"))["production"]["version"] == production
+        line = command(*words, at=copied).error
+        assert "that MLflow does not know: version" in line
+        assert "stock-assets model recover" in line
+    assert "stock-assets model recover" in command("status", at=copied).stdout
+    shown = json.loads(command("status", "--json", at=copied).stdout)
+    assert shown["production"]["version"] == production
     assert copied.value("SELECT count(*) FROM predictions") == forecasts
 
-    found = json.loads(copied.succeed("model", "recover", "--json"))
+    found = json.loads(command("model", "recover", "--json", at=copied).stdout)
     assert found["problems"] == []
     assert sorted(copied.versions()) == versions
     assert copied.alias() == production == found["production"]["version"]
     assert f"v{production}" in copied.succeed("predict")
-    assert json.loads(copied.succeed("status", "--json"))["registry_problem"] is None
+    shown = json.loads(command("status", "--json", at=copied).stdout)
+    assert shown["registry_problem"] is None
 
 
 def test_changed_weights_and_models_of_the_original_forecast_nothing(
-    copied: Installation,
+    command: Command, copied: Installation
 ) -> None:
     forecasts = copied.value("SELECT count(*) FROM predictions")
     for weights in copied.home.glob("mlflow/models/*/artifacts/artifacts/bundle/*.safetensors"):
         content = bytearray(weights.read_bytes())
         content[-4000::4] = bytes(byte ^ 1 for byte in content[-4000::4])
         weights.write_bytes(content)
-    refused = copied.run("predict")
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert f"the model file {copied.home / 'mlflow'}" in refused.stderr
-    assert "is damaged: its SHA-256 is " in refused.stderr
-    assert "stock-assets retrain --dataset " in refused.stderr
+    line = command("predict", at=copied).error
+    assert f"the model file {copied.home / 'mlflow'}" in line
+    assert "is damaged: its SHA-256 is " in line
+    assert "stock-assets retrain --dataset " in line
     assert copied.value("SELECT count(*) FROM predictions") == forecasts
 
     shutil.rmtree(copied.home / "mlflow" / "models")
-    refused = copied.run("predict")
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert f"the model file {copied.home / 'mlflow'}" in refused.stderr
+    assert f"the model file {copied.home / 'mlflow'}" in command("predict", at=copied).error

@@ -22,6 +22,7 @@ from stock_assets.storage.prices import read_bars
 from stock_assets.storage.record import head
 from stock_assets.storage.renames import apply_renames
 from stock_assets_tests.datasets.conftest import AS_OF, KEY, PARAMS, build_known, sample
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import store_bars
 from stock_assets_tests.tampering import empty
 
@@ -63,7 +64,7 @@ def digests(engine: Engine, folder: Path, known_at: datetime | None) -> tuple[st
 
 
 @settings(
-    max_examples=5,
+    max_examples=SLOW_EXAMPLES,
     phases=[Phase.generate],  # an example takes seconds: shrinking would take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -41,6 +41,7 @@ from stock_assets_tests.models.bundles import (
     sample_bars,
     up_to,
 )
+from stock_assets_tests.properties import SLOW_EXAMPLES
 
 
 @cache
@@ -108,7 +109,7 @@ def perturbed(day: date, seed: int, split: bool, newcomer: bool) -> pd.DataFrame
     return tidy(bars.reset_index(drop=True).drop(index=lost, errors="ignore"))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=SLOW_EXAMPLES, deadline=None)
 @given(
     st.integers(0, len(DAYS) - 8),
     st.integers(0, 2**32 - 1),
@@ -127,7 +128,7 @@ def test_forecasts_do_not_depend_on_later_bars(
     assert same_frame(as_of(model.forecast(changed, DAYS), *days), before)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=SLOW_EXAMPLES, deadline=None)
 @given(st.integers(0, len(DAYS) - 8), st.integers(0, 2**32 - 1), st.booleans())
 def test_drift_does_not_depend_on_later_bars(known: int, seed: int, newcomer: bool) -> None:
     model, days = example("lstm"), DAYS[: known + 1]

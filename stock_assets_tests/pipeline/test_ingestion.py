@@ -46,6 +46,7 @@ from stock_assets_tests.pipeline.ingested import (
     stored,
     traded,
 )
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import stored_actions
 from stock_assets_tests.tampering import empty
 
@@ -231,7 +232,9 @@ visits = st.lists(
 
 
 @settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=SLOW_EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(visits)
 def test_tables_do_not_depend_on_order_overlap_and_failures_of_runs(

@@ -53,17 +53,29 @@ class Production:
         self.registry.client().delete_model_version(self.registry.model_name, version)
 
 
-@pytest.fixture
-def production(platform: Platform, engine: Engine, tmp_path: Path) -> Iterator[Production]:
-    registry = Registry(Tracking(experiment="production", model_name=tmp_path.name))
+@pytest.fixture(scope="module")
+def registered_models(platform: Platform) -> list[str]:
+    """Addresses of three versions, for models that copy them."""
+    registry = Registry(Tracking(experiment="production", model_name="Copied"))
     registry.client()
     registry.ensure_experiment()
     mlflow.set_experiment("production")
     with mlflow.start_run():
         versions = [registry.register(bundle(seed=seed), sample_bars()) for seed in (1, 2, 3)]
-    yield Production(engine, registry, versions)
+    return [f"models:/{registry.model_name}/{version.version}" for version in versions]
+
+
+@pytest.fixture
+def production(
+    registered_models: list[str], engine: Engine, tmp_path: Path
+) -> Iterator[Production]:
+    registry = Registry(Tracking(experiment="production", model_name=tmp_path.name))
+    client = registry.client()
+    for address in registered_models:
+        client.copy_model_version(address, registry.model_name)
+    yield Production(engine, registry, registry.versions()[::-1])
     with suppress(Exception):
-        registry.client().delete_registered_model(registry.model_name)
+        client.delete_registered_model(registry.model_name)
 
 
 def in_force(history: list[ProductionChange]) -> ModelVersion | None:

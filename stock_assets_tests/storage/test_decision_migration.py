@@ -48,9 +48,9 @@ MET = {**CANDIDATE, "dm_production": -1.2, "p_production": 0.21}
 PRODUCTION = {"relative_mae": 0.99, "error_difference": 0.0003}
 
 
-@pytest.fixture
-def engine(platform: Platform) -> Iterator[Engine]:
-    """A database of the version before."""
+@pytest.fixture(scope="module")
+def database_before(platform: Platform) -> Iterator[str]:
+    """Name of a database of the version before, for copies of it."""
     with throw_away_database(platform) as url:
         upgrade(url)
         engine = create_engine(url)
@@ -59,6 +59,15 @@ def engine(platform: Platform) -> Iterator[Engine]:
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["url"] = url
         command.downgrade(config, BEFORE)
+        engine.dispose()
+        yield str(engine.url.database)
+
+
+@pytest.fixture
+def engine(platform: Platform, database_before: str) -> Iterator[Engine]:
+    """A database of the version before."""
+    with throw_away_database(platform, database_before) as url:
+        engine = create_engine(url)
         yield engine
         engine.dispose()
 

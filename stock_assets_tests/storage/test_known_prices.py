@@ -29,6 +29,7 @@ from stock_assets.storage.tables import (
     raw_stock_data,
     ticker_renames,
 )
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
 from stock_assets_tests.tampering import empty
 
@@ -183,7 +184,7 @@ def check_times(engine: Engine, copies: list[Copy], ticker: str) -> None:
     assert (held and held[1]) == since(copies, currency, ticker, DAYS[0])
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SLOW_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_what_was_known_equals_a_copy_taken_then(
     engine: Engine, steps: list[tuple[Callable[[Engine, int], None], int]]

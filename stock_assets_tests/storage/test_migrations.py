@@ -34,6 +34,7 @@ from stock_assets.storage.issues import Issue
 from stock_assets.storage.prices import stored_histories
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database
+from stock_assets_tests.prepared import MIGRATED_DATABASE
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,
@@ -62,10 +63,15 @@ def bare_url(platform: Platform) -> Iterator[str]:
 
 
 @pytest.fixture
-def connection(bare_url: str) -> Iterator[Connection]:
-    """A connection to it after the migrations."""
-    upgrade(bare_url)
-    engine = create_engine(bare_url)
+def migrated_url(platform: Platform) -> Iterator[str]:
+    """A copy of a database that was migrated and never written to."""
+    with throw_away_database(platform, MIGRATED_DATABASE) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(migrated_url: str) -> Iterator[Connection]:
+    engine = create_engine(migrated_url)
     with engine.connect() as connection:
         yield connection
     engine.dispose()
@@ -98,10 +104,10 @@ def test_every_table_has_a_comment(connection: Connection) -> None:
         assert inspect(connection).get_table_comment(name)["text"]
 
 
-def test_upgrading_again_changes_nothing(bare_url: str, connection: Connection) -> None:
+def test_upgrading_again_changes_nothing(migrated_url: str, connection: Connection) -> None:
     before = connection.execute(text(CATALOGUE)).all()
     connection.rollback()
-    upgrade(bare_url)
+    upgrade(migrated_url)
     assert connection.execute(text(CATALOGUE)).all() == before
     current = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
     assert current == [newest_revision()]

@@ -28,6 +28,7 @@ from stock_assets.storage.prices import (
     stored_histories,
 )
 from stock_assets.storage.tables import price_revisions, raw_stock_data
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import DAYS, bars, store_bars, stored_actions
 from stock_assets_tests.tampering import tampering
 
@@ -150,7 +151,7 @@ def test_two_writers_at_once_store_and_record_once(engine: Engine) -> None:
     assert sorted(part.revisions for part in done) == [0, 4 * len(frame)]
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SLOW_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=4), st.data())
 def test_stored_bars_do_not_depend_on_the_order_of_fetches(
     engine: Engine, spans: list[tuple[int, int]], data: st.DataObject
@@ -255,7 +256,7 @@ ANY_ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SLOW_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANY_ACTIONS, st.sets(st.sampled_from(DAYS[1:-1])), st.permutations(range(3)))
 def test_stored_effects_equal_those_of_the_whole_history(
     engine: Engine, given: list[tuple[date, str, float]], halted: set[date], order: list[int]

@@ -23,6 +23,7 @@ from stock_assets.storage.prices import read_bars, store_prices, stored_historie
 from stock_assets.storage.quarantine import quarantine, read_quarantine
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import metadata
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import (
     DATASET,
     DAYS,
@@ -346,7 +347,7 @@ def store_forecasts(engine: Engine, history: History, names: Sequence[str]) -> N
             save_performance(engine, scores(days, ticker), days, "run")
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=SLOW_EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories, places, places, st.booleans())
 def test_a_renamed_history_equals_one_stored_under_the_new_name(
     engine: Engine, history: History, one: int, other: int, at_once: bool

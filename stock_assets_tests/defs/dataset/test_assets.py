@@ -26,6 +26,7 @@ from stock_assets.storage.serving.checks import newest_checks
 from stock_assets_tests.conftest import AS_OF, DATASET, Loop
 from stock_assets_tests.defs.dataset.built import KEY, SMALL, STAGE, made, perturbed, recent, stored
 from stock_assets_tests.defs.running import checks, data_version, materialize, metadata, params
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import store_bars
 from stock_assets_tests.tampering import empty
 
@@ -138,7 +139,7 @@ def test_nothing_after_the_as_of_session_changes_it(own_store: Store) -> None:
 
 
 @settings(
-    max_examples=4,
+    max_examples=SLOW_EXAMPLES,
     phases=[Phase.generate],  # an example takes seconds: shrinking would take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -39,6 +39,7 @@ from stock_assets_tests.defs.running import (
     versions,
 )
 from stock_assets_tests.models.bundles import FIRST, LAST, bundle, same_frame, sample_bars
+from stock_assets_tests.properties import SLOW_EXAMPLES
 from stock_assets_tests.storage.examples import store_bars
 from stock_assets_tests.tampering import empty
 
@@ -265,7 +266,7 @@ def stored_forecasts(store: Store, day: date) -> pd.DataFrame:
 
 
 @settings(
-    max_examples=5,
+    max_examples=SLOW_EXAMPLES,
     phases=[Phase.generate],  # an example takes seconds: shrinking would take minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

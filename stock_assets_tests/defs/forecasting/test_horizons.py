@@ -162,7 +162,7 @@ def numbered_bars() -> pd.DataFrame:
     return bars.assign(**prices, dividends=0.0, stock_splits=0.0)
 
 
-@pytest.mark.parametrize("target", ["close", "log_return"])
+@pytest.mark.parametrize("target", [pytest.param("close", marks=pytest.mark.long), "log_return"])
 def test_closes_that_count_sessions_are_labelled_with_the_three_next_numbers(
     own_store: Store, ahead: Params, registry: Registry, target: Target
 ) -> None:

@@ -65,8 +65,12 @@ FINAL = {
 }
 
 
-def cases(table):
-    return [pytest.param(*case, id=name) for name, case in table.items()]
+def cases(table, *kept):
+    """Return the cases of a table; only those that are kept are in the default suite, if any."""
+    return [
+        pytest.param(*case, id=name, marks=() if name in kept or not kept else pytest.mark.long)
+        for name, case in table.items()
+    ]
 
 
 def assert_only_ibm_failed(fetch, reason):
@@ -93,7 +97,7 @@ class TestAFailureThatMayPass:
         assert_only_ibm_failed(fetch, reason)
         assert yahoo.charts.count("IBM") == 3
 
-    @pytest.mark.parametrize(("fault", "reason"), cases(PASSING))
+    @pytest.mark.parametrize(("fault", "reason"), cases(PASSING, "limited", "cut", "dropped"))
     def test_is_made_good_by_another_attempt(self, open_yahoo, yahoo, fault, reason):
         yahoo.answers("IBM", fault, fault)
         assert_well(open_yahoo(attempts=3).fetch(*ASKED))
