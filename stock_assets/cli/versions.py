@@ -149,7 +149,7 @@ def show_models(found: Sequence[dict[str, Any]], console: Console) -> None:
 
 def _decision(row: dict[str, Any]) -> str:
     if row["foreign"]:
-        return "not registered by stock-assets"
+        return "foreign"
     if row["promoted"] is None:
         return "undecided"
     return "promoted" if row["promoted"] else "not promoted"

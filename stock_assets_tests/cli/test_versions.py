@@ -26,6 +26,8 @@ from stock_assets_tests.service.conftest import send, state_for
 pytestmark = pytest.mark.long
 
 PAST = "2012-11-30"
+FOREIGN = 50
+"""Number of a version that was registered in another way."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Story:
     refused: str
     restored: View
     listed: list[dict[str, Any]]
+    shown: tuple[str, str]
     renamed: View
     trained: View
 
@@ -147,10 +150,18 @@ def story() -> Iterator[Story]:
         deleted, refused = view(own), own.run("predict").stderr
         own.succeed("model", "rollback")
         restored = view(own)
+        in_mlflow(
+            own,
+            "INSERT INTO model_versions (workspace, name, version, current_stage, status, source) "
+            f"SELECT workspace, name, {FOREIGN}, 'None', 'READY', 'file:///elsewhere' "
+            f"FROM model_versions WHERE version = {production}",
+        )
         listed = json.loads(own.succeed("model", "list", "--json"))
+        shown = own.succeed("model", "list"), own.run("model", "show", str(FOREIGN)).stderr
+        in_mlflow(own, f"DELETE FROM model_versions WHERE version = {FOREIGN}")
         yield Story(
             *(own, first, retrained, past, past_model, moved, rolled_back, promoted, deleted),
-            *(refused, restored, listed, *rename(own)),
+            *(refused, restored, listed, shown, *rename(own)),
         )
 
 
@@ -221,7 +232,17 @@ def test_a_new_name_has_no_production_until_its_first_version(story: Story) -> N
 def test_a_new_name_gives_no_number_again(story: Story) -> None:
     (version,) = set(story.trained.named.values())
     assert version is not None
-    assert version > max(row["model_version"] for row in story.listed)
+    assert version > max(row["model_version"] for row in story.listed if not row["foreign"])
+
+
+def test_a_version_registered_in_another_way_is_listed_as_foreign(story: Story) -> None:
+    foreign, *own = story.listed
+    assert (foreign["model_version"], foreign["foreign"]) == (FOREIGN, True)
+    assert [row["foreign"] for row in own] == [False] * len(own)
+    assert set(foreign) == set(own[0])
+    listed, refused = story.shown
+    assert "foreign" in listed
+    assert f"version {FOREIGN} of StockPricePredictor was not registered" in refused
 
 
 def test_versions_are_listed_with_what_they_learnt_and_when_they_were_in_force(
