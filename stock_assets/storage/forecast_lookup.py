@@ -57,11 +57,20 @@ def find_forecasts(engine: Engine, name: str) -> list[dict[str, Any]]:
     """
     with engine.connect() as connection:
         found = _issued(connection, int(name)) if name.isdecimal() else _named(connection, name)
-    if not found:
-        raise StockAssetsError(
-            f"there is no forecast {name}", "See the newest: stock-assets predict, or the dashboard"
-        )
-    return found
+        if found:
+            return found
+        stored = predictions.c
+        newest = connection.execute(
+            select(stored.issue, stored.as_of_session, stored.ticker)
+            .order_by(stored.as_of_session.desc(), stored.ticker)
+            .limit(1)
+        ).one_or_none()
+    if newest is None:
+        raise _no_forecasts()
+    raise StockAssetsError(
+        f"there is no forecast {name}",
+        f"Name one that is, such as {newest.as_of_session}/{newest.ticker} of issue {newest.issue}",
+    )
 
 
 def sample_forecasts(engine: Engine, size: int) -> list[dict[str, Any]]:
@@ -77,8 +86,12 @@ def sample_forecasts(engine: Engine, size: int) -> list[dict[str, Any]]:
     with engine.connect() as connection:
         found = [dict(row) for row in connection.execute(drawn).mappings()]
     if not found:
-        raise StockAssetsError("no forecast is stored yet", "Forecast: stock-assets predict")
+        raise _no_forecasts()
     return sorted(found, key=lambda row: (row["as_of_session"], row["ticker"]))
+
+
+def _no_forecasts() -> StockAssetsError:
+    return StockAssetsError("no forecast is stored yet", "Forecast: stock-assets predict")
 
 
 def issue_facts(engine: Engine, issue: int | None) -> RowMapping | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -289,9 +290,19 @@ def test_a_version_that_is_not_registered_fails(stores: Stores) -> None:
     assert {"model", "number"} <= failed(found)
 
 
-@pytest.mark.parametrize(
-    "name", ["yesterday/IBM", "2013-01-14", "2013-01-14/NONE", "2013-01-14/IBM/9", "999999"]
-)
-def test_an_unknown_forecast_is_refused(stores: Stores, name: str) -> None:
-    with pytest.raises(StockAssetsError, match="forecast"):
+@pytest.mark.parametrize("name", ["yesterday/IBM", "yesterday"])
+def test_a_name_of_another_shape_is_refused(stores: Stores, name: str) -> None:
+    with pytest.raises(StockAssetsError, match="names no forecast"):
         find_forecasts(stores.engine, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["2013-01-14", "2013-01-14/NONE", "2013-01-14/IBM/9", "2013-01-05/IBM", "999999"]
+)
+def test_an_unknown_forecast_is_refused_and_one_that_is_stored_named(
+    stores: Stores, name: str
+) -> None:
+    with pytest.raises(StockAssetsError, match=name) as caught:
+        find_forecasts(stores.engine, name)
+    (example,) = re.findall(r"\d{4}-\d{2}-\d{2}/[A-Z]+", caught.value.remedy)
+    assert find_forecasts(stores.engine, example)
