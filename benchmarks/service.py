@@ -29,12 +29,8 @@ from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.market.calendar import next_session
 from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.datasets import PanelRecord, save_panel
-from stock_assets.storage.forecasts import (
-    PromotionRecord,
-    save_performance,
-    save_predictions,
-    save_promotion,
-)
+from stock_assets.storage.decisions import PromotionRecord, save_promotion
+from stock_assets.storage.forecasts import save_performance, save_predictions
 from stock_assets.storage.prices import store_prices
 
 DATASET, FORECAST_SESSIONS = "20170208_120000", SESSIONS[-252:]

@@ -258,7 +258,7 @@ class Registry:
         """
         return model if model.refit_of is None else self.version(model.refit_of)
 
-    def promote(self, version: int) -> None:
+    def set_production_alias(self, version: int) -> None:
         """Move the alias ``Production`` to a version; the history of production is not written."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
 

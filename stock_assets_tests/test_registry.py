@@ -70,9 +70,9 @@ def test_model_is_registered_promoted_and_loaded(registry: Registry) -> None:
     assert registry.candidate(first.dataset_run_id) == second
 
     for chosen in (first, second, first):
-        registry.promote(chosen.version)
+        registry.set_production_alias(chosen.version)
         assert registry.production() == chosen
-    registry.promote(first.version)
+    registry.set_production_alias(first.version)
     assert registry.production() == first
 
     loaded = registry.load(first.version)
@@ -178,7 +178,7 @@ def test_refit_is_a_separate_version_and_never_the_candidate(registry: Registry)
     assert registry.candidate(dataset) == candidate
     assert registry.refit(candidate) == refit
     assert register(registry, candidate.version, dataset_id=dataset, seed=2) == refit
-    registry.promote(refit.version)
+    registry.set_production_alias(refit.version)
     assert registry.production() == refit
     assert [registry.evaluation_version(model) for model in (refit, candidate)] == [
         candidate,

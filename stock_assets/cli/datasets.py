@@ -26,7 +26,7 @@ from stock_assets.storage.datasets import (
     scaler_summary,
     segments_of,
 )
-from stock_assets.storage.forecasts import promotion_of
+from stock_assets.storage.decisions import promotion_of
 
 _PANEL_FIELDS = (
     *("dataset_run_id", "as_of_session", "first_session", "last_session", "bars"),

@@ -16,7 +16,8 @@ from stock_assets.defs.partitions import datasets
 from stock_assets.market import calendar
 from stock_assets.pipeline.training_logs import training_history
 from stock_assets.registry import Registry
-from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
+from stock_assets.storage.decisions import promotion_of
+from stock_assets.storage.forecasts import predictions_as_of, read_performance
 
 AS_OF = date(2012, 12, 31)
 REPLAY_END = date(2013, 2, 28)

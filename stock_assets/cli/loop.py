@@ -17,9 +17,10 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.ids import dataset_as_of, new_dataset_id
 from stock_assets.defs.automation import DAILY_ASSETS
 from stock_assets.defs.partitions import datasets
-from stock_assets.evaluation.issues import issued_text
+from stock_assets.evaluation.forecast_issues import issued_text
 from stock_assets.market import calendar
-from stock_assets.storage.forecasts import predictions_as_of, promotion_of
+from stock_assets.storage.decisions import promotion_of
+from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.prices import price_coverage, reset_fetch_start
 from stock_assets.storage.record import link_at
 

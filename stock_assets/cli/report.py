@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from stock_assets.core.text import write_atomically
-from stock_assets.evaluation.issues import count_backfilled, issued_text
+from stock_assets.evaluation.forecast_issues import count_backfilled, issued_text
 from stock_assets.evaluation.metrics import (
     KEY,
     Metrics,
@@ -20,7 +20,7 @@ from stock_assets.evaluation.metrics import (
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.reporting.figures import error_figure, forecast_figures, training_figure
 from stock_assets.reporting.page import page
-from stock_assets.storage.forecasts import PromotionRecord
+from stock_assets.storage.decisions import PromotionRecord
 
 
 def newest_forecasts(rows: pd.DataFrame) -> pd.DataFrame:

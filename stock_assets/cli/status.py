@@ -13,17 +13,13 @@ from stock_assets.cli.output import print_facts
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.versions import current_history
 from stock_assets.core.text import truncate
-from stock_assets.evaluation.issues import count_backfilled
+from stock_assets.evaluation.forecast_issues import count_backfilled
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
 from stock_assets.evaluation.production_rule import ModelVersion, newest_change
 from stock_assets.pipeline.production import LostRegistryError
 from stock_assets.reporting.decision_text import backfilled_text
-from stock_assets.storage.forecasts import (
-    last_predicted_session,
-    promotions,
-    recent_performance,
-    retraining_decisions_newest_first,
-)
+from stock_assets.storage.decisions import promotions, retraining_decisions_newest_first
+from stock_assets.storage.forecasts import last_predicted_session, recent_performance
 from stock_assets.storage.prices import price_coverage, stored_histories
 from stock_assets.storage.production import ProductionChange, production_changes
 from stock_assets.storage.quarantine import read_quarantine

@@ -25,7 +25,7 @@ from stock_assets.pipeline.production import change_production
 from stock_assets.pipeline.recovery import checked_history, require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import newest_horizon
-from stock_assets.storage.forecasts import PromotionRecord, promotions
+from stock_assets.storage.decisions import PromotionRecord, promotions
 from stock_assets.storage.production import NewChange, ProductionChange, production_changes
 from stock_assets.storage.serving.decisions import scored_sessions
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores

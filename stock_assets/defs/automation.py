@@ -19,13 +19,13 @@ from stock_assets.pipeline.production import LostRegistryError
 from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import Registry
 from stock_assets.reporting.decision_text import retraining_text
-from stock_assets.storage.forecasts import (
+from stock_assets.storage.decisions import (
     RetrainingRecord,
     last_retraining_session,
     pending_retraining,
-    recent_performance,
     record_retraining_decision,
 )
+from stock_assets.storage.forecasts import recent_performance
 
 DAILY_ASSETS = ("raw_prices", "predictions", "performance_log")
 RETRAINING_ASSETS = (

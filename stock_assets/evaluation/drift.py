@@ -68,9 +68,9 @@ class Reference:
 def reference_edges(rows: NDArray[np.floating[Any]]) -> FloatArray:
     """Compute the deciles of each feature, (F, 9), of rows (R, F) without NaN.
 
-    The k-th decile is the smallest value that at least k tenths of the rows do not exceed. Of equal
-    deciles the lower half is moved to the next smaller number, so that a frequent value has its own
-    bin, separate from the values below and above it.
+    The k-th decile is the smallest value that at least k tenths of the rows do not exceed. Where
+    deciles coincide, half of them are lowered by one float step, so that a frequent value has its
+    own bin.
     """
     order = np.arange(1, BINS)
     deciles = np.quantile(rows, order / BINS, axis=0, method="inverted_cdf").T + 0.0  # no -0.0

@@ -265,7 +265,8 @@ def promotion_is_due(decision: Decision, history: Sequence[Change]) -> bool:
 
     It is while the version in production is the one that it was compared with, and only once: a
     winner that was replaced since was replaced on purpose. A winner of a past session is put in
-    force for the sessions before those of a newer version in production (see `production_after`).
+    force for the sessions before those of a newer version in production: see
+    `newer_production_session`.
 
     Parameters
     ----------
@@ -282,7 +283,7 @@ def promotion_is_due(decision: Decision, history: Sequence[Change]) -> bool:
     )
 
 
-def production_after(as_of: date, history: Sequence[Change]) -> date | None:
+def newer_production_session(as_of: date, history: Sequence[Change]) -> date | None:
     """Return the as-of session of the version in production, if it is later than a winner's.
 
     The winner is in force for the sessions before it only. None where it takes over production.

@@ -14,7 +14,7 @@ from stock_assets.evaluation.significance import DieboldMariano, Edge, edge_over
 
 
 class PromotionOutcome(StrEnum):
-    """What decided: the first three promote, the others are obstacles."""
+    """Why the candidate was promoted or not; those of `_PROMOTING` promote."""
 
     FIRST_MODEL = "first_model"
     BETTER = "better"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from stock_assets.config import Monitoring, Thresholds
-from stock_assets.evaluation.issues import count_backfilled
+from stock_assets.evaluation.forecast_issues import count_backfilled
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.market.calendar import sessions
 

@@ -24,11 +24,11 @@ class Rule:
     Attributes
     ----------
     name : RuleName
-        What is wrong where the rule is broken.
+        Names the violation: what is wrong where the rule is broken.
     severity : {"error", "warning"}
         Severity of a finding, unless ``prices.checks.severities`` sets another.
     meaning : str
-        The rule in one line, for people.
+        The requirement, in one line.
     """
 
     name: RuleName

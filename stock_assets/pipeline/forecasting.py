@@ -1,4 +1,8 @@
-"""Forecasts from stored bars, and the scores of those that came due."""
+"""Forecasts from stored bars, and the scores of those that came due.
+
+Which version may forecast a session is decided in :mod:`stock_assets.evaluation.production_rule`,
+and whether a forecast is live or backfilled in :mod:`stock_assets.evaluation.forecast_issues`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from stock_assets.config import Params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import forecast_environment, plain_digest
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
-from stock_assets.evaluation.issues import Reason
+from stock_assets.evaluation.forecast_issues import Reason
 from stock_assets.evaluation.metrics import (
     by_ticker,
     persistence_forecasts,
@@ -29,8 +33,8 @@ from stock_assets.models.bundle import Bundle
 from stock_assets.models.networks import describe_device
 from stock_assets.pipeline.production import registered
 from stock_assets.registry import Registry
+from stock_assets.storage.forecast_issues import Issue
 from stock_assets.storage.forecasts import forecasts_due, save_predictions
-from stock_assets.storage.issues import Issue
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import ProductionChange
 from stock_assets.storage.record import head

@@ -267,7 +267,10 @@ def _fetch_whole(source: PriceSource, starts: Mapping[str, date], last: date) ->
 
 
 def _accept(whole: Fetch, stored: pd.DataFrame, last: date) -> tuple[Fetch, pd.DataFrame]:
-    """Reject whole histories that are re-based or unrelated to the stored bars."""
+    """Return the acceptable whole histories, and findings about the rejected ones.
+
+    One that is re-based, or unrelated to the stored bars, is rejected.
+    """
     rebased = {
         ticker: f"closes up to {by.last} are {by.factor:.4g} times the stored ones: a split "
         f"missing at the source? Nothing was stored; if correct: stock-assets refetch {ticker}"

@@ -1,5 +1,8 @@
 """Changes of production: the row first, then the alias in MLflow that follows it.
 
+Only this module moves the alias. A promotion, a refit and a person change production through
+:func:`change_production`.
+
 The history of production says which version is in force. The alias ``Production`` is its
 projection, and the registered model carries the mark of the last change that the alias was set for.
 Where the alias differs from the newest change:
@@ -175,7 +178,7 @@ def _compare_alias(
 def _set_alias(registry: Registry, change: ProductionChange) -> None:
     """Let the alias name the version of a change, and mark the change that it was set for."""
     if change.model is not None:
-        registry.promote(registered(registry, change.model).version)
+        registry.set_production_alias(registered(registry, change.model).version)
         registry.mark_production(change.mark)
 
 

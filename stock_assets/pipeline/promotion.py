@@ -18,7 +18,7 @@ from stock_assets.evaluation.production_rule import (
     Cause,
     ModelVersion,
     champion_as_of,
-    production_after,
+    newer_production_session,
     promotion_is_due,
 )
 from stock_assets.evaluation.promotion_rule import decide_promotion
@@ -37,7 +37,7 @@ from stock_assets.pipeline.versions import newest_label
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.storage.datasets import load_panel, load_segments
-from stock_assets.storage.forecasts import PromotionRecord
+from stock_assets.storage.decisions import PromotionRecord
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import NewChange, ProductionChange
 
@@ -149,7 +149,7 @@ def put_winner_in_force(
             return None
         winner = registry.version(decided.promoted_version)
         cause = Cause.PROMOTION if winner.refit_of is None else Cause.REFIT
-        later = production_after(winner.as_of, history)
+        later = newer_production_session(winner.as_of, history)
         return NewChange(winner, cause, decided.reason, until_session=later)
 
     return change_production(engine, registry, choose, dagster_run_id)

@@ -31,7 +31,7 @@ from stock_assets.registry import (
     may_exist,
 )
 from stock_assets.storage.database import advisory_lock
-from stock_assets.storage.forecasts import promotions
+from stock_assets.storage.decisions import promotions
 from stock_assets.storage.model_files import BUNDLE_PATH, read_version, write_version
 from stock_assets.storage.production import (
     ProductionChange,

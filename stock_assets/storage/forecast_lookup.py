@@ -19,8 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.storage.forecast_issues import names_of_today
 from stock_assets.storage.histories import HISTORIES
-from stock_assets.storage.issues import names_of_today
 from stock_assets.storage.record import key_columns
 from stock_assets.storage.tables import (
     forecast_issues,

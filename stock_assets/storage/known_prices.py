@@ -1,7 +1,8 @@
 """Prices as they were known at a link of the record, from the histories, and since when.
 
-A fact has been known since the link that wrote its value. Another source, run or name of the ticker
-changes no value.
+Readers name a moment (`known_at`): :func:`stock_assets.storage.prices.read_bars` turns it into the
+newest link written by then. A fact has been known since the link that wrote its value. Another
+source, run or name of the ticker changes no value.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def read_ticker(
 def read_currency(engine: Engine, ticker: str, link: int) -> tuple[str, datetime] | None:
     """Return the currency of a ticker as it was known at a link, and since when; None if unknown.
 
-    It is unknown from a request to fetch the whole history again until that has been done.
+    After a request to fetch the whole history again it is unknown until that fetch completes.
     """
     with engine.connect() as connection:
         known = _known_since(connection, instruments, ["currency"], ticker, link)

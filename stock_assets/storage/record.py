@@ -127,7 +127,7 @@ def recording(
 
 
 def adopt(engine: Engine) -> None:
-    """Put the rows of an installation without a record into its first link; else do nothing."""
+    """Record the rows already stored in a first link, if there is no record yet."""
     with recording(engine):
         pass
 

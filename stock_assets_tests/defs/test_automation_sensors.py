@@ -23,11 +23,8 @@ from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.market import calendar
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE
-from stock_assets.storage.forecasts import (
-    read_performance,
-    retraining_decisions_newest_first,
-    save_performance,
-)
+from stock_assets.storage.decisions import retraining_decisions_newest_first
+from stock_assets.storage.forecasts import read_performance, save_performance
 from stock_assets.storage.production import production_changes
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.running import params
@@ -211,11 +208,11 @@ def test_a_tick_records_an_alias_that_was_moved_in_mlflow(
     other = next(model for model in registry.versions() if model != before)
     write(own_store, scores(loop))
     tick(loop, own_store, with_thresholds())
-    registry.promote(other.version)
+    registry.set_production_alias(other.version)
     try:
         data = tick(loop, own_store, with_thresholds())
     finally:
-        registry.promote(before.version)
+        registry.set_production_alias(before.version)
     changes = production_changes(own_store.engine, registry.model_name)
     assert [change.model for change in changes] == [before, other]
     assert {change.cause for change in changes} == {Cause.FOUND_OUTSIDE}

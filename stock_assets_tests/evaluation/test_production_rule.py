@@ -15,7 +15,7 @@ from stock_assets.evaluation.production_rule import (
     ModelVersion,
     champion_as_of,
     model_for,
-    production_after,
+    newer_production_session,
     promotion_is_due,
     refit_is_due,
     rollback_targets,
@@ -80,7 +80,9 @@ def histories(draw: st.DrawFn) -> list[Row]:
             history.append(Row(None, cause))
             continue
         past = cause in (Cause.PROMOTION, Cause.REFIT)
-        history.append(Row(model, cause, production_after(model.as_of, history) if past else None))
+        history.append(
+            Row(model, cause, newer_production_session(model.as_of, history) if past else None)
+        )
     return history
 
 
@@ -128,7 +130,7 @@ def test_a_winner_of_a_past_session_leaves_production_alone(history: list[Row]) 
     if production is None or production.as_of == DAYS[0]:
         return
     past = version(8, DAYS[0])
-    after = [*history, Row(past, Cause.PROMOTION, production_after(past.as_of, history))]
+    after = [*history, Row(past, Cause.PROMOTION, newer_production_session(past.as_of, history))]
     assert version_in_force(after) == production
     assert champion_as_of(DAYS[0], after) in (past, champion_as_of(DAYS[0], history))
     for session in DAYS:

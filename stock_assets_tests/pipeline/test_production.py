@@ -107,7 +107,7 @@ def test_a_winner_of_a_past_session_moves_no_alias(production: Production) -> No
 
 
 def test_an_alias_that_was_set_before_the_history_begins_it(production: Production) -> None:
-    production.registry.promote(production.versions[1].version)
+    production.registry.set_production_alias(production.versions[1].version)
     (found,) = production.history()
     assert (found.model, found.cause) == (production.versions[1], Cause.FOUND_OUTSIDE)
     assert production.history() == [found]
@@ -117,7 +117,7 @@ def test_an_alias_that_was_set_before_the_history_begins_it(production: Producti
 def test_a_moved_alias_is_written_down_once(production: Production, place: int) -> None:
     production.put(0)
     before = production.put(1)
-    production.registry.promote(production.versions[place].version)
+    production.registry.set_production_alias(production.versions[place].version)
     *kept, found = production.history()
     assert kept == before
     assert (found.model, found.cause) == (production.versions[place], Cause.FOUND_OUTSIDE)
@@ -169,7 +169,7 @@ def test_a_change_that_was_killed_before_the_alias_is_completed(
     assert production.history() == recorded
     assert production.registry.production() == production.versions[1]
     # From here on, a move is a person's.
-    production.registry.promote(production.versions[0].version)
+    production.registry.set_production_alias(production.versions[0].version)
     assert production.history()[-1].cause is Cause.FOUND_OUTSIDE
 
 
@@ -181,7 +181,7 @@ def test_a_move_after_a_kill_to_another_version_is_a_persons(
         faults.setattr(production.registry, "promote", killed)
         with pytest.raises(KeyboardInterrupt):
             production.put(1)
-    production.registry.promote(production.versions[2].version)
+    production.registry.set_production_alias(production.versions[2].version)
     assert in_force(production.history()) == production.versions[2]
 
 

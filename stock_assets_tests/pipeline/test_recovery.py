@@ -33,7 +33,7 @@ from stock_assets.pipeline.recovery import (
 )
 from stock_assets.registry import TRACKING_VARIABLE, Registry
 from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import save_promotion
+from stock_assets.storage.decisions import save_promotion
 from stock_assets.storage.production import (
     NewChange,
     ProductionChange,

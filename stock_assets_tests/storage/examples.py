@@ -22,7 +22,7 @@ from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.market.sources.base import fetch_from_bars
 from stock_assets.storage.datasets import PanelRecord
-from stock_assets.storage.forecasts import PromotionRecord, RetrainingRecord
+from stock_assets.storage.decisions import PromotionRecord, RetrainingRecord
 from stock_assets.storage.prices import StoredPrices, read_actions, store_prices
 from stock_assets.storage.production import NewChange, record_change
 

@@ -27,7 +27,7 @@ from stock_assets.storage.datasets import (
     scaler_summary,
     segments_of,
 )
-from stock_assets.storage.forecasts import save_promotion
+from stock_assets.storage.decisions import save_promotion
 from stock_assets.storage.tables import processed_feature_data
 from stock_assets_tests.storage.examples import DATASET, PANEL, PROMOTION, panel
 

@@ -23,7 +23,7 @@ from stock_assets.evaluation.significance import Edge
 from stock_assets.reporting.decision_text import breach_text
 from stock_assets.storage.database import upgrade
 from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import promotion_of, retraining_decisions_newest_first
+from stock_assets.storage.decisions import promotion_of, retraining_decisions_newest_first
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.storage.examples import DATASET, MODEL, panel
 from stock_assets_tests.storage.test_migrations import MIGRATIONS

@@ -16,21 +16,23 @@ from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
 from stock_assets.storage.database import Merge
 from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import (
-    forecasts_due,
-    last_predicted_session,
+from stock_assets.storage.decisions import (
     last_retraining_session,
-    predictions_as_of,
     promotion_of,
     promotions,
-    read_performance,
-    recent_performance,
     record_refit,
     record_retraining_decision,
     retraining_decisions_newest_first,
+    save_promotion,
+)
+from stock_assets.storage.forecasts import (
+    forecasts_due,
+    last_predicted_session,
+    predictions_as_of,
+    read_performance,
+    recent_performance,
     save_performance,
     save_predictions,
-    save_promotion,
     write_forecast_files,
 )
 from stock_assets.storage.tables import model_performance_log, predictions

@@ -17,20 +17,16 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Prices
-from stock_assets.evaluation.issues import Reason
+from stock_assets.evaluation.forecast_issues import Reason
 from stock_assets.market.bars import empty_bars
 from stock_assets.market.reconciliation import fetch_starts
 from stock_assets.storage import database
 from stock_assets.storage.check_results import CheckRecord, failed_checks, save_check_results
 from stock_assets.storage.database import STORE_URL_VARIABLE, copy_in, newest_revision, upgrade
 from stock_assets.storage.datasets import load_panel, save_panel
-from stock_assets.storage.forecasts import (
-    promotions,
-    record_refit,
-    save_predictions,
-    save_promotion,
-)
-from stock_assets.storage.issues import Issue
+from stock_assets.storage.decisions import promotions, record_refit, save_promotion
+from stock_assets.storage.forecast_issues import Issue
+from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.prices import stored_histories
 from stock_assets.storage.tables import metadata, predictions
 from stock_assets_tests.conftest import throw_away_database

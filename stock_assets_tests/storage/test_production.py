@@ -16,7 +16,7 @@ from stock_assets.evaluation.production_rule import Cause, champion_as_of
 from stock_assets.storage import record
 from stock_assets.storage.database import upgrade
 from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import record_refit, save_promotion
+from stock_assets.storage.decisions import record_refit, save_promotion
 from stock_assets.storage.production import (
     NewChange,
     ProductionChange,

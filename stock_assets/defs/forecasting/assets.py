@@ -26,7 +26,7 @@ from stock_assets.defs.metadata import (
 from stock_assets.defs.partitions import session_key
 from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.issues import Reason, count_backfilled
+from stock_assets.evaluation.forecast_issues import Reason, count_backfilled
 from stock_assets.market import calendar
 from stock_assets.market.bars import content_digest
 from stock_assets.pipeline.recovery import checked_history

@@ -28,7 +28,7 @@ from stock_assets.evaluation.production_rule import ModelVersion, refit_is_due
 from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import PRODUCTION, Registry
 from stock_assets.storage.database import advisory_lock
-from stock_assets.storage.forecasts import (
+from stock_assets.storage.decisions import (
     PromotionRecord,
     promotion_of,
     record_refit,

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
-from stock_assets.evaluation.issues import Issued, Reason
+from stock_assets.evaluation.forecast_issues import Issued, Reason
 from stock_assets.service.api.params import (
     Day,
     Flag,
@@ -23,13 +23,13 @@ from stock_assets.service.api.params import (
     page_of,
 )
 from stock_assets.service.app_state import StateDep
+from stock_assets.storage.serving.forecast_issues import ISSUE_ORDER, list_issues
 from stock_assets.storage.serving.forecasts import (
     FORECAST_ORDER,
     ForecastFilter,
     list_forecasts,
     list_latest_forecasts,
 )
-from stock_assets.storage.serving.issues import ISSUE_ORDER, list_issues
 
 router = APIRouter(tags=["forecasts"])
 

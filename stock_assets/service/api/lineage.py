@@ -11,7 +11,7 @@ import pandas as pd
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from stock_assets.evaluation.issues import Issued
+from stock_assets.evaluation.forecast_issues import Issued
 from stock_assets.market.bars import content_digest
 from stock_assets.market.calendar import previous_session, sessions
 from stock_assets.service.api.datasets import DatasetDetail, dataset_detail

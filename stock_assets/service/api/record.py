@@ -8,13 +8,13 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from stock_assets.evaluation.issues import Reason
+from stock_assets.evaluation.forecast_issues import Reason
 from stock_assets.service.api.datasets import BuildEnvironment
 from stock_assets.service.api.params import IssueNumber, ResponseModel
 from stock_assets.service.app_state import NO_PARAMS, StateDep
 from stock_assets.service.problems import NOT_FOUND, not_found
 from stock_assets.storage.record import head
-from stock_assets.storage.serving.issues import find_issue, newest_issue
+from stock_assets.storage.serving.forecast_issues import find_issue, newest_issue
 
 router = APIRouter(tags=["record"])
 

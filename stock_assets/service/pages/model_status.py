@@ -11,7 +11,7 @@ from stock_assets.evaluation.production_rule import Cause
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.reporting.figures import Mark
 from stock_assets.service.app_state import AppState
-from stock_assets.storage.forecasts import PromotionRecord
+from stock_assets.storage.decisions import PromotionRecord
 from stock_assets.storage.serving.decisions import promotion_in_force
 from stock_assets.storage.serving.paging import Row
 from stock_assets.storage.serving.production import find_in_force, list_changes
@@ -50,7 +50,7 @@ class ModelStatus:
         return self.in_force["model_version"] if self.in_force else None
 
     @property
-    def scores_another(self) -> bool:
+    def scores_are_of_another_version(self) -> bool:
         """Whether the newest scores are of another version than the one in production."""
         if self.version is None or self.in_force is None or self.scores is None:
             return False

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stock_assets.evaluation.issues import issued_text
+from stock_assets.evaluation.forecast_issues import issued_text
 from stock_assets.market import calendar
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.health import session_due, sessions_late

@@ -26,7 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from stock_assets.storage.forecasts import (
+from stock_assets.storage.decisions import (
     PromotionRecord,
     RetrainingRecord,
     promotion_record,

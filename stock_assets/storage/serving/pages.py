@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
 
-from stock_assets.evaluation.issues import Issued
+from stock_assets.evaluation.forecast_issues import Issued
 from stock_assets.storage.database import copy_out
 from stock_assets.storage.tables import model_performance_log as _log
 from stock_assets.storage.tables import (

@@ -105,7 +105,7 @@ def test_a_renamed_ticker_keeps_its_history(
     registry.ensure_experiment()
     mlflow.set_experiment(TRACKING.experiment)
     with mlflow.start_run():
-        registry.promote(registry.register(bundle(), sample_bars()).version)
+        registry.set_production_alias(registry.register(bundle(), sample_bars()).version)
     old, new = ["AAPL", "FB", "GOOG", "IBM", "MSFT"], ["AAPL", "GOOG", "IBM", "META", "MSFT"]
     run(["raw_prices", "predictions"], DAY, own_store, universe(folder, old))
     said = predictions_as_of(own_store.engine, [DAY]).set_index("ticker")["predicted_price"]

@@ -185,7 +185,7 @@ def registered(model: Bundle, name: str, folder: Path) -> Registry:
     registry.ensure_experiment()
     mlflow.set_experiment("forecast")
     with mlflow.start_run():
-        registry.promote(registry.register(model, sample_bars()).version)
+        registry.set_production_alias(registry.register(model, sample_bars()).version)
     return registry
 
 

@@ -28,7 +28,8 @@ from stock_assets.models.networks import Network
 from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import load_panel, load_scalers, load_segments
-from stock_assets.storage.forecasts import predictions_as_of, promotion_of, read_performance
+from stock_assets.storage.decisions import promotion_of
+from stock_assets.storage.forecasts import predictions_as_of, read_performance
 from stock_assets_tests.defs.running import by_partition, failure, materialize, metadata, params
 from stock_assets_tests.models.bundles import FIRST, sample_bars
 from stock_assets_tests.storage.examples import store_bars

@@ -18,7 +18,7 @@ from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import SegmentRecord, save_panel, save_segments
-from stock_assets.storage.forecasts import PromotionRecord, promotion_of, promotions
+from stock_assets.storage.decisions import PromotionRecord, promotion_of, promotions
 from stock_assets.storage.production import production_changes
 from stock_assets.storage.tables import model_promotions
 from stock_assets_tests.conftest import SECOND_DATASET, Loop
@@ -105,7 +105,7 @@ def met(
     mlflow.set_experiment(tracking.experiment)
     with mlflow.start_run():
         old = registry.register(bundle(), sample_bars())
-        registry.promote(old.version)
+        registry.set_production_alias(old.version)
         registry.register(candidate, sample_bars())
     edited = params(tracking=tracking.model_dump(), **sections)
     result = materialize(["promotion"], SECOND_DATASET, store, edited, instance=instance)

@@ -30,7 +30,8 @@ from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
-from stock_assets.storage.forecasts import PromotionRecord, predictions_as_of, promotion_of
+from stock_assets.storage.decisions import PromotionRecord, promotion_of
+from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.model_files import BUNDLE_PATH, read_version
 from stock_assets.storage.production import production_changes
 from stock_assets_tests.conftest import throw_away_database
@@ -342,10 +343,10 @@ def test_a_rollback_to_the_candidate_is_kept(
 ) -> None:
     standing = installation.registry.production()
     assert standing is not None
-    installation.registry.promote(candidate.version)
+    installation.registry.set_production_alias(candidate.version)
     try:
         after = installation.promote(DATASET_ID)
         assert after.production == candidate
         assert after.versions == story.done.versions
     finally:
-        installation.registry.promote(standing.version)
+        installation.registry.set_production_alias(standing.version)

@@ -20,7 +20,7 @@ from stock_assets.evaluation.production_rule import Cause, model_for, version_in
 from stock_assets.pipeline.production import change_production
 from stock_assets.registry import PRODUCTION, Registry
 from stock_assets.storage.datasets import SegmentRecord, save_panel, save_segments
-from stock_assets.storage.forecasts import promotion_of
+from stock_assets.storage.decisions import promotion_of
 from stock_assets.storage.production import NewChange, production_changes
 from stock_assets.storage.serving.production import find_in_force
 from stock_assets_tests.conftest import DATASET, SECOND_DATASET, Loop
@@ -66,7 +66,7 @@ def test_a_rollback_is_not_undone_by_running_the_partition_again(
         record = met(own_store, tmp_path, persistence, date(2012, 8, 31), instance)
         assert record.promoted, "the model in production is noise"
         for version in (record.candidate_version, record.production_version):
-            registry.promote(version)
+            registry.set_production_alias(version)
             edited = params(tracking=tracking.model_dump())
             result = materialize(
                 ["promotion"], SECOND_DATASET, own_store, edited, registry, instance

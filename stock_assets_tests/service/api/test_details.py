@@ -21,7 +21,8 @@ from stock_assets.storage.datasets import (
     scaler_summary,
     segments_of,
 )
-from stock_assets.storage.forecasts import record_refit, save_predictions, save_promotion
+from stock_assets.storage.decisions import record_refit, save_promotion
+from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import DATASET, SECOND_DATASET, Loop
 from stock_assets_tests.service.api.client import assert_row, get, get_all, get_problem, select

@@ -17,7 +17,8 @@ from stock_assets.service.app_state import AppState
 from stock_assets.service.pages.model_status import find_model_status, find_takeovers
 from stock_assets.service.pages.models import models
 from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import save_performance, save_predictions, save_promotion
+from stock_assets.storage.decisions import save_promotion
+from stock_assets.storage.forecasts import save_performance, save_predictions
 from stock_assets.storage.production import NewChange, record_change
 from stock_assets_tests.service.conftest import send, state_for
 from stock_assets_tests.service.pages.conftest import parse, table, text
@@ -87,7 +88,7 @@ def test_equal_numbers_of_two_registered_models_are_told_apart(state: AppState) 
         status = find_model_status(own)
         assert status.in_force is not None
         assert (status.version, status.in_force["dataset_run_id"]) == (version, dataset)
-        assert status.scores_another is (name == "Renamed")
+        assert status.scores_are_of_another_version is (name == "Renamed")
         page = parse(models(own))
         assert text(page, ".lead").startswith(f"Versions of {name}. Version {version} is in")
         assert {row[2] for row in table(page, "#versions-table")} == {dataset}

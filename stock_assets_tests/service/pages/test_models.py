@@ -5,7 +5,8 @@ from __future__ import annotations
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.pages import formatting
-from stock_assets.storage.forecasts import promotions, read_performance
+from stock_assets.storage.decisions import promotions
+from stock_assets.storage.forecasts import read_performance
 from stock_assets_tests.conftest import REPLAYED, Loop
 from stock_assets_tests.service.pages.conftest import Read, table, text
 from stock_assets_tests.storage.examples import MODEL

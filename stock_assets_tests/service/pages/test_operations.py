@@ -14,11 +14,8 @@ from stock_assets.service.pages.operations import SHOWN
 from stock_assets.service.pages.operations import operations as operations_page
 from stock_assets.storage.check_results import CheckRecord, save_check_results
 from stock_assets.storage.datasets import save_panel
-from stock_assets.storage.forecasts import (
-    record_retraining_decision,
-    save_predictions,
-    save_promotion,
-)
+from stock_assets.storage.decisions import record_retraining_decision, save_promotion
+from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.quarantine import quarantine
 from stock_assets.storage.serving.drift import newest_drift
 from stock_assets_tests.conftest import Loop

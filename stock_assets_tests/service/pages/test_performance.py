@@ -17,7 +17,8 @@ from stock_assets.evaluation.significance import (
 )
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.pages import formatting
-from stock_assets.storage.forecasts import promotions, recent_performance
+from stock_assets.storage.decisions import promotions
+from stock_assets.storage.forecasts import recent_performance
 from stock_assets_tests.conftest import DATASET, Loop
 from stock_assets_tests.service.pages.conftest import Read, figure, table, text
 from stock_assets_tests.storage.examples import MODEL

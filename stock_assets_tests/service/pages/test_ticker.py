@@ -9,12 +9,8 @@ from sqlalchemy import Engine
 from stock_assets.market import calendar
 from stock_assets.service.pages import formatting
 from stock_assets.service.pages.ticker import TickerParams, ticker
-from stock_assets.storage.forecasts import (
-    predictions_as_of,
-    promotion_of,
-    read_performance,
-    save_predictions,
-)
+from stock_assets.storage.decisions import promotion_of
+from stock_assets.storage.forecasts import predictions_as_of, read_performance, save_predictions
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
 from stock_assets_tests.service.conftest import state_for

@@ -15,12 +15,8 @@ from stock_assets.service.pages.operations import operations
 from stock_assets.service.pages.ticker import TickerParams
 from stock_assets.service.pages.ticker import ticker as ticker_page
 from stock_assets.service.pages.today import TodayParams, read_tickers, today
-from stock_assets.storage.forecasts import (
-    predictions_as_of,
-    promotions,
-    recent_performance,
-    save_predictions,
-)
+from stock_assets.storage.decisions import promotions
+from stock_assets.storage.forecasts import predictions_as_of, recent_performance, save_predictions
 from stock_assets.storage.prices import read_bars
 from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
 from stock_assets_tests.service.conftest import send, state_for

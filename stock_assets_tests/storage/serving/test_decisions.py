@@ -8,12 +8,8 @@ from datetime import date
 from sqlalchemy import Engine
 
 from stock_assets.storage.datasets import save_panel, save_tuning
-from stock_assets.storage.forecasts import (
-    record_refit,
-    record_retraining_decision,
-    save_predictions,
-    save_promotion,
-)
+from stock_assets.storage.decisions import record_refit, record_retraining_decision, save_promotion
+from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.serving.datasets import find_panel, find_tuning, list_panels
 from stock_assets.storage.serving.decisions import (
     MODEL_ORDER,

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Engine
 
 from stock_assets.config import Rename
-from stock_assets.evaluation.issues import Reason
+from stock_assets.evaluation.forecast_issues import Reason
+from stock_assets.storage.forecast_issues import Issue
 from stock_assets.storage.forecasts import predictions_as_of, save_predictions
-from stock_assets.storage.issues import Issue
 from stock_assets.storage.record import head
 from stock_assets.storage.renames import apply_renames
-from stock_assets.storage.serving.issues import ISSUE_ORDER, find_issue, list_issues
+from stock_assets.storage.serving.forecast_issues import ISSUE_ORDER, find_issue, list_issues
 from stock_assets_tests.storage.examples import DAYS, forecasts
 
 FACTS = Issue(

@@ -11,7 +11,7 @@ from stock_assets.pipeline.forecasting import score_sessions
 from stock_assets.storage.forecasts import save_performance, save_predictions
 from stock_assets.storage.serving.pages import newest_forecast_of, scored_forecasts
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts, store_bars
-from stock_assets_tests.storage.test_issues import AS_OF, move_clock
+from stock_assets_tests.storage.test_forecast_issues import AS_OF, move_clock
 
 
 def test_all_horizons_of_a_ticker_are_of_the_version_that_forecast_last(engine: Engine) -> None:

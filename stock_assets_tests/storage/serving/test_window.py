@@ -15,11 +15,7 @@ from stock_assets.evaluation.metrics import (
 )
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.evaluation.significance import loss_difference
-from stock_assets.storage.forecasts import (
-    recent_performance,
-    save_performance,
-    save_predictions,
-)
+from stock_assets.storage.forecasts import recent_performance, save_performance, save_predictions
 from stock_assets.storage.serving.window import newest_window
 from stock_assets_tests.conftest import DATASET, Loop
 from stock_assets_tests.storage.examples import DAYS, bars, forecasts

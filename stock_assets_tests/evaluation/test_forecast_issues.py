@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.issues import Issued, count_backfilled, issued_as, issued_text
+from stock_assets.evaluation.forecast_issues import Issued, count_backfilled, issued_as, issued_text
 from stock_assets.market.calendar import close_time, open_time, previous_session, sessions
 
 DAYS = sessions(date(2012, 1, 3), date(2026, 12, 31))

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, insert, select, text
 
-from stock_assets.evaluation.issues import Issued, Reason, issued_as
+from stock_assets.evaluation.forecast_issues import Issued, Reason, issued_as
 from stock_assets.market.bars import TRADED_COLUMNS
 from stock_assets.storage.database import (
     Merge,

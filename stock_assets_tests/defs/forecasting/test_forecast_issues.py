@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from stock_assets.core.fingerprints import plain_digest
 from stock_assets.defs.forecasting.assets import reason_of
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.issues import Issued, Reason
+from stock_assets.evaluation.forecast_issues import Issued, Reason
 from stock_assets.evaluation.retraining_rule import decide_retraining
 from stock_assets.market import calendar
 from stock_assets.pipeline.forecasting import score_sessions
@@ -28,7 +28,7 @@ from stock_assets.storage.forecasts import (
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.record import head
-from stock_assets.storage.serving.issues import list_issues
+from stock_assets.storage.serving.forecast_issues import list_issues
 from stock_assets.storage.tables import forecast_issues, record_links
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.forecasting.test_forecasts import registered

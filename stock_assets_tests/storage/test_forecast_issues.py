@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Double, Engine, select, text
 
 from stock_assets.config import Rename
-from stock_assets.evaluation.issues import Issued, Reason
+from stock_assets.evaluation.forecast_issues import Issued, Reason
 from stock_assets.market import calendar
+from stock_assets.storage.forecast_issues import Issue
 from stock_assets.storage.forecasts import (
     forecasts_due,
     predictions_as_of,
@@ -24,7 +25,6 @@ from stock_assets.storage.forecasts import (
     save_predictions,
 )
 from stock_assets.storage.histories import HISTORIES
-from stock_assets.storage.issues import Issue
 from stock_assets.storage.record import head
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import forecast_issues, model_performance_log, predictions

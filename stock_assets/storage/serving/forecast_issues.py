@@ -7,8 +7,8 @@ from datetime import date
 import pandas as pd
 from sqlalchemy import Engine, func, select
 
+from stock_assets.storage.forecast_issues import names_of_today
 from stock_assets.storage.histories import HISTORIES
-from stock_assets.storage.issues import names_of_today
 from stock_assets.storage.serving.paging import Position, Row, read_frame, read_rows, records
 from stock_assets.storage.tables import (
     forecast_issues,
