@@ -155,20 +155,28 @@ def newest_change(history: Sequence[C]) -> C | None:
 
 
 def usable_versions(history: Sequence[Change]) -> list[ModelVersion]:
-    """Return every version that was ever in force, without those replaced by an earlier one."""
+    """Return every version that was ever in force, without those replaced by an earlier one.
+
+    An earlier one is one that was in production before, or that is as of an earlier session. A
+    removal of the alias in between changes nothing.
+    """
     usable: dict[tuple[str, int], ModelVersion] = {}
     in_production: set[tuple[str, int]] = set()
-    current: ModelVersion | None = None
+    last: ModelVersion | None = None
     for change in history:
         model = change.model
+        if model is None:
+            continue
         if change.until_session is None:
-            if current is not None and model is not None and model.key in in_production:
-                usable.pop(current.key, None)
-            current = model
-        if model is not None:
-            usable[model.key] = model
-            if change.until_session is None:
-                in_production.add(model.key)
+            if last is not None and (
+                change.cause is Cause.ROLLBACK
+                or model.key in in_production
+                or model.as_of < last.as_of
+            ):
+                usable.pop(last.key, None)
+            in_production.add(model.key)
+            last = model
+        usable[model.key] = model
     return list(usable.values())
 
 

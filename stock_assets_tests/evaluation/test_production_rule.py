@@ -124,6 +124,25 @@ def test_a_version_rolled_back_from_forecasts_nothing(session: date, history: li
     assert version_in_force(again) == before
 
 
+@pytest.mark.parametrize(
+    "removed", [[], [Row(None, Cause.FOUND_OUTSIDE)]], ids=["moved", "removed"]
+)
+@pytest.mark.parametrize("back", [1, 2], ids=["in production before", "never in production"])
+def test_a_version_replaced_by_an_earlier_one_forecasts_nothing(
+    removed: list[Row], back: int
+) -> None:
+    """Also where the alias was removed in between, and after the next promotion."""
+    earlier = Row(version(back, DAYS[back]), Cause.PERSON)
+    history = [*rows(1, 5), *removed, earlier, *rows(9)]
+    assert champion_as_of(DAYS[6], history) == earlier.model
+    assert champion_as_of(DAYS[6], rows(1, 5, 9)) == version(5, DAYS[5])
+
+
+def test_a_version_put_in_force_again_after_a_removal_forecasts() -> None:
+    history = [*rows(5, None), Row(version(5, DAYS[5]), Cause.PERSON), *rows(9)]
+    assert champion_as_of(DAYS[6], history) == version(5, DAYS[5])
+
+
 @given(histories())
 def test_a_winner_of_a_past_session_leaves_production_alone(history: list[Row]) -> None:
     production = version_in_force(history)
