@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.promotion_rule import PromotionDecision
 from stock_assets.evaluation.retraining_rule import RetrainingDecision
 from stock_assets.reporting.decision_text import breach_text, promotion_text, retraining_text
@@ -60,9 +61,28 @@ def promotion_record(row: Any) -> PromotionRecord:
 
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
-    """Store a promotion decision; the first one about a candidate stays in force."""
+    """Store a promotion decision; the first one about a candidate stays in force.
+
+    Raises
+    ------
+    StockAssetsError
+        There is a decision about a version of another registered model with its dataset and number.
+    """
+    table = model_promotions
     with recording(engine, record.dagster_run_id) as connection:
-        connection.execute(insert(model_promotions).values(_row(record)).on_conflict_do_nothing())
+        connection.execute(insert(table).values(_row(record)).on_conflict_do_nothing())
+        stored = connection.scalar(
+            select(table.c.model_name).where(
+                table.c.dataset_run_id == record.dataset_run_id,
+                table.c.candidate_version == record.candidate_version,
+            )
+        )
+        if stored != record.model_name:
+            raise StockAssetsError(
+                f"version {record.candidate_version} of dataset {record.dataset_run_id} has a "
+                f"decision as a version of {stored}",
+                f"Train a new dataset: stock-assets retrain --as-of {record.as_of_session}",
+            )
 
 
 def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> PromotionRecord:

@@ -18,10 +18,17 @@ from stock_assets.cli.status import _late, _late_tickers, _production, _recent_s
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.storage.forecasts import save_performance
-from stock_assets_tests.storage.examples import DAYS, PROMOTION, bars, forecasts, store_bars
+from stock_assets_tests.storage.examples import (
+    DATASET,
+    DAYS,
+    PROMOTION,
+    bars,
+    forecasts,
+    store_bars,
+)
 
 SECOND = ModelVersion(
-    version=2, mlflow_run_id="run", dataset_run_id="dataset", as_of=DAYS[0], digest="digest"
+    version=2, mlflow_run_id="run", dataset_run_id=DATASET, as_of=DAYS[0], digest="digest"
 )
 
 
@@ -42,6 +49,7 @@ def test_status_scores_only_the_production_model(platform: Platform, engine: Eng
     assert shown is not None
     assert shown["model"]["forecasts"] == len(scored(DAYS[1:3], 2))
     assert _recent_scores(here, None) is None
+    assert _recent_scores(here, replace(SECOND, dataset_run_id="20130107_120000")) is None
 
 
 def test_status_names_late_tickers_and_their_last_session(
@@ -100,7 +108,7 @@ def test_describe_names_the_model_that_forecast() -> None:
     shown = describe(newest, "Forecaster", SECOND, PROMOTION)
     assert shown.count("backfilled") == 1
     assert "version 2 of Forecaster" in shown
-    assert f"dataset, as of {DAYS[0]}" in shown
+    assert f"{DATASET}, as of {DAYS[0]}" in shown
     assert PROMOTION.reason in " ".join(shown.split())
     assert "Chosen by hand" in describe(newest, "Forecaster", SECOND, None)
 
@@ -115,8 +123,8 @@ def test_a_refit_is_named_as_one() -> None:
         )
         for model in (refit, SECOND, None)
     }
-    assert shown_as[refit].startswith("version 4, refit of 3, dataset dataset, since 2013-01-02")
-    assert shown_as[SECOND].startswith("version 2, dataset dataset, since 2013-01-02")
+    assert shown_as[refit].startswith(f"version 4, refit of 3, dataset {DATASET}, since 2013-01-02")
+    assert shown_as[SECOND].startswith(f"version 2, dataset {DATASET}, since 2013-01-02")
     assert "stock-assets model promote" in shown_as[None]
     assert _production(found).startswith("no model yet")
     assert _production(found | {"registry_problem": "lost"}) == "lost"

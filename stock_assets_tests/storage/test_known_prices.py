@@ -193,7 +193,7 @@ def test_what_was_known_equals_a_copy_taken_then(
 
 
 @pytest.mark.long
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_what_was_known_equals_a_copy_taken_then_in_many_orders(
     engine: Engine, steps: list[tuple[Callable[[Engine, int], None], int]]
