@@ -103,7 +103,7 @@ def test_forecasts_drawn_at_random_hold(stores: Stores) -> None:
 @pytest.mark.long
 def test_a_hundred_forecasts_drawn_at_random_hold(stores: Stores) -> None:
     proofs = prove(stores, sample_forecasts(stores.engine, 100), retrain=False)
-    assert [found.holds for found in proofs] == [True] * 100
+    assert [found.outcome for found in proofs] == [Outcome.HOLDS] * 100
 
 
 def test_an_issue_is_all_its_forecasts(stores: Stores) -> None:
