@@ -101,10 +101,18 @@ class ArrayStore:
         Raises
         ------
         DamagedFileError
-            The file is missing.
+            The file is missing or cannot be read.
         """
-        with self._files.open(self._key(location), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        key = self._key(location)
+        try:
+            with self._files.open(key, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DamagedFileError(
+                f"the array file {location} in {self._root} cannot be read: "
+                f"{error.strerror or error}",
+                _REMEDY,
+            ) from error
 
     def _key(self, location: str) -> str:
         key = f"{self._root}/{location}"

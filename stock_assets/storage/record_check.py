@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, false, func, select, text
 
 from stock_assets.core.text import truncate
 from stock_assets.storage.histories import HISTORIES
@@ -52,8 +52,12 @@ def record_steps(connection: Connection, heads: Sequence[KnownHead] = ()) -> lis
         The newest links that runs saw.
     """
     connection.execute(PLAIN_TEXT)
-    links = connection.execute(select(record_links).order_by(record_links.c.link)).all()
-    intact = [link for link in links if link_digest(link) == link.digest]
+    # Python reads JSON's null as None, like the empty value that links without lost ones have.
+    is_null = func.coalesce(func.jsonb_typeof(record_links.c.lost_links) == "null", false())
+    links = connection.execute(
+        select(record_links, is_null.label("has_json_null")).order_by(record_links.c.link)
+    ).all()
+    intact = [link for link in links if _has_digest(link)]
     return [
         Step("guards", lambda: _check_guards(connection)),
         Step("links", lambda: _check_links(connection, links, heads)),
@@ -89,6 +93,10 @@ def check_tables(connection: Connection, names: Collection[str]) -> Iterator[Fau
     for step in record_steps(connection):
         if step.name in wanted:
             yield from step.find()
+
+
+def _has_digest(link: Row[Any]) -> bool:
+    return not link.has_json_null and link_digest(link) == link.digest
 
 
 def _check_guards(connection: Connection) -> Iterator[Fault]:
@@ -193,7 +201,7 @@ def _check_link(link: Row[Any], before: Row[Any] | None) -> Iterator[Fault]:
             "links", described, record_links.name, {"link": str(link.link)}, column, link.link
         )
 
-    if link_digest(link) != link.digest:
+    if not _has_digest(link):
         yield fault("its content does not have its digest", "digest")
     if link.link == 1 and link.previous != FIRST_DIGEST:
         yield fault("it names a link before it, and is the first", "previous")

@@ -222,3 +222,12 @@ def test_a_damaged_cached_file_is_fetched_again(
     store.local_path(stored.location).unlink()
     with pytest.raises(DamagedFileError, match=stored.location):
         store.read_tensors(stored.location)
+
+
+def test_the_digest_of_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    store = ArrayStore(str(tmp_path))
+    stored = store.write_tensors({"a": VALUES})
+    (tmp_path / stored.location).unlink()
+    (tmp_path / stored.location).mkdir()
+    with pytest.raises(DamagedFileError, match=stored.location):
+        store.digest(stored.location)

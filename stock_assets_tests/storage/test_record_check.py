@@ -293,6 +293,14 @@ def test_links_that_were_accepted_as_lost_are_missed_no_more(record: Engine) -> 
         assert {fault.part for fault in faults(connection, lost)} == {"links", "runs"}
 
 
+def test_a_json_null_among_lost_links_is_found(record: Engine) -> None:
+    with tampered(record) as connection:
+        statement = "UPDATE record_links SET lost_links = 'null'::jsonb WHERE link = 2"
+        connection.execute(text(statement))
+        (fault,) = faults(connection)
+    assert (fault.part, fault.link, fault.column) == ("links", 2, "digest")
+
+
 def test_a_value_in_a_column_that_a_link_did_not_know_is_found(record: Engine) -> None:
     with tampered(record) as connection:
         connection.execute(text("SET LOCAL session_replication_role = origin"))
