@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
-import stock_assets.storage.histories  # noqa: F401 - defines tables of the metadata
-from stock_assets.storage.tables import metadata
+from stock_assets.storage.histories import HISTORIES
+from stock_assets.storage.tables import metadata, record_links
 
 
 @contextmanager
@@ -23,3 +23,10 @@ def empty(engine: Engine) -> None:
     """Remove the rows of all tables, their record included."""
     with tampering(engine) as connection:
         connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+
+
+def forget_record(engine: Engine) -> None:
+    """Remove the record and keep the rows, so that migrations can be undone."""
+    names = ", ".join(table.name for table in (record_links, *HISTORIES.values()))
+    with tampering(engine) as connection:
+        connection.execute(text(f"TRUNCATE {names}"))

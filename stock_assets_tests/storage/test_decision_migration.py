@@ -27,6 +27,7 @@ from stock_assets.storage.decisions import promotion_of, retraining_decisions_ne
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.storage.examples import DATASET, MODEL, panel
 from stock_assets_tests.storage.test_migrations import MIGRATIONS
+from stock_assets_tests.tampering import forget_record
 
 BEFORE = "0010"
 SESSION = date(2013, 3, 1)
@@ -58,6 +59,7 @@ def database_before(platform: Platform) -> Iterator[str]:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["url"] = url
+        forget_record(engine)
         command.downgrade(config, BEFORE)
         engine.dispose()
         yield str(engine.url.database)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Prices
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.forecast_issues import Reason
 from stock_assets.market.bars import empty_bars
 from stock_assets.market.reconciliation import fetch_starts
@@ -41,6 +42,7 @@ from stock_assets_tests.storage.examples import (
     panel,
     stored_actions,
 )
+from stock_assets_tests.tampering import forget_record, tampering
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
 CHECK = CheckRecord("run", "raw_prices", "histories_agree", "a", "b", False, "ERROR", "")
@@ -123,6 +125,34 @@ def test_migrations_can_be_downgraded_and_repeated(bare_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize("revision", ["0013", "0014", "0015", "0016", "0017"])
+def test_a_downgrade_that_the_record_would_not_survive_is_refused(
+    bare_url: str, revision: str
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    upgrade(bare_url)
+    engine = create_engine(bare_url)
+    above = f"{int(revision) + 1:04}"
+    command.downgrade(config, above)
+    with tampering(engine) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO record_links (link, written_at, tables, previous, digest) "
+                "VALUES (1, now(), '{}', '', '')"
+            )
+        )
+    with pytest.raises(StockAssetsError, match="Restore the backup"):
+        command.downgrade(config, revision)
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == above
+    with tampering(engine) as connection:
+        connection.execute(text("TRUNCATE record_links"))
+    command.downgrade(config, revision)
+    engine.dispose()
+
+
 def test_the_second_migration_extracts_actions_and_requests_whole_histories(
     bare_url: str,
 ) -> None:
@@ -158,6 +188,7 @@ def test_the_fourth_migration_leaves_refits_empty(bare_url: str) -> None:
     save_panel(engine, panel(DATASET))
     save_promotion(engine, PROMOTION)
     record_refit(engine, PROMOTION, 2)
+    forget_record(engine)
     command.downgrade(config, "0003")
     upgrade(bare_url)
     assert promotions(engine, MODEL) == [replace(PROMOTION, refit_version=None)]
@@ -172,6 +203,7 @@ def test_reasons_survive_the_eighteenth_migration_and_its_undoing(bare_url: str)
     engine = create_engine(bare_url)
     facts = Issue(Reason.MANUAL, started_by="ann")
     save_predictions(engine, forecasts(DAYS[:1]), DAYS[:1], 1, issue=facts)
+    forget_record(engine)
     command.downgrade(config, "0017")
     upgrade(bare_url)
     with engine.connect() as connection:
@@ -189,6 +221,7 @@ def test_renamed_rules_are_renamed_in_stored_rows(bare_url: str) -> None:
     save_check_results(engine, [replace(CHECK, message="history is another one: 2")])
     checks = {"severities": {"history is another one": "warning"}}
     save_panel(engine, replace(panel(DATASET), params={"prices": {"checks": checks}}))
+    forget_record(engine)
     command.downgrade(config, "0009")
     upgrade(bare_url)
     with engine.connect() as connection:

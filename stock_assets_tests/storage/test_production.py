@@ -28,6 +28,7 @@ from stock_assets.storage.tables import production_history
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.storage.examples import MODEL, PANEL, PRODUCTION, PROMOTION
 from stock_assets_tests.storage.test_migrations import MIGRATIONS
+from stock_assets_tests.tampering import forget_record
 
 EVERYTHING = 1000
 SECOND = replace(PRODUCTION, version=2, refit_of=1, digest="another")
@@ -167,6 +168,7 @@ def test_the_promotions_of_an_older_installation_become_its_history(platform: Pl
             save_panel(engine, replace(PANEL, dataset_run_id=decided.dataset_run_id))
             save_promotion(engine, decided)
         record_refit(engine, second, 3)
+        forget_record(engine)
         command.downgrade(config, "0012")
         upgrade(url)
         record.adopt(engine)

@@ -1,10 +1,13 @@
-"""Steps of migrations: a table joins the record, or leaves it."""
+"""Steps of migrations: a table joins the record, or leaves it; a downgrade is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sqlalchemy as sa
 from alembic import op
+
+from stock_assets.core.errors import StockAssetsError
 
 
 def record_table(table: str, key: str, derived: Sequence[str] = ()) -> None:
@@ -64,3 +67,18 @@ def forget_table(table: str) -> None:
         op.execute(f"DROP TRIGGER record_{event} ON {table}")
     op.execute(f"DROP TRIGGER refuse_truncate ON {table}")
     op.drop_table(f"{table}_history")
+
+
+def refuse_if_recorded() -> None:
+    """Refuse a downgrade that drops what links of the record may cover.
+
+    Raises
+    ------
+    StockAssetsError
+        The record has a link.
+    """
+    if op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM record_links)")):
+        raise StockAssetsError(
+            "the downgrade would drop columns that the record covers",
+            "Restore the backup from before the upgrade",
+        )

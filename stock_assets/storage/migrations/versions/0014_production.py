@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from stock_assets.storage.migrations.recorded import forget_table, record_table
+from stock_assets.storage.migrations.recorded import forget_table, record_table, refuse_if_recorded
 
 revision = "0014"
 down_revision = "0013"
@@ -99,6 +99,7 @@ def _adopt_promotions() -> None:
 
 def downgrade() -> None:
     """Undo; the history of changes that no promotion made is lost."""
+    refuse_if_recorded()
     forget_table("production_history")
     op.drop_table("production_history")
     op.execute("DROP FUNCTION refuse_change()")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from stock_assets.storage.migrations.recorded import refuse_if_recorded
+
 revision = "0015"
 down_revision = "0014"
 
@@ -19,5 +21,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo."""
+    refuse_if_recorded()
     for table in TABLES:
         op.drop_column(table, "known_at")

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from stock_assets.storage.migrations.recorded import forget_table, record_table
+from stock_assets.storage.migrations.recorded import forget_table, record_table, refuse_if_recorded
 
 revision = "0016"
 down_revision = "0015"
@@ -75,6 +75,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo; how forecasts were issued is lost."""
+    refuse_if_recorded()
     op.execute("DROP VIEW latest_predictions")
     op.drop_index("predictions_history_live", table_name="predictions_history")
     for table in TABLES:

@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from stock_assets.storage.migrations.recorded import refuse_if_recorded
+
 revision = "0017"
 down_revision = "0016"
 
@@ -16,5 +18,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo; links that accept lost ones no longer have their digest."""
+    """Undo, unless there are links."""
+    refuse_if_recorded()
     op.drop_column("record_links", "lost_links")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from stock_assets.storage.migrations.recorded import refuse_if_recorded
+
 revision = "0018"
 down_revision = "0017"
 
@@ -32,6 +34,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo; who started runs is lost. Reasons stay: only new rows are checked."""
+    refuse_if_recorded()
     op.create_table_comment("forecast_issues", COMMENTS[0], existing_comment=COMMENTS[1])
     op.drop_constraint(CHECK, "forecast_issues")
     op.create_check_constraint(
