@@ -181,16 +181,24 @@ class Registry:
             ) from None
 
     def production(self) -> ModelVersion | None:
-        """Return the version with the alias ``Production``, or None."""
+        """Return the version with the alias ``Production`` if it is one of ours, or None."""
+        found = self._with_alias()
+        return model_version(found) if found is not None and is_own(found) else None
+
+    def foreign_production(self) -> int | None:
+        """Return the number of a version with the alias that was registered in another way."""
+        found = self._with_alias()
+        return None if found is None or is_own(found) else int(found.version)
+
+    def _with_alias(self) -> Any:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client().get_model_version_by_alias(self.model_name, PRODUCTION)
+            return self.client().get_model_version_by_alias(self.model_name, PRODUCTION)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return model_version(found)
 
     def find(self, model: ModelVersion) -> ModelVersion | None:
         """Return the version with the dataset, the kind and the digest of a model, or None.

@@ -212,14 +212,15 @@ def test_unknown_versions_and_datasets_are_errors(registry: Registry) -> None:
     assert registry.versions_of("20000101_000000") == []
 
 
-def test_version_without_tags_is_an_error(registry: Registry) -> None:
+def test_version_without_tags_is_foreign(registry: Registry) -> None:
     client = registry.client()
     client.create_registered_model("Foreign")
     client.create_model_version("Foreign", source="file:///nowhere")
     foreign = Registry(Tracking(experiment="registry", model_name="Foreign"))
-    foreign.promote(1)
+    foreign.set_production_alias(1)
     with pytest.raises(StockAssetsError, match="version 1 of Foreign was not registered"):
-        foreign.production()
+        foreign.version(1)
+    assert (foreign.production(), foreign.foreign_production()) == (None, 1)
     assert (foreign.versions(), foreign.foreign_versions()) == ([], [1])
 
 

@@ -12,7 +12,8 @@ Where the alias differs from the newest change:
   backup. The alias is set now. The same happens if there is no alias, as in a rebuilt registry, and
   if there is no mark and the alias names the version before the newest.
 - Otherwise the alias was moved or removed in MLflow. That is recorded as a change with the cause
-  `Cause.FOUND_OUTSIDE`, and holds from then on.
+  `Cause.FOUND_OUTSIDE`, and holds from then on. If the alias names a version that stock-assets has
+  not registered, no version is in force.
 """
 
 from __future__ import annotations
@@ -158,10 +159,12 @@ def _compare_alias(
         if _same(newest.model, named):
             registry.mark_production(newest.mark)
             return history
+        foreign = registry.foreign_production()
         known = registry.find(newest.model)
         if known is None and named is None and mark is None:
             raise LostVersionError(newest.model, in_force=True)
-        stale = named is None or _same(_set_for(history, newest, mark), named)
+        removed = named is None and foreign is None
+        stale = removed or _same(_set_for(history, newest, mark), named)
         if known is not None and stale:
             _set_alias(registry, newest)
             return history
@@ -170,7 +173,7 @@ def _compare_alias(
     found = NewChange(named, Cause.FOUND_OUTSIDE, _difference(registry, newest, named))
     record_change(engine, registry.model_name, found, dagster_run_id)
     history = production_changes(engine, registry.model_name)
-    if named is not None:
+    if named is not None or registry.foreign_production() is not None:
         registry.mark_production(history[-1].mark)
     return history
 
@@ -205,6 +208,12 @@ def _difference(
         return f"the alias {PRODUCTION} named it when the history of production began"
     if named is not None:
         return f"the alias {PRODUCTION} was moved to {named} in MLflow"
+    foreign = registry.foreign_production()
+    if foreign is not None:
+        return (
+            f"the alias {PRODUCTION} was moved to version {foreign}, which stock-assets has not "
+            "registered"
+        )
     if newest.model is not None and registry.find(newest.model) is None:
         return f"{newest.model} was deleted in MLflow"
     return f"the alias {PRODUCTION} was removed in MLflow"

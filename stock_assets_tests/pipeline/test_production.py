@@ -137,6 +137,29 @@ def test_a_removed_alias_is_a_change_to_no_version(production: Production) -> No
     assert in_force(production.put(1)) == production.versions[1]
 
 
+def test_an_alias_on_a_foreign_version_is_a_change_to_no_version_and_is_overwritten(
+    production: Production,
+) -> None:
+    production.put(0)
+    client, name = production.registry.client(), production.registry.model_name
+    foreign = int(client.create_model_version(name, source="file:///nowhere").version)
+    production.registry.set_production_alias(foreign)
+    *_, found = history = production.history()
+    assert (found.model, found.cause) == (None, Cause.FOUND_OUTSIDE)
+    assert found.why is not None
+    assert f"version {foreign}, which" in found.why
+    assert production.history() == history
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(production.registry, "set_production_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            production.put(0)
+    production.history()
+    assert production.registry.production() == production.versions[0]
+    production.registry.set_production_alias(foreign)
+    assert production.history()[-1].model is None
+    assert in_force(production.put(1)) == production.registry.production() == production.versions[1]
+
+
 def test_a_deleted_version_is_a_change_to_no_version(production: Production) -> None:
     production.put(0)
     production.put(1)
@@ -153,7 +176,7 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["promote", "mark_production"])
+@pytest.mark.parametrize("method", ["set_production_alias", "mark_production"])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 def test_a_change_that_was_killed_before_the_alias_is_completed(
     production: Production, monkeypatch: pytest.MonkeyPatch, method: str, first: bool
@@ -178,7 +201,7 @@ def test_a_move_after_a_kill_to_another_version_is_a_persons(
 ) -> None:
     production.put(0)
     with monkeypatch.context() as faults:
-        faults.setattr(production.registry, "promote", killed)
+        faults.setattr(production.registry, "set_production_alias", killed)
         with pytest.raises(KeyboardInterrupt):
             production.put(1)
     production.registry.set_production_alias(production.versions[2].version)

@@ -139,7 +139,7 @@ def story(installation: Installation) -> Story:
         faults.setattr("stock_assets.defs.promotion.assets.record_refit", killed)
         unrecorded = installation.promote(DATASET_ID)
     with pytest.MonkeyPatch.context() as faults:
-        faults.setattr(installation.registry, "promote", killed)
+        faults.setattr(installation.registry, "set_production_alias", killed)
         unpromoted = installation.promote(DATASET_ID)
     done = installation.promote(DATASET_ID)
     return Story(unrecorded, unpromoted, done, installation.promote(DATASET_ID))
