@@ -263,8 +263,23 @@ class Registry:
 
         A refit may have been trained on the held-out sessions of a later candidate. Its candidate
         was not.
+
+        Raises
+        ------
+        StockAssetsError
+            The candidate was deleted in MLflow, or never existed.
         """
-        return model if model.refit_of is None else self.version(model.refit_of)
+        if model.refit_of is None:
+            return model
+        try:
+            return self.version(model.refit_of)
+        except StockAssetsError:
+            if self.datasets_of_versions().get(model.refit_of) != model.dataset_run_id:
+                raise
+            raise StockAssetsError(
+                f"version {model.refit_of}, the candidate of {model}, was deleted in MLflow",
+                "Restore it: stock-assets model recover",
+            ) from None
 
     def set_production_alias(self, version: int) -> None:
         """Move the alias ``Production`` to a version; the history of production is not written."""

@@ -19,7 +19,7 @@ from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.core.text import truncate
-from stock_assets.evaluation.production_rule import ModelVersion, version_in_force
+from stock_assets.evaluation.production_rule import ModelVersion, newest_change, version_in_force
 from stock_assets.models.version_tags import CONTENT_TAG, model_version, tags_of
 from stock_assets.pipeline.production import (
     LostRegistryError,
@@ -164,7 +164,7 @@ def recover(engine: Engine, registry: Registry) -> Recovery:
     Raises
     ------
     StockAssetsError
-        Versions are lost, and the artifacts hold none of them.
+        Versions that were in force are lost, and the artifacts hold none on record.
     """
     recorded = _recorded(engine, registry.model_name)
     lost, deleted = _lost(recorded, registry), _deleted(recorded, registry)
@@ -172,7 +172,7 @@ def recover(engine: Engine, registry: Registry) -> Recovery:
         return Recovery([], registry.production(), [])
     found, problems = find_models(find_locations().artifacts_folder, registry.model_name)
     matched = _as_recorded(lost + deleted, _match(lost + deleted, found), problems)
-    if lost and not matched:
+    if not matched and any(one.in_force for one in lost):
         raise StockAssetsError(
             f"{find_locations().artifacts_folder} holds no undamaged model of "
             f"{registry.model_name} that is on record",
@@ -205,7 +205,17 @@ def recover(engine: Engine, registry: Registry) -> Recovery:
         else:
             refit = {} if one.refit_of is None else {"refit_of": str(one.refit_of)}
             registered.append(_register(registry, model, model.tags | refit))
-    return Recovery(registered, _restore_alias(engine, registry, problems), problems)
+    production = _restore_alias(engine, registry, problems)
+    history = production_changes(engine, registry.model_name)
+    newest, before = newest_change(history), newest_change(history[:-1])
+    if newest is not None and newest.model is None and before is not None and before.model:
+        problems += [
+            f"version {model.version} is back, but not in force: "
+            f"stock-assets model promote {model.version} --why TEXT"
+            for model in registered
+            if model.digest == before.model.digest
+        ]
+    return Recovery(registered, production, problems)
 
 
 def find_models(artifacts: Path, model_name: str) -> tuple[list[FoundModel], list[str]]:

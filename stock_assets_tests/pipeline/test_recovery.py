@@ -202,6 +202,8 @@ def test_a_removal_on_record_stays_after_recovery(home: Home) -> None:
     assert checked_history(home.engine, home.registry)[-1].model is None
     found = recover(home.engine, home.registry)
     assert (found.registered, found.production) == ([first], None)
+    (problem,) = found.problems
+    assert f"stock-assets model promote {first.version} " in problem
     home.put(first)
     assert home.registry.production() == first
 
@@ -214,9 +216,24 @@ def test_the_deleted_candidate_of_a_refit_in_force_is_restored(home: Home) -> No
     home.decide(unused, promoted=False)
     home.delete(candidate)
     home.delete(unused)
+    with pytest.raises(StockAssetsError) as deleted:
+        home.registry.evaluation_version(refit)
+    assert "stock-assets model recover" in deleted.value.remedy
     found = recover(home.engine, home.registry)
     assert found.registered == [candidate]
     assert home.registry.evaluation_version(refit) == candidate
+
+
+def test_the_number_of_a_lost_rejected_candidate_without_files_is_reserved(home: Home) -> None:
+    rejected = home.register(FIRST)
+    home.decide(rejected, promoted=False)
+    shutil.rmtree(home.files(rejected))
+    home.lose_registry()
+    found = recover(home.engine, home.registry)
+    assert (found.registered, found.production) == ([], None)
+    (problem,) = found.problems
+    assert f"version {rejected.version}:" in problem
+    assert home.register(SECOND).version == rejected.version + 1
 
 
 def test_a_deleted_version_without_files_has_a_remedy(home: Home) -> None:
