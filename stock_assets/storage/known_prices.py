@@ -12,8 +12,8 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, Table, Text, and_, func, or_, select
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import Connection, Engine, Table, Text, and_, func, or_, select, true
+from sqlalchemy.dialects.postgresql import array, distinct_on
 
 from stock_assets.config import Basis, Rename
 from stock_assets.market.adjustment import adjust
@@ -81,11 +81,18 @@ def _last_bars_before(
     newest = (
         select(history.session, history.removed)
         .where(history.ticker == wanted.c.ticker, history.session < first, history.link <= link)
+        .ext(distinct_on(history.session))
         .order_by(history.session.desc(), history.link.desc())
-        .limit(1)
         .lateral("newest")
     )
-    query = select(wanted.c.ticker, newest.c.session).join(newest, ~newest.c.removed)
+    last = (
+        select(newest.c.session)
+        .where(~newest.c.removed)
+        .order_by(newest.c.session.desc())
+        .limit(1)
+        .lateral("last_bar")
+    )
+    query = select(wanted.c.ticker, last.c.session).join(last, true())
     return copy_out(connection, query)
 
 

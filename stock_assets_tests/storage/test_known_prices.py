@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 
 from stock_assets.config import Rename
 from stock_assets.market.bars import TRADED_COLUMNS
@@ -19,7 +19,7 @@ from stock_assets.storage.forecasts import save_predictions
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.known_prices import read_currency, read_ticker
 from stock_assets.storage.prices import read_bars, reset_fetch_start
-from stock_assets.storage.record import as_known, head, link_at, recorded_columns
+from stock_assets.storage.record import as_known, head, link_at, recorded_columns, recording
 from stock_assets.storage.renames import apply_renames
 from stock_assets.storage.tables import (
     corporate_actions,
@@ -254,3 +254,13 @@ def test_a_dividend_that_was_withdrawn_is_known_since_it_came_back(engine: Engin
     assert times(engine)[1] is None
     store_bars(engine, paying(bars("A"), 2.0))
     assert times(engine)[1] > first[1]
+
+
+def test_an_action_of_a_removed_bar_has_its_effect_on_the_next(engine: Engine) -> None:
+    store_bars(engine, paying(bars("A"), 1.0))
+    with recording(engine) as writing:
+        writing.execute(delete(raw_stock_data).where(raw_stock_data.c.session == PAID))
+    newest = head(engine)
+    assert newest is not None
+    known = read_bars(engine, DAYS[9], DAYS[-1], known_at=newest.written_at)
+    assert known["dividends"].tolist() == [1.0] + [0.0] * len(DAYS[10:])
