@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 CHROMIUM = which("chromium") or which("google-chrome")
 WIDE = {"width": 1280, "height": 900}
+_SLOW = 240_000
+"""Milliseconds that a page may take on a loaded machine."""
 
 
 @contextmanager
@@ -42,6 +44,7 @@ def clean_page(browser: Browser, address: str, **settings: Any) -> Iterator[Page
 
     context = browser.new_context(base_url=address, viewport=WIDE, **settings)  # type: ignore[arg-type]
     page = context.new_page()
+    page.set_default_navigation_timeout(_SLOW)
     page.on("console", record)
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", follow)

@@ -298,9 +298,11 @@ def _open(connection: Connection) -> Row[Any]:
     written_at = clock if newest is None else max(clock, newest.written_at + _TICK)
     if written_at - clock > _CLOCK_TOLERANCE:
         _log.warning(
-            "the clock of the database is %s behind the record, which keeps its own order: set the "
-            "clock",
+            "the clock of the database is %s behind link %d: set it if it is wrong; if it was "
+            "ahead at that link, forecasts are marked backfilled until it has passed %s",
             written_at - clock,
+            newest.link if newest else 0,
+            write_moment(written_at),
         )
     number, previous = (1, FIRST_DIGEST) if newest is None else (newest.link + 1, newest.digest)
     beyond = _written_tables(connection, number)

@@ -86,7 +86,7 @@ def test_times_increase_even_if_the_clock_goes_back(
     assert ahead is not None
     assert newest is not None
     assert newest.written_at == ahead.written_at + timedelta(microseconds=1)
-    assert "behind the record" in caplog.text
+    assert f"behind link {ahead.number}" in caplog.text
 
 
 @pytest.mark.parametrize("table", [*HISTORIES, *HISTORIES.values(), record_links])
