@@ -321,8 +321,8 @@ class Registry:
         except DamagedFileError as damaged:
             raise DamagedFileError(
                 damaged.problem,
-                f"Repeat its training: stock-assets retrain --dataset {dataset}; or go back to "
-                "the previous version: stock-assets model rollback",
+                f"Repeat its training: stock-assets retrain --dataset {dataset}; if it is in "
+                "force, go back to the newest undamaged version: stock-assets model rollback",
             ) from None
         return Bundle(stored.recipe.rename_tickers(self._renames), stored.network)
 

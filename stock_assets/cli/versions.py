@@ -18,10 +18,9 @@ from stock_assets.evaluation.production_rule import (
     Cause,
     ModelVersion,
     newest_change,
-    rollback_targets,
     version_label,
 )
-from stock_assets.pipeline.production import change_production
+from stock_assets.pipeline.production import change_production, rollback_target
 from stock_assets.pipeline.recovery import checked_history, require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.storage.datasets import newest_horizon
@@ -309,23 +308,19 @@ def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
     Raises
     ------
     StockAssetsError
-        There is no earlier version.
+        There is no earlier version with undamaged files.
     """
     registry = Registry(platform.params.tracking)
     require_known_versions(platform.engine, registry)
 
     def choose(history: Sequence[ProductionChange]) -> NewChange:
-        known = (registry.find(model) for model in rollback_targets(history))
-        earlier = next((model for model in known if model is not None), None)
-        if earlier is None:
-            raise StockAssetsError(
-                "there is no earlier version to go back to",
-                "Choose one: stock-assets model promote VERSION --why TEXT",
-            )
-        registry.load(earlier.version)
+        earlier, damaged = rollback_target(registry, history)
         newest = newest_change(history)
         left = newest.model if newest else None
         reason = why or f"back from {left}" if left else why
+        if damaged:
+            passed = f"the files of {', '.join(map(str, damaged))} are damaged"
+            reason = f"{reason}; {passed}" if reason else passed
         return NewChange(earlier, Cause.ROLLBACK, reason, person())
 
     return _change(platform, registry, choose)

@@ -13,7 +13,8 @@ FILE_TAG = "sha256:"
 """Prefix of the tag with the SHA-256 of a file, before its name."""
 
 _REMEDY = (
-    "Restore it from a backup, or go back to the previous version: stock-assets model rollback"
+    "Restore it from a backup; if the version is in force, go back to the newest undamaged one: "
+    "stock-assets model rollback"
 )
 
 

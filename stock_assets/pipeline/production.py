@@ -24,7 +24,12 @@ from contextlib import suppress
 from sqlalchemy import Engine
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.production_rule import Cause, ModelVersion, newest_change
+from stock_assets.evaluation.production_rule import (
+    Cause,
+    ModelVersion,
+    newest_change,
+    rollback_targets,
+)
 from stock_assets.registry import PRODUCTION, Registry
 from stock_assets.storage.database import advisory_lock
 from stock_assets.storage.production import (
@@ -139,6 +144,31 @@ def restore_alias(engine: Engine, registry: Registry) -> None:
         newest = newest_change(production_changes(engine, registry.model_name))
         if newest is not None and registry.production() is None:
             _set_alias(registry, newest)
+
+
+def rollback_target(
+    registry: Registry, history: Sequence[ProductionChange]
+) -> tuple[ModelVersion, list[ModelVersion]]:
+    """Return the version that a rollback goes back to, and newer ones whose files are damaged.
+
+    Versions that MLflow has lost are passed over, too.
+
+    Raises
+    ------
+    StockAssetsError
+        No earlier version has undamaged files.
+    """
+    damaged: list[ModelVersion] = []
+    for model in map(registry.find, rollback_targets(history)):
+        if model is not None and registry.is_intact(model.version):
+            return model, damaged
+        if model is not None:
+            damaged.append(model)
+    passed = f": the files of {', '.join(map(str, damaged))} are damaged" if damaged else ""
+    raise StockAssetsError(
+        f"there is no earlier version to go back to{passed}",
+        "Choose one: stock-assets model promote VERSION --why TEXT",
+    )
 
 
 def _agrees(history: Sequence[ProductionChange], registry: Registry) -> bool:

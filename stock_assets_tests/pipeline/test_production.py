@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +15,17 @@ from sqlalchemy import Engine
 from stock_assets.cli.platform import Platform
 from stock_assets.config import Tracking
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.locations import find_locations
 from stock_assets.evaluation.production_rule import Cause, ModelVersion, version_in_force
 from stock_assets.pipeline.production import (
     LostVersionError,
     change_production,
     production_history,
     registered,
+    rollback_target,
 )
 from stock_assets.registry import PRODUCTION, Registry
+from stock_assets.storage.model_files import BUNDLE_PATH, folder_in
 from stock_assets.storage.production import NewChange, ProductionChange, production_changes
 from stock_assets_tests.models.bundles import bundle, sample_bars
 
@@ -274,3 +277,31 @@ def test_a_refused_change_changes_nothing(production: Production) -> None:
 def test_a_version_of_unknown_digest_is_known_by_its_number(production: Production) -> None:
     model = replace(production.versions[1], digest=None)
     assert registered(production.registry, model) == production.versions[1]
+
+
+def test_a_rollback_passes_over_versions_with_damaged_files(production: Production) -> None:
+    first, second, third = production.versions
+    history = [production.put(place) for place in (0, 1, 2)][-1]
+    assert rollback_target(production.registry, history) == (second, [])
+    with missing_weights(production.registry, second):
+        assert rollback_target(production.registry, history) == (first, [second])
+        with (
+            missing_weights(production.registry, first),
+            pytest.raises(StockAssetsError, match=f"the files of {second}, {first} are damaged"),
+        ):
+            rollback_target(production.registry, history)
+    with missing_weights(production.registry, third):
+        assert rollback_target(production.registry, history) == (second, [])
+
+
+@contextmanager
+def missing_weights(registry: Registry, model: ModelVersion) -> Iterator[None]:
+    address = registry.client().get_model_version_download_uri(
+        registry.model_name, str(model.version)
+    )
+    folder = folder_in(find_locations().artifacts_folder, address)
+    assert folder is not None
+    (weights,) = (folder / BUNDLE_PATH).glob("*.safetensors")
+    moved = weights.rename(weights.with_suffix(".moved"))
+    yield
+    moved.rename(weights)
