@@ -86,10 +86,10 @@ def _version(
     from stock_assets.pipeline.versions import newest_label
 
     engine, decision = platform.engine, decided.get(model.key)
-    scores = rolling_scores(
-        *(engine, ScoreFilter((), 1, model.version, model.dataset_run_id), _WHOLE, None, None),
-        size=1,
+    wanted = ScoreFilter(
+        horizon=1, model_version=model.version, dataset_run_id=model.dataset_run_id
     )
+    scores = rolling_scores(engine, wanted, _WHOLE, first=None, last=None, size=1)
     spans, newest = _spans(history, model), newest_change(history)
     return {
         "foreign": False,

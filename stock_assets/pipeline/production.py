@@ -185,11 +185,11 @@ def _compare_alias(
     """Set an alias that was not set yet, or record that it was moved; return the history."""
     history = production_changes(engine, registry.model_name)
     newest, named, mark = newest_change(history), registry.production(), registry.production_mark()
+    foreign = registry.foreign_production() if named is None else None
     if newest is not None and newest.model is not None and mark != newest.mark:
         if _same(newest.model, named):
             registry.mark_production(newest.mark)
             return history
-        foreign = registry.foreign_production()
         known = registry.find(newest.model)
         if known is None and named is None and mark is None:
             raise LostVersionError(newest.model, in_force=True)
@@ -200,10 +200,10 @@ def _compare_alias(
             return history
     if _same(None if newest is None else newest.model, named):
         return history
-    found = NewChange(named, Cause.FOUND_OUTSIDE, _difference(registry, newest, named))
+    found = NewChange(named, Cause.FOUND_OUTSIDE, _difference(registry, newest, named, foreign))
     record_change(engine, registry.model_name, found, dagster_run_id)
     history = production_changes(engine, registry.model_name)
-    if named is not None or registry.foreign_production() is not None:
+    if named is not None or foreign is not None:
         registry.mark_production(history[-1].mark)
     return history
 
@@ -231,14 +231,16 @@ def _same(model: ModelVersion | None, other: ModelVersion | None) -> bool:
 
 
 def _difference(
-    registry: Registry, newest: ProductionChange | None, named: ModelVersion | None
+    registry: Registry,
+    newest: ProductionChange | None,
+    named: ModelVersion | None,
+    foreign: int | None,
 ) -> str:
-    """Describe the change made in MLflow."""
+    """Describe the change made in MLflow: the alias names a version, a foreign one, or none."""
     if newest is None:
         return f"the alias {PRODUCTION} named it when the history of production began"
     if named is not None:
         return f"the alias {PRODUCTION} was moved to {named} in MLflow"
-    foreign = registry.foreign_production()
     if foreign is not None:
         return (
             f"the alias {PRODUCTION} was moved to version {foreign}, which stock-assets has not "

@@ -170,19 +170,27 @@ def test_reset_fetch_start_accepts_a_rejected_history(
     assert_frame_equal(stored(engine), doubled, check_exact=True)
 
 
+def with_broken_bar(day: date) -> pd.DataFrame:
+    """Return the bars with one of IBM whose low of 500 is above its other prices."""
+    broken = traded()
+    wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
+    broken.loc[wrong, "low"] = 500.0
+    return broken
+
+
 def test_ingest_quarantines_a_broken_bar_until_a_valid_one_arrives(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     day = date(2005, 4, 26)
-    broken = traded()
-    wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
-    broken.loc[wrong, "low"] = 500.0
+    broken = with_broken_bar(day)
     yahoo.list_anew(broken)
     done = bring(engine, yahoo, LAST)
     assert ("IBM", "low is above open or close", "error") in rules(done)
     (kept,) = read_quarantine(engine).itertuples()
     assert (kept.ticker, kept.session.date(), kept.low) == ("IBM", day, 500.0)
-    assert_frame_equal(stored(engine), traded()[~wrong].reset_index(drop=True), check_exact=True)
+    assert_frame_equal(
+        stored(engine), traded()[broken["low"] != 500.0].reset_index(drop=True), check_exact=True
+    )
 
     yahoo.list_anew(traded())
     bring(engine, yahoo, LAST)
@@ -194,9 +202,7 @@ def test_ingest_reports_a_broken_bar_until_it_is_settled(
     engine: Engine, yahoo: yahoo_loopback.Yahoo
 ) -> None:
     day = date(2005, 4, 12)
-    broken = traded()
-    wrong = broken["ticker"].eq("IBM") & broken["session"].eq(pd.Timestamp(day))
-    broken.loc[wrong, "low"] = 500.0
+    broken = with_broken_bar(day)
     yahoo.list_anew(broken)
     found = [rules(seen(engine, yahoo, calendar.next_session(day, n))) for n in (1, 2, 9)]
     assert found == [[("IBM", "low is above open or close", "error")], [], []]

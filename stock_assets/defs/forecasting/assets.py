@@ -76,10 +76,9 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         report_changes(context.instance, store.engine, history, context.log_event)
         made = make_forecasts(store.engine, registry, history, sessions, params)
         valid, invalid = made.valid(), made.invalid_sessions
-        tags = context.run.tags
+        run, tags = context.run.run_id, context.run.tags
         store_forecasts(
-            *(store.engine, valid, tickers, context.run.run_id),
-            *(reason_of(tags), tags.get(USER_TAG)),
+            store.engine, valid, tickers, run, reason_of(tags), started_by=tags.get(USER_TAG)
         )
         if not valid.rows.empty:
             write_forecast_files(find_locations().forecasts_folder, valid.rows)

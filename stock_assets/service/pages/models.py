@@ -69,7 +69,9 @@ def find_versions(state: AppState) -> list[Version]:
 
 
 def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = ScoreFilter((), 1, row["model_version"], row["dataset_run_id"])
+    wanted = ScoreFilter(
+        horizon=1, model_version=row["model_version"], dataset_run_id=row["dataset_run_id"]
+    )
     found = rolling_scores(state.engine, wanted, _WHOLE, None, None, size=1)
     return found[0] if found else None
 

@@ -119,8 +119,8 @@ def test_tickers_outside_the_universe_decide_nothing(
     ibm = sample_bars().query("ticker == 'IBM'")
     prices = ["open", "high", "low", "close"]
     wild = 1.0 + 0.2 * np.random.default_rng(3).random(len(ibm))
-    stranger = ibm.assign(ticker="GONE", **{name: ibm[name] * wild for name in prices})
-    store_bars(own_store.engine, tidy(pd.concat([sample_bars(), stranger])))
+    delisted = ibm.assign(ticker="GONE", **{name: ibm[name] * wild for name in prices})
+    store_bars(own_store.engine, tidy(pd.concat([sample_bars(), delisted])))
     beside = met(own_store, tmp_path / "beside", candidate, date(2012, 8, 31))
     for scores in ("candidate", "production", "persistence"):
         assert getattr(beside, scores) == getattr(alone, scores)
