@@ -282,7 +282,7 @@ class Registry:
             ) from None
 
     def set_production_alias(self, version: int) -> None:
-        """Move the alias ``Production`` to a version; the history of production is not written."""
+        """Move the alias ``Production``: for :mod:`stock_assets.pipeline.production` alone."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
 
     def production_mark(self) -> str | None:
