@@ -54,10 +54,10 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _history_holds_three_segments(self) -> Dataset:
-        # Each gap between two segments is window + (horizon - 1) + embargo long; the last label
-        # follows the last window. Warm-up of the features comes on top.
+        # Each gap between two segments is (horizon - 1) + embargo long; the last label follows
+        # the last window. Warm-up of the features comes on top.
         label = self.prediction_length
-        purges = 2 * (self.window + label - 1 + self.embargo_sessions)
+        purges = 2 * (label - 1 + self.embargo_sessions)
         needed = self.window + purges + self.validation_sessions + self.test_sessions + label
         if self.history_sessions is not None and self.history_sessions < needed:
             raise ValueError(

@@ -103,6 +103,9 @@ def build_segments(
 def recorded_params(record: PanelRecord) -> Params:
     """Return the parameters that a dataset was built with.
 
+    Earlier versions skipped ``window`` more window ends between two segments. Their datasets have
+    the same segments with an embargo that is longer by as many sessions, which is returned.
+
     Raises
     ------
     StockAssetsError
@@ -114,7 +117,12 @@ def recorded_params(record: PanelRecord) -> Params:
     ):
         raise _of_another_version(record, "other keys in adjustment_factors")
     try:
-        return Params.model_validate(record.params)
+        params = Params.model_validate(record.params)
+        if _PURGED_BY_LABELS not in record.params:
+            embargo = params.dataset.embargo_sessions + params.dataset.window
+            dataset = params.dataset.model_copy(update={"embargo_sessions": embargo})
+            params = params.model_copy(update={"dataset": dataset})
+        return params
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise _of_another_version(record, f"{key}: {error.errors()[0]['msg']}") from None

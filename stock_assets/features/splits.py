@@ -49,9 +49,9 @@ def split_sessions(sessions: int, dataset: Dataset) -> Split:
     """Split the windows of a history into train, validation and test segments.
 
     The last label of the test segment is the last session. Between two segments
-    ``window + horizon - 1 + embargo`` window ends are skipped, so that the last label of one
-    precedes the first input of the next (purge and embargo: López de Prado, Advances in Financial
-    Machine Learning, 2018, chapter 7).
+    ``horizon - 1 + embargo`` window ends are skipped, so that they share no label (purge and
+    embargo: López de Prado, Advances in Financial Machine Learning, 2018, chapter 7). Inputs may
+    overlap: a window of the later segment reads rows that the earlier one has read, as in serving.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ def split_sessions(sessions: int, dataset: Dataset) -> Split:
     StockAssetsError
         No window end is left for training.
     """
-    window, horizon = dataset.window, dataset.prediction_length
-    purge = window + horizon - 1 + dataset.embargo_sessions
+    horizon = dataset.prediction_length
+    purge = horizon - 1 + dataset.embargo_sessions
     test_last = sessions - 1 - horizon
     test_first = test_last - dataset.test_sessions + 1
     validation_last = test_first - purge - 1
     validation_first = validation_last - dataset.validation_sessions + 1
-    train = Segment(window - 1, validation_first - purge - 1)
+    train = Segment(dataset.window - 1, validation_first - purge - 1)
     missing = train.first - train.last
     if missing > 0:
         raise StockAssetsError(

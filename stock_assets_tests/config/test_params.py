@@ -137,8 +137,8 @@ def test_renames_may_be_chained_and_symbols_reused(tmp_path: Path, text: str) ->
             r"tuning\.search_space\.learning_rate: log and step exclude each other\.",
         ),
         (
-            "dataset: {history_sessions: 279, window: 30}",
-            r"dataset: history_sessions of 279 is too small: at least 280 are needed",
+            "dataset: {history_sessions: 219, window: 30}",
+            r"dataset: history_sessions of 219 is too small: at least 220 are needed",
         ),
         (
             "prices: {tickers: [IBM, MSFT]}",
@@ -179,7 +179,7 @@ def test_another_encoding_is_an_error_of_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [1, 4])
 def test_the_least_history_is_what_the_split_takes(length: int) -> None:
     least = Dataset(
-        history_sessions=7 * 3 + 2 * (2 + length - 1) + 40 + 20 + length,
+        history_sessions=7 + 2 * (2 + length - 1) + 40 + 20 + length,
         window=7,
         prediction_length=length,
         embargo_sessions=2,

@@ -1,4 +1,4 @@
-"""Splits: segments and folds share no label and no input; scalers fit the train segment only."""
+"""Splits: segments and folds share no label; scalers fit the train segment only."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ spare_sessions = st.integers(0, 100)
 
 
 def purge_of(dataset: Dataset) -> int:
-    return dataset.window + dataset.prediction_length - 1 + dataset.embargo_sessions
+    return dataset.prediction_length - 1 + dataset.embargo_sessions
 
 
 def sessions_needed(dataset: Dataset, folds: int = 1) -> int:
@@ -67,16 +67,17 @@ def labels_of(segment: Segment, dataset: Dataset) -> set[int]:
 
 def test_split_of_an_ordinary_history() -> None:
     split = split_sessions(1000, Dataset())
-    assert split == Split(Segment(29, 749), Segment(780, 905), Segment(936, 998), purge=30)
+    assert split == Split(Segment(29, 809), Segment(810, 935), Segment(936, 998), purge=0)
 
 
 @property_test
 @given(datasets, spare_sessions)
-def test_split_shares_no_label_and_no_input_between_segments(dataset, spare) -> None:
+def test_split_shares_no_label_between_segments(dataset, spare) -> None:
     split = split_sessions(sessions_needed(dataset) + spare, dataset)
     for earlier, later in ((split.train, split.validation), (split.validation, split.test)):
-        assert max(labels_of(earlier, dataset)) < min(inputs_of(later, dataset))
-        assert later.first - earlier.last - 1 == split.purge == purge_of(dataset) >= 1
+        gap = min(labels_of(later, dataset)) - max(labels_of(earlier, dataset)) - 1
+        assert gap == dataset.embargo_sessions
+        assert later.first - earlier.last - 1 == split.purge == purge_of(dataset)
 
 
 @property_test

