@@ -36,7 +36,7 @@ def main() -> None:
     chosen = np.linspace(data.train[0], data.train[-1], options.windows).astype(np.int64)
     best = Hyperparameters(options.architecture, 64, 2, 0.0, 1e-3, 64)
     training = Training(epochs=1, threads=2)
-    train_candidate(replace(data, train=chosen), best, training, dataset.target, 0.9)
+    train_candidate(replace(data, train=chosen), best, training)
     print(json.dumps({"libraries_megabytes": libraries, "peak_megabytes": peak_megabytes()}))
 
 

@@ -91,6 +91,7 @@ def examples(sessions: int, tickers: int, features: int, window: int) -> Trainin
         horizon=1,
         train=ends[:-2],
         validation=ends[-2:],
+        calibration=ends[:0],
     )
 
 

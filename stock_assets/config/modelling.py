@@ -14,6 +14,7 @@ Target = Literal["log_return", "close"]
 ScalerKind = Literal["standard", "minmax", "robust"]
 Architecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
 Loss = Literal["huber", "mse", "mae"]
+Scale = Literal["constant", "deviation", "range", "combined"]
 Device = Literal["auto", "cpu", "cuda"]
 FoldTraining = Literal["expanding", "rolling"]
 
@@ -43,7 +44,9 @@ class Dataset(Section):
         None, description="number of newest sessions to use; all when empty"
     )
     validation_sessions: PositiveInt = Field(
-        126, description="window ends for tuning and early stopping"
+        126,
+        description="window ends for tuning and early stopping; the last third of them is for "
+        "shrinkage and intervals only",
     )
     test_sessions: PositiveInt = Field(
         63, description="window ends for the promotion decision only"
@@ -158,6 +161,11 @@ class Training(Section):
     seed: Count = Field(
         20130301, description="random seed for initial weights, dropout, batches and search"
     )
+    shrinkage: bool = Field(
+        True,
+        description="multiply each forecast move by a factor from 0 to 1 fitted on the last third "
+        "of validation",
+    )
 
 
 class WalkForward(Section):
@@ -178,4 +186,24 @@ class WalkForward(Section):
 class Forecast(Section):
     """The forecasts."""
 
-    coverage: Share = Field(0.9, description="target share of outcomes inside the interval")
+    coverages: Annotated[list[Share], Field(min_length=1)] = Field(
+        [0.5, 0.8, 0.9],
+        description="target shares of outcomes inside the intervals, ascending; tables show the "
+        "last",
+    )
+    scale: Literal["auto", Scale] = Field(
+        "auto",
+        description="volatility that the widths follow; auto: the one with the best interval score "
+        "on the last third of validation",
+    )
+
+    @property
+    def coverage(self) -> float:
+        """The coverage that tables show."""
+        return self.coverages[-1]
+
+    @model_validator(mode="after")
+    def _coverages_ascend(self) -> Forecast:
+        if sorted(set(self.coverages)) != self.coverages:
+            raise ValueError("coverages must be ascending")
+        return self

@@ -46,7 +46,7 @@ class Promotion(Section):
         "empty, see docs/evaluation.md",
     )
     refit: bool = Field(
-        False,
+        True,
         description="train a promoted candidate again on every session up to its as-of session "
         "before it goes into production, see docs/evaluation.md",
     )

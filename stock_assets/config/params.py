@@ -53,6 +53,7 @@ class Params(Section):
 _RENAMED = {
     "monitoring.thresholds.mase_max": "monitoring.thresholds.relative_mae_max",
     "promotion.metric: mase": "promotion.metric: relative_mae",
+    "forecast.coverage": "forecast.coverages, a list",
     "prices.checks.severities.history is another one": "history is unrelated",
 }
 """Renamed keys and values of earlier versions."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -21,6 +22,9 @@ from stock_assets.market.adjustment import AdjustmentFactors
 from stock_assets.market.bars import content_digest
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import PanelRecord, SegmentRecord
+
+_WRITTEN_SINCE_PURGED_BY_LABELS = "shrinkage"
+"""Key of the training section that records have whose segments are purged by labels alone."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def build_segments(
 
 
 def recorded_params(record: PanelRecord) -> Params:
-    """Return the parameters that a dataset was built with.
+    """Return the parameters that a dataset was built with, under their present names.
 
     Earlier versions skipped ``window`` more window ends between two segments. Their datasets have
     the same segments with an embargo that is longer by as many sessions, which is returned.
@@ -116,16 +120,21 @@ def recorded_params(record: PanelRecord) -> Params:
         for factors in record.adjustment_factors.values()
     ):
         raise _of_another_version(record, "other keys in adjustment_factors")
+    earlier = _WRITTEN_SINCE_PURGED_BY_LABELS not in record.params["training"]
     try:
-        params = Params.model_validate(record.params)
-        if _PURGED_BY_LABELS not in record.params:
-            embargo = params.dataset.embargo_sessions + params.dataset.window
-            dataset = params.dataset.model_copy(update={"embargo_sessions": embargo})
-            params = params.model_copy(update={"dataset": dataset})
-        return params
+        return Params.model_validate(_translated(record.params) if earlier else record.params)
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise _of_another_version(record, f"{key}: {error.errors()[0]['msg']}") from None
+
+
+def _translated(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the recorded parameters of an earlier version as this one writes them."""
+    dataset, forecast = dict(params["dataset"]), dict(params["forecast"])
+    dataset["embargo_sessions"] += dataset["window"]
+    if "coverage" in forecast:
+        forecast["coverages"] = [forecast.pop("coverage")]
+    return params | {"dataset": dataset, "forecast": forecast}
 
 
 def _of_another_version(record: PanelRecord, what: str) -> StockAssetsError:

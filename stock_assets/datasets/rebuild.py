@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -50,9 +51,10 @@ def rebuild_panel(engine: Engine, record: PanelRecord, arrays: ArrayStore) -> Pa
     built = build_feature_set(
         bars, params.features, params.dataset, first, as_of, params.walk_forward
     )
-    return build_panel(
+    rebuilt = build_panel(
         record.dataset_run_id, as_of, built, params, arrays, known_at=record.known_at
     )
+    return replace(rebuilt, params=record.params)
 
 
 def choose_known_at(

@@ -66,8 +66,7 @@ def split_sessions(sessions: int, dataset: Dataset) -> Split:
     StockAssetsError
         No window end is left for training.
     """
-    horizon = dataset.prediction_length
-    purge = horizon - 1 + dataset.embargo_sessions
+    horizon, purge = dataset.prediction_length, purge_length(dataset)
     test_last = sessions - 1 - horizon
     test_first = test_last - dataset.test_sessions + 1
     validation_last = test_first - purge - 1
@@ -86,6 +85,33 @@ def split_sessions(sessions: int, dataset: Dataset) -> Split:
         test=Segment(test_first, test_last),
         purge=purge,
     )
+
+
+def purge_length(dataset: Dataset) -> int:
+    """Return how many window ends are skipped between two segments."""
+    return dataset.prediction_length - 1 + dataset.embargo_sessions
+
+
+def split_validation(validation: Segment, dataset: Dataset) -> tuple[Segment, Segment]:
+    """Split the validation segment into a part for model selection and one for calibration.
+
+    Tuning and early stopping use the first part; shrinkage and intervals use the last third alone.
+    The purge lies between the two.
+
+    Raises
+    ------
+    StockAssetsError
+        One of the parts has no window end.
+    """
+    calibration = Segment(validation.last - len(validation) // 3 + 1, validation.last)
+    selection = Segment(validation.first, calibration.first - purge_length(dataset) - 1)
+    if calibration.first > calibration.last or selection.first > selection.last:
+        raise StockAssetsError(
+            f"{len(validation)} validation sessions are too few: the last third is for calibration "
+            f"and {purge_length(dataset)} before it are purged",
+            "Raise dataset.validation_sessions",
+        )
+    return selection, calibration
 
 
 def fold_splits(sessions: int, dataset: Dataset, folds: WalkForward) -> list[Split]:

@@ -15,19 +15,24 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from stock_assets.config import Scale
 from stock_assets.core.digests import bytes_digest
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import BINS, count_rows, stability
 from stock_assets.features.labels import cumulate_steps
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import blocks
+from stock_assets.features.volatility import log_ranges, volatility
 from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjustment_factors, rebase
 from stock_assets.models.bundle_digests import BundleDigests, read_file, unreadable
+from stock_assets.models.intervals import NEWEST_SESSIONS, FixedIntervals, ScaledIntervals
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.training import forecast_scaled, weights_digest
+
+FloatArray = NDArray[np.float64]
 
 FORECAST_COLUMNS = (
     "as_of_session",
@@ -43,6 +48,7 @@ FORECAST_COLUMNS = (
 )
 _SPECIFICATION = "bundle.json"
 _WEIGHTS = "network.safetensors"
+_RESIDUALS = "intervals/residuals"
 _BATCH = 32
 
 
@@ -66,6 +72,8 @@ class Bundle:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.recipe.to_dict(), indent=1, allow_nan=False)
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        if isinstance(self.recipe.intervals, ScaledIntervals):
+            weights[_RESIDUALS] = torch.from_numpy(self.recipe.intervals.residuals)
         contents = {_SPECIFICATION: text.encode(), _WEIGHTS: save(weights)}
         for name, content in contents.items():
             (folder / name).write_bytes(content)
@@ -97,7 +105,12 @@ class Bundle:
         except ValueError as error:
             raise unreadable(folder / _SPECIFICATION, str(error), recorded) from None
         try:
-            recipe = Recipe.from_dict(plain)
+            tensors = load(weights)
+        except SafetensorError as error:
+            raise unreadable(folder / _WEIGHTS, str(error), recorded) from None
+        residuals = tensors.pop(_RESIDUALS, None)
+        try:
+            recipe = Recipe.from_dict(plain, None if residuals is None else residuals.numpy())
             network = build_network(recipe.network)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise StockAssetsError(
@@ -107,8 +120,8 @@ class Bundle:
                 "new model: stock-assets retrain",
             ) from None
         try:
-            network.load_state_dict(load(weights))
-        except (SafetensorError, RuntimeError) as error:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise unreadable(folder / _WEIGHTS, reason, recorded) from None
         bundle = cls(recipe, network.eval())
@@ -117,9 +130,11 @@ class Bundle:
         return bundle
 
     def digest(self) -> str:
-        """Compute the SHA-256 of the recipe and the weights."""
-        recipe = json.dumps(self.recipe.to_dict(), sort_keys=True)
-        return hashlib.sha256(f"{recipe}{weights_digest(self.network)}".encode()).hexdigest()
+        """Compute the SHA-256 of the recipe, the weights and the residuals."""
+        recipe, intervals = json.dumps(self.recipe.to_dict(), sort_keys=True), self.recipe.intervals
+        residuals = intervals.digest if isinstance(intervals, ScaledIntervals) else ""
+        content = f"{recipe}{weights_digest(self.network)}{residuals}"
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def panel(self, bars: pd.DataFrame, last: date) -> Panel:
         """Build the feature panel from the first session of history to `last`.
@@ -174,15 +189,11 @@ class Bundle:
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
-        forecastable = usable_windows(panel.valid, ends, recipe.network.window)
-        if recipe.target == "close":
-            forecastable &= ~recipe.target_scaler.pooled
-        rows, columns = np.nonzero(forecastable)
-        ahead = cumulate_steps(self._scaled(panel, ends), recipe.target)
-        widths = np.array(recipe.interval_widths)[:, np.newaxis]
+        rows, columns = np.nonzero(self._forecastable(panel, ends))
+        ahead, half_widths = self._with_half_widths(bars, panel, ends)
         middle, lower, upper = (
             self._ratio(ahead + shift, panel.close[ends])[rows, :, columns]
-            for shift in (0.0, -widths, widths)
+            for shift in (0.0, -half_widths[-1], half_widths[-1])
         )
         close = _as_traded_close(bars, sessions, recipe.tickers)[rows, columns, np.newaxis]
         horizons = np.arange(1, recipe.network.horizon + 1)
@@ -197,10 +208,37 @@ class Bundle:
                 "predicted_price": (close * middle).ravel(),
                 "lower_price": np.maximum(close * lower, 0.0).ravel(),
                 "upper_price": (close * upper).ravel(),
-                "coverage": recipe.coverage,
+                "coverage": recipe.intervals.coverage,
             }
         )
         return frame[list(FORECAST_COLUMNS)]
+
+    def moves(
+        self, panel: Panel, sessions: Sequence[date]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the forecast moves, not shrunk, and the actual ones, both (B, H, N).
+
+        They are differences from the forecast of no change as of each of `sessions`, in scaled
+        target units; NaN where there is no forecast, or no outcome in the panel.
+        """
+        ends = self._ends(panel, sessions)
+        forecast = np.where(
+            self._forecastable(panel, ends)[:, np.newaxis],
+            self._ahead(panel, ends) - self._no_change(panel, ends),
+            np.nan,
+        )
+        return forecast, self._outcomes(panel, ends) - self._no_change(panel, ends)
+
+    def scaled_volatility(self, bars: pd.DataFrame, panel: Panel, scale: Scale) -> FloatArray:
+        """Return the volatility of each session in scaled target units, (T, N).
+
+        It is the scale by which residuals are divided; 1 where it is constant.
+        """
+        if scale == "constant":
+            return np.ones_like(panel.close)
+        ranges = log_ranges(bars, panel.sessions, panel.tickers)
+        unit = volatility(scale, panel.close, ranges) / self.recipe.target_scaler.scale[:, 0]
+        return unit if self.recipe.target == "log_return" else unit * panel.close
 
     def drift(self, panel: Panel, sessions: Sequence[date]) -> pd.DataFrame:
         """Compute the drift of recent scaled inputs from the training distribution.
@@ -259,6 +297,71 @@ class Bundle:
                 "Forecast a later session",
             )
         return ends
+
+    def _with_half_widths(
+        self, bars: pd.DataFrame, panel: Panel, ends: NDArray[np.intp]
+    ) -> tuple[FloatArray, Sequence[FloatArray]]:
+        """Forecast as of `ends`; return the half widths of each coverage beside the forecasts.
+
+        Both are in scaled target units; the forecasts are shrunk and (B, H, N), the half widths
+        have a shape that broadcasts. The newest own residuals known as of each session are computed
+        from the panel.
+        """
+        recipe = self.recipe
+        intervals, horizon = recipe.intervals, recipe.network.horizon
+        if isinstance(intervals, FixedIntervals):
+            widths = np.array(intervals.widths)[:, np.newaxis]
+            return self._shrunk(panel, ends), [widths]
+        first = max(
+            panel.sessions.searchsorted(pd.Timestamp(recipe.as_of)),
+            ends[0] + 1 - horizon - NEWEST_SESSIONS,
+        )
+        own = np.arange(first, ends[-1])
+        every = np.union1d(own, ends)
+        forecast = self._shrunk(panel, every)
+        scale = self.scaled_volatility(bars, panel, intervals.scale)
+        errors = self._outcomes(panel, own) - forecast[np.searchsorted(every, own)]
+        errors = np.where(self._forecastable(panel, own)[:, np.newaxis], errors, np.nan)
+        residuals = np.abs(errors / scale[own, np.newaxis]).astype(np.float32)
+        known = ends[:, np.newaxis] - np.arange(horizon) - first
+        quantiles = intervals.quantiles(residuals, np.maximum(known, 0))
+        widths = quantiles[..., np.newaxis] * scale[ends, np.newaxis]
+        return forecast[np.searchsorted(every, ends)], list(widths)
+
+    def _forecastable(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Find the tickers with a usable window, (B, N); closes need an own target scaler too."""
+        usable = usable_windows(panel.valid, ends, self.recipe.network.window)
+        if self.recipe.target == "close":
+            usable &= ~self.recipe.target_scaler.pooled
+        return usable
+
+    def _shrunk(self, panel: Panel, ends: NDArray[np.intp]) -> FloatArray:
+        """Forecast with shrunk moves, (B, H, N), in scaled target units."""
+        ahead, rest = self._ahead(panel, ends), 1 - np.array(self.recipe.shrinkage)
+        # In this form a factor of 1 changes no bit.
+        return ahead + rest[:, np.newaxis] * (self._no_change(panel, ends) - ahead)
+
+    def _ahead(self, panel: Panel, ends: NDArray[np.intp]) -> FloatArray:
+        return cumulate_steps(self._scaled(panel, ends), self.recipe.target)
+
+    def _no_change(self, panel: Panel, ends: NDArray[np.intp]) -> FloatArray:
+        """Return the forecast of no change, in scaled target units and of a shape (B, 1, N)."""
+        if self.recipe.target == "log_return":
+            return np.zeros((len(ends), 1, len(panel.tickers)))
+        return self._to_scaled(panel.close[ends, np.newaxis])
+
+    def _outcomes(self, panel: Panel, ends: NDArray[np.intp]) -> FloatArray:
+        """Return what was forecast as of `ends`, (B, H, N), NaN where the panel lacks it."""
+        steps = np.arange(1, self.recipe.network.horizon + 1)
+        later = np.pad(panel.close, ((0, len(steps)), (0, 0)), constant_values=np.nan)
+        closes = later[ends[:, np.newaxis] + steps]
+        if self.recipe.target == "log_return":
+            return self._to_scaled(np.log(closes / panel.close[ends, np.newaxis]))
+        return self._to_scaled(closes)
+
+    def _to_scaled(self, target: FloatArray) -> FloatArray:
+        scaler = self.recipe.target_scaler
+        return np.asarray((target - scaler.centre[:, 0]) / scaler.scale[:, 0])
 
     def _targets(self, sessions: Sequence[date]) -> NDArray[np.datetime64]:
         """Return the target sessions, shape (B, H)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from stock_assets.config import Dataset, WalkForward
 from stock_assets.features.labels import session_labels
 from stock_assets.features.scaling import Scaler, fit_scalers
-from stock_assets.features.splits import Segment, Split, fold_splits
+from stock_assets.features.splits import Segment, Split, fold_splits, split_validation
 from stock_assets.features.windows import Windows
 
 
@@ -31,8 +31,11 @@ class TrainingData:
         Scaled label of each session, the next session's; NaN where missing.
     horizon : int
         Labels per window.
-    train, validation : ndarray of int64
-        Window ends of the segments.
+    train : ndarray of int64
+        Window ends of the train segment.
+    validation, calibration : ndarray of int64
+        Window ends of the validation segment for tuning and early stopping, and of its last third,
+        for shrinkage and intervals.
     """
 
     windows: Windows
@@ -40,6 +43,7 @@ class TrainingData:
     horizon: int
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
+    calibration: NDArray[np.int64]
 
 
 def load_training_data(
@@ -63,7 +67,13 @@ def load_training_data(
         Of the features and of the target, fitted to training sessions.
     train, validation : Segment
         Window ends.
+
+    Raises
+    ------
+    StockAssetsError
+        The validation segment is too short for calibration.
     """
+    selection, calibration = split_validation(validation, dataset)
     panel: dict[str, Tensor] = load_file(path)
     features, target = scalers
     labels = session_labels(panel["close"].numpy(), dataset.target)[..., np.newaxis]
@@ -72,7 +82,8 @@ def load_training_data(
         target=torch.from_numpy(target.transform(labels)[..., 0]),
         horizon=dataset.prediction_length,
         train=train.positions(),
-        validation=validation.positions(),
+        validation=selection.positions(),
+        calibration=calibration.positions(),
     )
 
 

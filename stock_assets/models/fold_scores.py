@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from stock_assets.config import Training
+from stock_assets.config import Forecast, Training
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
 from stock_assets.evaluation.scorecard import score_models
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.calibration import calibrate
 from stock_assets.models.candidate import Candidate, train_candidate
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import Fold
@@ -26,6 +27,7 @@ def score_folds(
     recipe: Recipe,
     best: Hyperparameters,
     training: Training,
+    forecast: Forecast,
     bars: pd.DataFrame,
     checkpoints: CheckpointFolder | None = None,
 ) -> pd.DataFrame:
@@ -39,8 +41,8 @@ def score_folds(
     ----------
     folds : iterable of Fold
     recipe : Recipe
-        The candidate's. Scalers and interval widths are replaced by those of the fold.
-    best, training : Hyperparameters, Training
+        The candidate's. Scalers, shrinkage and intervals are replaced by those of the fold.
+    best, training, forecast : Hyperparameters, Training, Forecast
         The candidate's.
     bars : DataFrame
         As traded, from the first session of history to the as-of session of the dataset.
@@ -59,25 +61,32 @@ def score_folds(
         own = checkpoints and replace(
             checkpoints, data_fingerprint=f"{checkpoints.data_fingerprint} {fold.split}"
         )
-        trained = train_candidate(
-            fold.data, best, training, recipe.target, recipe.coverage, own, f"fold-{number}"
-        )
-        rows += [{"fold": number} | scored for scored in _scored(fold, trained, recipe, bars)]
+        trained = train_candidate(fold.data, best, training, own, f"fold-{number}")
+        model = _calibrated(fold, trained, recipe, bars, training, forecast)
+        rows += [{"fold": number} | scored for scored in _scored(fold, model, bars)]
     return pd.DataFrame(rows)
 
 
-def _scored(
-    fold: Fold, trained: Candidate, recipe: Recipe, bars: pd.DataFrame
-) -> list[dict[str, Any]]:
-    own = replace(
-        recipe,
-        feature_scaler=fold.features,
-        target_scaler=fold.target,
-        interval_widths=trained.interval_widths,
-    )
+def _calibrated(
+    fold: Fold,
+    trained: Candidate,
+    recipe: Recipe,
+    bars: pd.DataFrame,
+    training: Training,
+    forecast: Forecast,
+) -> Bundle:
+    own = replace(recipe, feature_scaler=fold.features, target_scaler=fold.target)
+    days = calendar.sessions(recipe.first_session, recipe.as_of)
+    sessions = [days[end] for end in fold.data.calibration]
+    model = Bundle(own, trained.network)
+    return calibrate(model, bars, sessions, forecast, shrink=training.shrinkage)
+
+
+def _scored(fold: Fold, model: Bundle, bars: pd.DataFrame) -> list[dict[str, Any]]:
+    recipe = model.recipe
     days = calendar.sessions(recipe.first_session, recipe.as_of)
     sessions = days[fold.split.test.first : fold.split.test.last + 1]
-    scored = score_due(Bundle(own, trained.network).forecast(bars, sessions), bars)
+    scored = score_due(model.forecast(bars, sessions), bars)
     models = {"candidate": scored, "persistence": score_rows(persistence_forecasts(scored))}
     segment = {"first_session": sessions[0], "last_session": sessions[-1]}
     return [

@@ -7,11 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stock_assets.config import Basis, Rename, Target
 from stock_assets.evaluation.drift import Reference
 from stock_assets.features.scaling import Scaler
 from stock_assets.market.adjustment import AdjustmentFactors
+from stock_assets.models.intervals import Intervals, intervals_from
 from stock_assets.models.networks import NetworkSpec
+
+NO_SHRINKAGE = (1.0,)
+"""The factor of a forecast that is not shrunk, for one session ahead."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,9 @@ class Recipe:
         Fitted to training sessions; shapes (N, F) and (N, 1).
     reference : Reference
         Distribution of the scaled features in these sessions, all tickers pooled.
-    interval_widths : tuple of float
-        Half the width of the prediction interval for 1 to H sessions ahead, in scaled target units.
-    coverage : float
-        Nominal coverage of the intervals.
+    intervals : FixedIntervals or ScaledIntervals
+    shrinkage : tuple of float
+        Factors in [0, 1] of the forecast moves over 1 to H sessions.
     """
 
     dataset_run_id: str
@@ -58,8 +64,8 @@ class Recipe:
     feature_scaler: Scaler
     target_scaler: Scaler
     reference: Reference
-    interval_widths: tuple[float, ...]
-    coverage: float
+    intervals: Intervals
+    shrinkage: tuple[float, ...]
 
     def rename_tickers(self, renames: Sequence[Rename]) -> Recipe:
         """Replace tickers by their current symbols, in unchanged order.
@@ -84,28 +90,38 @@ class Recipe:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain values for JSON, without loss.
+        """Return the recipe as plain values for JSON, without loss but for residuals.
 
         The keys are a file format: the digest of every registered version covers them, so they
         keep their names if fields are renamed.
         """
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         factors = plain.pop("adjustment_factors")
-        return plain | {
-            "as_of": self.as_of.isoformat(),
-            "first_session": self.first_session.isoformat(),
-            "anchors": {ticker: asdict(own) for ticker, own in factors.items()},
-            "network": asdict(self.network),
-            "feature_scaler": self.feature_scaler.to_dict(),
-            "target_scaler": self.target_scaler.to_dict(),
-            "reference": self.reference.to_dict(),
-        }
+        del plain["intervals"]
+        if set(self.shrinkage) == {1.0}:
+            del plain["shrinkage"]  # which earlier versions do not have
+        return (
+            plain
+            | self.intervals.to_dict()
+            | {
+                "as_of": self.as_of.isoformat(),
+                "first_session": self.first_session.isoformat(),
+                "anchors": {ticker: asdict(own) for ticker, own in factors.items()},
+                "network": asdict(self.network),
+                "feature_scaler": self.feature_scaler.to_dict(),
+                "target_scaler": self.target_scaler.to_dict(),
+                "reference": self.reference.to_dict(),
+            }
+        )
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Recipe:
-        """Restore a recipe from :meth:`to_dict`."""
+    def from_dict(
+        cls, plain: dict[str, Any], residuals: NDArray[np.float32] | None = None
+    ) -> Recipe:
+        """Restore a recipe from :meth:`to_dict` and the residuals of its intervals."""
         fields = dict(plain)
-        factors = fields.pop("anchors")
+        intervals = intervals_from(fields, residuals)
+        factors, network = fields.pop("anchors"), NetworkSpec(**fields["network"])
         return cls(
             **fields
             | {
@@ -116,10 +132,11 @@ class Recipe:
                 "adjustment_factors": {
                     ticker: AdjustmentFactors(**values) for ticker, values in factors.items()
                 },
-                "network": NetworkSpec(**fields["network"]),
+                "network": network,
                 "feature_scaler": Scaler.from_dict(fields["feature_scaler"]),
                 "target_scaler": Scaler.from_dict(fields["target_scaler"]),
                 "reference": Reference.from_dict(fields["reference"]),
-                "interval_widths": tuple(fields["interval_widths"]),
+                "intervals": intervals,
+                "shrinkage": tuple(fields.get("shrinkage", NO_SHRINKAGE * network.horizon)),
             }
         )

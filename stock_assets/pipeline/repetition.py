@@ -6,8 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from stock_assets.config import Params
+from stock_assets.config import Forecast, Params
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.networks import Network
 from stock_assets.pipeline.training import refit_on_dataset, train_on_dataset
 from stock_assets.pipeline.training_logs import logged_training
@@ -30,7 +32,8 @@ def train_again(
     Raises
     ------
     StockAssetsError
-        There is no such version, its training was not logged, or its dataset is incomplete.
+        There is no such version, an earlier version of this package trained it, its training was
+        not logged, or its dataset is incomplete.
     """
     model = registry.version(version)
     candidate = registry.evaluation_version(model)
@@ -40,10 +43,16 @@ def train_again(
         refit, _, _ = refit_on_dataset(engine, arrays, candidate, stored, logged, checkpoint_folder)
         return refit.bundle
     recipe = stored.recipe
+    if isinstance(recipe.intervals, FixedIntervals):
+        raise StockAssetsError(
+            f"{candidate} was trained by an earlier version of stock-assets",
+            "Install that version to repeat its training",
+        )
+    scale, coverages = recipe.intervals.scale, list(recipe.intervals.coverages)
     used = params.model_copy(
         update={
             "training": logged.training,
-            "forecast": params.forecast.model_copy(update={"coverage": recipe.coverage}),
+            "forecast": Forecast(coverages=coverages, scale=scale),
             "monitoring": params.monitoring.model_copy(
                 update={"window_sessions": recipe.reference.sessions}
             ),

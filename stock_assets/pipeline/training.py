@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Engine
 
-from stock_assets.config import Params, Training, Tuning, WalkForward
+from stock_assets.config import Forecast, Params, Training, Tuning, WalkForward
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import plain_digest, training_code
 from stock_assets.core.locations import find_locations
@@ -23,13 +23,16 @@ from stock_assets.datasets.rebuild import open_panel
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.features.scaling import Scaler, fit_reference
 from stock_assets.features.splits import Segment
+from stock_assets.market import calendar
 from stock_assets.market.adjustment import AdjustmentFactors
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.calibration import calibrate
 from stock_assets.models.candidate import Candidate, train_candidate
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import TrainingData, fold_data, load_training_data, open_folds
 from stock_assets.models.fold_scores import score_folds
-from stock_assets.models.recipe import Recipe
+from stock_assets.models.intervals import FixedIntervals
+from stock_assets.models.recipe import NO_SHRINKAGE, Recipe
 from stock_assets.models.refit import Refit, refit_bundle
 from stock_assets.models.study_report import improvements
 from stock_assets.models.tuning import Hyperparameters, Tuned, tune
@@ -174,23 +177,23 @@ def train_on_dataset(
         arrays.local_path(record.location), recorded.dataset, (features, target), train, validation
     )
     checkpoints = _checkpoints(dataset_id, segments, checkpoint_folder)
-    candidate = train_candidate(
-        data,
-        best,
-        params.training,
-        recorded.dataset.target,
-        params.forecast.coverage,
-        checkpoints,
-    )
+    candidate = train_candidate(data, best, params.training, checkpoints)
     recipe = _recipe(record, candidate, data, (features, target), params)
     first, last = record.first_session, record.as_of_session
     bars = read_bars(engine, first, last, record.tickers, record.known_at)
-    bundle = Bundle(recipe, candidate.network)
+    days = calendar.sessions(first, last)
+    bundle = calibrate(
+        Bundle(recipe, candidate.network),
+        bars,
+        [days[end] for end in data.calibration],
+        params.forecast,
+        shrink=params.training.shrinkage,
+    )
     return TrainedCandidate(record, best, candidate, bundle, bars, checkpoints)
 
 
 def score_earlier_folds(
-    trained: TrainedCandidate, arrays: ArrayStore, training: Training
+    trained: TrainedCandidate, arrays: ArrayStore, training: Training, forecast: Forecast
 ) -> pd.DataFrame:
     """Score the candidate's network, trained as of each earlier fold, on that fold's test segment.
 
@@ -206,6 +209,7 @@ def score_earlier_folds(
         trained.bundle.recipe,
         trained.best,
         training,
+        forecast,
         trained.bars,
         trained.checkpoints,
     )
@@ -269,7 +273,7 @@ def _recipe(
     scalers: tuple[Scaler, Scaler],
     params: Params,
 ) -> Recipe:
-    """Build the recipe of a bundle: everything besides the weights."""
+    """Build the recipe of a bundle before it is calibrated: everything besides the weights."""
     features, target = scalers
     recorded = recorded_params(record)
     return Recipe(
@@ -295,8 +299,8 @@ def _recipe(
             data.windows.length,
             params.monitoring.window_sessions,
         ),
-        interval_widths=candidate.interval_widths,
-        coverage=params.forecast.coverage,
+        intervals=FixedIntervals((0.0,) * data.horizon, params.forecast.coverage),
+        shrinkage=NO_SHRINKAGE * data.horizon,
     )
 
 

@@ -120,7 +120,9 @@ def test_renames_may_be_chained_and_symbols_reused(tmp_path: Path, text: str) ->
             renames("META METV 2022-01-31", "FB META 2022-06-09", tickers="META, METV"),
             r"prices: META → METV \(2022-01-31\) must be after .* remove the rename",
         ),
-        ("forecast: {coverage: 1.0}", "forecast.coverage"),
+        ("forecast: {coverages: [1.0]}", r"forecast\.coverages\.0"),
+        ("forecast: {coverages: [0.9, 0.5]}", "coverages must be ascending"),
+        ("forecast: {coverages: []}", "forecast.coverages"),
         ("features: {groups: [astrology]}", "features.groups"),
         ("tuning: {search_space: {layers: {low: 3, high: 1}}}", "tuning.search_space: .*layers"),
         ("tuning: {search_space: {hidden_size: {low: 10, high: 12}}}", "multiples of the 4"),
@@ -208,3 +210,9 @@ def test_an_error_is_a_problem_and_a_remedy_with_one_stop_each(stop: str) -> Non
     error = StockAssetsError(f"It broke{stop}", f"Mend it{stop}")
     assert str(error) == "It broke. Mend it."
     assert not re.search(r"\.\.", str(error))
+
+
+def test_renamed_key_is_an_error_that_names_the_new_one(tmp_path: Path) -> None:
+    with pytest.raises(StockAssetsError, match=r"forecast\.coverage was renamed") as caught:
+        load_params(params_file(tmp_path, "forecast: {coverage: 0.9}"))
+    assert "forecast.coverages" in caught.value.remedy

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from stock_assets.config import Forecast
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.build import (
     build_panel,
@@ -80,3 +82,16 @@ def test_recorded_params_rejects_records_of_other_versions(dataset: BuiltDataset
     for record, key in ((other_params, "weather"), (other_factors, "adjustment_factors")):
         with pytest.raises(StockAssetsError, match=key):
             recorded_params(record)
+
+
+def test_recorded_params_of_an_earlier_version_have_its_segments(dataset: BuiltDataset) -> None:
+    """It skipped the window too between two segments, and had one coverage."""
+    params = deepcopy(dataset.record.params)
+    del params["training"]["shrinkage"], params["forecast"]["scale"]
+    params["forecast"] = {"coverage": 0.8}
+    recorded = recorded_params(replace(dataset.record, params=params))
+    own = PARAMS.dataset.model_copy(update={"embargo_sessions": PARAMS.dataset.window})
+    assert recorded == PARAMS.model_copy(
+        update={"dataset": own, "forecast": Forecast(coverages=[0.8])}
+    )
+    assert params["dataset"] == PARAMS.dataset.model_dump(mode="json")

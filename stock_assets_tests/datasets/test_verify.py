@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import date
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
@@ -13,11 +15,14 @@ from sqlalchemy import text
 from stock_assets.config import Rename
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import build_environment
+from stock_assets.datasets.build import build_scalers, build_segments
+from stock_assets.datasets.rebuild import rebuild_panel
 from stock_assets.datasets.verify import Verification, verify
 from stock_assets.market.bars import tidy
-from stock_assets.storage.datasets import load_panel, save_panel
+from stock_assets.storage.arrays import ArrayStore
+from stock_assets.storage.datasets import load_panel, save_panel, save_scalers, save_segments
 from stock_assets.storage.renames import apply_renames
-from stock_assets_tests.datasets.conftest import KEY, BuiltDataset, build, sample
+from stock_assets_tests.datasets.conftest import KEY, PARAMS, BuiltDataset, build, sample
 from stock_assets_tests.storage.examples import store_bars
 from stock_assets_tests.tampering import empty, tampering
 
@@ -54,6 +59,29 @@ def test_later_bars_and_other_tickers_change_nothing(changeable: BuiltDataset) -
     store_bars(changeable.engine, tidy(sample().query("ticker == 'IBM'").assign(ticker="HAL")))
     found = verified(changeable)
     assert (found.equal, found.changes) == (True, [])
+
+
+def test_a_dataset_of_an_earlier_version_is_equal(changeable: BuiltDataset) -> None:
+    """As that version built it: the window was skipped too between two segments."""
+    engine, arrays, record = changeable.engine, changeable.arrays, changeable.record
+    params = deepcopy(record.params)
+    del params["training"]["shrinkage"]
+    params["forecast"] = {"coverage": 0.9}
+    earlier = replace(record, params=params)
+    save_panel(engine, earlier)
+    fitted = build_scalers(earlier, arrays)
+    features, target = fitted.features.to_dict(), fitted.target.to_dict()
+    save_scalers(engine, KEY, features, target, fitted.digest)
+    segments = build_segments(earlier, fitted.features, fitted.target, arrays)
+    save_segments(engine, KEY, segments)
+    assert [segment.purge_sessions for segment in segments] == [PARAMS.dataset.window] * 3
+    train, validation, test = segments
+    for before, after in ((train, validation), (validation, test)):
+        assert after.first_position - before.last_position - 1 == PARAMS.dataset.window
+    assert (verified(changeable).equal, verified(changeable).changes) == (True, [])
+    assert load_panel(engine, KEY).params == params
+    with TemporaryDirectory() as folder:
+        assert rebuild_panel(engine, earlier, ArrayStore(folder)).params == params
 
 
 def revise(dataset: BuiltDataset) -> None:

@@ -1,4 +1,4 @@
-"""The conformal width has its guaranteed coverage."""
+"""The conformal width has its guaranteed coverage, and the score prefers the true quantiles."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.evaluation.intervals import conformal_half_width
+from stock_assets.evaluation.intervals import (
+    conformal_quantiles,
+    interval_score,
+    require_enough,
+)
 
 errors = st.lists(st.floats(-100, 100), min_size=2, max_size=60)
 
 
 def test_the_width_is_the_residual_of_the_corrected_rank() -> None:
     residuals = np.array([-1.0, 2.0, -3.0, 4.0, -5.0, 6.0, -7.0, 8.0, -9.0])
-    assert conformal_half_width(residuals, 0.5) == 5
-    assert conformal_half_width(residuals, 0.9) == 9
+    assert conformal_quantiles(residuals, [0.5, 0.9]) == [5, 9]
 
 
 @given(errors, st.floats(0.05, 0.95))
@@ -25,10 +28,11 @@ def test_leave_one_out_coverage_is_at_least_nominal(values: list[float], coverag
     every = np.array(values)
     others = [np.delete(every, position) for position in range(len(every))]
     try:
-        widths = np.array([conformal_half_width(rest, coverage) for rest in others])
+        require_enough(len(others[0]), coverage)
     except StockAssetsError:
         assert len(others[0]) < coverage / (1 - coverage) + 1e-6
         return
+    widths = np.array([conformal_quantiles(rest, [coverage])[0] for rest in others])
     assert (np.abs(every) <= widths).mean() >= coverage - 1e-9
 
 
@@ -37,24 +41,40 @@ def test_the_width_follows_the_unit_and_ignores_sign_and_order(
     values: list[float], coverage: float, unit: float
 ) -> None:
     residuals = np.array(values * 2)
-    width = conformal_half_width(residuals, coverage)
-    assert conformal_half_width(-residuals[::-1], coverage) == width
-    assert conformal_half_width(residuals * unit, coverage) == width * unit
+    (width,) = conformal_quantiles(residuals, [coverage])
+    assert conformal_quantiles(-residuals[::-1], [coverage]) == [width]
+    assert conformal_quantiles(residuals * unit, [coverage]) == [width * unit]
 
 
 @given(errors, st.floats(0.05, 0.6), st.floats(0.05, 0.6))
 def test_more_coverage_is_never_narrower(values: list[float], one: float, other: float) -> None:
     residuals = np.array(values * 2)
-    low, high = sorted([one, other])
-    assert conformal_half_width(residuals, low) <= conformal_half_width(residuals, high)
+    low, high = conformal_quantiles(residuals, sorted([one, other]))
+    assert low <= high
 
 
 def test_too_few_residuals_are_an_error_with_the_number_needed() -> None:
     with pytest.raises(StockAssetsError, match=r"coverage 0.9 needs 9 residuals, not 8"):
-        conformal_half_width(np.ones(8), 0.9)
-    assert conformal_half_width(np.ones(9), 0.9) == 1
+        require_enough(8, 0.9)
+    require_enough(9, 0.9)
+    assert conformal_quantiles(np.arange(8.0), [0.9]) == [7.0]
 
 
-def test_a_residual_that_is_not_finite_is_an_error() -> None:
-    with pytest.raises(StockAssetsError, match="1 of 20 residuals are not finite"):
-        conformal_half_width(np.array([np.nan, *[1.0] * 19]), 0.5)
+def test_missing_residuals_do_not_count() -> None:
+    residuals = np.array([[3.0, np.nan], [-1.0, 2.0]])
+    assert conformal_quantiles(residuals, [0.5]) == conformal_quantiles(np.arange(1.0, 4), [0.5])
+    assert np.isnan(conformal_quantiles(np.array([np.nan]), [0.5, 0.9])).all()
+
+
+def test_interval_score_is_the_width_and_a_penalty_outside() -> None:
+    error, half_width = np.array([0.0, -1.0, 1.5, -3.0]), np.array(1.0)
+    assert interval_score(error, half_width, 0.9).tolist() == pytest.approx([2, 2, 12, 42])
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_interval_score_is_lowest_near_the_quantile(coverage: float) -> None:
+    error = np.random.default_rng(1).normal(size=20_000)
+    widths = np.linspace(0.2, 3.0, 57)
+    scores = [interval_score(error, width, coverage).mean() for width in widths]
+    (best,) = conformal_quantiles(error, [coverage])
+    assert widths[np.argmin(scores)] == pytest.approx(best, abs=0.06)

@@ -21,6 +21,7 @@ from stock_assets.features.splits import (
     sessions_read,
     split_dataset,
     split_sessions,
+    split_validation,
 )
 from stock_assets.market import calendar
 from stock_assets_tests.features.examples import FIRST, property_test
@@ -237,3 +238,20 @@ def test_segment_sessions_are_those_of_the_window_ends() -> None:
     assert calendar.next_session(spans["test"][2]) == AS_OF
     assert len(spans["validation"][0]) == 30
     assert len(spans["test"][0]) == 20
+
+
+@property_test
+@given(datasets, st.integers(0, 50))
+def test_split_validation_keeps_the_last_third_apart(dataset, first) -> None:
+    validation = Segment(first, first + dataset.validation_sessions - 1)
+    purge = purge_of(dataset)
+    third = dataset.validation_sessions // 3
+    if third == 0 or dataset.validation_sessions - third <= purge:
+        with pytest.raises(StockAssetsError, match=r"dataset\.validation_sessions"):
+            split_validation(validation, dataset)
+        return
+    selection, calibration = split_validation(validation, dataset)
+    assert (selection.first, calibration.last) == (validation.first, validation.last)
+    assert len(calibration) == third
+    assert calibration.first - selection.last - 1 == purge
+    assert not labels_of(selection, dataset) & labels_of(calibration, dataset)

@@ -10,15 +10,17 @@ import pandas as pd
 import pytest
 import torch
 
-from stock_assets.config import Dataset, Features
+from stock_assets.config import Dataset, Features, Forecast
 from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.scaling import fit_reference, fit_scalers
-from stock_assets.features.splits import split_dataset
+from stock_assets.features.splits import split_dataset, split_validation
 from stock_assets.market import calendar
 from stock_assets.market.sources.sample import load_sample
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.calibration import calibrate
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.networks import NetworkSpec, build_network
-from stock_assets.models.recipe import Recipe
+from stock_assets.models.recipe import NO_SHRINKAGE, Recipe
 
 FIRST = date(2011, 6, 1)
 AS_OF = date(2012, 10, 26)
@@ -99,8 +101,8 @@ def bundle(
         reference=fit_reference(
             panel.values, panel.valid, scalers[0], split.train, chosen.window, 20
         ),
-        interval_widths=tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)),
-        coverage=0.9,
+        intervals=FixedIntervals(tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)), 0.9),
+        shrinkage=NO_SHRINKAGE * horizon,
     )
     return Bundle(recipe, network.eval())
 
@@ -120,6 +122,31 @@ def up_to(day: date, bars: pd.DataFrame | None = None) -> pd.DataFrame:
 def as_of(frame: pd.DataFrame, *days: date) -> pd.DataFrame:
     """Return the forecasts of as-of sessions."""
     return frame[frame["as_of_session"].isin(pd.to_datetime(list(days)))]
+
+
+def calibration_sessions(horizon: int = 1) -> list[date]:
+    """Return the sessions that a bundle is calibrated on."""
+    built, chosen = dataset(horizon=horizon)
+    validation = split_dataset(len(built.panel.sessions), chosen).validation
+    _, calibration = split_validation(validation, chosen)
+    return [day.date() for day in built.panel.sessions[calibration.positions()]]
+
+
+def calibrated(
+    model: Bundle,
+    scale: str = "combined",
+    bars: pd.DataFrame | None = None,
+    coverages: tuple[float, ...] = (0.5, 0.8, 0.9),
+    shrink: bool = False,
+) -> Bundle:
+    """Return a bundle with intervals that follow volatility."""
+    return calibrate(
+        model,
+        sample_bars() if bars is None else bars,
+        calibration_sessions(model.recipe.network.horizon),
+        Forecast(scale=scale, coverages=list(coverages)),
+        shrink=shrink,
+    )
 
 
 def same_frame(left: pd.DataFrame, right: pd.DataFrame) -> bool:

@@ -79,4 +79,5 @@ def learnable_data(seed: int = 0, missing: float = 0.05) -> TrainingData:
         horizon=1,
         train=np.arange(WINDOW - 1, 80),
         validation=np.arange(90, 119),
+        calibration=np.arange(0),
     )

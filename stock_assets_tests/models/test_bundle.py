@@ -24,6 +24,7 @@ from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
 from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.training import forecast_scaled
 from stock_assets_tests.features.examples import same_bits
 from stock_assets_tests.models.bundles import (
@@ -274,7 +275,7 @@ def test_lower_bound_of_a_close_is_at_least_zero() -> None:
     weights = model.network.state_dict()
     weights["head.1.weight"].mul_(0.05)
     weights["head.1.bias"].fill_(0.0)  # about the middle of the prices it was trained on
-    wide = Bundle(replace(model.recipe, interval_widths=(3.0,)), model.network)
+    wide = Bundle(replace(model.recipe, intervals=FixedIntervals((3.0,), 0.9)), model.network)
     frame = wide.forecast(sample_bars(), DAYS)
     assert frame["lower_price"].eq(0.0).any()
     assert invalid_forecasts(frame).empty

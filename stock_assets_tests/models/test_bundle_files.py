@@ -13,6 +13,7 @@ from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.bundle_digests import BundleDigests
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.recipe import Recipe
 from stock_assets_tests.features.examples import same_bits
 from stock_assets_tests.models.bundles import (
@@ -105,7 +106,7 @@ def test_a_missing_truncated_or_foreign_file_is_named(
 def test_changed_content_is_found_without_the_digests_of_files(tmp_path: Path) -> None:
     model = example("lstm")
     recorded = BundleDigests(model.digest(), {})
-    wider = replace(model.recipe, interval_widths=(model.recipe.interval_widths[0] * 1.01,))
+    wider = replace(model.recipe, intervals=FixedIntervals((0.71,), 0.9))
     for changed in (Bundle(wider, model.network), bundle(seed=2)):
         changed.save(tmp_path)
         with pytest.raises(DamagedFileError, match=recorded.content[:12]):
@@ -116,7 +117,7 @@ def test_changed_content_is_found_without_the_digests_of_files(tmp_path: Path) -
 
 def test_digest_depends_on_recipe_and_weights() -> None:
     model = example("lstm")
-    other = Bundle(replace(model.recipe, interval_widths=(0.8,)), model.network)
+    other = Bundle(replace(model.recipe, intervals=FixedIntervals((0.8,), 0.9)), model.network)
     digests = {model.digest(), other.digest(), bundle(seed=2).digest()}
     assert len(digests) == 3
     assert bundle().digest() == model.digest()

@@ -51,10 +51,9 @@ def test_stored_panel_is_mapped_scaled_and_labelled(tmp_path: Path, target: str)
     np.testing.assert_array_equal(
         data.target.numpy(), scalers[1].transform(labels[..., np.newaxis])[..., 0]
     )
-    assert (data.train.tolist(), data.validation.tolist()) == (
-        list(range(5, 31)),
-        list(range(40, 51)),
-    )
+    assert data.train.tolist() == list(range(5, 31))
+    assert data.validation.tolist() == list(range(40, 47))
+    assert data.calibration.tolist() == [48, 49, 50], "one window end is purged"
     assert data.horizon == 2
 
 
@@ -81,7 +80,8 @@ def test_last_fold_has_the_split_of_the_dataset(panel: Path, folds: WalkForward)
     scalers = fit_scalers(BUILT.panel.values, BUILT.panel.valid, BUILT.target, split.train, DATASET)
     assert [fold.features.to_dict(), fold.target.to_dict()] == [one.to_dict() for one in scalers]
     np.testing.assert_array_equal(fold.data.train, split.train.positions())
-    np.testing.assert_array_equal(fold.data.validation, split.validation.positions())
+    parts = [fold.data.validation, fold.data.calibration]
+    np.testing.assert_array_equal(np.concatenate(parts), split.validation.positions())
 
 
 @pytest.mark.parametrize("training", ["expanding", "rolling"])

@@ -8,17 +8,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stock_assets.config import Training, WalkForward
+from stock_assets.config import Forecast, Training, WalkForward
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import Fold, open_folds
 from stock_assets.models.fold_scores import score_folds
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.tuning import Hyperparameters
 from stock_assets_tests.models.bundles import AS_OF, bundle, sample_bars
 from stock_assets_tests.models.test_data import BUILT, DATASET, TWO, written
 
 BEST = Hyperparameters("lstm", 8, 1, 0.1, 0.01, 64)
-SHORT = Training(epochs=2, patience=2, seed=7)
+FORECAST = Forecast()
+SHORT = Training(epochs=2, patience=2, seed=7, shrinkage=False)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scored(folds: list[Fold], recipe: Recipe | None = None) -> pd.DataFrame:
-    return score_folds(folds, recipe or bundle().recipe, BEST, SHORT, sample_bars())
+    return score_folds(folds, recipe or bundle().recipe, BEST, SHORT, FORECAST, sample_bars())
 
 
 def test_fold_is_scored_on_its_test_segment(panel: Path) -> None:
@@ -57,7 +59,9 @@ def test_finished_folds_are_not_trained_again(panel: Path, tmp_path: Path) -> No
     recipe, bars = bundle().recipe, sample_bars()
 
     def table(data: str, folds: list[Fold] = folds) -> pd.DataFrame:
-        return score_folds(folds, recipe, BEST, SHORT, bars, CheckpointFolder(tmp_path, data))
+        return score_folds(
+            folds, recipe, BEST, SHORT, FORECAST, bars, CheckpointFolder(tmp_path, data)
+        )
 
     def written() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -82,7 +86,7 @@ def test_scores_do_not_depend_on_sessions_after_the_fold(panel: Path) -> None:
     end = BUILT.panel.sessions[fold.split.test.last + DATASET.prediction_length]
     bars.loc[bars["session"] > end, ["open", "high", "low", "close"]] *= 3
     recipe = bundle().recipe
-    later = score_folds([fold], recipe, BEST, SHORT, bars)
+    later = score_folds([fold], recipe, BEST, SHORT, FORECAST, bars)
     pd.testing.assert_frame_equal(before, later)
 
 
@@ -90,17 +94,17 @@ def test_scores_depend_on_the_hyperparameters(panel: Path) -> None:
     (fold, _) = open_folds(panel, DATASET, TWO)
     pd.testing.assert_frame_equal(scored([fold]), scored([fold]))
     other = replace(BEST, learning_rate=0.05)
-    changed = score_folds([fold], bundle().recipe, other, SHORT, sample_bars())
+    changed = score_folds([fold], bundle().recipe, other, SHORT, FORECAST, sample_bars())
     assert changed["mae"].iloc[0] != scored([fold])["mae"].iloc[0]
 
 
-def test_fold_uses_its_own_scalers_and_widths(panel: Path) -> None:
+def test_fold_uses_its_own_scalers_and_intervals(panel: Path) -> None:
     (fold, _) = open_folds(panel, DATASET, TWO)
     recipe = bundle().recipe
     absurd = replace(
         recipe,
         feature_scaler=replace(recipe.feature_scaler, scale=9.0 * recipe.feature_scaler.scale),
         target_scaler=replace(recipe.target_scaler, scale=9.0 * recipe.target_scaler.scale),
-        interval_widths=(99.0,),
+        intervals=FixedIntervals((99.0,), 0.9),
     )
     pd.testing.assert_frame_equal(scored([fold], absurd), scored([fold], recipe))

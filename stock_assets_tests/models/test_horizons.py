@@ -20,7 +20,9 @@ from stock_assets.features.splits import split_dataset
 from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.data import TrainingData, load_training_data
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.networks import Network, NetworkSpec, build_network
+from stock_assets.models.recipe import NO_SHRINKAGE
 from stock_assets.models.training import fit
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets_tests.models.bundles import AS_OF, LAST, bundle, sample_bars
@@ -129,8 +131,13 @@ def nearest(model: Bundle) -> Bundle:
     network, weights = build_network(spec), model.network.state_dict()
     rows = {name: len(value) for name, value in network.state_dict().items()}
     network.load_state_dict({name: value[: rows[name]] for name, value in weights.items()})
-    widths = model.recipe.interval_widths[:1]
-    return Bundle(replace(model.recipe, network=spec, interval_widths=widths), network.eval())
+    recipe = replace(
+        model.recipe,
+        network=spec,
+        intervals=FixedIntervals((0.7,), 0.9),
+        shrinkage=NO_SHRINKAGE,
+    )
+    return Bundle(recipe, network.eval())
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,8 @@ def test_target_sessions_skip_weekends_and_holidays() -> None:
 
 def test_each_horizon_has_its_own_interval() -> None:
     model = bundle(horizon=HORIZON)
-    wide = Bundle(replace(model.recipe, interval_widths=(0.7, 5.0, 0.1)), model.network)
+    widths = FixedIntervals((0.7, 5.0, 0.1), 0.9)
+    wide = Bundle(replace(model.recipe, intervals=widths), model.network)
     before, after = (own.forecast(sample_bars(), HELD_OUT[:5]) for own in (model, wide))
     moved = np.sign(after["upper_price"] - before["upper_price"])
     assert moved.tolist() == after["horizon"].map({1: 0.0, 2: 1.0, 3: -1.0}).tolist()

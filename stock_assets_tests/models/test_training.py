@@ -368,6 +368,7 @@ def test_network_is_about_as_good_as_persistence_on_real_prices(architecture: st
         horizon=1,
         train=np.arange(WINDOW, 400),
         validation=np.arange(410, 470),
+        calibration=np.arange(0),
     )
     network, _ = fitted(architecture, data, loss="huber", learning_rate=0.001)
     ends = np.arange(480, len(returns) - 1)

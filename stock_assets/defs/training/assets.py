@@ -144,9 +144,9 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         code_version="4",
         deps=["processed_features", "scalers", "scaled_features", "tuned_params"],
         description=(
-            "A registered model version: network, scalers, feature list, tickers and interval "
-            "widths in one bundle that turns raw bars into forecasts. Not in production until it "
-            "is promoted."
+            "A registered model version: network, scalers, feature list, tickers, shrinkage and "
+            "intervals in one bundle that turns raw bars into forecasts. Not in production until "
+            "it is promoted."
         ),
     )
     def candidate_model(
@@ -170,7 +170,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, used)
         losses = training_figure(pd.DataFrame(trained.candidate.fit.history))
         log_training(mlflow_run, trained, used.training, losses)
-        folds = score_earlier_folds(trained, store.arrays, used.training)
+        folds = score_earlier_folds(trained, store.arrays, used.training, used.forecast)
         if len(folds):
             mlflow_run.log_text(folds.to_csv(index=False), "evaluation/folds.csv")
         skip_given_numbers(store.engine, registry)
@@ -203,5 +203,6 @@ def _training_metadata(trained: "TrainedCandidate", version: ModelVersion) -> di
         epochs=fit.history[-1].epoch,
         best_epoch=fit.best_epoch,
         validation_loss=fit.best.validation_loss,
-        interval_widths=list(trained.candidate.interval_widths),
+        shrinkage=list(trained.bundle.recipe.shrinkage),
+        intervals=dg.MetadataValue.json(trained.bundle.recipe.intervals.to_dict()),
     )

@@ -54,10 +54,7 @@ def test_one_file_holds_the_panel(loop: Loop) -> None:
 def test_the_segments_are_in_order_and_purged(loop: Loop) -> None:
     record = load_panel(loop.platform.engine, DATASET)
     segments = load_segments(loop.platform.engine, DATASET)
-    days, dataset = (
-        calendar.sessions(record.first_session, AS_OF),
-        loop.platform.params.dataset,
-    )
+    days = calendar.sessions(record.first_session, AS_OF)
     train, validation, test = (segments[name] for name in ("train", "validation", "test"))
     for part in (train, validation, test):
         assert part.first_session == days[part.first_position]

@@ -105,7 +105,7 @@ def assert_configured(
 
 def assert_trained(store: Store, registry: Registry) -> None:
     recipe = registry.load(registry.candidate(DATASET).version).recipe
-    assert recipe.network.horizon == len(recipe.interval_widths) == HORIZON
+    assert recipe.network.horizon == len(recipe.shrinkage) == HORIZON
     segments = load_segments(store.engine, DATASET)
     assert calendar.next_session(segments["test"].last_session, HORIZON) == AS_OF
     assert segments["test"].purge_sessions == HORIZON - 1

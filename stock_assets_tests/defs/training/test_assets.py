@@ -21,6 +21,7 @@ from stock_assets.features.scaling import Scaler
 from stock_assets.features.splits import Segment
 from stock_assets.models.candidate import train_candidate
 from stock_assets.models.data import load_training_data
+from stock_assets.models.intervals import ScaledIntervals
 from stock_assets.models.training import weights_digest
 from stock_assets.models.tuning import Hyperparameters
 from stock_assets.pipeline.training import plain_records
@@ -86,12 +87,17 @@ def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Re
     assert list(bundle.recipe.features) == record.features
     assert list(bundle.recipe.tickers) == record.tickers
     assert bundle.recipe.network.hidden_size == best["hidden_size"]
-    assert bundle.recipe.coverage == loop.platform.params.forecast.coverage
+    intervals = bundle.recipe.intervals
+    assert isinstance(intervals, ScaledIntervals)
+    assert list(intervals.coverages) == loop.platform.params.forecast.coverages
     seen = load_segments(loop.platform.engine, DATASET)["train"].last_position + 1
     panel = bundle.panel(read_bars(loop.platform.engine, record.first_session, AS_OF), AS_OF)
     assert bundle.recipe.reference.rows == panel.valid[:seen].sum()
-    (width,) = bundle.recipe.interval_widths
-    assert width > 0
+    third = loop.platform.params.dataset.validation_sessions // 3
+    assert intervals.residuals.shape == (third, 1, len(record.tickers))
+    assert np.isfinite(intervals.residuals).mean() > 0.9
+    (factor,) = bundle.recipe.shrinkage
+    assert 0 <= factor < 1
 
 
 @pytest.mark.parametrize("day", [date(2011, 7, 1), date(2012, 8, 15), AS_OF])
@@ -251,8 +257,7 @@ def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) 
 def test_training_reads_no_test_session(loop: Loop) -> None:
     segments = load_segments(loop.platform.engine, DATASET)
     newest = max(segments[name].last_position for name in ("train", "validation"))
-    window = loop.platform.params.dataset.window
-    assert newest + 1 < segments["test"].first_position - window + 1
+    assert newest < segments["test"].first_position
 
 
 def test_other_test_sessions_change_no_weight(loop: Loop, tmp_path: Path) -> None:
@@ -275,6 +280,5 @@ def test_other_test_sessions_change_no_weight(loop: Loop, tmp_path: Path) -> Non
     for path in paths:
         data = load_training_data(path, loop.platform.params.dataset, scalers, *spans)
         short = loop.platform.params.training.model_copy(update={"epochs": 1})
-        trained = train_candidate(data, best, short, "log_return", 0.9)
-        digests.add((weights_digest(trained.network), trained.interval_widths))
+        digests.add(weights_digest(train_candidate(data, best, short).network))
     assert len(digests) == 1

@@ -1,0 +1,120 @@
+"""The intervals of a model: of fixed width, or following volatility and the newest residuals."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stock_assets.config import Scale
+from stock_assets.evaluation.intervals import conformal_quantiles
+
+NEWEST_SESSIONS = 126
+"""Sessions whose residuals decide a width."""
+
+
+@dataclass(frozen=True)
+class FixedIntervals:
+    """Intervals of one width per horizon, of models trained by earlier versions.
+
+    Attributes
+    ----------
+    widths : tuple of float
+        Half the width for 1 to H sessions ahead, in scaled target units.
+    coverage : float
+        Nominal coverage.
+    """
+
+    widths: tuple[float, ...]
+    coverage: float
+
+    @property
+    def coverages(self) -> tuple[float, ...]:
+        """The nominal coverages, ascending."""
+        return (self.coverage,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the file of a bundle."""
+        return {"interval_widths": self.widths, "coverage": self.coverage}
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledIntervals:
+    """Intervals whose half widths are conformal quantiles of scaled residuals, times the scale.
+
+    The residuals of the newest sessions known as of a session count, pooled over the tickers: those
+    of calibration first, then those of the model's own forecasts.
+
+    Attributes
+    ----------
+    scale : Scale
+        The volatility by which residuals are divided.
+    coverages : tuple of float
+        Nominal coverages, ascending.
+    residuals : (S, H, N) float32
+        Absolute scaled residuals of the calibration sessions, oldest first; NaN where there is
+        none.
+    """
+
+    scale: Scale
+    coverages: tuple[float, ...]
+    residuals: NDArray[np.float32]
+
+    @property
+    def coverage(self) -> float:
+        """The coverage that tables show."""
+        return self.coverages[-1]
+
+    def quantiles(self, own: NDArray[np.float32], known: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the half widths in units of the scale, shape (L, B, H) for L coverages.
+
+        Parameters
+        ----------
+        own : (S, H, N) float32
+            Absolute scaled residuals of consecutive own forecasts, oldest first.
+        known : (B, H) int
+            Number of them known as of each session.
+        """
+        found = np.empty((len(self.coverages), *known.shape))
+        for step in range(known.shape[1]):
+            rows = np.concatenate([self.residuals[:, step], own[:, step]])
+            counts, places = np.unique(known[:, step], return_inverse=True)
+            stops = len(self.residuals) + counts
+            widths = [
+                conformal_quantiles(rows[max(stop - NEWEST_SESSIONS, 0) : stop], self.coverages)
+                for stop in stops
+            ]
+            found[:, :, step] = np.array(widths).T[:, places]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the file of a bundle; the residuals are stored apart."""
+        return {"intervals": {"scale": self.scale, "coverages": list(self.coverages)}}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the residuals."""
+        kind = f"{self.residuals.shape} {self.residuals.dtype}"
+        return hashlib.sha256(kind.encode() + self.residuals.tobytes()).hexdigest()
+
+
+Intervals = FixedIntervals | ScaledIntervals
+
+
+def intervals_from(plain: dict[str, Any], residuals: NDArray[np.float32] | None) -> Intervals:
+    """Restore intervals; their keys are removed from `plain`.
+
+    Raises
+    ------
+    KeyError, TypeError
+        Keys or residuals are missing.
+    """
+    if "intervals" not in plain:
+        return FixedIntervals(tuple(plain.pop("interval_widths")), plain.pop("coverage"))
+    if residuals is None:
+        raise TypeError("the residuals are missing")
+    fields = plain.pop("intervals")
+    return ScaledIntervals(fields["scale"], tuple(fields["coverages"]), residuals)
