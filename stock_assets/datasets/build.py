@@ -120,21 +120,23 @@ def recorded_params(record: PanelRecord) -> Params:
         for factors in record.adjustment_factors.values()
     ):
         raise _of_another_version(record, "other keys in adjustment_factors")
-    earlier = _WRITTEN_SINCE_PURGED_BY_LABELS not in record.params["training"]
     try:
-        return Params.model_validate(_translated(record.params) if earlier else record.params)
+        params = Params.model_validate(_under_present_names(record.params))
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise _of_another_version(record, f"{key}: {error.errors()[0]['msg']}") from None
+    if _WRITTEN_SINCE_PURGED_BY_LABELS in record.params.get("training", {}):
+        return params
+    embargo = params.dataset.embargo_sessions + params.dataset.window
+    dataset = params.dataset.model_copy(update={"embargo_sessions": embargo})
+    return params.model_copy(update={"dataset": dataset})
 
 
-def _translated(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the recorded parameters of an earlier version as this one writes them."""
-    dataset, forecast = dict(params["dataset"]), dict(params["forecast"])
-    dataset["embargo_sessions"] += dataset["window"]
+def _under_present_names(params: dict[str, Any]) -> dict[str, Any]:
+    forecast = dict(params.get("forecast", {}))
     if "coverage" in forecast:
         forecast["coverages"] = [forecast.pop("coverage")]
-    return params | {"dataset": dataset, "forecast": forecast}
+    return params | {"forecast": forecast}
 
 
 def _of_another_version(record: PanelRecord, what: str) -> StockAssetsError:

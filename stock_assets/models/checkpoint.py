@@ -143,7 +143,8 @@ class Checkpoint:
             index, name = key.split("/")
             moments.setdefault(int(index), {})[name] = value
         groups = state.optimiser.state_dict()["param_groups"]
-        groups[0]["lr"] = plain["learning_rate"]
+        for group in groups:
+            group["lr"] = plain["learning_rate"]
         state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         random = _strip_prefix("random", tensors)
         torch.set_rng_state(random["cpu"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stock_assets.config import Loss, Training
@@ -69,7 +69,8 @@ def fit(
     """Fit a network in place and load the weights of its best epoch.
 
     AdamW (Loshchilov and Hutter 2019) on shuffled windows, with gradient clipping, a learning rate
-    that is reduced on plateaus, and early stopping on the validation segment. (A cosine schedule
+    that is reduced on plateaus, and early stopping on validation windows. Biases, norms and
+    embeddings do not decay. (A cosine schedule
     needs to know the last epoch, which early stopping and pruning determine.) A loss counts every
     usable (window, ticker) pair once, for any batch size. On a CPU, training is deterministic
     bit for bit. The global random state of PyTorch does not change.
@@ -166,7 +167,8 @@ def refit(
         if checkpoint is not None:
             checkpoint.restore(state)
         for rate in bar(rates[len(state.history) :], "epochs"):
-            state.optimiser.param_groups[0]["lr"] = rate
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate
             loss = _train_epoch(network, examples, state.optimiser, settings)
             epoch = len(state.history) + 1
             state.history.append(EpochScore(epoch, loss, float("nan"), rate))
@@ -289,9 +291,30 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def decayed_weights(network: nn.Module) -> set[str]:
+    """Return the names of the weights that decay: matrices that multiply inputs or states.
+
+    Biases, norms and embeddings do not: a bias of 0 or an embedding of the average ticker is no
+    more plausible than another.
+    """
+    return {
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, module in network.named_modules()
+        if not isinstance(module, nn.Embedding)
+        for name, weight in module.named_parameters(recurse=False)
+        if "weight" in name and weight.ndim > 1
+    }
+
+
 def _initial_state(network: Network, settings: FitSettings) -> TrainingState:
+    decayed = decayed_weights(network)
+    weights = dict(network.named_parameters())
     optimiser = torch.optim.AdamW(
-        network.parameters(),
+        [
+            {"params": [w for name, w in weights.items() if name in decayed]},
+            {"params": [w for name, w in weights.items() if name not in decayed]}
+            | {"weight_decay": 0.0},
+        ],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=True,  # without copies of the weights

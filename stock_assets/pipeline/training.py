@@ -120,7 +120,8 @@ def search_hyperparameters(
 ) -> Search:
     """Search a dataset's hyperparameters, or continue a search that was interrupted.
 
-    The first trial tries the best hyperparameters of the dataset before.
+    The first trial tries the best hyperparameters of the newest dataset whose validation ended
+    before the test segment of this one begins.
 
     Raises
     ------
@@ -128,9 +129,10 @@ def search_hyperparameters(
         The dataset is incomplete, or no Optuna database is configured.
     """
     record = open_panel(engine, arrays, dataset_id)
-    recorded, start = recorded_params(record), previous_best_params(engine, record.as_of_session)
-    folds = recorded.walk_forward
-    digest = load_segments(engine, dataset_id)["train"].digest
+    recorded, segments = recorded_params(record), load_segments(engine, dataset_id)
+    test_begins = segments["test"].first_session
+    start = previous_best_params(engine, record.as_of_session, test_begins)
+    folds, digest = recorded.walk_forward, segments["train"].digest
     study = _study_name(dataset_id, tuning, training, folds, digest)
     tuned = tune(
         partial(fold_data, arrays.local_path(record.location), recorded.dataset, folds),

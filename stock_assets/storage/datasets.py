@@ -11,6 +11,7 @@ import pandas as pd
 from sqlalchemy import (
     Connection,
     Engine,
+    Integer,
     RowMapping,
     ScalarSelect,
     Table,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.market.calendar import next_session
 from stock_assets.storage.database import replace
 from stock_assets.storage.record import recording
 from stock_assets.storage.tables import (
@@ -205,22 +207,33 @@ def load_tuning(engine: Engine, dataset_id: str) -> dict[str, Any]:
     return best
 
 
-def previous_best_params(engine: Engine, as_of: date) -> dict[str, Any] | None:
+def previous_best_params(engine: Engine, as_of: date, test_begins: date) -> dict[str, Any] | None:
     """Read the best hyperparameters of the newest dataset tuned as of an earlier session.
 
-    None without one.
+    None without one whose validation labels end before the test segment of the present dataset.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    as_of, test_begins : date
+        Of the present dataset: its as-of session, and the first window end of its test segment.
     """
-    panels, tuned = processed_feature_data, optimization_results
+    panels, tuned, segments = processed_feature_data, optimization_results, scaled_feature_sets
+    horizon = panels.c.params["dataset"]["prediction_length"].astext.cast(Integer)
     query = (
-        select(tuned.c.best_params)
+        select(tuned.c.best_params, segments.c.last_session, horizon)
         .join(panels, panels.c.dataset_run_id == tuned.c.dataset_run_id)
-        .where(panels.c.as_of_session < as_of)
+        .join(segments, segments.c.dataset_run_id == tuned.c.dataset_run_id)
+        .where(panels.c.as_of_session < as_of, segments.c.set_name == "validation")
         .order_by(panels.c.as_of_session.desc(), panels.c.dataset_run_id.desc())
-        .limit(1)
     )
     with engine.connect() as connection:
-        best: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
-    return best
+        for best, last, ahead in connection.execute(query):
+            if next_session(last, ahead or 1) <= test_begins:
+                found: dict[str, Any] = best
+                return found
+    return None
 
 
 def newest_horizon(engine: Engine, dataset_id: str) -> int:

@@ -17,7 +17,14 @@ from stock_assets.market.sources.sample import SampleSource
 from stock_assets.models import training
 from stock_assets.models.data import TrainingData
 from stock_assets.models.networks import Network, build_network
-from stock_assets.models.training import EpochScore, Fit, fit, forecast_scaled, weights_digest
+from stock_assets.models.training import (
+    EpochScore,
+    Fit,
+    decayed_weights,
+    fit,
+    forecast_scaled,
+    weights_digest,
+)
 from stock_assets_tests.models.examples import (
     ARCHITECTURES,
     SETTINGS,
@@ -127,8 +134,11 @@ def test_epoch_agrees_with_a_plain_pytorch_loop() -> None:
     data, settings = learnable_data(missing=0.2), fit_settings(epochs=1, batch_size=32)
     ours, plain = (build_network(spec(dropout=0.0), seed=3) for _ in range(2))
     fit(ours, data, settings)
+    matrices, biases = ([w for w in plain.parameters() if w.ndim == rank] for rank in (2, 1))
     optimiser = torch.optim.AdamW(
-        plain.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        [{"params": matrices}, {"params": biases, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
     )
     good = usable_windows(data.windows.valid.numpy(), data.train, WINDOW)
     counted = torch.from_numpy(good) & data.target[data.train].isfinite()
@@ -147,6 +157,21 @@ def test_epoch_agrees_with_a_plain_pytorch_loop() -> None:
     assert len(set(sizes)) == len(sizes) > 1
     for weight, other in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(weight, other, atol=1e-6, rtol=1e-4)
+
+
+@each_architecture
+def test_weights_of_layers_decay_and_others_do_not(architecture: str) -> None:
+    network = build_network(spec(architecture), 7)
+    decayed = decayed_weights(network)
+    others = {name for name, _ in network.named_parameters()} - decayed
+    assert {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0"} <= decayed
+    assert all("bias" in name or name in ("norm.weight", "positions", "ticker") for name in others)
+    idle = replace(DATA, target=torch.zeros_like(DATA.target))
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    # Untrained networks forecast 0: without an error, decay alone changes a weight.
+    fit(network, idle, fit_settings(epochs=1, weight_decay=0.1))
+    changed = {name for name, w in network.state_dict().items() if not w.equal(before[name])}
+    assert changed == {name for name in decayed if before[name].any()}
 
 
 def test_fit_stops_when_patience_is_used_up() -> None:

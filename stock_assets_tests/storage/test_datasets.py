@@ -20,6 +20,7 @@ from stock_assets.storage.datasets import (
     load_scalers,
     load_segments,
     load_tuning,
+    previous_best_params,
     save_panel,
     save_scalers,
     save_segments,
@@ -118,6 +119,25 @@ def test_tuning_is_stored_with_every_trial(engine: Engine) -> None:
     save_tuning(engine, DATASET, {"layers": 1}, 0.5, trials)
     save_tuning(engine, DATASET, {"layers": 2, "learning_rate": 1 / 3}, 0.25, trials)
     assert load_tuning(engine, DATASET) == {"layers": 2, "learning_rate": 1 / 3}
+
+
+def test_previous_best_params_are_of_a_dataset_that_ended_before_the_test_segment(
+    engine: Engine,
+) -> None:
+    """Its newest validation label is the session after 2012-02-02, a Thursday."""
+    for day, layers in ((date(2012, 12, 27), 1), (date(2012, 12, 28), 2)):
+        name = f"{day:%Y%m%d}_120000"
+        save_panel(engine, replace(panel(name), as_of_session=day))
+        last = STRETCHES[1].last_session if layers == 1 else date(2012, 2, 8)
+        save_segments(
+            engine, name, [STRETCHES[0], replace(STRETCHES[1], last_session=last), STRETCHES[2]]
+        )
+        save_tuning(engine, name, {"layers": layers}, 0.5, [])
+    as_of = date(2012, 12, 31)
+    found = {day: previous_best_params(engine, as_of, date(2012, 2, day)) for day in (2, 3, 8, 9)}
+    assert found == {2: None, 3: {"layers": 1}, 8: {"layers": 1}, 9: {"layers": 2}}
+    assert previous_best_params(engine, date(2012, 12, 28), date(2012, 2, 9)) == {"layers": 1}
+    assert previous_best_params(engine, date(2012, 12, 27), date(2012, 2, 9)) is None
 
 
 def test_datasets_are_independent(engine: Engine) -> None:
