@@ -34,7 +34,9 @@ class ThresholdCheck:
     ----------
     metric : str
     value : float or None
-        None where the score is undefined; it passes no threshold.
+        None where the score is undefined. Only an undefined direction accuracy keeps its threshold:
+        it means that no change was forecast, or that no price moved, which leaves the relative MAE
+        undefined too.
     limit : float
     kind : "at_most" or "at_least"
         Which side of the limit passes; the limit itself does.
@@ -49,7 +51,7 @@ class ThresholdCheck:
     def passed(self) -> bool:
         """Whether the score keeps the threshold."""
         if self.value is None:
-            return False
+            return self.metric == "direction_accuracy"
         return self.value <= self.limit if self.kind == "at_most" else self.value >= self.limit
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,3 +56,30 @@ def cumulate_steps(steps: FloatArray, target: Target) -> FloatArray:
         where a step of the sum is NaN.
     """
     return steps.cumsum(axis=1) if target == "log_return" else steps
+
+
+def later_targets(
+    close: FloatArray, ends: NDArray[np.integer[Any]], horizon: int, target: Target
+) -> FloatArray:
+    """Return what a forecast as of each of some sessions is about, 1 to H sessions ahead.
+
+    Parameters
+    ----------
+    close : (T, N) float64
+        Closes adjusted for all corporate actions, NaN where missing.
+    ends : (B,) int
+        Positions of the sessions.
+    horizon : int
+        H.
+    target : Target
+
+    Returns
+    -------
+    (B, H, N) float64
+        The log return since the session, or the close; NaN where a close is missing or later than
+        the last.
+    """
+    steps = np.arange(1, horizon + 1)
+    later = np.pad(close, ((0, horizon), (0, 0)), constant_values=np.nan)
+    closes: FloatArray = later[ends[:, np.newaxis] + steps]
+    return np.log(closes / close[ends, np.newaxis]) if target == "log_return" else closes

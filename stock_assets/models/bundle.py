@@ -19,7 +19,7 @@ from stock_assets.config import Scale
 from stock_assets.core.digests import bytes_digest
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import BINS, count_rows, stability
-from stock_assets.features.labels import cumulate_steps
+from stock_assets.features.labels import cumulate_steps, later_targets
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import blocks
 from stock_assets.features.volatility import log_ranges, volatility
@@ -352,12 +352,10 @@ class Bundle:
 
     def _outcomes(self, panel: Panel, ends: NDArray[np.intp]) -> FloatArray:
         """Return what was forecast as of `ends`, (B, H, N), NaN where the panel lacks it."""
-        steps = np.arange(1, self.recipe.network.horizon + 1)
-        later = np.pad(panel.close, ((0, len(steps)), (0, 0)), constant_values=np.nan)
-        closes = later[ends[:, np.newaxis] + steps]
-        if self.recipe.target == "log_return":
-            return self._to_scaled(np.log(closes / panel.close[ends, np.newaxis]))
-        return self._to_scaled(closes)
+        recipe = self.recipe
+        return self._to_scaled(
+            later_targets(panel.close, ends, recipe.network.horizon, recipe.target)
+        )
 
     def _to_scaled(self, target: FloatArray) -> FloatArray:
         scaler = self.recipe.target_scaler

@@ -22,9 +22,10 @@ class HeldOutComparison:
     Attributes
     ----------
     rows : dict of str to DataFrame
-        Scored forecasts of ``candidate``, ``production``, ``persistence`` and each baseline, in
-        this order. ``production`` is absent if there is no production model or it shares no triple
-        with the candidate.
+        Scored forecasts of ``candidate``, ``production``, ``persistence``, ``candidate_raw`` (the
+        candidate without shrinkage) and each baseline, in this order. ``production`` is absent if
+        there is no production model or it shares no triple with the candidate, ``candidate_raw`` if
+        the candidate is not shrunk.
     scores : dict of str to Scorecard
         Under the same names.
     unmatched : dict of str to DataFrame
@@ -69,6 +70,9 @@ def compare_on_held_out(
         for name, model in models.items()
         if model is not None
     }
+    if candidate.recipe.is_shrunk:
+        raw_model = Bundle(candidate.recipe.unshrunk(), candidate.network)
+        rows["candidate_raw"] = score_due(raw_model.forecast(bars, sessions), bars)
     unmatched: dict[str, pd.DataFrame] = {}
     if production is not None:
         shared = rows["candidate"][[*KEY]].merge(rows["production"][[*KEY]])
@@ -77,8 +81,9 @@ def compare_on_held_out(
         else:
             unmatched = _with_persistence(_without_triples(rows["candidate"], shared))
             rows = {name: scored.merge(shared, on=[*KEY]) for name, scored in rows.items()}
-    candidate_rows = rows["candidate"]
+    candidate_rows, raw = rows["candidate"], rows.pop("candidate_raw", None)
     rows |= _with_persistence(candidate_rows)
+    rows |= {} if raw is None else {"candidate_raw": raw}
     rows |= {name: baseline_rows(candidate_rows, forecast) for name, forecast in baselines.items()}
     return HeldOutComparison(rows, score_models(rows), unmatched, sessions[0], sessions[-1])
 

@@ -67,6 +67,15 @@ class Recipe:
     intervals: Intervals
     shrinkage: tuple[float, ...]
 
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether any forecast move is shrunk."""
+        return set(self.shrinkage) != {1.0}
+
+    def unshrunk(self) -> Recipe:
+        """Return the recipe without shrinkage, its intervals unchanged."""
+        return replace(self, shrinkage=NO_SHRINKAGE * self.network.horizon)
+
     def rename_tickers(self, renames: Sequence[Rename]) -> Recipe:
         """Replace tickers by their current symbols, in unchanged order.
 
@@ -98,7 +107,7 @@ class Recipe:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         factors = plain.pop("adjustment_factors")
         del plain["intervals"]
-        if set(self.shrinkage) == {1.0}:
+        if not self.is_shrunk:
             del plain["shrinkage"]  # which earlier versions do not have
         return (
             plain

@@ -79,10 +79,10 @@ def test_a_breach_calls_for_retraining_and_holds_what_failed() -> None:
         ("direction_accuracy", "at_least", 0.1, True),
         ("direction_accuracy", "at_least", 0.09, False),
         ("mape", "at_most", None, False),
-        ("direction_accuracy", "at_least", None, False),
+        ("direction_accuracy", "at_least", None, True),
     ],
 )
-def test_the_limit_itself_passes_and_an_undefined_score_does_not(
+def test_the_limit_itself_passes_and_an_undefined_error_does_not(
     metric: str, kind: Literal["at_most", "at_least"], value: float | None, passed: bool
 ) -> None:
     assert ThresholdCheck(metric, value, 0.1, kind).passed is passed
@@ -136,13 +136,20 @@ def test_without_a_cooldown_a_breach_retrains_at_once() -> None:
     assert decide_retraining(BAD, NEWEST, eager).retrain
 
 
-def test_an_undefined_score_is_never_healthy() -> None:
-    no_move = scored([0.0] * len(DAYS))
-    decision = decide_retraining(no_move, None, MONITORING)
-    assert decision.retrain
-    assert decision.breaches == (ThresholdCheck("direction_accuracy", None, 0.4, "at_least"),)
+def test_forecasts_of_no_change_are_healthy() -> None:
+    """They have no direction, and the errors of persistence."""
+    decision = decide_retraining(scored([0.0] * len(DAYS)), None, MONITORING)
+    assert decision.outcome is RetrainingOutcome.HEALTHY
+    assert decision.metrics is not None
+    assert decision.metrics["direction_accuracy"] is None
+    assert decision.metrics["relative_mae"] == 1.0
+
+
+def test_an_undefined_error_is_never_healthy() -> None:
     frozen = score_rows(GOOD.assign(actual=100.0, predicted=100.0))
-    assert "relative_mae" in failed(decide_retraining(frozen, None, MONITORING))
+    decision = decide_retraining(frozen, None, MONITORING)
+    assert decision.retrain
+    assert decision.breaches == (ThresholdCheck("relative_mae", None, 1.1, "at_most"),)
 
 
 def test_the_order_of_rows_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -53,6 +54,24 @@ def assert_same_triples(outcome: HeldOutComparison) -> None:
         own = outcome.scores[name].metrics
         for figure in SHARED:
             assert getattr(own, figure) == getattr(outcome.scores["candidate"].metrics, figure)
+
+
+def test_a_shrunk_candidate_is_scored_without_shrinkage_too() -> None:
+    shrunk = Bundle(replace(CANDIDATE.recipe, shrinkage=(0.25,)), CANDIDATE.network)
+    outcome = compare(shrunk, without_ticker("IBM"))
+    assert list(outcome.rows) == [
+        "candidate",
+        "production",
+        "persistence",
+        "candidate_raw",
+        "reversal",
+    ]
+    plain, raw = compare(CANDIDATE, without_ticker("IBM")), outcome.rows["candidate_raw"]
+    assert same_frame(raw, plain.rows["candidate"])
+    move, whole = (
+        np.log(rows["predicted"] / rows["persistence"]) for rows in (outcome.rows["candidate"], raw)
+    )
+    np.testing.assert_allclose(move, 0.25 * whole, atol=1e-12)
 
 
 def assert_unmatched_are_the_rest(outcome: HeldOutComparison, candidate: Bundle) -> None:
