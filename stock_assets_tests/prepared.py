@@ -34,10 +34,14 @@ SMALL = {
             "batch_size": {"low": 128, "high": 128},
         },
     },
-    "training": {"epochs": 2, "patience": 2},
+    "training": {"epochs": 2, "patience": 2, "shrinkage": False},
+    "promotion": {"refit": False},
     "dataset": {"history_sessions": 700, "validation_sessions": 60, "test_sessions": 30},
 }
-"""Parameters that make a retraining take seconds; all others are as the project ships them."""
+"""Parameters that make a retraining take seconds; all others are as the project ships them.
+
+Without shrinkage: so short a training has no skill, and every forecast would be of no change.
+"""
 
 NO_LATER_WINNER = {"minimum_improvement": 0.9}
 """Only the first model of the registry is promoted, so that production never depends on luck."""
@@ -46,7 +50,7 @@ SECTIONS: dict[str, dict[str, dict[str, object]]] = {
     "empty": SMALL,
     "ingested": SMALL,
     "loop": SMALL,
-    "demo": {**SMALL, "promotion": NO_LATER_WINNER},
+    "demo": {**SMALL, "promotion": {**SMALL["promotion"], **NO_LATER_WINNER}},
 }
 """Parameters of each prepared installation, by section."""
 

@@ -51,6 +51,7 @@ CHECKS = {
     ("processed_features", "features_are_complete"): "blocking",
     ("processed_features", "features_do_not_look_ahead"): "blocking",
     ("scalers", "scalers_fit_on_train_only"): "blocking",
+    ("promotion", "winner_is_fresh"): "a warning",
     ("predictions", "forecasts_are_sound"): "blocking",
 }
 HEAVY = [
@@ -127,7 +128,7 @@ def test_a_score_is_of_the_forecast_made_one_session_before() -> None:
     assert set(mapped.partitions_subset.get_partition_keys()) == {"2013-01-18"}
 
 
-def test_every_check_is_blocking_and_described() -> None:
+def test_every_check_has_its_force_and_a_description() -> None:
     found = {}
     for node in GRAPH.asset_check_keys:
         force = "blocking" if GRAPH.get(node).blocking else "a warning"

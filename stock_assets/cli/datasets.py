@@ -71,6 +71,8 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     StockAssetsError
         There is no such dataset.
     """
+    from stock_assets.pipeline.versions import newest_label
+
     engine, arrays = platform.engine, ArrayStore(platform.locations.arrays_url)
     record, segments = load_panel(engine, dataset_id), segments_of(engine, dataset_id)
     scalers = scaler_summary(engine, dataset_id)
@@ -96,6 +98,7 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
         "file": _file(arrays, record.location),
         "candidate_versions": [model.version for model in versions if model.refit_of is None],
         "refits": {model.version: model.refit_of for model in versions if model.refit_of},
+        "newest_labels": {model.version: newest_label(engine, model) for model in versions},
         "promotion": promotion.to_dict() if promotion else None,
         "params": record.params,
     }
@@ -179,9 +182,14 @@ def _describe_file(file: dict[str, Any]) -> str:
 def _candidate(found: dict[str, Any]) -> str:
     if not found["candidate_versions"]:
         return f"none yet: stock-assets retrain --dataset {found['dataset_run_id']}"
+    labels = found["newest_labels"]
     candidates = [f"version {version}" for version in found["candidate_versions"]]
     refits = [f"version {version}, refit of {of}" for version, of in found["refits"].items()]
-    return "; ".join(refits + candidates)
+    numbers = [*found["refits"], *found["candidate_versions"]]
+    return "; ".join(
+        f"{text}, newest label {labels[number]}"
+        for text, number in zip(refits + candidates, numbers, strict=True)
+    )
 
 
 def verify_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:

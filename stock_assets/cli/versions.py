@@ -23,7 +23,6 @@ from stock_assets.evaluation.production_rule import (
 from stock_assets.pipeline.production import change_production, rollback_target
 from stock_assets.pipeline.recovery import checked_history, require_known_versions
 from stock_assets.registry import Registry
-from stock_assets.storage.datasets import newest_horizon
 from stock_assets.storage.decisions import PromotionRecord, promotions
 from stock_assets.storage.production import NewChange, ProductionChange, production_changes
 from stock_assets.storage.serving.decisions import scored_sessions
@@ -97,7 +96,7 @@ def _version(
         "refit_of": model.refit_of,
         "dataset_run_id": model.dataset_run_id,
         "as_of_session": model.as_of,
-        "newest_label": newest_label(engine, model, newest_horizon(engine, model.dataset_run_id)),
+        "newest_label": newest_label(engine, model),
         "digest": model.digest,
         "mlflow_run_id": model.mlflow_run_id,
         "promoted": decision.promoted if decision else None,

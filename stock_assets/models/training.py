@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,11 +70,11 @@ def fit(
     """Fit a network in place and load the weights of its best epoch.
 
     AdamW (Loshchilov and Hutter 2019) on shuffled windows, with gradient clipping, a learning rate
-    that is reduced on plateaus, and early stopping on validation windows. Biases, norms and
-    embeddings do not decay. (A cosine schedule
-    needs to know the last epoch, which early stopping and pruning determine.) A loss counts every
-    usable (window, ticker) pair once, for any batch size. On a CPU, training is deterministic
-    bit for bit. The global random state of PyTorch does not change.
+    that is reduced on plateaus, and early stopping on the validation windows. Biases, norms and
+    embeddings do not decay. (A cosine schedule needs to know the last epoch, which early stopping
+    and pruning determine.) A loss counts every usable (window, ticker) pair once, for any batch
+    size. On a CPU, training is deterministic bit for bit. The global random state of PyTorch does
+    not change.
 
     Parameters
     ----------
@@ -309,12 +310,15 @@ def decayed_weights(network: nn.Module) -> set[str]:
 def _initial_state(network: Network, settings: FitSettings) -> TrainingState:
     decayed = decayed_weights(network)
     weights = dict(network.named_parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for name, weight in weights.items() if name in decayed]},
+        {
+            "params": [weight for name, weight in weights.items() if name not in decayed],
+            "weight_decay": 0.0,
+        },
+    ]
     optimiser = torch.optim.AdamW(
-        [
-            {"params": [w for name, w in weights.items() if name in decayed]},
-            {"params": [w for name, w in weights.items() if name not in decayed]}
-            | {"weight_decay": 0.0},
-        ],
+        groups,
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=True,  # without copies of the weights

@@ -30,7 +30,6 @@ from stock_assets.evaluation.scorecard import (
 )
 from stock_assets.market.calendar import sessions
 from stock_assets.models.baselines import reversal, ridge, session_returns
-from stock_assets.models.bundle import Bundle
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
 from stock_assets.pipeline.production import change_production, registered
 from stock_assets.pipeline.versions import newest_label
@@ -188,7 +187,7 @@ def _challenge(
         challenger,
         production,
         bars,
-        _unseen(engine, champion, production, held_out) if champion and production else held_out,
+        _unseen(engine, champion, held_out) if champion else held_out,
         {
             "reversal": reversal(returns, recipe.network.horizon),
             "ridge": ridge(
@@ -202,12 +201,10 @@ def _challenge(
     )
 
 
-def _unseen(
-    engine: Engine, champion: ModelVersion, model: Bundle, held_out: list[date]
-) -> list[date]:
+def _unseen(engine: Engine, champion: ModelVersion, held_out: list[date]) -> list[date]:
     """Leave out sessions whose outcome a model was trained on or stopped by.
 
     There are such sessions if the test segment was lengthened after the model was trained.
     """
-    learnt = newest_label(engine, champion, model.recipe.network.horizon)
+    learnt = newest_label(engine, champion)
     return [session for session in held_out if session >= learnt]

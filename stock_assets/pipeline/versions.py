@@ -11,10 +11,9 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.evaluation.scorecard import Scorecard
 from stock_assets.evaluation.significance import DieboldMariano
-from stock_assets.market.calendar import next_session
 from stock_assets.models.comparison import compare_on_held_out
 from stock_assets.registry import Registry
-from stock_assets.storage.datasets import segments_of
+from stock_assets.storage.datasets import newest_labels
 from stock_assets.storage.prices import price_coverage, read_bars
 
 
@@ -38,24 +37,15 @@ class VersionComparison:
     last_session: date
 
 
-def newest_label(engine: Engine, model: ModelVersion, horizon: int) -> date:
+def newest_label(engine: Engine, model: ModelVersion) -> date:
     """Return the newest target session that a version has learnt from or was stopped by.
 
-    That of a candidate ends its validation segment; a refit has learnt from every label up to its
-    as-of session. Without segments on record, everything up to the as-of session counts as seen.
-
-    Parameters
-    ----------
-    engine : Engine
-        The ``stock_assets`` database.
-    model : ModelVersion
-    horizon : int
-        Sessions ahead that it forecasts.
+    A refit has learnt from every label up to its as-of session. For a candidate see
+    :func:`stock_assets.storage.datasets.newest_labels`.
     """
-    segments = {one.set_name: one for one in segments_of(engine, model.dataset_run_id)}
-    if model.refit_of is not None or "validation" not in segments:
+    if model.refit_of is not None:
         return model.as_of
-    return next_session(segments["validation"].last_session, horizon)
+    return newest_labels(engine, [model.dataset_run_id]).get(model.dataset_run_id, model.as_of)
 
 
 def compare_versions(
@@ -69,10 +59,7 @@ def compare_versions(
         There is no such session, or no ticker that both forecast.
     """
     bundles = {model: registry.load(model.version) for model in (first, second)}
-    labels = {
-        model: newest_label(engine, model, bundle.recipe.network.horizon)
-        for model, bundle in bundles.items()
-    }
+    labels = {model: newest_label(engine, model) for model in bundles}
     seen, last = max(labels.values()), price_coverage(engine).last_session
     recipes = [bundle.recipe for bundle in bundles.values()]
     if last is None or seen >= last:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
@@ -236,14 +236,33 @@ def previous_best_params(engine: Engine, as_of: date, test_begins: date) -> dict
     return None
 
 
-def newest_horizon(engine: Engine, dataset_id: str) -> int:
-    """Read how many sessions ahead the models of a dataset forecast; 1 where it is unknown."""
-    table = processed_feature_data
-    query = select(table.c.params["dataset"]["prediction_length"].astext).where(
-        table.c.dataset_run_id == dataset_id
+def newest_labels(engine: Engine, dataset_ids: Collection[str]) -> dict[str, date]:
+    """Return the newest label that the candidate of each dataset has learnt from or was stopped by.
+
+    It ends the validation segment. Without segments on record it is the as-of session: everything
+    up to it counts as seen. An unknown dataset is left out.
+    """
+    panels, segments = processed_feature_data, scaled_feature_sets
+    query = (
+        select(
+            panels.c.dataset_run_id,
+            panels.c.as_of_session,
+            panels.c.params["dataset"]["prediction_length"].astext.cast(Integer),
+            segments.c.last_session,
+        )
+        .join(
+            segments,
+            (segments.c.dataset_run_id == panels.c.dataset_run_id)
+            & (segments.c.set_name == "validation"),
+            isouter=True,
+        )
+        .where(panels.c.dataset_run_id.in_(list(dataset_ids)))
     )
     with engine.connect() as connection:
-        return int(connection.scalar(query) or 1)
+        return {
+            dataset: as_of if last is None else next_session(last, horizon or 1)
+            for dataset, as_of, horizon, last in connection.execute(query)
+        }
 
 
 def list_datasets(engine: Engine) -> list[dict[str, Any]]:

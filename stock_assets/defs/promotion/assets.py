@@ -9,7 +9,11 @@ import pandas as pd
 from stock_assets.config import Params
 from stock_assets.config.section import Share
 from stock_assets.core.fingerprints import plain_digest
-from stock_assets.defs.checks import require_dataset_passed, require_passed
+from stock_assets.defs.checks import (
+    persist_check_results,
+    require_dataset_passed,
+    require_passed,
+)
 from stock_assets.defs.metadata import (
     OWNERS,
     PER_DATASET,
@@ -22,6 +26,7 @@ from stock_assets.defs.metadata import (
     table,
 )
 from stock_assets.defs.partitions import session_key
+from stock_assets.defs.promotion.checks import SPECS, fresh
 from stock_assets.defs.promotion.timeline import PRODUCTION_MODEL, report_changes
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.production_rule import ModelVersion, refit_is_due
@@ -66,6 +71,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         kinds={"mlflow", "postgres"},
         code_version="4",
         metadata=describe_table(model_promotions),
+        check_specs=SPECS,
         deps=[
             "candidate_model",
             dg.AssetDep("raw_prices", partition_mapping=dg.AllPartitionMapping()),
@@ -93,6 +99,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         """
         from stock_assets.pipeline.mlflow_logs import log_comparison
         from stock_assets.pipeline.promotion import compare, put_winner_in_force
+        from stock_assets.pipeline.versions import newest_label
 
         rule = configured(params.promotion, config)
         require_dataset_passed(store, context.partition_key)
@@ -121,10 +128,17 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
             if decided.promoted:
                 history = put_winner_in_force(store.engine, registry, decided, context.run.run_id)
         report_changes(context.instance, store.engine, history, context.log_event)
+        winner = registry.version(decided.promoted_version) if decided.promoted else None
+        label = newest_label(store.engine, winner) if winner else None
+        checked = fresh(winner, label)
+        persist_check_results(context, store, [checked])
         return dg.MaterializeResult(
+            check_results=[checked],
             data_version=dg.DataVersion(plain_digest([decided.promoted, decided.candidate])),
             metadata=_decision_metadata(decided)
-            | {"settings": dg.MetadataValue.json(config.model_dump())}
+            | plain_metadata(
+                settings=dg.MetadataValue.json(config.model_dump()), newest_label=label
+            )
             | head_metadata(store.engine)
             | details,
         )

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import asdict
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -162,6 +163,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         from stock_assets.pipeline.mlflow_logs import log_training
         from stock_assets.pipeline.recovery import require_known_versions, skip_given_numbers
         from stock_assets.pipeline.training import score_earlier_folds, train_on_dataset
+        from stock_assets.pipeline.versions import newest_label
         from stock_assets.reporting.figures import training_figure
 
         require_known_versions(store.engine, registry)
@@ -178,7 +180,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(trained.bundle.digest()),
-            metadata=_training_metadata(trained, version)
+            metadata=_training_metadata(trained, version, newest_label(store.engine, version))
             | plain_metadata(
                 model=registry.model_name,
                 settings=dg.MetadataValue.json(config.model_dump()),
@@ -191,7 +193,9 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
     return candidate_model
 
 
-def _training_metadata(trained: "TrainedCandidate", version: ModelVersion) -> dict[str, Any]:
+def _training_metadata(
+    trained: "TrainedCandidate", version: ModelVersion, label: date
+) -> dict[str, Any]:
     fit = trained.candidate.fit
     return plain_metadata(
         dataset_run_id=trained.record.dataset_run_id,
@@ -202,6 +206,7 @@ def _training_metadata(trained: "TrainedCandidate", version: ModelVersion) -> di
         architecture=trained.best.architecture,
         epochs=fit.history[-1].epoch,
         best_epoch=fit.best_epoch,
+        newest_label=label,
         validation_loss=fit.best.validation_loss,
         shrinkage=list(trained.bundle.recipe.shrinkage),
         intervals=dg.MetadataValue.json(trained.bundle.recipe.intervals.to_dict()),

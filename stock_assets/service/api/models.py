@@ -54,6 +54,10 @@ class Model(ResponseModel):
     as_of_session: date = Field(
         description="Newest session that it may have seen.", examples=["2012-12-31"]
     )
+    newest_label: date = Field(
+        description="Newest target session that it has learnt from or was stopped by.",
+        examples=["2012-12-31"],
+    )
     promoted: bool | None = Field(
         description="Whether its decision put it into production; null without a decision.",
         examples=[True],

@@ -26,6 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from stock_assets.storage.datasets import newest_labels
 from stock_assets.storage.decisions import (
     PromotionRecord,
     RetrainingRecord,
@@ -128,13 +129,14 @@ def list_models(
     list of rows
         ``model_name``, ``model_version``, ``refit_of``, the dataset and MLflow run it comes from,
         its as-of session, whether it was promoted and when (None without a decision), whether it is
-        in production by the history of production, and the first and the last as-of session that it
-        forecast.
+        in production by the history of production, the first and the last as-of session that it
+        forecast, and the ``newest_label`` that it has learnt from.
     """
     versions = _versions(model_name).subquery().c
     chosen = conditions(*((versions[name], eq, value) for name, value in vars(wanted).items()))
     order = [versions[name].desc() for name in MODEL_ORDER]
-    return read_page(engine, _with_forecasts(versions).where(*chosen), order, size, after)
+    rows = read_page(engine, _with_forecasts(versions).where(*chosen), order, size, after)
+    return _with_newest_labels(engine, rows)
 
 
 def find_model(
@@ -150,7 +152,7 @@ def find_model(
     )
     order = ((versions.model_name == model_name).desc(), versions.dataset_run_id.desc())
     query = _with_forecasts(versions).where(*named).order_by(*order).limit(1)
-    return next(iter(read_rows(engine, query)), None)
+    return next(iter(_with_newest_labels(engine, read_rows(engine, query))), None)
 
 
 def find_promotion(engine: Engine, model: Row) -> Row | None:
@@ -159,6 +161,20 @@ def find_promotion(engine: Engine, model: Row) -> Row | None:
     same = [_DECIDED[name] == model[name] for name in ("model_name", "dataset_run_id")]
     rows = read_rows(engine, select(model_promotions).where(named, *same))
     return next((_described(row, promotion_record(row)) for row in rows), None)
+
+
+def _with_newest_labels(engine: Engine, rows: list[Row]) -> list[Row]:
+    """Add the newest label of each version: of a refit the as-of session."""
+    labels = newest_labels(engine, {row["dataset_run_id"] for row in rows})
+    return [
+        row
+        | {
+            "newest_label": labels.get(row["dataset_run_id"], row["as_of_session"])
+            if row["refit_of"] is None
+            else row["as_of_session"]
+        }
+        for row in rows
+    ]
 
 
 def _described(row: Row, record: PromotionRecord | RetrainingRecord) -> Row:

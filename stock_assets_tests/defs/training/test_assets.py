@@ -97,7 +97,7 @@ def test_the_candidate_is_registered_with_what_it_needs(loop: Loop, registry: Re
     assert intervals.residuals.shape == (third, 1, len(record.tickers))
     assert np.isfinite(intervals.residuals).mean() > 0.9
     (factor,) = bundle.recipe.shrinkage
-    assert 0 <= factor < 1
+    assert factor == 1.0
 
 
 @pytest.mark.parametrize("day", [date(2011, 7, 1), date(2012, 8, 15), AS_OF])
