@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from stock_assets.core.errors import StockAssetsError
 
@@ -182,6 +183,22 @@ def by_ticker(rows: pd.DataFrame) -> pd.DataFrame:
         ``ticker`` and the fields of `Metrics`, one row per ticker in alphabetical order.
     """
     return _metrics(rows, rows["ticker"]).reset_index()
+
+
+def block_coverage(covered: NDArray[np.floating[Any]], sessions: int) -> NDArray[np.float64]:
+    """Return the coverage of consecutive blocks of sessions.
+
+    Parameters
+    ----------
+    covered : ndarray (T, N)
+        1 where an interval has its outcome inside, 0 where not, NaN without one; oldest first.
+    sessions : int
+        Sessions per block; a shorter last one is left out.
+    """
+    blocks = len(covered) // sessions
+    parts = covered[: blocks * sessions].reshape(blocks, -1)
+    shares: NDArray[np.float64] = np.nanmean(parts, axis=1)
+    return shares
 
 
 def correlations(

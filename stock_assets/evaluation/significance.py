@@ -250,6 +250,39 @@ def _tested_variance(
     return variance.where(reason == ""), reason
 
 
+def newey_west(differences: NDArray[np.floating[Any]], lags: int) -> tuple[float, float]:
+    """Test whether a mean is zero when neighbours are correlated, by any cause.
+
+    The variance adds up autocovariances with weights that fall linearly to zero (Newey and West
+    1987, "A simple, positive semi-definite, heteroskedasticity and autocorrelation consistent
+    covariance matrix", Econometrica 55).
+
+    Parameters
+    ----------
+    differences : ndarray (n,)
+        One per session, oldest first.
+    lags : int
+        Sessions over which the weights fall to zero.
+
+    Returns
+    -------
+    float, float
+        The statistic and its two-sided p-value by Student's t with ``n - 1`` degrees of freedom;
+        NaN where the differences are constant.
+    """
+    from scipy.special import stdtr
+
+    count, mean = len(differences), float(differences.mean())
+    deviations = differences - mean
+    products = float(deviations @ deviations)
+    for lag in range(1, min(lags, count - 1) + 1):
+        products += 2 * (1 - lag / (lags + 1)) * float(deviations[lag:] @ deviations[:-lag])
+    if products <= count * CONSTANT**2:
+        return math.nan, math.nan
+    statistic = mean * count / math.sqrt(products)
+    return statistic, float(2 * stdtr(count - 1, -abs(statistic)))
+
+
 def cumulative_difference(
     differences: pd.Series[float], horizon: int = 1, confidence: float = 0.95
 ) -> pd.DataFrame:

@@ -27,25 +27,12 @@ from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjustment_factors, rebase
 from stock_assets.models.bundle_digests import BundleDigests, read_file, unreadable
+from stock_assets.models.forecast_frame import FloatArray, forecast_frame
 from stock_assets.models.intervals import NEWEST_SESSIONS, FixedIntervals, ScaledIntervals
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.training import forecast_scaled, weights_digest
 
-FloatArray = NDArray[np.float64]
-
-FORECAST_COLUMNS = (
-    "as_of_session",
-    "target_session",
-    "ticker",
-    "horizon",
-    "last_close",
-    "predicted_return",
-    "predicted_price",
-    "lower_price",
-    "upper_price",
-    "coverage",
-)
 _SPECIFICATION = "bundle.json"
 _WEIGHTS = "network.safetensors"
 _RESIDUALS = "intervals/residuals"
@@ -180,38 +167,24 @@ class Bundle:
         Returns
         -------
         DataFrame
-            `FORECAST_COLUMNS`, ordered by as-of session, ticker and horizon. ``horizon`` is the
+            ``FORECAST_COLUMNS``, ordered by as-of session, ticker and horizon. ``horizon`` is the
             number of sessions from the as-of session to the target, ``predicted_return`` the log
-            return over all of them. Prices are in the shares of the as-of session; the lower bound
-            is at least 0. A ticker without a usable window has no row, and neither has one with a
-            pooled target scaler if closes are forecast.
+            return over all of them. Prices are in the shares of the as-of session, bounds at least
+            0. ``intervals`` is JSON with the bounds of each coverage, ascending; the other columns
+            have those of the last. A ticker without a usable window has no row, and neither has one
+            with a pooled target scaler if closes are forecast.
         """
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
-        rows, columns = np.nonzero(self._forecastable(panel, ends))
         ahead, half_widths = self._with_half_widths(bars, panel, ends)
-        middle, lower, upper = (
-            self._ratio(ahead + shift, panel.close[ends])[rows, :, columns]
-            for shift in (0.0, -half_widths[-1], half_widths[-1])
+        middle, *bounds = (
+            self._ratio(ahead + shift, panel.close[ends])
+            for shift in (np.zeros(1), *(s * width for width in half_widths for s in (-1, 1)))
         )
-        close = _as_traded_close(bars, sessions, recipe.tickers)[rows, columns, np.newaxis]
-        horizons = np.arange(1, recipe.network.horizon + 1)
-        frame = pd.DataFrame(
-            {
-                "as_of_session": pd.DatetimeIndex(list(sessions))[rows].repeat(len(horizons)),
-                "target_session": self._targets(sessions)[rows].ravel(),
-                "ticker": np.array(recipe.tickers, dtype=object)[columns].repeat(len(horizons)),
-                "horizon": np.tile(horizons, len(rows)),
-                "last_close": close.repeat(len(horizons)),
-                "predicted_return": np.log(middle).ravel(),
-                "predicted_price": (close * middle).ravel(),
-                "lower_price": np.maximum(close * lower, 0.0).ravel(),
-                "upper_price": (close * upper).ravel(),
-                "coverage": recipe.intervals.coverage,
-            }
-        )
-        return frame[list(FORECAST_COLUMNS)]
+        levels = zip(recipe.intervals.coverages, bounds[::2], bounds[1::2], strict=True)
+        forecastable = self._forecastable(panel, ends)
+        return forecast_frame(bars, sessions, recipe.tickers, forecastable, middle, list(levels))
 
     def moves(
         self, panel: Panel, sessions: Sequence[date]
@@ -361,12 +334,6 @@ class Bundle:
         scaler = self.recipe.target_scaler
         return np.asarray((target - scaler.centre[:, 0]) / scaler.scale[:, 0])
 
-    def _targets(self, sessions: Sequence[date]) -> NDArray[np.datetime64]:
-        """Return the target sessions, shape (B, H)."""
-        horizon = self.recipe.network.horizon
-        later = [day for session in sessions for day in calendar.next_sessions(session, horizon)]
-        return pd.DatetimeIndex(later).to_numpy().reshape(-1, horizon)
-
     def _scaled(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.float64]:
         """Forecast the windows that end at `ends`, shape (B, H, N), in scaled units.
 
@@ -394,14 +361,3 @@ class Bundle:
         if self.recipe.target == "log_return":
             return np.exp(target)
         return np.asarray(target / close[:, np.newaxis])
-
-
-def _as_traded_close(
-    bars: pd.DataFrame, sessions: Sequence[date], tickers: Sequence[str]
-) -> NDArray[np.float64]:
-    """Return closes as traded, shape (B, N), NaN without a bar."""
-    index = pd.DatetimeIndex(list(sessions))
-    closes = bars[bars["session"].isin(index)].pivot(
-        index="session", columns="ticker", values="close"
-    )
-    return closes.reindex(index=index, columns=list(tickers)).to_numpy(dtype=np.float64)

@@ -18,7 +18,8 @@ from stock_assets.evaluation.intervals import (
 )
 from stock_assets.evaluation.shrinkage import fit_shrinkage
 from stock_assets.market import calendar
-from stock_assets.models.bundle import Bundle, FloatArray
+from stock_assets.models.bundle import Bundle
+from stock_assets.models.forecast_frame import FloatArray
 from stock_assets.models.intervals import ScaledIntervals
 from stock_assets.models.recipe import NO_SHRINKAGE
 

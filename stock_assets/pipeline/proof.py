@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -342,14 +343,17 @@ class _Work:
             return Finding("number", Outcome.FAILS, "the model does not forecast it now")
         again = made.loc[[key]].iloc[0]
         target = again["target_session"].date()
-        other = [name for name in NUMBERS if float(again[name]) != row[name]]
+        then, now = _numbers(row), _numbers({str(name): value for name, value in again.items()})
+        other = [name for name in then if now.get(name) != then[name]]
         if target != row["target_session"]:
             message = f"target_session {row['target_session']} then, {target} now"
             return Finding("number", Outcome.FAILS, message)
         if not other:
             return Finding("number", Outcome.HOLDS, f"{row['predicted_price']!r}, equal to the bit")
-        shown = "; ".join(f"{name} {row[name]} then, {again[name]} now" for name in other)
-        difference = max(_difference(name, row[name], again[name]) for name in other)
+        shown = "; ".join(f"{name} {then[name]} then, {now.get(name)} now" for name in other)
+        if any(name not in now for name in other):
+            return Finding("number", Outcome.FAILS, shown)
+        difference = max(_difference(name, then[name], now[name]) for name in other)
         return compare_values("number", shown, difference, self._environment(group), TOLERANCE)
 
 
@@ -368,6 +372,19 @@ def _changed(then: Mapping[str, str | None], now: Mapping[str, str]) -> list[str
     """Describe known facts that differ."""
     known = {name: value for name, value in then.items() if value is not None}
     return [f"{n} {known[n]} then, {now[n]} now" for n in now if n in known and known[n] != now[n]]
+
+
+def _numbers(forecast: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a forecast, with the bounds of each recorded interval."""
+    intervals = forecast["intervals"] or []
+    if isinstance(intervals, str):
+        intervals = json.loads(intervals)
+    bounds = {
+        f"{bound} {interval['coverage']}": float(interval[bound])
+        for interval in intervals
+        for bound in ("lower", "upper")
+    }
+    return {name: float(forecast[name]) for name in NUMBERS} | bounds
 
 
 def _difference(name: str, then: float, now: float) -> float:

@@ -39,6 +39,7 @@ DOCS = {
     "high": "Highest price, as traded",
     "horizon": "Sessions from the as-of session to the target, from 1 on",
     "in_force_from": "When the change was recorded; in force until the next one",
+    "intervals": "Coverage and bounds of each interval, ascending; empty for earlier forecasts",
     "issue": "Issue of the forecast; empty where it was not recorded",
     "issued": "live: issued before the target session opened; backfilled: afterwards; empty where "
     "it was not recorded",

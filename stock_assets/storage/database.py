@@ -27,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -151,7 +152,7 @@ def copy_out(connection: Connection, query: Select[tuple[object, ...]]) -> pd.Da
     """Return the rows of a query, floats exact to the bit; dates become datetime64.
 
     Types come from the columns, not from the values: a ticker TRUE stays a string, and whole
-    prices stay floats.
+    prices stay floats. JSON is text.
     """
     statement = query.compile(
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
@@ -251,7 +252,7 @@ def merge_staged(
 
 def _dtypes(query: Select[tuple[object, ...]]) -> dict[str, str]:
     """Return the dtypes that the CSV reader must not infer."""
-    known = {Double: "float64", Text: "str", BigInteger: "Int64"}
+    known = {Double: "float64", Text: "str", BigInteger: "Int64", JSONB: "str"}
     return {
         column.name: dtype
         for column in query.selected_columns

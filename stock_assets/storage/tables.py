@@ -312,6 +312,7 @@ predictions = Table(
     Column("dagster_run_id", Text),
     _written("predicted_at"),
     *_issued(),
+    Column("intervals", JSONB(none_as_null=True)),
     Index(
         "predictions_of_ticker",
         *("ticker", "as_of_session", "predicted_at", "model_version"),

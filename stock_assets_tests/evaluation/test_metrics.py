@@ -20,6 +20,7 @@ from sklearn.metrics import (
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.metrics import (
     Metrics,
+    block_coverage,
     by_ticker,
     persistence_forecasts,
     score_rows,
@@ -250,3 +251,8 @@ def test_undefined_figures_are_none_in_json(two_forecasts: pd.DataFrame) -> None
 def test_nothing_to_summarise_is_an_error(two_forecasts: pd.DataFrame) -> None:
     with pytest.raises(StockAssetsError, match="no scored forecast"):
         summarise(score_rows(two_forecasts).iloc[:0])
+
+
+def test_block_coverage_is_the_share_of_each_whole_block() -> None:
+    covered = np.array([[1.0, 0.0], [np.nan, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    assert block_coverage(covered, 2).tolist() == pytest.approx([2 / 3, 0.5])

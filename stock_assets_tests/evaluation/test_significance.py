@@ -20,6 +20,7 @@ from stock_assets.evaluation.significance import (
     diebold_mariano_tests,
     loss_difference,
     loss_differences,
+    newey_west,
 )
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
@@ -308,3 +309,20 @@ def test_without_a_test_there_is_no_band(losses: list[float]) -> None:
     band = cumulative_difference(pd.Series(losses))
     assert band["cumulative"].tolist() == np.cumsum(losses).tolist()
     assert band[["lower", "upper"]].isna().all(axis=None)
+
+
+@law
+@given(seeds, st.integers(1, 10))
+def test_newey_west_agrees_with_statsmodels(seed: int, lags: int) -> None:
+    steps = np.random.default_rng(seed).normal(0.2, 1.0, 200)
+    differences = np.convolve(steps, np.ones(4), "valid")
+    fitted = sm.OLS(differences, np.ones(len(differences))).fit(
+        cov_type="HAC", cov_kwds={"maxlags": lags}, use_t=True
+    )
+    statistic, p_value = newey_west(differences, lags)
+    assert statistic == pytest.approx(fitted.tvalues[0])
+    assert p_value == pytest.approx(fitted.pvalues[0], rel=1e-6)
+
+
+def test_newey_west_of_a_constant_difference_is_undefined() -> None:
+    assert np.isnan(newey_west(np.ones(30), 5)).all()

@@ -23,7 +23,8 @@ from stock_assets.features.splits import split_dataset
 from stock_assets.features.windows import Windows
 from stock_assets.market import calendar
 from stock_assets.market.bars import tidy
-from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle
+from stock_assets.models.bundle import Bundle
+from stock_assets.models.forecast_frame import FORECAST_COLUMNS
 from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.training import forecast_scaled
 from stock_assets_tests.features.examples import same_bits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -149,7 +150,12 @@ def test_horizon_1_agrees_with_a_model_of_one_session(architecture: str, target:
     frame = model.forecast(sample_bars(), HELD_OUT)
     own = frame[frame["horizon"] == 1].reset_index(drop=True)
     expected = nearest(model).forecast(sample_bars(), HELD_OUT)
+    texts = own.pop("intervals"), expected.pop("intervals")
     pd.testing.assert_frame_equal(own, expected, rtol=1e-5)
+    for mine, other in zip(
+        *(pd.DataFrame(map(json.loads, text))[0] for text in texts), strict=True
+    ):
+        assert mine == pytest.approx(other, rel=1e-5)
     assert frame["predicted_return"].groupby(frame["horizon"]).std().gt(1e-4).all()
 
 

@@ -41,6 +41,14 @@ _ISSUE_POSITION: TypeAdapter[tuple[int, int, datetime]] = TypeAdapter(
 )
 
 
+class Interval(ResponseModel):
+    """An interval of a forecast."""
+
+    coverage: float = Field(description="Nominal coverage.", examples=[0.5])
+    lower: float = Field(description="Lower bound.", examples=[426.31])
+    upper: float = Field(description="Upper bound.", examples=[435.27])
+
+
 class Forecast(ResponseModel):
     """A forecast of the close of a session."""
 
@@ -66,6 +74,10 @@ class Forecast(ResponseModel):
     lower_price: float = Field(description="Lower bound of the interval.", examples=[416.12])
     upper_price: float = Field(description="Upper bound of the interval.", examples=[445.93])
     coverage: float = Field(description="Nominal coverage of the interval.", examples=[0.9])
+    intervals: list[Interval] | None = Field(
+        description="Intervals of each coverage, ascending: the last has the bounds above; null "
+        "where they were not recorded."
+    )
     model_version: int = Field(description="Version of the registered model.", examples=[1])
     dataset_run_id: str = Field(
         description="Dataset that the model was trained on.", examples=["20121231_120000"]

@@ -21,7 +21,8 @@ from stock_assets.config import Features, Rename, Tracking
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.resources import Store
 from stock_assets.market import calendar
-from stock_assets.models.bundle import FORECAST_COLUMNS, Bundle
+from stock_assets.models.bundle import Bundle
+from stock_assets.models.forecast_frame import FORECAST_COLUMNS
 from stock_assets.registry import Registry
 from stock_assets.storage.forecasts import predictions_as_of
 from stock_assets.storage.prices import read_bars

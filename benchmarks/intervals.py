@@ -1,0 +1,120 @@
+"""Intervals around forecasts of no change, by scale: ``python -m benchmarks.intervals FILE``.
+
+FILE is a CSV, compressed or not, with the columns ``ticker, date, high, low, close`` of a market,
+adjusted for splits. Each interval has a coverage of 90% and is calibrated on the residuals of 126
+sessions. Those of the project follow volatility, with residuals of all tickers together, and go on
+with the newest ones each session. They are compared with a constant width per ticker, refreshed
+every 63 sessions and every session. Printed as JSON, widths and scores as percentages of price.
+"""
+
+import argparse
+import json
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stock_assets.config import Scale
+from stock_assets.evaluation.intervals import conformal_quantiles, interval_score
+from stock_assets.evaluation.metrics import block_coverage
+from stock_assets.evaluation.significance import newey_west
+from stock_assets.features.labels import later_targets
+from stock_assets.features.volatility import log_ranges, volatility
+from stock_assets.models.intervals import NEWEST_SESSIONS, ScaledIntervals
+
+FIRST = 300
+COVERAGE = 0.9
+BLOCK = 21
+REFRESHED = 63
+FEWEST_SHARE = 0.99
+
+FloatArray = NDArray[np.float64]
+
+
+def main() -> None:
+    """Measure each scale and both constant widths on the same sessions."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", help="prices of a market")
+    close, ranges = read(parser.parse_args().file)
+    ends = np.arange(len(close) - 1)
+    errors = later_targets(close, ends, 1, "log_return")[:, 0]
+    constant = {every: constant_widths(errors, every) for every in (REFRESHED, 1)}
+    widths = {
+        **{f"constant_every_{every}": found for every, found in constant.items()},
+        **{
+            scale: scaled_widths(errors, volatility(scale, close, ranges)[:-1], scale)
+            for scale in get_args(Scale)
+            if scale != "constant"
+        },
+    }
+    scored = errors[FIRST:]
+    scores = {name: interval_score(scored, width, COVERAGE) for name, width in widths.items()}
+    found = {
+        name: measure(scored, width, scores[name])
+        | {
+            f"against_{name_of}": compare(scores[name], scores[name_of])
+            for name_of in ("constant_every_63", "constant_every_1")
+            if name_of != name
+        }
+        for name, width in widths.items()
+    }
+    size = {"tickers": close.shape[1], "sessions": len(scored)}
+    print(json.dumps(size | found, indent=2))
+
+
+def read(path: str) -> tuple[FloatArray, FloatArray]:
+    """Return closes and ranges of the tickers with nearly all sessions, both (T, N)."""
+    bars = pd.read_csv(path, parse_dates=["date"]).rename(columns={"date": "session"})
+    bars = bars[(bars["low"] > 0) & (bars["high"] >= bars["low"])]
+    closes = bars.pivot_table(index="session", columns="ticker", values="close")
+    closes = closes.loc[:, closes.notna().mean() > FEWEST_SHARE]
+    sessions = pd.DatetimeIndex(closes.index)
+    return np.ascontiguousarray(closes), log_ranges(bars, sessions, list(closes.columns))
+
+
+def constant_widths(errors: FloatArray, every: int) -> FloatArray:
+    """Return half widths per ticker, from the residuals known at each refreshing session."""
+    widths = np.empty_like(errors[FIRST:])
+    for start in range(FIRST, len(errors), every):
+        known = errors[start - NEWEST_SESSIONS : start]
+        widths[start - FIRST : start - FIRST + every] = [
+            conformal_quantiles(own, [COVERAGE])[0] for own in known.T
+        ]
+    return widths
+
+
+def scaled_widths(errors: FloatArray, scales: FloatArray, scale: Scale) -> FloatArray:
+    """Return half widths as a bundle computes them."""
+    residuals = np.abs(errors / scales)[:, np.newaxis].astype(np.float32)
+    intervals = ScaledIntervals(scale, (COVERAGE,), residuals[FIRST - NEWEST_SESSIONS : FIRST])
+    known = np.arange(len(errors) - FIRST)[:, np.newaxis]
+    widths: FloatArray = intervals.quantiles(residuals[FIRST:], known)[0] * scales[FIRST:]
+    return widths
+
+
+def measure(errors: FloatArray, widths: FloatArray, scores: FloatArray) -> dict[str, Any]:
+    """Return score, width and coverage, and quantiles of the coverage of blocks of sessions."""
+    covered = np.where(np.isfinite(errors), np.abs(errors) <= widths, np.nan)
+    blocks = block_coverage(covered, BLOCK)
+    return {
+        "interval_score": round(100 * float(np.nanmean(scores)), 3),
+        "width": round(200 * float(np.nanmean(np.where(np.isfinite(errors), widths, np.nan))), 3),
+        "coverage": round(float(np.nanmean(covered)), 4),
+        "coverage_of_blocks": [round(float(np.quantile(blocks, q)), 3) for q in (0.05, 0.95)],
+    }
+
+
+def compare(scores: FloatArray, others: FloatArray) -> dict[str, float]:
+    """Return the relative difference of two mean scores, and its statistic and p-value."""
+    difference = np.nanmean(scores, axis=1) - np.nanmean(others, axis=1)
+    statistic, p_value = newey_west(difference, BLOCK)
+    return {
+        "relative": round(float(np.nanmean(scores) / np.nanmean(others) - 1), 4),
+        "t": round(statistic, 2),
+        "p": float(f"{p_value:.2g}"),
+    }
+
+
+if __name__ == "__main__":
+    main()
