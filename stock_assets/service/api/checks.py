@@ -21,7 +21,7 @@ from stock_assets.storage.serving.checks import CHECK_ORDER, list_checks
 
 router = APIRouter(tags=["operations"])
 
-Asset = Literal["raw_prices", "processed_features", "scalers", "predictions"]
+Asset = Literal["raw_prices", "processed_features", "scalers", "promotion", "predictions"]
 """The assets with checks."""
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]

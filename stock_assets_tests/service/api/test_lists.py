@@ -36,7 +36,7 @@ TABLES = {
 }
 COMPUTED = {
     "/production": ("in_force_until", "in_production"),
-    "/models": ("refit_of", "in_production", "first_forecast", "last_forecast"),
+    "/models": ("refit_of", "newest_label", "in_production", "first_forecast", "last_forecast"),
     "/promotions": ("reason",),
     "/retrainings": ("reason", "breaches"),
 }
