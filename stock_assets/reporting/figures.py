@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -46,7 +47,7 @@ def price_figure(bars: pd.DataFrame, forecasts: pd.DataFrame) -> Chart:
         "hovertemplate": "%{y:,.3s}<extra>volume</extra>",
         "showlegend": False,
     }
-    drawn = charts.figure([volume, _prices(bars), _newest_forecast(forecasts)], "price, $")
+    drawn = charts.figure([volume, _prices(bars), *_newest_forecast(forecasts)], "price, $")
     layout = drawn["layout"]
     layout["xaxis"] |= {
         "rangebreaks": _closed_days(bars["session"], forecasts),
@@ -79,26 +80,49 @@ def _prices(bars: pd.DataFrame) -> Chart:
     }
 
 
-def _newest_forecast(forecasts: pd.DataFrame) -> Chart:
+def _newest_forecast(forecasts: pd.DataFrame) -> list[Chart]:
+    """Draw the forecast with its intervals as a fan: the smaller the coverage, the thicker."""
     predicted = forecasts["predicted_price"]
-    interval = {
-        "type": "data",
-        "symmetric": False,
-        "array": charts.values(forecasts["upper_price"] - predicted, 4),
-        "arrayminus": charts.values(predicted - forecasts["lower_price"], 4),
-        "color": charts.MODEL,
-        "thickness": 2,
-        "width": 5,
+    levels = _interval_bounds(forecasts)
+    drawn = []
+    for place, (coverage, bounds) in enumerate(levels.items()):
+        interval = {
+            "type": "data",
+            "symmetric": False,
+            "array": charts.values(bounds["upper"] - predicted, 4),
+            "arrayminus": charts.values(predicted - bounds["lower"], 4),
+            "color": charts.MODEL,
+            "thickness": 2 + 3 * (len(levels) - 1 - place),
+            "width": 5 if place == len(levels) - 1 else 0,
+        }
+        marks = charts.markers(
+            forecasts["target_session"],
+            predicted,
+            "newest forecast, with its intervals" if not place else f"{coverage:.0%} interval",
+            charts.MODEL,
+            symbol="diamond",
+            size=9,
+        )
+        drawn.append(marks | {"error_y": interval, "showlegend": not place})
+    return drawn
+
+
+def _interval_bounds(forecasts: pd.DataFrame) -> dict[float, pd.DataFrame]:
+    """Return lower and upper bounds by coverage, ascending, on the basis of the prices."""
+    shown = forecasts["coverage"].max()
+    bounds = forecasts[["lower_price", "upper_price"]].set_axis(["lower", "upper"], axis=1)
+    texts = forecasts.get("intervals", pd.Series(dtype=object))
+    if texts.empty or texts.isna().any():
+        return {shown: bounds}
+    levels = pd.DataFrame([json.loads(text) for text in texts], index=forecasts.index)
+    stored = levels[levels.columns[-1]].str["upper"].astype(float)
+    basis = forecasts["upper_price"] / stored
+    return {
+        float(levels[name].str["coverage"].iloc[0]): pd.DataFrame(
+            {side: levels[name].str[side].astype(float) * basis for side in ("lower", "upper")}
+        )
+        for name in levels.columns
     }
-    drawn = charts.markers(
-        forecasts["target_session"],
-        predicted,
-        "newest forecast, with its interval",
-        charts.MODEL,
-        symbol="diamond",
-        size=9,
-    )
-    return drawn | {"error_y": interval}
 
 
 def forecast_figures(rows: pd.DataFrame) -> list[Chart]:

@@ -210,6 +210,23 @@ def test_days_without_trading_are_omitted() -> None:
     assert closed["values"] == ["2012-12-25", "2013-01-01"]
 
 
+def test_newest_forecast_has_a_fan_of_intervals() -> None:
+    """On the basis of the prices: here in half as many shares as stored."""
+    made = forecasts(DAYS[-1:], "A")
+    levels = [
+        {"coverage": 0.5, "lower": 202.0, "upper": 204.0},
+        {"coverage": 0.9, "lower": 199.0, "upper": 207.0},
+    ]
+    drawn = price_figure(bars("A", DAYS), made.assign(intervals=json.dumps(levels)))["data"][2:]
+    assert [line["error_y"]["array"] for line in drawn] == [[0.5], [2.0]]
+    assert [line["error_y"]["arrayminus"] for line in drawn] == [[0.5], [2.0]]
+    narrow, wide = (line["error_y"]["thickness"] for line in drawn)
+    assert narrow > wide
+    assert [line["y"] for line in drawn] == [[101.5], [101.5]]
+    earlier = price_figure(bars("A", DAYS), made.assign(intervals=None))["data"][2:]
+    assert [line["error_y"]["array"] for line in earlier] == [[2.0]]
+
+
 def test_many_candles_become_a_line() -> None:
     many = next_sessions(date(2010, 1, 4), MAX_CANDLES + 1)
     few = price_figure(bars("A", many[1:]), forecasts(many[-1:], "A"))
