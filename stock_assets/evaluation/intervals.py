@@ -65,7 +65,9 @@ def require_enough(residuals: int, coverage: float) -> None:
 
 
 def interval_score(
-    error: NDArray[np.float64], half_width: NDArray[np.float64], coverage: float
+    error: NDArray[np.float64],
+    half_width: NDArray[np.float64],
+    coverage: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Score symmetric intervals; lower is better.
 
@@ -79,7 +81,7 @@ def interval_score(
         Actual minus predicted.
     half_width : ndarray
         In the same unit, of a shape that broadcasts.
-    coverage : float
+    coverage : float or ndarray
         Nominal coverage.
     """
     outside = np.maximum(np.abs(error) - half_width, 0.0)

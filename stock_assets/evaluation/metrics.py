@@ -196,7 +196,7 @@ def block_coverage(covered: NDArray[np.floating[Any]], sessions: int) -> NDArray
         Sessions per block; a shorter last one is left out.
     """
     blocks = len(covered) // sessions
-    parts = covered[: blocks * sessions].reshape(blocks, -1)
+    parts = covered[: blocks * sessions].reshape(blocks, sessions * covered.shape[1])
     shares: NDArray[np.float64] = np.nanmean(parts, axis=1)
     return shares
 

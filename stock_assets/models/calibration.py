@@ -21,7 +21,6 @@ from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.forecast_frame import FloatArray
 from stock_assets.models.intervals import ScaledIntervals
-from stock_assets.models.recipe import NO_SHRINKAGE
 
 
 def calibrate(
@@ -29,8 +28,7 @@ def calibrate(
     bars: pd.DataFrame,
     sessions: Sequence[date],
     forecast: Forecast,
-    *,
-    shrink: bool,
+    shrinkage: tuple[float, ...] | None = None,
 ) -> Bundle:
     """Return a model with shrinkage and intervals fitted on calibration sessions.
 
@@ -47,8 +45,8 @@ def calibrate(
     forecast : Forecast
         Coverages, and the scale or ``auto``: the one whose intervals of all coverages and horizons
         have the lowest mean score on these sessions.
-    shrink : bool
-        Whether to fit shrinkage; else moves stay as they are.
+    shrinkage : tuple of float, optional
+        Factors per horizon; without them they are fitted.
 
     Raises
     ------
@@ -58,11 +56,10 @@ def calibrate(
     horizon = model.recipe.network.horizon
     panel = model.panel(bars, calendar.next_session(sessions[-1], horizon))
     moves, actual = model.moves(panel, sessions)
-    factors = NO_SHRINKAGE * horizon
-    if shrink:
+    if shrinkage is None:
         ahead = range(horizon)
-        factors = tuple(fit_shrinkage(moves[:, h], actual[:, h], h + 1) for h in ahead)
-    errors = actual - np.array(factors)[:, np.newaxis] * moves
+        shrinkage = tuple(fit_shrinkage(moves[:, h], actual[:, h], h + 1) for h in ahead)
+    errors = actual - np.array(shrinkage)[:, np.newaxis] * moves
     for known in np.isfinite(errors).sum(axis=(0, 2)).tolist():
         require_enough(known, forecast.coverage)
     ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
@@ -76,8 +73,31 @@ def calibrate(
     intervals = ScaledIntervals(
         chosen, tuple(forecast.coverages), np.abs(errors / units[chosen]).astype(np.float32)
     )
-    recipe = replace(model.recipe, shrinkage=factors, intervals=intervals)
+    recipe = replace(model.recipe, shrinkage=shrinkage, intervals=intervals)
     return Bundle(recipe, model.network)
+
+
+def rivals(
+    model: Bundle, bars: pd.DataFrame, sessions: Sequence[date], forecast: Forecast
+) -> dict[str, Bundle]:
+    """Return models whose intervals are compared with those of a model.
+
+    They are calibrated on the same sessions. ``constant_width`` has its forecasts, and widths that
+    do not follow volatility; ``no_change`` has its scale, around forecasts of no change.
+
+    Parameters
+    ----------
+    model, bars, sessions
+        As for :func:`calibrate`.
+    forecast : Forecast
+        Coverages and scale of the model.
+    """
+    shrinkage = model.recipe.shrinkage
+    constant = forecast.model_copy(update={"scale": "constant"})
+    return {
+        "constant_width": calibrate(model, bars, sessions, constant, shrinkage),
+        "no_change": calibrate(model, bars, sessions, forecast, (0.0,) * len(shrinkage)),
+    }
 
 
 def _mean_score(errors: FloatArray, units: FloatArray, forecast: Forecast) -> float:

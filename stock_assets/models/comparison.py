@@ -8,6 +8,7 @@ from datetime import date
 
 import pandas as pd
 
+from stock_assets.evaluation.interval_scores import interval_table
 from stock_assets.evaluation.metrics import KEY, persistence_forecasts, score_rows
 from stock_assets.evaluation.scorecard import Scorecard, score_models
 from stock_assets.evaluation.scoring import score_due
@@ -31,6 +32,9 @@ class HeldOutComparison:
     unmatched : dict of str to DataFrame
         Scored forecasts of ``candidate`` and ``persistence`` for tickers or horizons that
         production does not forecast. They do not affect the decision. Empty if there are none.
+    intervals : DataFrame
+        From :func:`stock_assets.evaluation.interval_scores.interval_table`: of the candidate, its
+        rivals and production.
     first_session, last_session : date
         First and last as-of session.
     """
@@ -38,6 +42,7 @@ class HeldOutComparison:
     rows: dict[str, pd.DataFrame]
     scores: dict[str, Scorecard]
     unmatched: dict[str, pd.DataFrame]
+    intervals: pd.DataFrame
     first_session: date
     last_session: date
 
@@ -48,6 +53,7 @@ def compare_on_held_out(
     bars: pd.DataFrame,
     sessions: Sequence[date],
     baselines: Mapping[str, pd.DataFrame],
+    rivals: Mapping[str, Bundle] | None = None,
 ) -> HeldOutComparison:
     """Score both models, persistence and baselines as of the same sessions.
 
@@ -63,6 +69,8 @@ def compare_on_held_out(
         As-of sessions of the test segment, ascending.
     baselines : mapping of str to DataFrame
         Forecast log returns by name, see :mod:`stock_assets.models.baselines`.
+    rivals : mapping of str to Bundle, optional
+        Models with other intervals, from :func:`stock_assets.models.calibration.rivals`.
     """
     models = {"candidate": candidate, "production": production}
     rows = {
@@ -85,7 +93,13 @@ def compare_on_held_out(
     rows |= _with_persistence(candidate_rows)
     rows |= {} if raw is None else {"candidate_raw": raw}
     rows |= {name: baseline_rows(candidate_rows, forecast) for name, forecast in baselines.items()}
-    return HeldOutComparison(rows, score_models(rows), unmatched, sessions[0], sessions[-1])
+    with_intervals = {"candidate": candidate_rows} | {
+        name: score_due(rival.forecast(bars, sessions), bars).merge(candidate_rows[[*KEY]])
+        for name, rival in (rivals or {}).items()
+    }
+    with_intervals |= {name: rows[name] for name in ("production",) if name in rows}
+    table = pd.DataFrame() if candidate_rows.empty else interval_table(with_intervals)
+    return HeldOutComparison(rows, score_models(rows), unmatched, table, sessions[0], sessions[-1])
 
 
 def _without_triples(scored: pd.DataFrame, triples: pd.DataFrame) -> pd.DataFrame:

@@ -75,11 +75,12 @@ def _calibrated(
     training: Training,
     forecast: Forecast,
 ) -> Bundle:
-    own = replace(recipe, feature_scaler=fold.features, target_scaler=fold.target)
+    own = replace(recipe.unshrunk(), feature_scaler=fold.features, target_scaler=fold.target)
     days = calendar.sessions(recipe.first_session, recipe.as_of)
     sessions = [days[end] for end in fold.data.calibration]
     model = Bundle(own, trained.network)
-    return calibrate(model, bars, sessions, forecast, shrink=training.shrinkage)
+    shrinkage = None if training.shrinkage else own.shrinkage
+    return calibrate(model, bars, sessions, forecast, shrinkage)
 
 
 def _scored(fold: Fold, model: Bundle, bars: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stock_assets.config import Scale
+from stock_assets.config import Forecast, Scale
 from stock_assets.evaluation.intervals import conformal_quantiles
 
 NEWEST_SESSIONS = 126
@@ -93,6 +93,10 @@ class ScaledIntervals:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the file of a bundle; the residuals are stored apart."""
         return {"intervals": {"scale": self.scale, "coverages": list(self.coverages)}}
+
+    def parameters(self) -> Forecast:
+        """Return the parameters with which the same sessions give these intervals again."""
+        return Forecast(coverages=list(self.coverages), scale=self.scale)
 
     @property
     def digest(self) -> str:

@@ -105,7 +105,11 @@ def log_comparison(
                 if isinstance(value, int | float)
             }
         )
-    sections = [("All tickers together", tables["models"]), ("Per ticker", tables["tickers"])]
+    sections = [
+        ("All tickers together", tables["models"]),
+        ("Per ticker", tables["tickers"]),
+        ("Intervals", tables["intervals"]),
+    ]
     if tables["horizons"]["horizon"].max() > 1:
         sections.insert(1, ("Per horizon", narrow(tables["horizons"])))
     if outcome.unmatched:

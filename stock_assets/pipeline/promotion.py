@@ -14,6 +14,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Promotion
+from stock_assets.datasets.build import recorded_params
 from stock_assets.evaluation.production_rule import (
     Cause,
     ModelVersion,
@@ -28,14 +29,23 @@ from stock_assets.evaluation.scorecard import (
     session_table,
     ticker_table,
 )
+from stock_assets.features.splits import Segment, split_validation
 from stock_assets.market.calendar import sessions
 from stock_assets.models.baselines import reversal, ridge, session_returns
+from stock_assets.models.bundle import Bundle
+from stock_assets.models.calibration import rivals
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
+from stock_assets.models.intervals import FixedIntervals
 from stock_assets.pipeline.production import change_production, registered
 from stock_assets.pipeline.versions import newest_label
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
-from stock_assets.storage.datasets import load_panel, load_segments
+from stock_assets.storage.datasets import (
+    PanelRecord,
+    SegmentRecord,
+    load_panel,
+    load_segments,
+)
 from stock_assets.storage.decisions import PromotionRecord
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import NewChange, ProductionChange
@@ -56,6 +66,7 @@ class Comparison:
             "horizons": horizon_table(outcome.rows),
             "tickers": ticker_table(outcome.rows),
             "sessions": session_table(outcome.rows, "candidate"),
+            "intervals": outcome.intervals,
         }
         if outcome.unmatched:
             tables["unmatched_horizons"] = horizon_table(outcome.unmatched)
@@ -168,9 +179,10 @@ def _challenge(
     engine: Engine, registry: Registry, candidate: ModelVersion, champion: ModelVersion | None
 ) -> HeldOutComparison:
     """Score all models on the test segment, or on the part of it that the champion never saw."""
+    record = load_panel(engine, candidate.dataset_run_id)
+    segments = load_segments(engine, candidate.dataset_run_id)
     spans = {
-        name: (segment.first_session, segment.last_session)
-        for name, segment in load_segments(engine, candidate.dataset_run_id).items()
+        name: (segment.first_session, segment.last_session) for name, segment in segments.items()
     }
     challenger = registry.load(candidate.version)
     recipe = challenger.recipe
@@ -178,8 +190,7 @@ def _challenge(
     recipes = [recipe, production.recipe] if production else [recipe]
     first = min(one.first_session for one in recipes)
     tickers = sorted({ticker for one in recipes for ticker in one.tickers})
-    known_at = load_panel(engine, candidate.dataset_run_id).known_at
-    bars = read_bars(engine, first, candidate.as_of, tickers, known_at, renamed=True)
+    bars = read_bars(engine, first, candidate.as_of, tickers, record.known_at, renamed=True)
     held_out = sessions(*spans["test"])
     own_bars = bars[bars["ticker"].isin(recipe.tickers)].reset_index(drop=True)
     returns = session_returns(own_bars, recipe.first_session, candidate.as_of)
@@ -198,7 +209,22 @@ def _challenge(
                 recipe.network.horizon,
             ),
         },
+        _rivals(challenger, bars, record, segments["validation"]),
     )
+
+
+def _rivals(
+    challenger: Bundle, bars: pd.DataFrame, record: PanelRecord, validation: SegmentRecord
+) -> dict[str, Bundle]:
+    """Return models with other intervals; none for a model of an earlier version."""
+    intervals = challenger.recipe.intervals
+    if isinstance(intervals, FixedIntervals):
+        return {}
+    segment = Segment(validation.first_position, validation.last_position)
+    _, calibration = split_validation(segment, recorded_params(record).dataset)
+    days = sessions(record.first_session, record.as_of_session)
+    calibrated = days[calibration.first : calibration.last + 1]
+    return rivals(challenger, bars, calibrated, intervals.parameters())
 
 
 def _unseen(engine: Engine, champion: ModelVersion, held_out: list[date]) -> list[date]:

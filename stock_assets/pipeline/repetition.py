@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from stock_assets.config import Forecast, Params
+from stock_assets.config import Params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.intervals import FixedIntervals
@@ -48,11 +48,10 @@ def train_again(
             f"{candidate} was trained by an earlier version of stock-assets",
             "Install that version to repeat its training",
         )
-    scale, coverages = recipe.intervals.scale, list(recipe.intervals.coverages)
     used = params.model_copy(
         update={
             "training": logged.training,
-            "forecast": Forecast(coverages=coverages, scale=scale),
+            "forecast": recipe.intervals.parameters(),
             "monitoring": params.monitoring.model_copy(
                 update={"window_sessions": recipe.reference.sessions}
             ),

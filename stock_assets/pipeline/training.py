@@ -189,7 +189,7 @@ def train_on_dataset(
         bars,
         [days[end] for end in data.calibration],
         params.forecast,
-        shrink=params.training.shrinkage,
+        None if params.training.shrinkage else recipe.shrinkage,
     )
     return TrainedCandidate(record, best, candidate, bundle, bars, checkpoints)
 

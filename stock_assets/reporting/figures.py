@@ -114,14 +114,13 @@ def _interval_bounds(forecasts: pd.DataFrame) -> dict[float, pd.DataFrame]:
     texts = forecasts.get("intervals", pd.Series(dtype=object))
     if texts.empty or texts.isna().any():
         return {shown: bounds}
-    levels = pd.DataFrame([json.loads(text) for text in texts], index=forecasts.index)
-    stored = levels[levels.columns[-1]].str["upper"].astype(float)
-    basis = forecasts["upper_price"] / stored
+    rows = [json.loads(text) for text in texts]
+    basis = forecasts["upper_price"] / [levels[-1]["upper"] for levels in rows]
     return {
-        float(levels[name].str["coverage"].iloc[0]): pd.DataFrame(
-            {side: levels[name].str[side].astype(float) * basis for side in ("lower", "upper")}
+        levels[0]["coverage"]: pd.DataFrame(
+            {side: basis * [level[side] for level in levels] for side in ("lower", "upper")}
         )
-        for name in levels.columns
+        for levels in zip(*rows, strict=True)
     }
 
 

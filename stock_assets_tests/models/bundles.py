@@ -145,7 +145,7 @@ def calibrated(
         sample_bars() if bars is None else bars,
         calibration_sessions(model.recipe.network.horizon),
         Forecast(scale=scale, coverages=list(coverages)),
-        shrink=shrink,
+        None if shrink else model.recipe.shrinkage,
     )
 
 

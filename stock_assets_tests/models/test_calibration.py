@@ -17,6 +17,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
+from stock_assets.models.calibration import rivals
 from stock_assets.models.intervals import NEWEST_SESSIONS, ScaledIntervals
 from stock_assets_tests.features.examples import same_bits
 from stock_assets_tests.models.bundles import (
@@ -230,3 +231,21 @@ def test_auto_chooses_among_the_scales() -> None:
 def test_too_few_residuals_are_an_error() -> None:
     with pytest.raises(StockAssetsError, match=r"dataset\.validation_sessions"):
         calibrated(bundle(), coverages=(0.999,))
+
+
+def test_rivals_differ_in_one_thing_each() -> None:
+    model = Bundle(replace(example().recipe, shrinkage=(0.5,)), example().network)
+    found = rivals(model, sample_bars(), calibration_sessions(), intervals_of(model).parameters())
+    constant, idle = found["constant_width"], found["no_change"]
+    assert intervals_of(constant).scale == "constant"
+    assert intervals_of(idle).scale == intervals_of(model).scale
+    assert (constant.recipe.shrinkage, idle.recipe.shrinkage) == ((0.5,), (0.0,))
+    same, other = (own.forecast(sample_bars(), DAYS)["predicted_return"] for own in found.values())
+    assert same.equals(model.forecast(sample_bars(), DAYS)["predicted_return"])
+    assert (other == 0).all()
+
+
+def test_parameters_give_the_same_intervals_again() -> None:
+    own = intervals_of(calibrated(bundle(), "auto"))
+    again = intervals_of(calibrated(bundle(), own.parameters().scale))
+    assert same_bits(own.residuals, again.residuals)

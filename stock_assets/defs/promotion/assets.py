@@ -208,6 +208,7 @@ def _details(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "per_horizon": narrow(tables["horizons"]),
         "per_ticker": tickers[tickers["model"].isin(("candidate", "persistence"))],
         "per_session": tables["sessions"],
+        "intervals": tables["intervals"],
     }
     if "unmatched_horizons" in tables:
         shown["unmatched"] = narrow(tables["unmatched_horizons"])
