@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,10 @@ from stock_assets.config import Scale
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.scoring import score_due
+from stock_assets.features.panel import Panel
+from stock_assets.features.volatility import volatility
 from stock_assets.market import calendar
+from stock_assets.models import bundle as module
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.calibration import rivals
 from stock_assets.models.intervals import NEWEST_SESSIONS, ScaledIntervals
@@ -249,3 +254,54 @@ def test_parameters_give_the_same_intervals_again() -> None:
     own = intervals_of(calibrated(bundle(), "auto"))
     again = intervals_of(calibrated(bundle(), own.parameters().scale))
     assert same_bits(own.residuals, again.residuals)
+
+
+def leaks(made: Callable[[pd.DataFrame], pd.DataFrame], day: date) -> bool:
+    """Whether forecasts as of a session depend on later bars."""
+    bars = sample_bars().copy()
+    later = bars["session"] > pd.Timestamp(day)
+    bars.loc[later, PRICES] *= np.random.default_rng(1).uniform(0.5, 2, (later.sum(), 1))
+    first, second = (
+        frame[frame["as_of_session"] == pd.Timestamp(day)]
+        for frame in (made(sample_bars()), made(bars))
+    )
+    return not same_frame(first, second)
+
+
+def leak_of_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tomorrow(*arguments: Any) -> np.ndarray:
+        return np.roll(volatility(*arguments), -1, axis=0)
+
+    monkeypatch.setattr(module, "volatility", tomorrow)
+
+
+def leak_of_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = ScaledIntervals.quantiles
+    monkeypatch.setattr(
+        ScaledIntervals, "quantiles", lambda self, own, known: honest(self, own, known + 1)
+    )
+
+
+def leak_of_shrinkage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sessions of the bars decide the factor."""
+
+    def fitted_on_all(self: Bundle, panel: Panel, ends: np.ndarray) -> np.ndarray:
+        days = [day.date() for day in panel.sessions[30:]]
+        (moves,), (actual,) = (part[:, 0].T[None] for part in self.moves(panel, days))
+        return self._ahead(panel, ends) * np.nanmean(actual / moves)
+
+    monkeypatch.setattr(Bundle, "_shrunk", fitted_on_all)
+
+
+@pytest.mark.parametrize("plant", [leak_of_scale, leak_of_calibration, leak_of_shrinkage])
+def test_a_planted_leak_is_detected(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = example()
+
+    def made(bars: pd.DataFrame) -> pd.DataFrame:
+        return model.forecast(bars, DAYS[:40])
+
+    assert not leaks(made, DAYS[20])
+    plant(monkeypatch)
+    assert leaks(made, DAYS[20])
