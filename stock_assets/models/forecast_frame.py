@@ -90,10 +90,10 @@ def forecast_frame(
 
 
 def _interval_texts(prices: Sequence[tuple[float, FloatArray, FloatArray]]) -> list[str]:
-    """Write the coverage and the bounds of each forecast's intervals as JSON."""
+    """Write the bounds and the coverage of each forecast's intervals, as PostgreSQL writes JSON."""
     columns = [
         [
-            {"coverage": coverage, "lower": low, "upper": high}
+            {"lower": low, "upper": high, "coverage": coverage}
             for low, high in zip(lower.tolist(), upper.tolist(), strict=True)
         ]
         for coverage, lower, upper in prices

@@ -81,6 +81,7 @@ def test_check_results_of_every_asset_are_stored(loop: Loop) -> None:
         ("processed_features", "features_are_complete"),
         ("processed_features", "features_do_not_look_ahead"),
         ("scalers", "scalers_fit_on_train_only"),
+        ("promotion", "winner_is_fresh"),
         ("predictions", "forecasts_are_sound"),
     }
 

@@ -70,7 +70,7 @@ def test_a_version_in_force_without_a_decision_is_shown_with_its_scores(state: A
     chosen, winner = table(parse(models(state)), "#versions-table")
     assert chosen[:3] == ["Version 2", "in production", DATASET]
     assert winner[1] == "promoted"
-    assert (chosen[4], winner[4]) == ("2", "4")
+    assert (chosen[5], winner[5]) == ("2", "4")
     client = create_app(state)
     detail = send(client, "/api/v1/models/2").json()
     assert (detail["decision"], detail["promoted"], detail["in_production"]) == (None, None, True)

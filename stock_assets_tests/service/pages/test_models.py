@@ -34,14 +34,21 @@ def test_decision_shows_the_scores_of_candidate_and_persistence(read: Read, loop
         assert row[5] == formatting.number(scores["relative_mae"])
 
 
+def test_version_shows_its_newest_label(read: Read) -> None:
+    (version,) = [
+        row for row in table(read("/models"), "#versions-table") if row[0].startswith("Version 1")
+    ]
+    assert "2012-08-01" < version[4] < version[3] == "2012-12-31"
+
+
 def test_version_shows_the_scores_of_all_its_forecasts(read: Read, loop: Loop) -> None:
     rows = table(read("/models"), "#versions-table")
     (version,) = [row for row in rows if row[0].startswith("Version 1")]
     scored = summarise(read_performance(loop.store.engine, *REPLAYED))
-    assert version[4:8] == [
+    assert version[5:9] == [
         formatting.count(scored.forecasts),
         formatting.percent(scored.mape),
-        version[6],
+        version[7],
         formatting.number(scored.relative_mae),
     ]
     assert [row[1] for row in rows].count("in production") == 1
