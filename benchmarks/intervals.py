@@ -86,7 +86,7 @@ def constant_widths(errors: FloatArray, every: int) -> FloatArray:
 
 def scaled_widths(errors: FloatArray, scales: FloatArray, scale: Scale) -> FloatArray:
     """Return half widths as a bundle computes them."""
-    residuals = np.abs(errors / scales)[:, np.newaxis].astype(np.float32)
+    residuals = (errors / scales)[:, np.newaxis].astype(np.float32)
     intervals = ScaledIntervals(scale, (COVERAGE,), residuals[FIRST - NEWEST_SESSIONS : FIRST])
     known = np.arange(len(errors) - FIRST)[:, np.newaxis]
     widths: FloatArray = intervals.quantiles(residuals[FIRST:], known)[0] * scales[FIRST:]

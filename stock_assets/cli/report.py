@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from pathlib import Path
 
@@ -58,8 +59,7 @@ def describe(
         f"Error (MAPE)        {model.mape:.3%}   persistence {persistence.mape:.3%}   "
         f"relative MAE {model.relative_mae:.4f}",
         f"                    {_comparison(model)}",
-        f"Direction           {model.direction_accuracy:.1%} right; {model.base_rate_up:.1%} of "
-        "moves were up",
+        f"Direction           {_direction(model)}",
         f"Interval            {model.coverage:.1%} of outcomes inside",
         "",
         tickers.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}"),
@@ -75,6 +75,12 @@ def _issued(rows: pd.DataFrame) -> str:
     if count_backfilled(rows) == len(rows):
         return "all backfilled: issued after the sessions that they forecast had opened"
     return issued_text(rows["issued"])
+
+
+def _direction(model: Metrics) -> str:
+    if math.isnan(model.direction_accuracy):
+        return "no change was forecast"
+    return f"{model.direction_accuracy:.1%} right; {model.base_rate_up:.1%} of moves were up"
 
 
 def _comparison(model: Metrics) -> str:

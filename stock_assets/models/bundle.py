@@ -295,7 +295,7 @@ class Bundle:
         scale = self.scaled_volatility(bars, panel, intervals.scale)
         errors = self._outcomes(panel, own) - forecast[np.searchsorted(every, own)]
         errors = np.where(self._forecastable(panel, own)[:, np.newaxis], errors, np.nan)
-        residuals = np.abs(errors / scale[own, np.newaxis]).astype(np.float32)
+        residuals = (errors / scale[own, np.newaxis]).astype(np.float32)
         known = ends[:, np.newaxis] - np.arange(horizon) - first
         quantiles = intervals.quantiles(residuals, np.maximum(known, 0))
         widths = quantiles[..., np.newaxis] * scale[ends, np.newaxis]

@@ -71,7 +71,7 @@ def calibrate(
     }
     chosen = min(candidates, key=lambda scale: _mean_score(errors, units[scale], forecast))
     intervals = ScaledIntervals(
-        chosen, tuple(forecast.coverages), np.abs(errors / units[chosen]).astype(np.float32)
+        chosen, tuple(forecast.coverages), (errors / units[chosen]).astype(np.float32)
     )
     recipe = replace(model.recipe, shrinkage=shrinkage, intervals=intervals)
     return Bundle(recipe, model.network)

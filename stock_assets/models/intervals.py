@@ -55,8 +55,8 @@ class ScaledIntervals:
     coverages : tuple of float
         Nominal coverages, ascending.
     residuals : (S, H, N) float32
-        Absolute scaled residuals of the calibration sessions, oldest first; NaN where there is
-        none.
+        Scaled residuals (actual minus forecast) of the calibration sessions, oldest first; NaN
+        where there is none. Their signs are stored, but the intervals are symmetric.
     """
 
     scale: Scale
@@ -74,7 +74,7 @@ class ScaledIntervals:
         Parameters
         ----------
         own : (S, H, N) float32
-            Absolute scaled residuals of consecutive own forecasts, oldest first.
+            Scaled residuals of consecutive own forecasts, oldest first.
         known : (B, H) int
             Number of them known as of each session.
         """

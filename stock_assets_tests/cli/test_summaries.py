@@ -15,6 +15,7 @@ from stock_assets.cli.loop import forecast_tables
 from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts
 from stock_assets.cli.status import _late, _late_tickers, _production, _recent_scores, _scores
+from stock_assets.evaluation.metrics import score_rows
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.storage.forecasts import save_performance
@@ -113,6 +114,14 @@ def test_describe_names_the_model_that_forecast() -> None:
     assert "Chosen by hand" in describe(newest, "Forecaster", SECOND, None)
 
 
+def test_describe_forecasts_of_no_change_has_no_direction() -> None:
+    rows = scored(DAYS[:3], 1)
+    idle = score_rows(rows.assign(predicted=rows["persistence"]))
+    assert "Direction           no change was forecast\n" in describe(
+        idle, "Forecaster", SECOND, PROMOTION
+    )
+
+
 def test_a_refit_is_named_as_one() -> None:
     refit = replace(SECOND, version=4, refit_of=3)
     change = {"in_force_from": datetime(2013, 1, 2, tzinfo=UTC), "why": "removed"}
@@ -128,7 +137,10 @@ def test_a_refit_is_named_as_one() -> None:
     assert "stock-assets model promote" in shown_as[None]
     assert _production(found).startswith("no model yet")
     assert _production(found | {"registry_problem": "lost"}) == "lost"
-    made = {"candidate_versions": [3], "refits": {4: 3}}
-    assert _candidate(made) == "version 4, refit of 3; version 3"
+    labels = {3: "2012-09-27", 4: "2012-12-31"}
+    made = {"candidate_versions": [3], "refits": {4: 3}, "newest_labels": labels}
+    assert _candidate(made) == (
+        "version 4, refit of 3, newest label 2012-12-31; version 3, newest label 2012-09-27"
+    )
     shown = describe(scored(DAYS[1:3], 4), "Forecaster", refit, PROMOTION)
     assert "version 4 of Forecaster, refit of version 3" in shown

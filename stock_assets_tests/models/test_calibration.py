@@ -160,7 +160,7 @@ def test_widths_are_quantiles_of_the_newest_known_residuals() -> None:
         for step in range(3):
             known = (scored["session"] <= pd.Timestamp(day)) & (scored["horizon"] == step + 1)
             own = error[known].abs().to_numpy()
-            first = calibration[:, step][np.isfinite(calibration[:, step])]
+            first = np.abs(calibration[:, step][np.isfinite(calibration[:, step])])
             pool = np.sort(np.concatenate([first, own]))
             expected = pool[int(np.ceil(round((len(pool) + 1) * 0.9, 9))) - 1]
             here = (frame["as_of_session"] == pd.Timestamp(day)) & (frame["horizon"] == step + 1)

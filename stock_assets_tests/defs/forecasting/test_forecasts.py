@@ -86,6 +86,15 @@ def test_check_results_of_every_asset_are_stored(loop: Loop) -> None:
     }
 
 
+def test_stored_intervals_are_nested_and_the_last_has_the_stored_bounds(loop: Loop) -> None:
+    for row in forecasts(loop).itertuples():
+        levels = pd.DataFrame(json.loads(row.intervals))
+        assert levels["coverage"].tolist() == [0.5, 0.8, 0.9]
+        assert levels["lower"].is_monotonic_decreasing
+        assert levels["upper"].is_monotonic_increasing
+        assert tuple(levels.iloc[-1]) == (row.lower_price, row.upper_price, row.coverage)
+
+
 def test_a_range_forecasts_the_same_bits_as_single_days(loop: Loop, registry: Registry) -> None:
     model, stored = registry.load(registry.candidate(DATASET).version), forecasts(loop)
     for day in loop.replayed[::4]:
