@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from stock_assets.storage.migrations.recorded import refuse_if_recorded
+
 revision = "0019"
 down_revision = "0018"
 
@@ -38,6 +40,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo; intervals of other coverages are lost."""
+    refuse_if_recorded()
     op.execute("DROP VIEW latest_predictions")
     for table in TABLES:
         op.drop_column(table, "intervals")
