@@ -1,13 +1,15 @@
-"""Baseline forecasts: reversal of the last return, and ridge regression on the last returns.
+"""Baseline forecasts: reversal, ridge regression on the last returns, and gradient-boosted trees.
 
 A baseline is a frame of forecast log returns, indexed by horizon h and as-of session t: the return
-from the close of session t to the close h sessions later. Baselines use adjusted closes only.
+from the close of session t to the close h sessions later. Reversal and ridge use adjusted closes
+only, the trees the features of a panel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
-from stock_assets.features.scaling import fit_scaler
+from stock_assets.features.panel import Panel
+from stock_assets.features.scaling import Scaler, fit_scaler
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import price_factor
 
@@ -28,6 +31,8 @@ Span = tuple[date, date]
 
 _INDEX = ["horizon", "as_of_session"]
 _PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
+_MOST_TREES = 100
+_TREES_WITHOUT_IMPROVEMENT = 10
 
 
 def session_returns(bars: pd.DataFrame, first: date, last: date) -> pd.DataFrame:
@@ -101,27 +106,123 @@ def ridge(
     StockAssetsError
         There is no return up to the end of the train segment.
     """
-    values = np.ascontiguousarray(returns)  # a fixed memory order gives sums the same bits
-    seen = values[returns.index <= pd.Timestamp(train[1]), :, np.newaxis]
-    scaler = fit_scaler(seen, np.isfinite(seen[..., 0]), "zero_mean")
-    scaled = scaler.transform(values[..., np.newaxis])[..., 0]
+    scaler, scaled = _scaled_returns(returns, train)
     windows = sliding_window_view(np.nan_to_num(scaled), window, axis=0)
     ends = pd.DatetimeIndex(returns.index[window - 1 :])
     forecasts = []
     for ahead in range(1, horizon + 1):
-        label = np.full(windows.shape[:2], np.nan, np.float32)
-        label[:-ahead] = sliding_window_view(scaled[window:], ahead, axis=0).sum(axis=-1)
+        label = _labels(scaled, ahead)[window - 1 :]
         known = np.isfinite(label) & np.isfinite(scaled[window - 1 :])
-        fitted, validated = (
-            known & ((pd.Timestamp(start) <= ends) & (ends <= pd.Timestamp(end)))[:, np.newaxis]
-            for start, end in (train, validation)
-        )
+        fitted, validated = (known & _between(ends, span) for span in (train, validation))
         regression = _best_ridge(windows, label, fitted, validated)
-        forecast = np.full_like(values, np.nan)
+        forecast = np.full_like(scaled, np.nan, dtype=np.float64)
         flat = regression.predict(windows.reshape(-1, window)).reshape(label.shape)
         forecast[window - 1 :] = scaler.inverse(flat[..., np.newaxis])[..., 0]
         forecasts.append(pd.DataFrame(forecast, returns.index, returns.columns))
     return _by_horizon(forecasts)
+
+
+def gradient_boosting(
+    panel: Panel,
+    features: Scaler,
+    returns: pd.DataFrame,
+    train: Span,
+    validation: Span,
+    horizon: int,
+) -> pd.DataFrame:
+    """Forecast with gradient-boosted trees per horizon on the features of the as-of session.
+
+    The trees are shared by all tickers. They predict the return over all h sessions, divided by the
+    root mean square of the ticker's training returns, with scikit-learn's
+    ``HistGradientBoostingRegressor`` (after Ke et al. 2017, "LightGBM", NeurIPS). Their number, at
+    most 100, is the one with the smallest squared error in the validation segment; boosting stops
+    after 10 trees without an improvement. The fit uses no session after the last training label,
+    and the number of trees none after the last validation label.
+
+    Parameters
+    ----------
+    panel : Panel
+        The features, of the sessions of `returns`.
+    features : Scaler
+        Of the panel, fitted to training sessions.
+    returns : DataFrame
+        From `session_returns`. A ticker of the panel without returns is not trained on.
+    train, validation : (date, date)
+        First and last window end of each segment.
+    horizon : int
+        Largest number of sessions ahead.
+
+    Returns
+    -------
+    DataFrame
+        NaN where the panel is not valid.
+
+    Raises
+    ------
+    StockAssetsError
+        There is no return up to the end of the train segment.
+    """
+    returns = returns.reindex(panel.sessions, columns=panel.tickers)
+    scaler, scaled = _scaled_returns(returns, train)
+    inputs = features.transform(panel.values)
+    forecasts = []
+    for ahead in range(1, horizon + 1):
+        label = _labels(scaled, ahead)
+        known = np.isfinite(label) & panel.valid
+        fitted, validated = (known & _between(panel.sessions, span) for span in (train, validation))
+        forecast = np.full(label.shape, np.nan)
+        forecast[panel.valid] = _boosted(
+            (inputs[fitted], label[fitted]),
+            (inputs[validated], label[validated]),
+            inputs[panel.valid],
+        )
+        moves = scaler.inverse(forecast[..., np.newaxis])[..., 0]
+        forecasts.append(pd.DataFrame(moves, returns.index, returns.columns))
+    return _by_horizon(forecasts)
+
+
+def _scaled_returns(returns: pd.DataFrame, train: Span) -> tuple[Scaler, NDArray[np.float32]]:
+    """Divide returns by the root mean square of the ticker's returns up to the end of training."""
+    values = np.ascontiguousarray(returns)  # a fixed memory order gives sums the same bits
+    seen = values[returns.index <= pd.Timestamp(train[1]), :, np.newaxis]
+    scaler = fit_scaler(seen, np.isfinite(seen[..., 0]), "zero_mean")
+    return scaler, scaler.transform(values[..., np.newaxis])[..., 0]
+
+
+def _labels(scaled: NDArray[np.float32], ahead: int) -> NDArray[np.float32]:
+    """Return the sum of the `ahead` returns after each session; NaN where one is missing."""
+    label = np.full_like(scaled, np.nan)
+    label[:-ahead] = sliding_window_view(scaled[1:], ahead, axis=0).sum(axis=-1)
+    return label
+
+
+def _between(sessions: pd.DatetimeIndex, span: Span) -> NDArray[np.bool_]:
+    """Flag the sessions of a span, (T, 1)."""
+    first, last = map(pd.Timestamp, span)
+    return np.asarray((first <= sessions) & (sessions <= last))[:, np.newaxis]
+
+
+def _boosted(
+    fitted: tuple[NDArray[np.float32], NDArray[np.float32]],
+    validated: tuple[NDArray[np.float32], NDArray[np.float32]],
+    inputs: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Fit trees, choose their number on the validated rows, and predict for `inputs`."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    trees = HistGradientBoostingRegressor(
+        learning_rate=0.05,
+        max_iter=_MOST_TREES,
+        max_leaf_nodes=15,
+        min_samples_leaf=100,
+        early_stopping=True,
+        n_iter_no_change=_TREES_WITHOUT_IMPROVEMENT,
+        tol=0.0,
+        random_state=0,  # of the sample that divides the features into bins
+    ).fit(*fitted, X_val=validated[0], y_val=validated[1])
+    best = max(int(np.argmax(trees.validation_score_)), 1)  # the first score is without a tree
+    predicted: NDArray[np.float64] = next(islice(trees.staged_predict(inputs), best - 1, None))
+    return predicted
 
 
 def _by_horizon(forecasts: Sequence[pd.DataFrame]) -> pd.DataFrame:

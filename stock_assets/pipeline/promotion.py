@@ -31,7 +31,7 @@ from stock_assets.evaluation.scorecard import (
 )
 from stock_assets.features.splits import Segment, split_validation
 from stock_assets.market.calendar import sessions
-from stock_assets.models.baselines import reversal, ridge, session_returns
+from stock_assets.models.baselines import gradient_boosting, reversal, ridge, session_returns
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.calibration import rivals
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
@@ -206,6 +206,14 @@ def _challenge(
                 spans["train"],
                 spans["validation"],
                 recipe.network.window,
+                recipe.network.horizon,
+            ),
+            "gradient_boosting": gradient_boosting(
+                challenger.panel(own_bars, candidate.as_of),
+                recipe.feature_scaler,
+                returns,
+                spans["train"],
+                spans["validation"],
                 recipe.network.horizon,
             ),
         },

@@ -100,7 +100,13 @@ class Promotion(ResponseModel):
     )
     baselines: dict[str, Figures] = Field(
         description="Scores of the other baselines, by name.",
-        examples=[{"ridge": {"relative_mae": 1.0014}, "reversal": {"relative_mae": 1.58}}],
+        examples=[
+            {
+                "reversal": {"relative_mae": 1.58},
+                "ridge": {"relative_mae": 1.0014},
+                "gradient_boosting": {"relative_mae": 1.0021},
+            }
+        ],
     )
     mlflow_run_id: str = Field(
         description="MLflow run of the retraining.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]

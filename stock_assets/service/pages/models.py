@@ -90,9 +90,11 @@ def _edge(row: Mapping[str, Any]) -> str:
 
 
 def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    baselines = row["persistence"].get("baselines", {})
     scores = {
         f"candidate, v{row['candidate_version']}": row["candidate"],
         f"production, v{row['production_version']}": row["production"],
         "persistence": row["persistence"],
+        **{name.replace("_", " "): figures for name, figures in baselines.items()},
     }
     return [(name, figures) for name, figures in scores.items() if figures]

@@ -71,9 +71,9 @@ def test_the_second_candidate_meets_production_on_the_same_sessions(
 
 def test_baselines_are_scored_on_the_same_forecasts(loop: Loop) -> None:
     record = record_of(loop, DATASET)
-    baselines = record.persistence["baselines"]
-    assert set(baselines) == {"reversal", "ridge"}
-    for scores in baselines.values():
+    others = record.persistence["baselines"]
+    assert set(others) == {"reversal", "ridge", "gradient_boosting"}
+    for scores in others.values():
         for name in ("forecasts", "sessions"):
             assert scores[name] == record.candidate[name]
         assert scores["relative_mae"] > 0.9
@@ -117,12 +117,14 @@ def test_the_page_of_the_run_holds_tables_and_plots(loop: Loop, registry: Regist
     ):
         assert text in page
     models = pd.read_csv(folder / "evaluation" / "models.csv", index_col="figure")
-    assert list(models.columns) == ["candidate", "persistence", "reversal", "ridge"]
+    assert list(models.columns) == [
+        *("candidate", "persistence", "reversal", "ridge", "gradient_boosting"),
+    ]
     assert float(models.loc["relative_mae", "candidate"]) == pytest.approx(
         record.candidate["relative_mae"]
     )
     tickers = pd.read_csv(folder / "evaluation" / "tickers.csv")
-    assert len(tickers) == 4 * 5
+    assert len(tickers) == 5 * 5
     assert len(pd.read_csv(folder / "evaluation" / "sessions.csv")) == record.candidate["sessions"]
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete
 from stock_assets.config import Rename
 from stock_assets.defs.resources import Store
 from stock_assets.market.bars import tidy
-from stock_assets.models.baselines import ridge
+from stock_assets.models import baselines
 from stock_assets.storage.datasets import load_segments
 from stock_assets.storage.record import head
 from stock_assets.storage.renames import apply_renames
@@ -126,16 +126,17 @@ def test_tickers_outside_the_universe_decide_nothing(
         assert getattr(beside, scores) == getattr(alone, scores)
 
 
-def test_the_ridge_learns_from_training_and_is_chosen_on_validation(
+def test_fitted_baselines_learn_from_training_and_are_chosen_on_validation(
     loop: Loop, own_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[tuple[object, ...]] = []
+    given: dict[str, tuple[object, ...]] = {}
+    for name in ("ridge", "gradient_boosting"):
 
-    def recorded(returns: pd.DataFrame, *arguments: object) -> pd.DataFrame:
-        given.append(arguments)
-        return ridge(returns, *arguments)
+        def recorded(*arguments: object, name: str = name) -> pd.DataFrame:
+            given[name] = arguments
+            return getattr(baselines, name)(*arguments)
 
-    monkeypatch.setattr("stock_assets.pipeline.promotion.ridge", recorded)
+        monkeypatch.setattr(f"stock_assets.pipeline.promotion.{name}", recorded)
     store_bars(own_store.engine, sample_bars())
     candidate = bundle(as_of=date(2013, 1, 31), dataset_id=SECOND_DATASET, seed=2)
     met(own_store, tmp_path, candidate, date(2012, 8, 31))
@@ -144,4 +145,5 @@ def test_the_ridge_learns_from_training_and_is_chosen_on_validation(
         for name, segment in sorted(load_segments(own_store.engine, SECOND_DATASET).items())
         if name != "test"
     )
-    assert given == [(train, validation, candidate.recipe.network.window, 1)]
+    assert given["ridge"][1:] == (train, validation, candidate.recipe.network.window, 1)
+    assert given["gradient_boosting"][3:] == (train, validation, 1)

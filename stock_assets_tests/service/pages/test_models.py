@@ -24,12 +24,19 @@ def test_each_decision_is_shown_with_its_reason(read: Read, loop: Loop) -> None:
         assert record.dataset_run_id in card
 
 
-def test_decision_shows_the_scores_of_candidate_and_persistence(read: Read, loop: Loop) -> None:
+def test_decision_shows_the_scores_of_candidate_and_baselines(read: Read, loop: Loop) -> None:
     (first,) = [one for one in promotions(loop.store.engine, MODEL) if one.candidate_version == 1]
-    candidate, *_, persistence = table(read("/models"), "#decision-1")
-    assert candidate[0] == "candidate, v1"
-    assert persistence[0] == "persistence"
-    for row, scores in ((candidate, first.candidate), (persistence, first.persistence)):
+    baselines = first.persistence["baselines"]
+    expected = {
+        "candidate, v1": first.candidate,
+        "persistence": first.persistence,
+        "reversal": baselines["reversal"],
+        "ridge": baselines["ridge"],
+        "gradient boosting": baselines["gradient_boosting"],
+    }
+    rows = table(read("/models"), "#decision-1")
+    assert [row[0] for row in rows] == list(expected)
+    for row, scores in zip(rows, expected.values(), strict=True):
         assert row[4] == formatting.percent(scores["mape"])
         assert row[5] == formatting.number(scores["relative_mae"])
 
