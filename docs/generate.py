@@ -95,8 +95,9 @@ def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
     if target is not None:
         return _INLINE_TYPES[target["title"]]
     if "anyOf" in field:
-        options = [option for option in field["anyOf"] if option["type"] != "null"]
-        return " or ".join(_kind(schema, option) for option in options) + ", or empty"
+        options = [option for option in field["anyOf"] if option.get("type") != "null"]
+        empty = ", or empty" if len(options) < len(field["anyOf"]) else ""
+        return " or ".join(_kind(schema, option) for option in options) + empty
     if "enum" in field:
         return " · ".join(f"`{choice}`" for choice in field["enum"])
     if field["type"] == "array":
@@ -104,7 +105,12 @@ def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
     if field["type"] == "object":
         return f"mapping of names to {_kind(schema, field['additionalProperties'])}"
     if "format" in field:
-        return {"date": "date", "time": "time of day", "path": "path"}[field["format"]]
+        return {
+            "date": "date",
+            "time": "time of day",
+            "path": "path",
+            "own name": "`package.module:NAME`",
+        }[field["format"]]
     words = {"boolean": "true or false", "integer": "integer", "number": "number", "string": "text"}
     bounds = [
         f"{sign} {field[bound]:g}"

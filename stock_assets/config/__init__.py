@@ -3,6 +3,7 @@
 from stock_assets.config.modelling import (
     Architecture,
     Basis,
+    BuiltInArchitecture,
     Dataset,
     Device,
     FeatureGroup,
@@ -11,6 +12,7 @@ from stock_assets.config.modelling import (
     Forecast,
     IntegerRange,
     Loss,
+    OptionRange,
     Scale,
     SearchSpace,
     Target,
@@ -25,6 +27,7 @@ from stock_assets.config.prices import Checks, Prices, Rename, RuleName, Severit
 __all__ = [
     "Architecture",
     "Basis",
+    "BuiltInArchitecture",
     "Checks",
     "Dataset",
     "Device",
@@ -35,6 +38,7 @@ __all__ = [
     "IntegerRange",
     "Loss",
     "Monitoring",
+    "OptionRange",
     "Params",
     "Prices",
     "Promotion",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from stock_assets.config.section import Count, PositiveFloat, PositiveInt, Section, Share
 
@@ -12,11 +13,38 @@ Basis = Literal["raw", "split_adjusted", "adjusted"]
 FeatureGroup = Literal["raw", "trend", "momentum", "volatility", "volume", "returns", "alpha158"]
 Target = Literal["log_return", "close"]
 ScalerKind = Literal["standard", "minmax", "robust"]
-Architecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
+BuiltInArchitecture = Literal["lstm", "lstm_attention", "lstm_cross_attention"]
 Loss = Literal["huber", "mse", "mae"]
 Scale = Literal["constant", "deviation", "range", "combined"]
 Device = Literal["auto", "cpu", "cuda"]
 FoldTraining = Literal["expanding", "rolling"]
+
+_OWN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_OWN_SCHEMA = {"type": "string", "format": "own name"}
+
+
+def _own_name(name: str) -> str:
+    if _OWN_NAME.fullmatch(name) is None:
+        raise ValueError("write package.module:NAME")
+    return name
+
+
+def _architecture(name: str) -> str:
+    built_in = get_args(BuiltInArchitecture)
+    if name not in built_in and _OWN_NAME.fullmatch(name) is None:
+        raise ValueError(f"choose {', '.join(built_in)} or a class, as package.module:NAME")
+    return name
+
+
+OwnName = Annotated[str, AfterValidator(_own_name), WithJsonSchema(_OWN_SCHEMA)]
+"""Name of own code, ``package.module:NAME``."""
+
+Architecture = Annotated[
+    str,
+    AfterValidator(_architecture),
+    WithJsonSchema({"anyOf": [{"enum": list(get_args(BuiltInArchitecture))}, _OWN_SCHEMA]}),
+]
+"""A built-in network, or the name of an own one."""
 
 
 class Features(Section):
@@ -24,6 +52,9 @@ class Features(Section):
 
     groups: Annotated[list[FeatureGroup], Field(min_length=1)] = Field(
         ["returns", "momentum"], description="groups of declared features, see docs/features.md"
+    )
+    own: list[OwnName] = Field(
+        [], description="further features of your own code, see docs/extending.md"
     )
     basis: Basis = Field("adjusted", description="prices the features are computed from")
     correlation_threshold: Share | None = Field(
@@ -95,6 +126,9 @@ class FloatRange(Section):
         return self
 
 
+OptionRange = IntegerRange | FloatRange | Annotated[list[int | float | str], Field(min_length=1)]
+
+
 class SearchSpace(Section):
     """The ranges that tuning searches."""
 
@@ -106,6 +140,10 @@ class SearchSpace(Section):
     dropout: FloatRange = FloatRange(low=0.1, high=0.5, step=0.1)
     learning_rate: FloatRange = FloatRange(low=1e-4, high=1e-2, log=True)
     batch_size: IntegerRange = IntegerRange(low=16, high=128, step=16)
+    own: dict[OwnName, dict[str, OptionRange]] = Field(
+        {},
+        description="ranges or choices of the options of each own network, see docs/extending.md",
+    )
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> SearchSpace:
@@ -119,6 +157,18 @@ class SearchSpace(Section):
             raise ValueError("learning_rate: low must be greater than 0 and at most high")
         if self.hidden_size.low % 4 or self.hidden_size.step % 4:
             raise ValueError("hidden_size: low and step must be multiples of the 4 attention heads")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_of_own_networks(self) -> SearchSpace:
+        for network, options in self.own.items():
+            if network not in self.architecture:
+                raise ValueError(f"own: architecture does not list {network}")
+            for name, option in options.items():
+                if not name.isidentifier():
+                    raise ValueError(f"own: {network}: {name} is no name of an option")
+                if not isinstance(option, list) and option.low > option.high:
+                    raise ValueError(f"own: {network}: {name}: low must be at most high")
         return self
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from stock_assets.config.own_code import code_digests, named_code
+
 LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors")
 """Distributions whose version can change a dataset, or a model trained on it."""
 
@@ -41,11 +43,12 @@ def build_environment() -> dict[str, Any]:
     -------
     dict
         ``package``: version of this package. ``code``: SHA-256 per source file in
-        :data:`_DATASET_SOURCES`, by its path in the package; line ends do not count. ``libraries``:
-        versions of Python and of :data:`LIBRARIES`. ``processor``: its kind, and the newest vector
-        instructions that NumPy uses.
+        :data:`_DATASET_SOURCES`, by its path in the package, and per own feature that
+        ``params.yaml`` names; line ends do not count. ``libraries``: versions of Python and of
+        :data:`LIBRARIES`. ``processor``: its kind, and the newest vector instructions that NumPy
+        uses.
     """
-    return _environment(_DATASET_SOURCES)
+    return _environment(_DATASET_SOURCES, named_code("feature"))
 
 
 def forecast_environment() -> dict[str, Any]:
@@ -54,15 +57,15 @@ def forecast_environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        Like :func:`build_environment`, with the code of models.
+        Like :func:`build_environment`, with the code of models and of own networks.
     """
-    return _environment(_FORECAST_SOURCES)
+    return _environment(_FORECAST_SOURCES, _own_names())
 
 
-def _environment(sources: Iterable[str]) -> dict[str, Any]:
+def _environment(sources: Iterable[str], own: Iterable[str]) -> dict[str, Any]:
     return {
         "package": version("stock-assets"),
-        "code": _source_digests(sources),
+        "code": _source_digests(sources) | code_digests(own),
         "libraries": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
         "processor": _processor(),
@@ -75,11 +78,15 @@ def _processor() -> str:
 
 
 def training_code() -> str:
-    """Compute the SHA-256 of the code that trains networks.
+    """Compute the SHA-256 of the code that trains networks, own code included.
 
     Studies and checkpoints are resumed only by the same code.
     """
-    return plain_digest(_source_digests(_TRAINING_SOURCES))
+    return plain_digest(_source_digests(_TRAINING_SOURCES) | code_digests(_own_names()))
+
+
+def _own_names() -> tuple[str, ...]:
+    return (*named_code("feature"), *named_code("network"))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, WalkForward
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.features.indicators import select
+from stock_assets.features.indicators import chosen_features
 from stock_assets.features.labels import session_labels
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks
@@ -93,7 +93,7 @@ def build_feature_set(
     based = rebase(seen, features.basis, factors)
     tickers = tuple(sorted(seen["ticker"].unique()))
     start = seen["session"].min().date()
-    panel = build_panel(based, tickers, select(features.groups), start, as_of)
+    panel = build_panel(based, tickers, chosen_features(features), start, as_of)
     dropped: dict[str, str] = {}
     if features.correlation_threshold is not None:
         train = split_dataset(len(panel.sessions), dataset, folds).train

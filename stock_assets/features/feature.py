@@ -1,13 +1,20 @@
-"""The declaration of a feature: name, formula, inputs and warm-up."""
+"""The declaration of a feature: name, formula, inputs and warm-up.
+
+A feature of another package is a function with the decorator `own_feature`, see
+``docs/extending.md``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
+from typing import Literal
 
 import numpy as np
 
 from stock_assets.config import FeatureGroup
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.formulas import FloatArray
 
 INPUT_COLUMNS = ("open", "high", "low", "close", "volume", "dividends", "stock_splits")
@@ -21,8 +28,9 @@ class Feature:
     ----------
     name : str
         Column name in panels, models and tables.
-    group : FeatureGroup
-        The value of ``features.groups`` in params.yaml that selects it.
+    group : FeatureGroup or "own"
+        The value of ``features.groups`` in params.yaml that selects it; ``own`` if
+        ``features.own`` names it.
     formula : callable
         Takes the input columns, then the window if there is one; returns an array as long.
     inputs : tuple of str
@@ -40,7 +48,7 @@ class Feature:
     """
 
     name: str
-    group: FeatureGroup
+    group: FeatureGroup | Literal["own"]
     formula: Callable[..., FloatArray]
     inputs: tuple[str, ...]
     window: int | None = None
@@ -70,3 +78,53 @@ class Feature:
         values = self.formula(*(bars[column] for column in self.inputs), *period)
         values[: self.warm_up] = np.nan
         return values
+
+
+def own_feature(
+    *,
+    inputs: tuple[str, ...],
+    window: int | None = None,
+    warm_up: int = 0,
+    recursive: bool = False,
+    scale_free: bool = False,
+) -> Callable[[Callable[..., FloatArray]], Feature]:
+    """Declare a function as a feature, whose name is ``package.module:NAME`` of the function.
+
+    The function cannot change the bars, and every call checks the length of what it returns.
+
+    Parameters
+    ----------
+    inputs, window, warm_up, recursive, scale_free
+        See `Feature`.
+
+    Raises
+    ------
+    StockAssetsError
+        An input is no column of a bar.
+    """
+    unknown = [name for name in inputs if name not in INPUT_COLUMNS]
+    if unknown or not inputs:
+        raise StockAssetsError(
+            f"an own feature has the inputs {', '.join(inputs) or 'none'}",
+            f"Choose some of: {', '.join(INPUT_COLUMNS)}",
+        )
+
+    def declare(function: Callable[..., FloatArray]) -> Feature:
+        name = f"{function.__module__}:{function.__name__}"
+
+        @wraps(function)
+        def formula(*arguments: FloatArray | int) -> FloatArray:
+            columns = [argument.view() for argument in arguments if not isinstance(argument, int)]
+            for column in columns:
+                column.flags.writeable = False
+            values = np.array(function(*columns, *arguments[len(columns) :]), dtype=np.float64)
+            if values.shape != columns[0].shape:
+                raise StockAssetsError(
+                    f"the feature {name} returns shape {values.shape} for {len(columns[0])} bars",
+                    "Return one number per bar",
+                )
+            return values
+
+        return Feature(name, "own", formula, inputs, window, warm_up, recursive, scale_free)
+
+    return declare

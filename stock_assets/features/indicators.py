@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 import talib
 
-from stock_assets.config import FeatureGroup
+from stock_assets.config import FeatureGroup, Features
+from stock_assets.config.own_code import import_own, is_own
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features import formulas as f
 from stock_assets.features.alpha158 import ALPHA158
@@ -73,7 +74,39 @@ _DECLARED = (
 )
 
 FEATURES: dict[str, Feature] = {feature.name: feature for feature in _DECLARED}
-"""All declared features by name. Selected columns follow this order."""
+"""All built-in features by name. Selected columns follow this order."""
+
+
+def find_feature(name: str) -> Feature:
+    """Return a built-in feature by name, or import an own one.
+
+    Raises
+    ------
+    StockAssetsError
+        It is not declared, or ``params.yaml`` does not name the own feature.
+    """
+    if name in FEATURES:
+        return FEATURES[name]
+    if not is_own(name):
+        raise StockAssetsError(
+            f"there is no feature {name}", f"Declared features: {', '.join(FEATURES)}"
+        )
+    found = import_own(name, "feature")
+    if not isinstance(found, Feature):
+        raise StockAssetsError(
+            f"{name} is no feature", "Decorate the function with own_feature, see docs/extending.md"
+        )
+    if found.name != name:
+        raise StockAssetsError(
+            f"{name} is defined as {found.name}",
+            "Name it so in params.yaml, because a model records the code of that module",
+        )
+    return found
+
+
+def chosen_features(features: Features) -> tuple[str, ...]:
+    """Return the names of the features that the parameters choose, own ones last."""
+    return (*select(features.groups), *dict.fromkeys(features.own))
 
 
 def select(groups: Iterable[FeatureGroup]) -> tuple[str, ...]:
@@ -102,4 +135,4 @@ def price_columns(name: str, basis: str) -> tuple[str, ...]:
         "split_adjusted": ("stock_splits",),
         "adjusted": ("dividends", "stock_splits"),
     }
-    return tuple(dict.fromkeys((*FEATURES[name].inputs, *adjusting[basis])))
+    return tuple(dict.fromkeys((*find_feature(name).inputs, *adjusting[basis])))

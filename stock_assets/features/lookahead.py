@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Dataset, Features, Target, WalkForward
 from stock_assets.features.dataset import FeatureSet
-from stock_assets.features.indicators import select
+from stock_assets.features.indicators import chosen_features
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import Scaler, blocks, fit_scalers
 from stock_assets.features.selection import find_redundant_features
@@ -137,7 +137,7 @@ def has_selection_leak(
     read = sessions_read(split_dataset(len(sessions), dataset, folds).train, dataset.window)
     end = sessions[read.stop - 1]
     seen = built.bars[built.bars["session"] <= end].reset_index(drop=True)
-    bars, names = rebase(seen, features.basis, built.adjustment_factors), select(features.groups)
+    bars, names = rebase(seen, features.basis, built.adjustment_factors), chosen_features(features)
     again = build_panel(bars, built.panel.tickers, names, sessions[0].date(), end.date())
     return built.dropped_features != find_redundant_features(
         again.values[read], again.valid[read], again.features, features.correlation_threshold

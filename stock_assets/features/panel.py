@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar
-from stock_assets.features.feature import INPUT_COLUMNS, Feature
-from stock_assets.features.indicators import FEATURES
+from stock_assets.features.feature import INPUT_COLUMNS
+from stock_assets.features.indicators import find_feature
 from stock_assets.market import calendar
 
 FloatArray = NDArray[np.float64]
@@ -66,7 +66,7 @@ def build_panel(
     tickers : sequence of str
         Second axis of the panel. A ticker without bars is never valid.
     features : sequence of str
-        Names from ``FEATURES``, third axis of the panel.
+        Names of built-in or own features, third axis of the panel.
     first, last : date
         First and last session.
 
@@ -75,7 +75,7 @@ def build_panel(
     StockAssetsError
         A feature is not declared, or a bar is not on a trading session.
     """
-    declared = [_declared(name) for name in features]
+    declared = [find_feature(name) for name in features]
     sessions = pd.DatetimeIndex(calendar.sessions(first, last), name="session")
     known = _bars_in_span(bars, tickers, first, last)
     rows = _session_rows(known, sessions)
@@ -126,15 +126,6 @@ def to_frame(panel: Panel, target: FloatArray) -> pd.DataFrame:
             "valid": panel.valid.ravel(),
         }
     )
-
-
-def _declared(name: str) -> Feature:
-    try:
-        return FEATURES[name]
-    except KeyError:
-        raise StockAssetsError(
-            f"there is no feature {name}", f"Declared features: {', '.join(FEATURES)}"
-        ) from None
 
 
 def _bars_in_span(

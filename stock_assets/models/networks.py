@@ -1,22 +1,26 @@
-"""Three recurrent networks that forecast all tickers at once.
+"""The contract of networks that forecast all tickers at once, and three recurrent ones.
 
-All take a window ``x`` (B, L, N, F) with a mask ``valid`` (B, L, N), for batch, sessions, tickers
-and features, and return the scaled target (B, horizon, N). Values of ``x`` where ``valid`` is False
-never reach an output. The last linear layer is initialised with zeros, so that an untrained network
-forecasts exactly 0, which is persistence if the target is a log return.
+A network of another package is a subclass of `Network` that ``params.yaml`` names, see
+``docs/extending.md``. All take a window ``x`` (B, L, N, F) with a mask ``valid`` (B, L, N), for
+batch, sessions, tickers and features, and return the scaled target (B, horizon, N). The last linear
+layer of the built-in ones is initialised with zeros, so that an untrained network forecasts exactly
+0, which is persistence if the target is a log return.
 """
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stock_assets.config import Architecture, Device
+from stock_assets.config import Architecture, BuiltInArchitecture, Device
+from stock_assets.config.own_code import import_own, is_own
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.windows import MINIMUM_VALID_SHARE
 
@@ -36,7 +40,8 @@ class NetworkSpec:
 
     Attributes
     ----------
-    architecture : {"lstm", "lstm_attention", "lstm_cross_attention"}
+    architecture : str
+        ``lstm``, ``lstm_attention``, ``lstm_cross_attention``, or ``package.module:NAME``.
     tickers, features, window : int
         N, F and L of the inputs.
     hidden_size : int
@@ -47,6 +52,8 @@ class NetworkSpec:
         Share of activations dropped in training, in [0, 1).
     horizon : int
         Sessions forecast, one after the other.
+    options : mapping of str to int, float or str
+        Of an own network: what ``tuning.search_space.own`` chooses.
     """
 
     architecture: Architecture
@@ -57,6 +64,16 @@ class NetworkSpec:
     layers: int
     dropout: float
     horizon: int = 1
+    options: Mapping[str, int | float | str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; fields that earlier versions lack only if they are set.
+
+        The digest of every registered version covers them.
+        """
+        required = {one.name: getattr(self, one.name) for one in fields(self)}
+        options = required.pop("options")
+        return required | ({"options": dict(options)} if options else {})
 
     @property
     def windows_per_pass(self) -> int:
@@ -75,10 +92,12 @@ class NetworkSpec:
 
 
 class Network(nn.Module):
-    """A network with its specification.
+    """A network with its specification, from which alone it is built.
 
     Calling it with ``x`` (B, L, N, F) float32 and ``valid`` (B, L, N) bool returns (B, horizon, N)
-    float32. The value is undefined for a ticker that is invalid in the last session.
+    float32. The value is undefined for a ticker that is invalid in the last session. Values of
+    ``x`` where ``valid`` is False, NaN included, must not reach any other output, and outside of
+    training no window may change the forecasts of another one in its batch.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -194,7 +213,7 @@ class CrossAttentiveLSTM(Network):
         return out.transpose(1, 2)
 
 
-NETWORKS: Mapping[Architecture, type[Network]] = {
+NETWORKS: Mapping[BuiltInArchitecture, type[Network]] = {
     "lstm": JointLSTM,
     "lstm_attention": AttentiveLSTM,
     "lstm_cross_attention": CrossAttentiveLSTM,
@@ -205,10 +224,59 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
     """Build an untrained network; equal specifications and seeds give equal weights.
 
     The global random state of PyTorch does not change.
+
+    Raises
+    ------
+    StockAssetsError
+        The class of an own network is not named in ``params.yaml``, cannot be imported, or does not
+        keep the contract of `Network`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return NETWORKS[spec.architecture](spec)
+        if not is_own(spec.architecture):
+            return NETWORKS[cast(BuiltInArchitecture, spec.architecture)](spec)
+        return _own_network(spec)
+
+
+def _own_network(spec: NetworkSpec) -> Network:
+    """Build a network of another package and check that it keeps the contract."""
+    name, found = spec.architecture, import_own(spec.architecture, "network")
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        raise StockAssetsError(
+            f"{name} is not a subclass of {Network.__module__}.{Network.__name__}",
+            "Derive it from that class, see docs/extending.md",
+        )
+    if f"{found.__module__}:{found.__name__}" != name:
+        raise StockAssetsError(
+            f"{name} is defined as {found.__module__}:{found.__name__}",
+            "Name it so in params.yaml, because a model records the code of that module",
+        )
+    network = found(spec)
+    fault = _contract_fault(network)
+    if fault:
+        raise StockAssetsError(f"{name}: {fault}", "Correct it, see docs/extending.md")
+    return network
+
+
+@torch.no_grad()
+def _contract_fault(network: Network) -> str | None:
+    """Return how a network breaks the contract of `Network`, tried with random weights, or None."""
+    spec, trial = network.spec, copy.deepcopy(network).eval()
+    random = torch.Generator().manual_seed(0)
+    for weight in trial.parameters():
+        weight.copy_(0.1 * torch.randn(weight.shape, generator=random))
+    x = torch.randn(2, spec.window, spec.tickers, spec.features, generator=random)
+    valid = torch.ones(x.shape[:3], dtype=torch.bool)
+    valid[:, : spec.window // 2, 0] = False
+    forecast, expected = trial(x, valid), (2, spec.horizon, spec.tickers)
+    if (tuple(forecast.shape), forecast.dtype) != (expected, torch.float32):
+        return f"its output is {forecast.dtype} of shape {tuple(forecast.shape)}, not {expected}"
+    junk = x.masked_fill(~valid.unsqueeze(-1), float("nan"))
+    if not torch.equal(trial(junk, valid), forecast):
+        return "invalid values of x reach its output"
+    if not torch.allclose(trial(x[:1], valid[:1]), forecast[:1], rtol=1e-3, atol=1e-5):
+        return "a window changes the forecast of another one in its batch"
+    return None
 
 
 def pick_device(wanted: Device = "auto") -> torch.device:

@@ -116,7 +116,7 @@ class Recipe:
                 "as_of": self.as_of.isoformat(),
                 "first_session": self.first_session.isoformat(),
                 "anchors": {ticker: asdict(own) for ticker, own in factors.items()},
-                "network": asdict(self.network),
+                "network": self.network.to_dict(),
                 "feature_scaler": self.feature_scaler.to_dict(),
                 "target_scaler": self.target_scaler.to_dict(),
                 "reference": self.reference.to_dict(),

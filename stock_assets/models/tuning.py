@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
@@ -24,10 +24,12 @@ from stock_assets.config import (
     Architecture,
     FloatRange,
     IntegerRange,
+    OptionRange,
     SearchSpace,
     Training,
     Tuning,
 )
+from stock_assets.config.own_code import is_own
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar
 from stock_assets.models.checkpoint import EpochScore
@@ -56,7 +58,7 @@ START = "start"
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The tuned parameters."""
+    """The tuned parameters; `options` are those of an own network."""
 
     architecture: Architecture
     hidden_size: int
@@ -64,6 +66,22 @@ class Hyperparameters:
     dropout: float
     learning_rate: float
     batch_size: int
+    options: dict[str, int | float | str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, int | float | str]:
+        """Return plain values under the names of Optuna's parameters."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        options = plain.pop("options")
+        return plain | {_option_name(self.architecture, name): options[name] for name in options}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Hyperparameters:
+        """Restore hyperparameters from :meth:`to_dict`."""
+        options = {name.rpartition(".")[2]: plain[name] for name in plain if is_own(name)}
+        return cls(
+            **{name: plain[name] for name in plain if not is_own(name)},
+            options=options,
+        )
 
     def network_spec(self, data: TrainingData) -> NetworkSpec:
         """Return the specification of the network for the shape of ``data``."""
@@ -77,6 +95,7 @@ class Hyperparameters:
             layers=self.layers,
             dropout=self.dropout,
             horizon=data.horizon,
+            options=self.options,
         )
 
     def fit_settings(self, training: Training) -> FitSettings:
@@ -253,16 +272,32 @@ def _run_in_processes(search: _Search, ranks: Sequence[int]) -> None:
         ) from None
 
 
+def _option_name(architecture: Architecture, option: str) -> str:
+    """Name the Optuna parameter of an own network's option."""
+    return f"{architecture}.{option}"
+
+
+def _suggest_option(trial: Trial, name: str, option: OptionRange) -> int | float | str:
+    if isinstance(option, IntegerRange):
+        return int(trial.suggest_int(name, **option.model_dump()))
+    if isinstance(option, FloatRange):
+        return float(trial.suggest_float(name, **option.model_dump()))
+    return cast("int | float | str", trial.suggest_categorical(name, option))
+
+
 def _suggest(trial: Trial, space: SearchSpace) -> Hyperparameters:
+    architecture = trial.suggest_categorical("architecture", space.architecture)
     return Hyperparameters(
-        architecture=cast(
-            Architecture, trial.suggest_categorical("architecture", space.architecture)
-        ),
+        architecture=architecture,
         hidden_size=trial.suggest_int("hidden_size", **space.hidden_size.model_dump()),
         layers=trial.suggest_int("layers", **space.layers.model_dump()),
         dropout=trial.suggest_float("dropout", **space.dropout.model_dump()),
         learning_rate=trial.suggest_float("learning_rate", **space.learning_rate.model_dump()),
         batch_size=trial.suggest_int("batch_size", **space.batch_size.model_dump()),
+        options={
+            name: _suggest_option(trial, _option_name(architecture, name), option)
+            for name, option in space.own.get(architecture, {}).items()
+        },
     )
 
 
@@ -320,16 +355,23 @@ def _missing_ranks(study: Study, trials: int) -> list[int]:
 
 def _in_space(space: SearchSpace, chosen: Hyperparameters) -> dict[str, Any]:
     """Keep the hyperparameters that lie in the search space."""
+    own = space.own.get(chosen.architecture, {})
+    ranges = {
+        **{name: getattr(space, name) for name in SearchSpace.model_fields if name != "own"},
+        **{_option_name(chosen.architecture, name): option for name, option in own.items()},
+    }
     return {
         name: choice
-        for name, choice in asdict(chosen).items()
-        if _is_option(getattr(space, name), choice)
+        for name, choice in chosen.to_dict().items()
+        if name in ranges and _is_option(ranges[name], choice)
     }
 
 
-def _is_option(options: list[Architecture] | IntegerRange | FloatRange, choice: Any) -> bool:
+def _is_option(options: OptionRange, choice: Any) -> bool:
     if isinstance(options, list):
         return choice in options
+    if isinstance(choice, str):
+        return False
     steps = (choice - options.low) / options.step if options.step else 0.0
     return bool(
         options.low <= choice <= options.high and math.isclose(steps, round(steps), abs_tol=1e-9)
@@ -342,4 +384,4 @@ def _best(study: Study) -> Hyperparameters:
             f"no trial of the study {study.study_name} completed: every validation loss diverged",
             "Lower tuning.search_space.learning_rate, or check the features for extreme values",
         )
-    return Hyperparameters(**study.best_params)
+    return Hyperparameters.from_dict(study.best_params)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ def log_training(
             "as_of_session": record.as_of_session.isoformat(),
             "tickers": ",".join(record.tickers),
             "features": len(record.features),
-            **asdict(trained.best),
+            **trained.best.to_dict(),
             **{f"{TRAINING_PREFIX}{name}": value for name, value in training.model_dump().items()},
         }
     )

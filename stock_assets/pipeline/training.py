@@ -140,7 +140,7 @@ def search_hyperparameters(
         training,
         study,
         _optuna_address(),
-        Hyperparameters(**start) if start else None,
+        Hyperparameters.from_dict(start) if start else None,
     )
     return Search(record, study, tuned, improvements(tuned.trials))
 
@@ -172,7 +172,7 @@ def train_on_dataset(
     record = open_panel(engine, arrays, dataset_id)
     recorded = recorded_params(record)
     segments = load_segments(engine, dataset_id)
-    best = Hyperparameters(**load_tuning(engine, dataset_id))
+    best = Hyperparameters.from_dict(load_tuning(engine, dataset_id))
     features, target = map(Scaler.from_dict, load_scalers(engine, dataset_id))
     train, validation = (_positions(segments[name]) for name in ("train", "validation"))
     data = load_training_data(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.feature import INPUT_COLUMNS
-from stock_assets.features.indicators import FEATURES, select
+from stock_assets.config import load_params
+from stock_assets.features.indicators import FEATURES, find_feature, select
 from stock_assets_tests.features.examples import (
     columns_of,
     part,
@@ -27,6 +28,14 @@ from stock_assets_tests.features.examples import (
     same_bits,
     walk,
 )
+from stock_assets_tests.own_code import documented_module
+from stock_assets_tests.prepared import ROOT
+
+OWN = [find_feature(name) for name in load_params(ROOT / "params.yaml").features.own]
+EVERY = FEATURES | {
+    feature.name: feature for feature in (*OWN, documented_module("our_features").mean_gap)
+}
+"""All built-in features, the own ones of this repository, and the documented one."""
 
 EARLIER = """
     Open High Low Close Volume Dividends Stock_Splits
@@ -39,7 +48,7 @@ EARLIER = """
 
 
 def compute_all(bars: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    return {name: feature.compute(bars) for name, feature in FEATURES.items()}
+    return {name: feature.compute(bars) for name, feature in EVERY.items()}
 
 
 def test_features_of_the_earlier_system_come_first():
@@ -84,7 +93,7 @@ def test_features_do_not_depend_on_later_bars(bars, seed, data):
 @given(random_bars())
 def test_exactly_the_warm_up_is_missing(bars):
     for name, values in compute_all(bars).items():
-        missing = np.arange(len(values)) < FEATURES[name].warm_up
+        missing = np.arange(len(values)) < EVERY[name].warm_up
         assert values.dtype == np.float64
         np.testing.assert_array_equal(np.isnan(values), missing, err_msg=name)
         assert np.isfinite(values[~missing]).all(), name
@@ -94,7 +103,7 @@ def test_exactly_the_warm_up_is_missing(bars):
 @given(random_bars(least=201), st.data())
 def test_windowed_features_do_not_depend_on_earlier_bars(bars, data):
     row = data.draw(st.integers(200, len(bars["close"]) - 1), label="row")
-    for name, feature in FEATURES.items():
+    for name, feature in EVERY.items():
         if not feature.recursive:
             own_rows = part(bars, slice(row - feature.warm_up, row + 1))
             assert same_bits(
@@ -102,11 +111,11 @@ def test_windowed_features_do_not_depend_on_earlier_bars(bars, data):
             ), name
 
 
-@pytest.mark.parametrize("name", [n for n, f in FEATURES.items() if f.recursive])
+@pytest.mark.parametrize("name", [n for n, f in EVERY.items() if f.recursive])
 def test_recursive_features_converge(name, sample_bars: pd.DataFrame):
     bars = columns_of(sample_bars, "IBM")
-    whole = FEATURES[name].compute(bars)
-    shorter = FEATURES[name].compute(part(bars, slice(1000, None)))
+    whole = EVERY[name].compute(bars)
+    shorter = EVERY[name].compute(part(bars, slice(1000, None)))
     assert not same_bits(whole[1000:], shorter)
     assert shorter[-1] == pytest.approx(whole[-1], rel=1e-8)
 
@@ -117,7 +126,7 @@ def test_scale_free_features_ignore_units(bars, price, volume):
     units = dict.fromkeys(("open", "high", "low", "close", "dividends"), price)
     units["volume"] = volume
     scaled = {name: column * units.get(name, 1.0) for name, column in bars.items()}
-    for name, feature in FEATURES.items():
+    for name, feature in EVERY.items():
         if feature.scale_free:
             np.testing.assert_allclose(
                 feature.compute(scaled), feature.compute(bars), rtol=1e-9, atol=1e-9, err_msg=name
@@ -125,12 +134,12 @@ def test_scale_free_features_ignore_units(bars, price, volume):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, f in FEATURES.items() if not f.scale_free and n != "Dividends"]
+    "name", [n for n, f in EVERY.items() if not f.scale_free and n != "Dividends"]
 )
 def test_other_features_depend_on_units(name):
     bars = walk(250, seed=5)
     doubled = {column: 2.0 * values for column, values in bars.items()}
-    assert FEATURES[name].compute(doubled)[-1] != FEATURES[name].compute(bars)[-1]
+    assert EVERY[name].compute(doubled)[-1] != EVERY[name].compute(bars)[-1]
 
 
 Prices = pd.DataFrame

@@ -221,7 +221,7 @@ def _write_plots(dataset_id: str, panel: "Panel") -> Path:
 
 
 def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
-    from stock_assets.features.indicators import FEATURES
+    from stock_assets.features.indicators import find_feature
 
     panel = built.panel
     valid = panel.valid.sum(axis=0).tolist()
@@ -249,7 +249,7 @@ def _panel_metadata(record: PanelRecord, built: "FeatureSet") -> dict[str, Any]:
             [
                 *table_columns(tables.processed_feature_data),
                 *(
-                    dg.TableColumn(name, "float32", description=FEATURES[name].describe())
+                    dg.TableColumn(name, "float32", description=find_feature(name).describe())
                     for name in panel.features
                 ),
             ]

@@ -1,7 +1,6 @@
 """Training: ``tuned_params`` and ``candidate_model``, by :mod:`stock_assets.pipeline.training`."""
 
 import shutil
-from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +78,7 @@ def tuned_params_asset(params: Params) -> dg.AssetsDefinition:
         found = search_hyperparameters(
             store.engine, store.arrays, context.partition_key, tuning, training
         )
-        best, study = asdict(found.tuned.best), found.tuned.study
+        best, study = found.tuned.best.to_dict(), found.tuned.study
         save_tuning(
             store.engine,
             context.partition_key,
@@ -115,7 +114,7 @@ def _search_metadata(found: "Search", config: dg.Config) -> dict[str, Any]:
         study=found.study,
         started_with=dg.MetadataValue.json(found.tuned.study.user_attrs[START]),
         best_validation_loss=found.lowest_loss,
-        best_params=dg.MetadataValue.json(asdict(found.tuned.best)),
+        best_params=dg.MetadataValue.json(found.tuned.best.to_dict()),
         settings=dg.MetadataValue.json(config.model_dump()),
         trials=len(found.trials),
         trials_requested=config.model_dump()["trials"],

@@ -1,0 +1,68 @@
+"""The own network and the own feature of docs/extending.md, and projects that name own code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from stock_assets.config.own_code import import_own
+from stock_assets_tests.prepared import ROOT, write_project
+
+NETWORK = "our_networks:TemporalConvolution"
+FEATURE = "our_features:mean_gap"
+OPTIONS: dict[str, int | float | str] = {"kernel": 3}
+PARAMS = {
+    "features": {"own": [FEATURE]},
+    "tuning": {
+        "search_space": {
+            "architecture": ["lstm", NETWORK],
+            "own": {NETWORK: {"kernel": {"low": 2, "high": 4}}},
+        }
+    },
+}
+
+
+def documented(module: str) -> str:
+    """Return the code of a module on the page, or its parameters for ``network``, ``feature``."""
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    found = re.search(rf"^.*File `{module}\.py`.*?^```python\n(.*?)^```", page, re.DOTALL | re.M)
+    assert found is not None, module
+    return found[1]
+
+
+def documented_module(name: str) -> ModuleType:
+    """Run a module of the page."""
+    module = ModuleType(name)
+    exec(compile(documented(name), name, "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
+@contextmanager
+def own_project(folder: Path, params: dict[str, dict[str, object]] = PARAMS) -> Iterator[Path]:
+    """Make `folder` the project, with the modules of the page beside its parameters."""
+    write_project(folder, **params)
+    for name in ("our_networks", "our_features"):
+        (folder / f"{name}.py").write_text(documented(name), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STOCK_ASSETS_PROJECT", str(folder))
+        patch.setattr(sys, "path", [*sys.path])
+        before = set(sys.modules)
+        try:
+            forget()
+            yield folder
+        finally:
+            for name in set(sys.modules) - before:
+                if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
+                    del sys.modules[name]
+            forget()
+
+
+def forget() -> None:
+    """Let own code be imported again."""
+    import_own.cache_clear()
