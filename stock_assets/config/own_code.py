@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -85,6 +85,30 @@ def code_digests(names: Iterable[str]) -> dict[str, str]:
     """
     _search_project()
     return {name: _module_digest(name.partition(":")[0]) for name in names if is_own(name)}
+
+
+def require_code(recorded: Mapping[str, str], network: str) -> None:
+    """Require that the own code of a model is named, importable and the recorded one.
+
+    Parameters
+    ----------
+    recorded : mapping of str to str
+        From :func:`code_digests`, when the model was trained.
+    network : str
+        Its architecture; the other names are features.
+
+    Raises
+    ------
+    StockAssetsError
+        ``params.yaml`` does not name some of it, or the module of a name is another one.
+    """
+    for name, digest in recorded.items():
+        import_own(name, "network" if name == network else "feature")
+        if code_digests([name])[name] != digest:
+            raise StockAssetsError(
+                f"the code of {name} has changed since a model was trained with it",
+                "Restore that code, or train a new model: stock-assets retrain",
+            )
 
 
 def _module_digest(module: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -50,6 +50,8 @@ class Recipe:
     intervals : FixedIntervals or ScaledIntervals
     shrinkage : tuple of float
         Factors in [0, 1] of the forecast moves over 1 to H sessions.
+    own_code : dict of str to str
+        SHA-256 of the module of an own network and of each own feature, by their names.
     """
 
     dataset_run_id: str
@@ -66,6 +68,7 @@ class Recipe:
     reference: Reference
     intervals: Intervals
     shrinkage: tuple[float, ...]
+    own_code: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_shrunk(self) -> bool:
@@ -109,6 +112,8 @@ class Recipe:
         del plain["intervals"]
         if not self.is_shrunk:
             del plain["shrinkage"]  # which earlier versions do not have
+        if not self.own_code:
+            del plain["own_code"]  # as above
         return (
             plain
             | self.intervals.to_dict()

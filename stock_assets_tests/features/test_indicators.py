@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from stock_assets.config import load_params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.feature import INPUT_COLUMNS
-from stock_assets.config import load_params
 from stock_assets.features.indicators import FEATURES, find_feature, select
 from stock_assets_tests.features.examples import (
     columns_of,

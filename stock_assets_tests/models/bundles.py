@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stock_assets.config import Dataset, Features, Forecast
+from stock_assets.config.own_code import code_digests
 from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.scaling import fit_reference, fit_scalers
 from stock_assets.features.splits import split_dataset, split_validation
@@ -65,6 +66,7 @@ def bundle(
     as_of: date = AS_OF,
     scaler: str = "standard",
     horizon: int = 1,
+    options: dict[str, int | float | str] | None = None,
 ) -> Bundle:
     """Build a bundle as of `as_of` whose forecasts differ from persistence."""
     built, chosen = dataset(bars, target, features, as_of, scaler, horizon)
@@ -80,6 +82,7 @@ def bundle(
         layers=1,
         dropout=0.1,
         horizon=horizon,
+        options=options or {},
     )
     network = build_network(spec, seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -103,6 +106,7 @@ def bundle(
         ),
         intervals=FixedIntervals(tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)), 0.9),
         shrinkage=NO_SHRINKAGE * horizon,
+        own_code=code_digests((architecture, *panel.features)),
     )
     return Bundle(recipe, network.eval())
 

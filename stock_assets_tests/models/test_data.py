@@ -114,7 +114,7 @@ def test_trial_loss_is_the_mean_over_the_folds(panel: Path) -> None:
         assert set(steps) == {1, 2, 3, 4}
         first, second = (
             fit(build_network(chosen.network_spec(data), TRAINING.seed), data, settings)
-            for chosen in [Hyperparameters(**trial.params)]
+            for chosen in [Hyperparameters.from_dict(trial.params)]
             for settings in [chosen.fit_settings(SHORT)]
             for data in fold_data(panel, DATASET, TWO)
         )

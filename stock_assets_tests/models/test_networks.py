@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -200,7 +199,7 @@ def test_dropout_is_active_only_in_training_and_does_not_warn(architecture: str)
 @each_architecture
 def test_specification_survives_json(architecture: str) -> None:
     original = spec(architecture, horizon=2, dropout=0.30000000000000004)
-    assert NetworkSpec(**json.loads(json.dumps(asdict(original)))) == original
+    assert NetworkSpec(**json.loads(json.dumps(original.to_dict()))) == original
     assert build_network(original).spec == original
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ SPACE = SearchSpace(
     batch_size=IntegerRange(low=16, high=48, step=16),
 )
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-CHOSEN = [f"params_{name}" for name in Hyperparameters.__dataclass_fields__]
+CHOSEN = [f"params_{name}" for name in Hyperparameters("lstm", 8, 1, 0.1, 0.01, 16).to_dict()]
 SEARCH = """
 import sys
 from stock_assets_tests.models.test_tuning import TRAINING, budget, one_fold, tune
@@ -91,7 +91,8 @@ def test_best_is_the_completed_trial_with_the_lowest_loss() -> None:
     assert len(tuned.trials) == 6
     completed = tuned.trials[tuned.trials["state"] == "COMPLETE"]
     winner = completed.loc[completed["value"].idxmin()]
-    assert asdict(tuned.best) == {name: winner[f"params_{name}"] for name in asdict(tuned.best)}
+    best = tuned.best.to_dict()
+    assert best == {name: winner[f"params_{name}"] for name in best}
 
 
 def test_trial_loss_is_reproducible_from_its_hyperparameters() -> None:
@@ -318,7 +319,7 @@ def test_first_trial_uses_the_start(database: str) -> None:
     start = Hyperparameters("lstm_attention", 8, 2, 0.3, 0.004, 48)
     tuned = tune(one_fold, budget(3), TRAINING, "study", database, start)
     first, *others = tuned.study.get_trials()
-    assert first.params == pytest.approx(asdict(start))
+    assert first.params == pytest.approx(start.to_dict())
     plain = tune(one_fold, budget(3), TRAINING, "plain")
     again = replace(start, hidden_size=4)
     assert tune(one_fold, budget(3), TRAINING, "study", database, again).best == tuned.best
@@ -346,7 +347,7 @@ def test_proposals_lie_in_the_search_space() -> None:
 
 def test_hyperparameters_survive_json_and_combine_with_untuned_parameters() -> None:
     chosen = Hyperparameters("lstm_attention", 8, 2, 0.30000000000000004, 0.00228, 64)
-    assert Hyperparameters(**json.loads(json.dumps(asdict(chosen)))) == chosen
+    assert Hyperparameters.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
     spec = chosen.network_spec(DATA)
     assert (spec.tickers, spec.features, spec.window) == (3, 2, 6)
     settings = chosen.fit_settings(TRAINING)

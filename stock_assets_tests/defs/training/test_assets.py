@@ -275,7 +275,7 @@ def test_other_test_sessions_change_no_weight(loop: Loop, tmp_path: Path) -> Non
         Segment(segments[name].first_position, segments[name].last_position)
         for name in ("train", "validation")
     ]
-    best = Hyperparameters(**load_tuning(engine, DATASET))
+    best = Hyperparameters.from_dict(load_tuning(engine, DATASET))
     digests = set()
     for path in paths:
         data = load_training_data(path, loop.platform.params.dataset, scalers, *spans)
