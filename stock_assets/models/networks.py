@@ -30,9 +30,6 @@ ATTENTION_HEADS = 4
 # nn.LSTM: 1.3 at 4 inputs per unit, 0.9 at 16, 0.75 at 100.
 _WIDE_INPUT_RATIO = 16
 
-# Bytes of activations per pass through a network. A larger pass needs memory and saves little time.
-_BYTES_PER_PASS = 32 * 2**20
-
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -75,21 +72,6 @@ class NetworkSpec:
         options = required.pop("options")
         return required | ({"options": dict(options)} if options else {})
 
-    @property
-    def windows_per_pass(self) -> int:
-        """Number of windows to pass through the network at once, at least 1, to bound memory.
-
-        Training keeps, in float32 and per session of a window: two copies of the features, and of
-        every layer 12 numbers per hidden unit (gates, cell, its tanh, output and dropout, half of
-        them with gradients). Networks with shared weights keep a state per ticker, and attention
-        across tickers a score per pair of tickers and head.
-        """
-        sequences = self.tickers if self.architecture == "lstm_cross_attention" else 1
-        inputs = 2 * self.tickers * self.features
-        states = 12 * self.layers * self.hidden_size * sequences
-        scores = 3 * ATTENTION_HEADS * sequences**2
-        return max(1, _BYTES_PER_PASS // (4 * (self.window * (inputs + states) + scores)))
-
 
 class Network(nn.Module):
     """A network with its specification, from which alone it is built.
@@ -116,6 +98,13 @@ class Network(nn.Module):
             True for tickers to ignore.
         """
 
+    def bytes_per_window(self) -> int:
+        """Estimate the memory that training needs per window of a batch.
+
+        By default that of recurrent layers with a state per ticker, and attention across tickers.
+        """
+        return _training_bytes(self.spec, self.spec.tickers)
+
 
 class _JointNetwork(Network):
     """An LSTM over the concatenated features of all tickers, with separate weights per ticker."""
@@ -129,6 +118,10 @@ class _JointNetwork(Network):
         """Set the input weights of some tickers to zero; without gradient, they stay zero."""
         weights = self.recurrent.get_parameter("weight_ih_l0")
         weights.view(-1, *tickers.shape, self.spec.features)[:, tickers] = 0.0
+
+    def bytes_per_window(self) -> int:
+        """Estimate the memory of training, with one state for all tickers."""
+        return _training_bytes(self.spec, 1)
 
 
 class JointLSTM(_JointNetwork):
@@ -300,6 +293,19 @@ def pick_device(wanted: Device = "auto") -> torch.device:
             "Set training.device to auto or cpu, or install PyTorch's build for this GPU",
         )
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _training_bytes(spec: NetworkSpec, states: int) -> int:
+    """Estimate the bytes of training per window, for a number of recurrent states side by side.
+
+    Training keeps, in float32 and per session of a window: two copies of the features, and of every
+    layer 12 numbers per hidden unit (gates, cell, its tanh, output and dropout, half of them with
+    gradients). Attention across states keeps a score per pair of them and head.
+    """
+    inputs = 2 * spec.tickers * spec.features
+    units = 12 * spec.layers * spec.hidden_size * states
+    scores = 3 * ATTENTION_HEADS * states**2
+    return 4 * (spec.window * (inputs + units) + scores)
 
 
 def _by_session(x: Tensor, valid: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from stock_assets.core.progress import bar
 from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.models.checkpoint import Checkpoint, EpochScore, TrainingState
 from stock_assets.models.data import TrainingData
+from stock_assets.models.device import windows_per_pass
 from stock_assets.models.networks import Network, pick_device
 
 LOSSES: dict[Loss, Callable[..., Tensor]] = {
@@ -27,9 +28,6 @@ LOSSES: dict[Loss, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "mae": functional.l1_loss,
 }
-
-_FORECAST_BATCH = 256
-"""Most windows per pass without gradients."""
 
 
 class FitSettings(Training):
@@ -208,7 +206,7 @@ def forecast_scaled(
     network.eval()
     device = next(network.parameters()).device
     windows = windows.to(device)
-    per_pass = min(_FORECAST_BATCH, network.spec.windows_per_pass)
+    per_pass = windows_per_pass(network, gradients=False)
     batches = torch.split(torch.as_tensor(ends, device=device), per_pass)
     with _cpu_threads(1):
         return torch.cat([network(*windows.batch(batch)) for batch in batches]).cpu().numpy()
@@ -345,7 +343,7 @@ def _train_epoch(
 ) -> float:
     """Take one step per batch, accumulating gradients over passes that fit into memory."""
     network.train()
-    device, per_pass = examples.ends.device, network.spec.windows_per_pass
+    device, per_pass = examples.ends.device, windows_per_pass(network, gradients=True)
     order = torch.randperm(len(examples.ends)).to(device)
     total = torch.zeros((), device=device)
     for batch in torch.split(order, settings.batch_size):
@@ -364,7 +362,7 @@ def _train_epoch(
 @torch.no_grad()
 def _mean_loss(network: Network, examples: _Examples, loss: Callable[..., Tensor]) -> float:
     network.eval()
-    per_pass = min(_FORECAST_BATCH, network.spec.windows_per_pass)
+    per_pass = windows_per_pass(network, gradients=False)
     every = torch.arange(len(examples.ends), device=examples.ends.device)
     parts = [_summed_loss(network, examples, rows, loss) for rows in torch.split(every, per_pass)]
     return float(sum(parts)) / int(examples.counted.sum())

@@ -247,15 +247,6 @@ def test_recurrent_layers_receive_contiguous_inputs(architecture: str) -> None:
     assert seen == [True]
 
 
-def test_windows_per_pass_bounds_the_memory_of_shared_weights() -> None:
-    def windows(architecture: str, tickers: int) -> int:
-        return NetworkSpec(architecture, tickers, 35, 30, 64, 2, 0.0).windows_per_pass
-
-    assert windows("lstm", 500) > 5 * windows("lstm_cross_attention", 500)
-    assert windows("lstm_cross_attention", 50) > 1
-    assert windows("lstm_cross_attention", 5000) == 1
-
-
 def test_pick_device_returns_a_working_device() -> None:
     assert torch.zeros(1, device=pick_device()).sum() == 0
     assert pick_device("cpu").type == "cpu"

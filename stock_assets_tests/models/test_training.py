@@ -14,8 +14,8 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.metrics import score_rows, summarise
 from stock_assets.features.windows import usable_windows
 from stock_assets.market.sources.sample import SampleSource
-from stock_assets.models import training
 from stock_assets.models.data import TrainingData
+from stock_assets.models.device import Budget
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.training import (
     EpochScore,
@@ -233,7 +233,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(
         return list(network.parameters())
 
     whole = weights()
-    monkeypatch.setattr("stock_assets.models.networks._BYTES_PER_PASS", 1)
+    monkeypatch.setattr("stock_assets.models.device._CPU", Budget(1, 1))
     for ours, theirs in zip(weights(), whole, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
@@ -358,7 +358,7 @@ def test_forecasts_have_the_order_of_their_windows(
     whole = forecast_scaled(network, DATA.windows, ends)
     assert whole.shape == (4, 1, 3)
     assert whole.dtype == np.float32
-    monkeypatch.setattr(training, "_FORECAST_BATCH", 1)
+    monkeypatch.setattr("stock_assets.models.device._CPU", Budget(2**30, 1))
     alone = forecast_scaled(network, DATA.windows, ends)
     np.testing.assert_allclose(alone, whole, atol=1e-6)
     np.testing.assert_array_equal(alone[1], alone[3])
