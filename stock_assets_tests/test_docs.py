@@ -152,7 +152,16 @@ def test_links_resolve(page: Path) -> None:
 
 
 # Files of an installation or of another project.
-OUTSIDE = {"our_networks.py", "our_features.py", ".env", "deploy/.env", "index.html", "arrays/", "checkpoints/", "historical/"}
+OUTSIDE = {
+    "our_networks.py",
+    "our_features.py",
+    ".env",
+    "deploy/.env",
+    "index.html",
+    "arrays/",
+    "checkpoints/",
+    "historical/",
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -208,6 +208,10 @@ class Training(Section):
     device: Device = Field(
         "auto", description="auto uses cuda if available; only cpu is reproducible to the bit"
     )
+    ensemble: PositiveInt = Field(
+        1,
+        description="networks per model, trained from as many seeds; their forecasts are averaged",
+    )
     seed: Count = Field(
         20130301, description="random seed for initial weights, dropout, batches and search"
     )

@@ -7,24 +7,31 @@ from dataclasses import asdict, dataclass
 from stock_assets.config import Training
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import TrainingData
-from stock_assets.models.networks import Network, build_network, pick_device
+from stock_assets.models.members import member_name, member_training
+from stock_assets.models.networks import Network, build_network, members_of, pick_device
 from stock_assets.models.training import Fit, fit
 from stock_assets.models.tuning import Hyperparameters
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained network and its training history.
+    """A trained network or ensemble, and its training histories.
 
     Attributes
     ----------
     network : Network
-        On the CPU, with the weights of its best epoch.
-    fit : Fit
+        On the CPU, each member with the weights of its best epoch.
+    fits : tuple of Fit
+        One per member of an ensemble, else one.
     """
 
     network: Network
-    fit: Fit
+    fits: tuple[Fit, ...]
+
+    @property
+    def fit(self) -> Fit:
+        """The training of the first member, or of the only network."""
+        return self.fits[0]
 
 
 def train_candidate(
@@ -35,6 +42,9 @@ def train_candidate(
     name: str = "candidate",
 ) -> Candidate:
     """Train a network with the tuned hyperparameters.
+
+    The members of an ensemble have the same data and settings, and the seeds ``training.seed``,
+    ``training.seed + 1`` and so on.
 
     Parameters
     ----------
@@ -47,13 +57,16 @@ def train_candidate(
     name : str
         Of the checkpoint.
     """
-    network = build_network(best.network_spec(data), training.seed)
-    settings = best.fit_settings(training)
-    inputs = {
-        "settings": settings.model_dump(),
-        "network": asdict(network.spec),
-        "device": pick_device(training.device).type,
-    }
-    checkpoint = checkpoints.checkpoint(name, **inputs) if checkpoints else None
-    history = fit(network, data, settings, checkpoint=checkpoint)
-    return Candidate(network.cpu(), history)
+    network = build_network(best.network_spec(data, training.ensemble), training.seed)
+    fits = []
+    for number, member in enumerate(members_of(network)):
+        settings = best.fit_settings(member_training(training, number))
+        inputs = {
+            "settings": settings.model_dump(),
+            "network": asdict(member.spec),
+            "device": pick_device(training.device).type,
+        }
+        own_name = member_name(name, number)
+        checkpoint = checkpoints.checkpoint(own_name, **inputs) if checkpoints else None
+        fits.append(fit(member, data, settings, checkpoint=checkpoint))
+    return Candidate(network.cpu(), tuple(fits))

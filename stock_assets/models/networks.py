@@ -9,10 +9,9 @@ layer of the built-in ones is initialised with zeros, so that an untrained netwo
 
 from __future__ import annotations
 
-import copy
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import torch
@@ -23,6 +22,7 @@ from stock_assets.config import Architecture, BuiltInArchitecture, Device
 from stock_assets.config.own_code import import_own, is_own
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.windows import MINIMUM_VALID_SHARE
+from stock_assets.models.contract import contract_fault
 
 ATTENTION_HEADS = 4
 
@@ -51,6 +51,8 @@ class NetworkSpec:
         Sessions forecast, one after the other.
     options : mapping of str to int, float or str
         Of an own network: what ``tuning.search_space.own`` chooses.
+    members : int
+        Networks of an ensemble; 1 for a single network.
     """
 
     architecture: Architecture
@@ -62,15 +64,19 @@ class NetworkSpec:
     dropout: float
     horizon: int = 1
     options: Mapping[str, int | float | str] = field(default_factory=dict)
+    members: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; fields that earlier versions lack only if they are set.
 
         The digest of every registered version covers them.
         """
-        required = {one.name: getattr(self, one.name) for one in fields(self)}
-        options = required.pop("options")
-        return required | ({"options": dict(options)} if options else {})
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        if not self.options:
+            del plain["options"]
+        if self.members == 1:
+            del plain["members"]
+        return plain
 
 
 class Network(nn.Module):
@@ -206,6 +212,29 @@ class CrossAttentiveLSTM(Network):
         return out.transpose(1, 2)
 
 
+class Ensemble(Network):
+    """Networks of one specification that were trained from different seeds; it averages them."""
+
+    def __init__(self, spec: NetworkSpec, members: Iterable[Network]) -> None:
+        super().__init__(spec)
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Forecast the scaled target, see `Network`."""
+        return torch.stack([member(x, valid) for member in self.members]).mean(dim=0)
+
+    def bytes_per_window(self) -> int:
+        """Estimate the memory of one member: the others run before or after it."""
+        return members_of(self)[0].bytes_per_window()
+
+
+def members_of(network: Network) -> list[Network]:
+    """Return the networks that are trained separately: the members of an ensemble, or itself."""
+    if isinstance(network, Ensemble):
+        return [cast(Network, member) for member in network.members]
+    return [network]
+
+
 NETWORKS: Mapping[BuiltInArchitecture, type[Network]] = {
     "lstm": JointLSTM,
     "lstm_attention": AttentiveLSTM,
@@ -216,7 +245,8 @@ NETWORKS: Mapping[BuiltInArchitecture, type[Network]] = {
 def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
     """Build an untrained network; equal specifications and seeds give equal weights.
 
-    The global random state of PyTorch does not change.
+    The members of an ensemble have the seeds ``seed``, ``seed + 1`` and so on. The global random
+    state of PyTorch does not change.
 
     Raises
     ------
@@ -224,6 +254,9 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
         The class of an own network is not named in ``params.yaml``, cannot be imported, or does not
         keep the contract of `Network`.
     """
+    if spec.members > 1:
+        seeds = range(seed, seed + spec.members)
+        return Ensemble(spec, [build_network(replace(spec, members=1), one) for one in seeds])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if not is_own(spec.architecture):
@@ -245,36 +278,10 @@ def _own_network(spec: NetworkSpec) -> Network:
             "Name it so in params.yaml, because a model records the code of that module",
         )
     network = found(spec)
-    fault = _contract_fault(network)
+    fault = contract_fault(network)
     if fault:
         raise StockAssetsError(f"{name}: {fault}", "Correct it, see docs/extending.md")
     return network
-
-
-@torch.no_grad()
-def _contract_fault(network: Network) -> str | None:
-    """Return how a network breaks the contract of `Network`, tried with random weights, or None."""
-    spec, trial = network.spec, copy.deepcopy(network).eval()
-    random = torch.Generator().manual_seed(0)
-    for weight in trial.parameters():
-        weight.copy_(0.1 * torch.randn(weight.shape, generator=random))
-    x = torch.randn(2, spec.window, spec.tickers, spec.features, generator=random)
-    valid = torch.ones(x.shape[:3], dtype=torch.bool)
-    valid[:, range(spec.window - 2, -1, -2), 0] = (
-        False  # gaps of one ticker, and another one that is never valid
-    )
-    valid[:, :, 1:2] = False
-    forecast, expected = trial(x, valid), (2, spec.horizon, spec.tickers)
-    if (tuple(forecast.shape), forecast.dtype) != (expected, torch.float32):
-        return f"its output is {forecast.dtype} of shape {tuple(forecast.shape)}, not {expected}"
-    junk = x.masked_fill(~valid.unsqueeze(-1), float("nan"))
-    present = valid[:, -1].unsqueeze(1).expand_as(forecast)
-    if not torch.equal(trial(junk, valid)[present], forecast[present]):
-        return "invalid values of x reach its output"
-    alone = trial(x[:1], valid[:1])[present[:1]]
-    if not torch.allclose(alone, forecast[:1][present[:1]], rtol=1e-3, atol=1e-5):
-        return "a window changes the forecast of another one in its batch"
-    return None
 
 
 def pick_device(wanted: Device = "auto") -> torch.device:

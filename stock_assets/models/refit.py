@@ -9,16 +9,17 @@ from stock_assets.config import Training
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import TrainingData
-from stock_assets.models.networks import build_network, pick_device
+from stock_assets.models.members import member_name, member_training
+from stock_assets.models.networks import build_network, members_of, pick_device
 from stock_assets.models.training import FitSettings, refit
 
 
 @dataclass(frozen=True)
 class Refit:
-    """A refitted bundle, and the training loss of each epoch."""
+    """A refitted bundle, and the training loss of each epoch of each member."""
 
     bundle: Bundle
-    losses: tuple[float, ...]
+    losses: tuple[tuple[float, ...], ...]
 
 
 def refit_bundle(
@@ -26,7 +27,7 @@ def refit_bundle(
     data: TrainingData,
     training: Training,
     batch_size: int,
-    rates: Sequence[float],
+    rates: Sequence[Sequence[float]],
     checkpoints: CheckpointFolder | None = None,
 ) -> Refit:
     """Train the network of a candidate from its initial weights, without a validation segment.
@@ -43,8 +44,8 @@ def refit_bundle(
         The candidate's, with its seed.
     batch_size : int
         The candidate's.
-    rates : sequence of float
-        The candidate's learning rate in each epoch up to its best.
+    rates : sequence of sequence of float
+        The candidate's learning rates in each epoch up to the best, one sequence per member.
     checkpoints : CheckpointFolder, optional
         See :func:`stock_assets.models.candidate.train_candidate`.
 
@@ -53,14 +54,21 @@ def refit_bundle(
     StockAssetsError
         A training loss was not finite.
     """
-    settings = FitSettings(**training.model_dump(), learning_rate=rates[0], batch_size=batch_size)
     network = build_network(candidate.recipe.network, training.seed)
-    inputs = {
-        "candidate": candidate.digest(),
-        "settings": settings.model_dump(),
-        "rates": list(rates),
-        "device": pick_device(training.device).type,
-    }
-    checkpoint = checkpoints.checkpoint("refit", **inputs) if checkpoints else None
-    losses = refit(network, data, settings, rates, checkpoint)
+    losses = []
+    for number, (member, own) in enumerate(zip(members_of(network), rates, strict=True)):
+        settings = FitSettings(
+            **member_training(training, number).model_dump(),
+            learning_rate=own[0],
+            batch_size=batch_size,
+        )
+        inputs = {
+            "candidate": candidate.digest(),
+            "settings": settings.model_dump(),
+            "rates": list(own),
+            "device": pick_device(training.device).type,
+        }
+        name = member_name("refit", number)
+        checkpoint = checkpoints.checkpoint(name, **inputs) if checkpoints else None
+        losses.append(tuple(refit(member, data, settings, own, checkpoint)))
     return Refit(Bundle(candidate.recipe, network.cpu().eval()), tuple(losses))

@@ -83,8 +83,8 @@ class Hyperparameters:
             options=options,
         )
 
-    def network_spec(self, data: TrainingData) -> NetworkSpec:
-        """Return the specification of the network for the shape of ``data``."""
+    def network_spec(self, data: TrainingData, members: int = 1) -> NetworkSpec:
+        """Return the specification of the network, or of an ensemble, for the shape of ``data``."""
         _, tickers, features = data.windows.values.shape
         return NetworkSpec(
             architecture=self.architecture,
@@ -96,6 +96,7 @@ class Hyperparameters:
             dropout=self.dropout,
             horizon=data.horizon,
             options=self.options,
+            members=members,
         )
 
     def fit_settings(self, training: Training) -> FitSettings:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stock_assets.config import Training
 from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.models.members import member_name
 from stock_assets.pipeline.training_logs import TRAINING_PREFIX, training_environment
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
@@ -59,7 +60,7 @@ def log_training(
     mlflow_run: Any, trained: TrainedCandidate, training: Training, losses: Chart
 ) -> None:
     """Log the parameters of a training and the losses of every epoch."""
-    record, fit = trained.record, trained.candidate.fit
+    record = trained.record
     environment = training_environment(trained.bundle.network)
     mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id, **environment})
     mlflow_run.log_params(
@@ -72,16 +73,18 @@ def log_training(
             **{f"{TRAINING_PREFIX}{name}": value for name, value in training.model_dump().items()},
         }
     )
-    for score in fit.history:
-        mlflow_run.log_metrics(
-            {
+    for number, fit in enumerate(trained.candidate.fits):
+        for score in fit.history:
+            figures = {
                 "train_loss": score.train_loss,
                 "validation_loss": score.validation_loss,
                 "learning_rate": score.learning_rate,
-            },
-            step=score.epoch,
-        )
-    mlflow_run.log_metric("best_epoch", fit.best_epoch)
+            }
+            mlflow_run.log_metrics(
+                {member_name(name, number): value for name, value in figures.items()},
+                step=score.epoch,
+            )
+        mlflow_run.log_metric(member_name("best_epoch", number), fit.best_epoch)
     mlflow_run.log_text(page(f"Dataset {record.dataset_run_id}", "", [losses]), "training.html")
 
 
@@ -135,6 +138,7 @@ def log_refit(mlflow_run: Any, version: ModelVersion, refit: Refit) -> None:
             **training_environment(refit.bundle.network, is_refit=True),
         }
     )
-    mlflow_run.log_metric("refit_epochs", len(refit.losses))
-    for epoch, loss in enumerate(refit.losses, start=1):
-        mlflow_run.log_metric("refit_train_loss", loss, step=epoch)
+    for number, losses in enumerate(refit.losses):
+        mlflow_run.log_metric(member_name("refit_epochs", number), len(losses))
+        for epoch, loss in enumerate(losses, start=1):
+            mlflow_run.log_metric(member_name("refit_train_loss", number), loss, step=epoch)

@@ -51,8 +51,11 @@ from stock_assets.storage.prices import read_bars
 
 OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
 
-_BUDGET = {"tuning": {"workers", "timeout_seconds", "trials"}, "training": {"epochs", "patience"}}
-"""Parameters of the budget: they change the number and length of trials, not their results."""
+_BUDGET = {
+    "tuning": {"workers", "timeout_seconds", "trials"},
+    "training": {"epochs", "patience", "ensemble"},
+}
+"""Parameters that change the number and length of trials or the candidate, not a trial's result."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from stock_assets.config import Training
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import training_code
 from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.models.members import member_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,13 +31,13 @@ class LoggedTraining:
         Settings that were not tuned, with the seed.
     batch_size : int
         Windows per step.
-    learning_rates : tuple of float
-        Learning rate of each epoch up to the best.
+    learning_rates : tuple of tuple of float
+        Learning rate of each epoch up to the best, one tuple per member of an ensemble.
     """
 
     training: Training
     batch_size: int
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[tuple[float, ...], ...]
 
 
 def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTraining:
@@ -56,7 +57,6 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
             f"MLflow has lost the run of {candidate}, {candidate.mlflow_run_id}",
             "Train a new candidate, or set promotion.refit to false",
         ) from None
-    rates = _metric(client, candidate.mlflow_run_id, "learning_rate")
     settings = {
         name.removeprefix(TRAINING_PREFIX): value
         for name, value in logged.params.items()
@@ -67,12 +67,13 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
             f"the MLflow run of {candidate} lacks training settings",
             "Train a new candidate, or set promotion.refit to false",
         )
-    epochs = range(1, int(logged.metrics["best_epoch"]) + 1)
-    return LoggedTraining(
-        Training.model_validate(settings),
-        int(logged.params["batch_size"]),
-        tuple(rates[epoch] for epoch in epochs),
-    )
+    training = Training.model_validate(settings)
+    learning_rates = []
+    for number in range(training.ensemble):
+        rates = _metric(client, candidate.mlflow_run_id, member_name("learning_rate", number))
+        best = int(logged.metrics[member_name("best_epoch", number)])
+        learning_rates.append(tuple(rates[epoch] for epoch in range(1, best + 1)))
+    return LoggedTraining(training, int(logged.params["batch_size"]), tuple(learning_rates))
 
 
 def training_environment(network: Network, *, is_refit: bool = False) -> dict[str, str]:
@@ -105,7 +106,10 @@ def logged_environment(client: MlflowClient, model: ModelVersion) -> dict[str, s
 
 
 def training_history(client: MlflowClient, mlflow_run_id: str) -> list[dict[str, float]]:
-    """Return ``epoch``, ``train_loss`` and ``validation_loss`` of every logged epoch."""
+    """Return ``epoch``, ``train_loss`` and ``validation_loss`` of every logged epoch.
+
+    Of an ensemble they are those of its first member.
+    """
     names = ("train_loss", "validation_loss")
     losses = {name: _metric(client, mlflow_run_id, name) for name in names}
     return [

@@ -37,7 +37,24 @@ def test_logged_training_has_the_logged_rates_up_to_the_best_epoch(registry: Reg
         mlflow.log_metric("best_epoch", 3)
         model = bundle(dataset_id="20121026_150000")
         logged = registry.register(model, sample_bars())
-    assert logged_training(registry.client(), logged) == LoggedTraining(SETTINGS, 96, rates[:3])
+    assert logged_training(registry.client(), logged) == LoggedTraining(SETTINGS, 96, (rates[:3],))
+
+
+def test_logged_training_of_an_ensemble_has_the_rates_of_every_member(registry: Registry) -> None:
+    mlflow.set_experiment("training logs")
+    settings = SETTINGS.model_copy(update={"ensemble": 2})
+    with mlflow.start_run():
+        mlflow.log_param("batch_size", 96)
+        mlflow.log_params(
+            {f"training.{name}": value for name, value in settings.model_dump().items()}
+        )
+        for epoch, rate in enumerate((0.01, 0.005), start=1):
+            mlflow.log_metric("learning_rate", rate, step=epoch)
+            mlflow.log_metric("learning_rate_member_2", 2 * rate, step=epoch)
+        mlflow.log_metrics({"best_epoch": 1, "best_epoch_member_2": 2})
+        logged = registry.register(bundle(dataset_id="20121026_170000"), sample_bars())
+    rates = logged_training(registry.client(), logged).learning_rates
+    assert rates == ((0.01,), (0.02, 0.01))
 
 
 def test_run_without_training_settings_is_an_error(registry: Registry) -> None:

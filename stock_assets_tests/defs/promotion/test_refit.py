@@ -271,7 +271,7 @@ def test_the_mlflow_run_holds_the_refit(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     run: Run = installation.registry.client().get_run(refit.mlflow_run_id)
-    epochs = len(logged_training(installation.registry.client(), candidate).learning_rates)
+    epochs = len(logged_training(installation.registry.client(), candidate).learning_rates[0])
     assert run.data.tags["refit_of"] == str(candidate.version)
     assert run.data.tags["refit_version"] == str(refit.version)
     network = installation.registry.load(refit.version).network

@@ -1,0 +1,66 @@
+"""The documented network and feature through the whole loop, as an ensemble of two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
+from stock_assets_tests.own_code import FEATURE, NETWORK, documented
+from stock_assets_tests.prepared import SMALL
+
+SPACE = {
+    **SMALL["tuning"]["search_space"],
+    "architecture": [NETWORK],
+    "own": {NETWORK: {"kernel": {"low": 2, "high": 4}}},
+}
+
+
+@pytest.fixture
+def installation() -> Iterator[Installation]:
+    """An installation with prices, whose parameters name own code beside them."""
+    sections = {
+        "features": {"own": [FEATURE]},
+        "tuning": {**SMALL["tuning"], "search_space": SPACE},
+        "training": {**SMALL["training"], "ensemble": 2},
+        "promotion": {"refit": True},
+    }
+    with new_installation(bare=True, **sections) as created:
+        for module in ("our_networks", "our_features"):
+            (created.project / f"{module}.py").write_text(documented(module))
+        copy_of("ingested", created)
+        yield created
+
+
+@pytest.mark.long
+def test_own_code_is_trained_forecast_with_and_proved(installation: Installation) -> None:
+    installation.succeed("retrain", "--as-of", "2012-12-31")
+    installation.succeed("predict", "--date", "2013-01-02")
+    best = installation.value("SELECT best_params FROM optimization_results")
+    assert best["architecture"] == NETWORK
+    assert 2 <= best[f"{NETWORK}.kernel"] <= 4
+    features = installation.value("SELECT features FROM processed_feature_data")
+    assert features[-1] == FEATURE
+    assert "2 hold to the bit" in installation.succeed("prove", "--sample", "2", "--retrain")
+    installation.succeed("verify")
+
+    file = installation.project / "our_networks.py"
+    file.write_text(f"{file.read_text()}# changed\n")
+    refused = installation.run("predict", "--date", "2013-01-03")
+    assert refused.returncode == 1
+    assert f"the code of {NETWORK} has changed" in refused.stderr
+    assert installation.value("SELECT count(DISTINCT as_of_session) FROM predictions") == 1
+
+
+@pytest.mark.long
+def test_the_build_environment_of_a_dataset_names_own_features(
+    installation: Installation,
+) -> None:
+    installation.succeed("retrain", "--as-of", "2012-12-31")
+    dataset = installation.value("SELECT dataset_run_id FROM processed_feature_data")
+    file = installation.project / "our_features.py"
+    file.write_text(f"{file.read_text()}# changed\n")
+    shown = json.loads(installation.succeed("dataset", "show", dataset, "--json"))
+    assert shown["differs_now"] == [f"code changed in {FEATURE}"]
