@@ -7,7 +7,7 @@ only, the trees the features of a panel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
 from stock_assets.features.panel import Panel
-from stock_assets.features.scaling import Scaler, fit_scaler
+from stock_assets.features.scaling import Scaler, blocks, fit_scaler
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import price_factor
 
@@ -164,18 +164,24 @@ def gradient_boosting(
     """
     returns = returns.reindex(panel.sessions, columns=panel.tickers)
     scaler, scaled = _scaled_returns(returns, train)
-    inputs = features.transform(panel.values)
+
+    def inputs(mask: NDArray[np.bool_], part: slice) -> NDArray[np.float32]:
+        return features.transform(panel.values[part])[mask[part]]
+
+    parts = list(blocks(len(scaled), panel.values[0].size))
     forecasts = []
     for ahead in range(1, horizon + 1):
         label = _labels(scaled, ahead)
         known = np.isfinite(label) & panel.valid
-        fitted, validated = (known & _between(panel.sessions, span) for span in (train, validation))
-        forecast = np.full(label.shape, np.nan)
-        forecast[panel.valid] = _boosted(
-            (inputs[fitted], label[fitted]),
-            (inputs[validated], label[validated]),
-            inputs[panel.valid],
+        fitted, validated = (
+            (np.concatenate([inputs(mask, part) for part in parts]), label[mask])
+            for mask in (known & _between(panel.sessions, span) for span in (train, validation))
         )
+        predict = _boosted(fitted, validated)
+        forecast = np.full(label.shape, np.nan)
+        for part in parts:
+            if panel.valid[part].any():
+                forecast[part][panel.valid[part]] = predict(inputs(panel.valid, part))
         moves = scaler.inverse(forecast[..., np.newaxis])[..., 0]
         forecasts.append(pd.DataFrame(moves, returns.index, returns.columns))
     return _by_horizon(forecasts)
@@ -205,9 +211,8 @@ def _between(sessions: pd.DatetimeIndex, span: Span) -> NDArray[np.bool_]:
 def _boosted(
     fitted: tuple[NDArray[np.float32], NDArray[np.float32]],
     validated: tuple[NDArray[np.float32], NDArray[np.float32]],
-    inputs: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """Fit trees, choose their number on the validated rows, and predict for `inputs`."""
+) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """Fit trees, choose their number on the validated rows, and return their prediction."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     trees = HistGradientBoostingRegressor(
@@ -221,8 +226,7 @@ def _boosted(
         random_state=0,  # of the sample that divides the features into bins
     ).fit(*fitted, X_val=validated[0], y_val=validated[1])
     best = max(int(np.argmax(trees.validation_score_)), 1)  # the first score is without a tree
-    predicted: NDArray[np.float64] = next(islice(trees.staged_predict(inputs), best - 1, None))
-    return predicted
+    return lambda inputs: next(islice(trees.staged_predict(inputs), best - 1, None))
 
 
 def _by_horizon(forecasts: Sequence[pd.DataFrame]) -> pd.DataFrame:
