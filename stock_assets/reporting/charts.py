@@ -18,7 +18,7 @@ Chart = dict[str, Any]
 INK, SOFT, LINE, SURFACE = "var(--ink)", "var(--soft)", "var(--line)", "var(--surface)"
 MODEL, BAND, PERSISTENCE = "var(--model)", "var(--model-band)", "var(--persistence)"
 UP, DOWN, LIMIT = "var(--up)", "var(--down)", "var(--limit)"
-OTHERS = ("#0f766e", "#6d28d9", "#a16207", "#be185d")
+OTHERS = ("#0f766e", "#6d28d9", "#a16207", "#be185d", "#4d7c0f", "#0369a1")
 """Colours of further models."""
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -320,7 +321,7 @@ def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Chart:
     }
     first = next(iter(paths))
     colours = {first: charts.MODEL, "persistence": charts.PERSISTENCE}
-    free, visible = iter(charts.OTHERS), (first, "production", "persistence")
+    free, visible = cycle(charts.OTHERS), (first, "production", "persistence")
     lines = [
         charts.line(path.index, path["cumulative"], name, colours.get(name) or next(free))
         | {"visible": True if name in visible else "legendonly"}

@@ -128,6 +128,14 @@ def test_cumulative_figure_has_a_band_for_the_first_model() -> None:
     assert [name for name in scored if drawn[name]["visible"] == "legendonly"] == ["ridge"]
 
 
+def test_cumulative_figure_draws_any_number_of_models() -> None:
+    idle = score_rows(persistence_forecasts(scored_forecasts()))
+    names = ["candidate", "persistence", *(f"model {number}" for number in range(6)), "one more"]
+    drawn = traces(cumulative_figure(dict.fromkeys(names, idle)))
+    assert set(names) <= set(drawn)
+    assert len({drawn[name]["line"]["color"] for name in names}) == len(names) - 1
+
+
 def test_cumulative_band_of_several_horizons() -> None:
     rows = scored_forecasts(horizons=3)
     scored = {"candidate": rows, "persistence": score_rows(persistence_forecasts(rows))}

@@ -30,10 +30,9 @@ def test_decision_shows_the_scores_of_candidate_and_baselines(read: Read, loop: 
     expected = {
         "candidate, v1": first.candidate,
         "persistence": first.persistence,
-        "reversal": baselines["reversal"],
-        "ridge": baselines["ridge"],
-        "gradient boosting": baselines["gradient_boosting"],
+        **{name.replace("_", " "): scores for name, scores in baselines.items()},
     }
+    assert {"reversal", "ridge", "gradient boosting"} < set(expected)
     rows = table(read("/models"), "#decision-1")
     assert [row[0] for row in rows] == list(expected)
     for row, scores in zip(rows, expected.values(), strict=True):
