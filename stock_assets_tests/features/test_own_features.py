@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -14,13 +15,16 @@ from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.feature import own_feature
 from stock_assets.features.formulas import FloatArray
 from stock_assets.features.indicators import find_feature, price_columns, select
-from stock_assets.features.lookahead import find_lookahead
+from stock_assets.features.lookahead import find_lookahead, has_selection_leak
+from stock_assets.features.splits import ONE_FOLD
 from stock_assets_tests.features.examples import FIRST, as_frame, session_dates, walk
 from stock_assets_tests.own_code import FEATURE, PARAMS, own_project
 
 DATASET = Dataset(window=10, validation_sessions=30, test_sessions=20)
 BARS = as_frame({name: walk(200, seed) for seed, name in enumerate(("AAA", "BBB"))})
 AS_OF: date = session_dates(200)[-1].date()
+COPY = "np.log(close / lag(close, window))"
+"""The formula of Log_Return_5."""
 CHOSEN = Features(groups=["momentum"], own=[FEATURE])
 
 
@@ -77,6 +81,17 @@ def test_lookahead_of_an_own_feature_is_found(project: Path, leak: str) -> None:
     assert leak in text
     file.write_text(text)
     assert find_lookahead(built(), CHOSEN, 20) == [FEATURE]
+
+
+def test_own_feature_may_be_redundant(project: Path) -> None:
+    file = project / "our_features.py"
+    text = file.read_text().replace("rolling_mean(np.log(opened / lag(close, 1)), window)", COPY)
+    file.write_text(text)
+    features = Features(groups=["returns"], own=[FEATURE], correlation_threshold=0.99)
+    data = built(features)
+    assert data.dropped_features == {FEATURE: "Log_Return_5"}
+    assert not has_selection_leak(data, features, DATASET, ONE_FOLD)
+    assert has_selection_leak(replace(data, dropped_features={}), features, DATASET, ONE_FOLD)
 
 
 @pytest.mark.parametrize(
