@@ -17,9 +17,15 @@ from stock_assets.evaluation.metrics import (
     persistence_forecasts,
     score_rows,
     summarise,
+    weekly_coverage,
 )
 from stock_assets.evaluation.production_rule import ModelVersion
-from stock_assets.reporting.figures import error_figure, forecast_figures, training_figure
+from stock_assets.reporting.figures import (
+    coverage_figure,
+    error_figure,
+    forecast_figures,
+    training_figure,
+)
 from stock_assets.reporting.page import page
 from stock_assets.storage.decisions import PromotionRecord
 
@@ -60,7 +66,7 @@ def describe(
         f"relative MAE {model.relative_mae:.4f}",
         f"                    {_comparison(model)}",
         f"Direction           {_direction(model)}",
-        f"Interval            {model.coverage:.1%} of outcomes inside",
+        f"Interval            {_coverage(rows, model)}",
         "",
         tickers.to_string(index=False, na_rep="–", float_format=lambda value: f"{value:.4f}"),
         "",
@@ -83,6 +89,14 @@ def _direction(model: Metrics) -> str:
     return f"{model.direction_accuracy:.1%} right; {model.base_rate_up:.1%} of moves were up"
 
 
+def _coverage(rows: pd.DataFrame, model: Metrics) -> str:
+    weeks = weekly_coverage(rows)
+    return (
+        f"{model.coverage:.1%} of outcomes inside; "
+        f"{weeks.min():.0%} to {weeks.max():.0%} in each of {len(weeks)} weeks"
+    )
+
+
 def _comparison(model: Metrics) -> str:
     """Describe the relative MAE; daily closes are close to a random walk."""
     if model.relative_mae < 1:
@@ -90,7 +104,9 @@ def _comparison(model: Metrics) -> str:
     return f"no better than forecasting no change ({model.relative_mae - 1:.2%} more error)"
 
 
-def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summary: str) -> Path:
+def write_report(
+    folder: Path, rows: pd.DataFrame, nominal: float, history: pd.DataFrame, summary: str
+) -> Path:
     """Write ``index.html`` with the summary and the plots, and return its path.
 
     Parameters
@@ -99,12 +115,19 @@ def write_report(folder: Path, rows: pd.DataFrame, history: pd.DataFrame, summar
         Created when missing.
     rows : DataFrame
         Scored forecasts of the replay.
+    nominal : float
+        Nominal coverage of their intervals.
     history : DataFrame
         ``epoch``, ``train_loss``, ``validation_loss`` of the model that made them.
     summary : str
         From :func:`describe`.
     """
-    figures = [error_figure(rows), *forecast_figures(rows), training_figure(history)]
+    figures = [
+        error_figure(rows),
+        coverage_figure(rows, nominal),
+        *forecast_figures(rows),
+        training_figure(history),
+    ]
     target = folder / "index.html"
     write_atomically(target, page("Replay of January and February 2013", summary, figures))
     return target

@@ -201,6 +201,25 @@ def block_coverage(covered: NDArray[np.floating[Any]], sessions: int) -> NDArray
     return shares
 
 
+def weekly_coverage(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the coverage of each week, by its first scored session.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Scored forecasts with ``session`` and ``covered``.
+
+    Returns
+    -------
+    Series of float64
+        Share of outcomes inside the interval, NaN without one; oldest first.
+    """
+    week = rows["session"].dt.to_period("W")
+    first = rows["session"].groupby(week).transform("min")
+    coverage: pd.Series[float] = rows["covered"].groupby(first).mean()
+    return coverage
+
+
 def correlations(
     pairs: pd.DataFrame, by: pd.Series[Any] | list[pd.Series[Any]]
 ) -> pd.Series[float]:

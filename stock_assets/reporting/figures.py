@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stock_assets.evaluation.metrics import weekly_coverage
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
 from stock_assets.evaluation.skill import session_ics
 from stock_assets.market import calendar
@@ -298,6 +299,25 @@ def error_figure(rows: pd.DataFrame, window: int = 10) -> Chart:
     ]
     title = f"Error over time: mean of all forecasts, rolling over {window} sessions"
     return charts.figure(lines, "absolute error, %", title=title)
+
+
+def coverage_figure(rows: pd.DataFrame, nominal: float) -> Chart:
+    """Draw the share of outcomes inside their intervals, week by week.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Scored forecasts with ``session`` and ``covered``.
+    nominal : float
+        The coverage aimed at.
+    """
+    weeks = 100 * weekly_coverage(rows)
+    traces = [
+        charts.bars(weeks.index, weeks, "inside", charts.MODEL),
+        charts.line(weeks.index, [100 * nominal] * len(weeks), "nominal", charts.PERSISTENCE),
+    ]
+    title = "Coverage by week: outcomes inside their intervals"
+    return charts.figure(traces, "% of outcomes", title=title)
 
 
 def cumulative_figure(scored: Mapping[str, pd.DataFrame]) -> Chart:

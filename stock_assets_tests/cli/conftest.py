@@ -29,9 +29,8 @@ from stock_assets.storage import server
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.tables import forecast_issues, metadata, record_links
 from stock_assets_tests.prepared import (
-    NO_LATER_WINNER,
     ROOT,
-    SMALL,
+    SECTIONS,
     copy_home,
     environment_of,
     prepared,
@@ -238,7 +237,7 @@ def new_installation(
     # runs as another user where the suite is root.
     with TemporaryDirectory(prefix="installation_", dir=suite_folder()) as folder:
         project = Path(folder) / "project"
-        write_project(project, **{**SMALL, "promotion": NO_LATER_WINNER, **sections})
+        write_project(project, **{**SECTIONS["demo"], **sections})
         (project / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
         created = Installation(project, project / "home")
         if not bare:
@@ -275,7 +274,7 @@ def copy_of(name: str, installation: Installation) -> None:
 @pytest.fixture(scope="session")
 def looped() -> Iterator[Installation]:
     """A copy of the loop for the commands, its database running; tests delete nothing."""
-    with new_installation(bare=True, promotion={}) as created:  # with the loop's parameters
+    with new_installation(bare=True, **SECTIONS["loop"]) as created:
         copy_of("loop", created)
         yield created
 

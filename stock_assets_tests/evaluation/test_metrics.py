@@ -26,6 +26,7 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
     undefined_as_none,
+    weekly_coverage,
 )
 
 law = settings(max_examples=12, deadline=None)
@@ -251,6 +252,13 @@ def test_undefined_figures_are_none_in_json(two_forecasts: pd.DataFrame) -> None
 def test_nothing_to_summarise_is_an_error(two_forecasts: pd.DataFrame) -> None:
     with pytest.raises(StockAssetsError, match="no scored forecast"):
         summarise(score_rows(two_forecasts).iloc[:0])
+
+
+def test_weekly_coverage_starts_a_week_on_monday() -> None:
+    friday, monday = pd.Timestamp("2013-01-04"), pd.Timestamp("2013-01-07")
+    days = pd.Series([friday, friday, monday, monday + pd.Timedelta(days=3)])
+    rows = pd.DataFrame({"session": days, "covered": [1.0, 0.0, 1.0, np.nan]})
+    assert weekly_coverage(rows).to_dict() == {friday: 0.5, monday: 1.0}
 
 
 def test_block_coverage_is_the_share_of_each_whole_block() -> None:

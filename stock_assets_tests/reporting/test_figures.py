@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stock_assets.evaluation.metrics import persistence_forecasts, score_rows
+from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, weekly_coverage
 from stock_assets.evaluation.scorecard import ticker_table
 from stock_assets.evaluation.significance import cumulative_difference, loss_difference
 from stock_assets.evaluation.skill import measure_skill, session_ics
@@ -20,6 +20,7 @@ from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.figures import (
     MAX_CANDLES,
     Mark,
+    coverage_figure,
     cumulative_figure,
     error_figure,
     forecast_figures,
@@ -100,6 +101,13 @@ def test_error_figure_rolls_over_past_sessions() -> None:
     values = np.asarray(daily["forecast"]["y"])
     assert smooth["forecast"]["y"][0] == pytest.approx(values[0])
     assert smooth["forecast"]["y"][9] == pytest.approx(values[5:10].mean())
+
+
+def test_coverage_figure_shows_weeks_beside_the_nominal_coverage() -> None:
+    scored = rows()
+    drawn = traces(coverage_figure(scored, 0.9))
+    assert_equal(drawn["inside"]["y"], 100 * weekly_coverage(scored))
+    assert set(drawn["nominal"]["y"]) == {90.0}
 
 
 def test_training_figure_shows_the_losses() -> None:

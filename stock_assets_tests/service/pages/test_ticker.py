@@ -25,7 +25,7 @@ def test_range_sets_the_number_of_sessions(
     page = read(f"/ticker/AAPL?range={chosen}")
     first = calendar.previous_session(LAST_INGESTED, sessions - 1)
     bars = read_bars(loop.store.engine, first, LAST_INGESTED, ["AAPL"])
-    volume, candles, _ = figure(page, "prices")["data"]
+    volume, candles, *_ = figure(page, "prices")["data"]
     assert candles["close"] == bars["close"].round(4).tolist()
     assert volume["y"] == bars["volume"].tolist()
     assert text(page, ".ranges [aria-current]") == chosen
