@@ -77,11 +77,12 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
             dg.AssetDep("raw_prices", partition_mapping=dg.AllPartitionMapping()),
         ],
         description=(
-            "Candidate, production, persistence, one-day reversal and a linear model scored on the "
-            "same held-out sessions (the test segment, which nothing else reads), the decision "
-            "and its reason. With `promotion.refit` a promoted candidate is trained again on every "
-            "session up to its as-of session, as a separate version. A winner is put in force: "
-            "recorded in the history of production, which the alias `Production` follows."
+            "Candidate (also without its shrinkage), production, persistence, one-day reversal, a "
+            "linear model and gradient-boosted trees scored on the same held-out sessions (the "
+            "test segment, which nothing else reads), the decision and its reason. With "
+            "`promotion.refit` a promoted candidate is trained again on every session up to its "
+            "as-of session, as a separate version. A winner is put in force: recorded in the "
+            "history of production, which the alias `Production` follows."
         ),
     )
     def promotion(

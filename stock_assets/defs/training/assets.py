@@ -53,8 +53,9 @@ def tuned_params_asset(params: Params) -> dg.AssetsDefinition:
         deps=["processed_features", "scaled_features"],
         description=(
             "The best hyperparameters on the validation segment, or on those of all walk-forward "
-            "folds, found by Optuna, which first tries those of the dataset before. The whole "
-            "study is kept, and an interrupted search continues where it stopped."
+            "folds, found by Optuna, which first tries those of an earlier dataset whose "
+            "validation ended before the test segment. The whole study is kept, and an interrupted "
+            "search continues where it stopped."
         ),
     )
     def tuned_params(
