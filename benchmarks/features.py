@@ -32,7 +32,7 @@ GROUPS: dict[str, list[FeatureGroup]] = {
     "all_but_alpha158": ["raw", "trend", "momentum", "volatility", "volume", "returns"],
     "alpha158": ["alpha158"],
 }
-"""The 42 own features, and Qlib's."""
+"""The 42 features of this package, and Qlib's."""
 
 
 def main() -> None:

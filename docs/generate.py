@@ -109,7 +109,7 @@ def _kind(schema: dict[str, Any], field: dict[str, Any]) -> str:
             "date": "date",
             "time": "time of day",
             "path": "path",
-            "own name": "`package.module:NAME`",
+            "custom name": "`package.module:NAME`",
         }[field["format"]]
     words = {"boolean": "true or false", "integer": "integer", "number": "number", "string": "text"}
     bounds = [

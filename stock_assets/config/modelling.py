@@ -19,32 +19,32 @@ Scale = Literal["constant", "deviation", "range", "combined"]
 Device = Literal["auto", "cpu", "cuda"]
 FoldTraining = Literal["expanding", "rolling"]
 
-_OWN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_OWN_SCHEMA = {"type": "string", "format": "own name"}
+_CUSTOM_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_CUSTOM_SCHEMA = {"type": "string", "format": "custom name"}
 
 
-def _own_name(name: str) -> str:
-    if _OWN_NAME.fullmatch(name) is None:
+def _custom_name(name: str) -> str:
+    if _CUSTOM_NAME.fullmatch(name) is None:
         raise ValueError("write package.module:NAME")
     return name
 
 
 def _architecture(name: str) -> str:
     built_in = get_args(BuiltInArchitecture)
-    if name not in built_in and _OWN_NAME.fullmatch(name) is None:
+    if name not in built_in and _CUSTOM_NAME.fullmatch(name) is None:
         raise ValueError(f"choose {', '.join(built_in)} or a class, as package.module:NAME")
     return name
 
 
-OwnName = Annotated[str, AfterValidator(_own_name), WithJsonSchema(_OWN_SCHEMA)]
-"""Name of own code, ``package.module:NAME``."""
+CustomName = Annotated[str, AfterValidator(_custom_name), WithJsonSchema(_CUSTOM_SCHEMA)]
+"""Name of custom code, ``package.module:NAME``."""
 
 Architecture = Annotated[
     str,
     AfterValidator(_architecture),
-    WithJsonSchema({"anyOf": [{"enum": list(get_args(BuiltInArchitecture))}, _OWN_SCHEMA]}),
+    WithJsonSchema({"anyOf": [{"enum": list(get_args(BuiltInArchitecture))}, _CUSTOM_SCHEMA]}),
 ]
-"""A built-in network, or the name of an own one."""
+"""A built-in network, or the name of a custom one."""
 
 
 class Features(Section):
@@ -53,8 +53,8 @@ class Features(Section):
     groups: Annotated[list[FeatureGroup], Field(min_length=1)] = Field(
         ["returns", "momentum"], description="groups of declared features, see docs/features.md"
     )
-    own: list[OwnName] = Field(
-        [], description="further features of your own code, see docs/extending.md"
+    custom: list[CustomName] = Field(
+        [], description="further features of custom code, see docs/extending.md"
     )
     basis: Basis = Field("adjusted", description="prices the features are computed from")
     correlation_threshold: Share | None = Field(
@@ -140,9 +140,9 @@ class SearchSpace(Section):
     dropout: FloatRange = FloatRange(low=0.1, high=0.5, step=0.1)
     learning_rate: FloatRange = FloatRange(low=1e-4, high=1e-2, log=True)
     batch_size: IntegerRange = IntegerRange(low=16, high=128, step=16)
-    own: dict[OwnName, dict[str, OptionRange]] = Field(
+    custom: dict[CustomName, dict[str, OptionRange]] = Field(
         {},
-        description="ranges or choices of the options of each own network, see docs/extending.md",
+        description="options of each custom network: ranges or choices, see docs/extending.md",
     )
 
     @model_validator(mode="after")
@@ -160,15 +160,15 @@ class SearchSpace(Section):
         return self
 
     @model_validator(mode="after")
-    def _options_are_of_own_networks(self) -> SearchSpace:
-        for network, options in self.own.items():
+    def _options_are_of_custom_networks(self) -> SearchSpace:
+        for network, options in self.custom.items():
             if network not in self.architecture:
-                raise ValueError(f"own: architecture does not list {network}")
+                raise ValueError(f"custom: architecture does not list {network}")
             for name, option in options.items():
                 if not name.isidentifier():
-                    raise ValueError(f"own: {network}: {name} is no name of an option")
+                    raise ValueError(f"custom: {network}: {name} is no name of an option")
                 if not isinstance(option, list) and option.low > option.high:
-                    raise ValueError(f"own: {network}: {name}: low must be at most high")
+                    raise ValueError(f"custom: {network}: {name}: low must be at most high")
         return self
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stock_assets.config.own_code import code_digests, named_code
+from stock_assets.config.custom_code import code_digests, named_code
 
 LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors")
 """Distributions whose version can change a dataset, or a model trained on it."""
@@ -43,7 +43,7 @@ def build_environment() -> dict[str, Any]:
     -------
     dict
         ``package``: version of this package. ``code``: SHA-256 per source file in
-        :data:`_DATASET_SOURCES`, by its path in the package, and per own feature that
+        :data:`_DATASET_SOURCES`, by its path in the package, and per custom feature that
         ``params.yaml`` names; line ends do not count. ``libraries``: versions of Python and of
         :data:`LIBRARIES`. ``processor``: its kind, and the newest vector instructions that NumPy
         uses.
@@ -57,15 +57,15 @@ def forecast_environment() -> dict[str, Any]:
     Returns
     -------
     dict
-        Like :func:`build_environment`, with the code of models and of own networks.
+        Like :func:`build_environment`, with the code of models and of custom networks.
     """
-    return _environment(_FORECAST_SOURCES, _own_names())
+    return _environment(_FORECAST_SOURCES, _custom_names())
 
 
-def _environment(sources: Iterable[str], own: Iterable[str]) -> dict[str, Any]:
+def _environment(sources: Iterable[str], custom: Iterable[str]) -> dict[str, Any]:
     return {
         "package": version("stock-assets"),
-        "code": _source_digests(sources) | code_digests(own),
+        "code": _source_digests(sources) | code_digests(custom),
         "libraries": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
         "processor": _processor(),
@@ -78,14 +78,14 @@ def _processor() -> str:
 
 
 def training_code() -> str:
-    """Compute the SHA-256 of the code that trains networks, own code included.
+    """Compute the SHA-256 of the code that trains networks, custom code included.
 
     Studies and checkpoints are resumed only by the same code.
     """
-    return plain_digest(_source_digests(_TRAINING_SOURCES) | code_digests(_own_names()))
+    return plain_digest(_source_digests(_TRAINING_SOURCES) | code_digests(_custom_names()))
 
 
-def _own_names() -> tuple[str, ...]:
+def _custom_names() -> tuple[str, ...]:
     return (*named_code("feature"), *named_code("network"))
 
 

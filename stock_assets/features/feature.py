@@ -1,6 +1,6 @@
 """The declaration of a feature: name, formula, inputs and warm-up.
 
-A feature of another package is a function with the decorator `own_feature`, see
+A feature of another package is a function with the decorator `custom_feature`, see
 ``docs/extending.md``.
 """
 
@@ -28,9 +28,9 @@ class Feature:
     ----------
     name : str
         Column name in panels, models and tables.
-    group : FeatureGroup or "own"
-        The value of ``features.groups`` in params.yaml that selects it; ``own`` if
-        ``features.own`` names it.
+    group : FeatureGroup or "custom"
+        The value of ``features.groups`` in params.yaml that selects it; ``custom`` if
+        ``features.custom`` names it.
     formula : callable
         Takes the input columns, then the window if there is one; returns an array as long.
     inputs : tuple of str
@@ -48,7 +48,7 @@ class Feature:
     """
 
     name: str
-    group: FeatureGroup | Literal["own"]
+    group: FeatureGroup | Literal["custom"]
     formula: Callable[..., FloatArray]
     inputs: tuple[str, ...]
     window: int | None = None
@@ -80,7 +80,7 @@ class Feature:
         return values
 
 
-def own_feature(
+def custom_feature(
     *,
     inputs: tuple[str, ...],
     window: int | None = None,
@@ -105,7 +105,7 @@ def own_feature(
     unknown = [name for name in inputs if name not in INPUT_COLUMNS]
     if unknown or not inputs:
         raise StockAssetsError(
-            f"an own feature has the inputs {', '.join(inputs) or 'none'}",
+            f"a custom feature has the inputs {', '.join(inputs) or 'none'}",
             f"Choose some of: {', '.join(INPUT_COLUMNS)}",
         )
 
@@ -125,6 +125,6 @@ def own_feature(
                 )
             return values
 
-        return Feature(name, "own", formula, inputs, window, warm_up, recursive, scale_free)
+        return Feature(name, "custom", formula, inputs, window, warm_up, recursive, scale_free)
 
     return declare

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import talib
 
 from stock_assets.config import FeatureGroup, Features
-from stock_assets.config.own_code import import_own, is_own
+from stock_assets.config.custom_code import import_custom, is_custom
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features import formulas as f
 from stock_assets.features.alpha158 import ALPHA158
@@ -78,23 +78,24 @@ FEATURES: dict[str, Feature] = {feature.name: feature for feature in _DECLARED}
 
 
 def find_feature(name: str) -> Feature:
-    """Return a built-in feature by name, or import an own one.
+    """Return a built-in feature by name, or import a custom one.
 
     Raises
     ------
     StockAssetsError
-        It is not declared, or ``params.yaml`` does not name the own feature.
+        It is not declared, or ``params.yaml`` does not name the custom feature.
     """
     if name in FEATURES:
         return FEATURES[name]
-    if not is_own(name):
+    if not is_custom(name):
         raise StockAssetsError(
             f"there is no feature {name}", f"Declared features: {', '.join(FEATURES)}"
         )
-    found = import_own(name, "feature")
+    found = import_custom(name, "feature")
     if not isinstance(found, Feature):
         raise StockAssetsError(
-            f"{name} is no feature", "Decorate the function with own_feature, see docs/extending.md"
+            f"{name} is no feature",
+            "Decorate the function with custom_feature, see docs/extending.md",
         )
     if found.name != name:
         raise StockAssetsError(
@@ -105,8 +106,8 @@ def find_feature(name: str) -> Feature:
 
 
 def chosen_features(features: Features) -> tuple[str, ...]:
-    """Return the names of the features that the parameters choose, own ones last."""
-    return (*select(features.groups), *dict.fromkeys(features.own))
+    """Return the names of the features that the parameters choose, custom ones last."""
+    return (*select(features.groups), *dict.fromkeys(features.custom))
 
 
 def select(groups: Iterable[FeatureGroup]) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def build_panel(
     tickers : sequence of str
         Second axis of the panel. A ticker without bars is never valid.
     features : sequence of str
-        Names of built-in or own features, third axis of the panel.
+        Names of built-in or custom features, third axis of the panel.
     first, last : date
         First and last session.
 

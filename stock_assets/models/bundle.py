@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from stock_assets.config import Scale
-from stock_assets.config.own_code import require_code
+from stock_assets.config.custom_code import require_code
 from stock_assets.core.digests import bytes_digest
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.drift import BINS, count_rows, stability
@@ -83,7 +83,7 @@ class Bundle:
         DamagedFileError
             A file is missing, is not a model, or differs from its record.
         StockAssetsError
-            An incompatible version of this package wrote the bundle, or it uses own code that
+            An incompatible version of this package wrote the bundle, or it uses custom code that
             ``params.yaml`` does not name or that has changed.
         """
         specification, weights = (
@@ -100,7 +100,7 @@ class Bundle:
         residuals = tensors.pop(_RESIDUALS, None)
         try:
             recipe = Recipe.from_dict(plain, None if residuals is None else residuals.numpy())
-            require_code(recipe.own_code, recipe.network.architecture)
+            require_code(recipe.custom_code, recipe.network.architecture)
             network = build_network(recipe.network)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise StockAssetsError(

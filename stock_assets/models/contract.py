@@ -1,4 +1,7 @@
-"""Tries whether a network keeps the contract of :class:`stock_assets.models.networks.Network`."""
+"""Check, with random inputs, that a custom network keeps the contract of a network.
+
+The contract is that of :class:`stock_assets.models.networks.Network`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def contract_fault(network: Network) -> str | None:
-    """Return how a network breaks the contract, tried with random weights, or None."""
+    """Run a network with random weights; return how it breaks the contract, or None."""
     spec, trial = network.spec, copy.deepcopy(network).eval()
     random = torch.Generator().manual_seed(0)
     for weight in trial.parameters():

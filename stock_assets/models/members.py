@@ -1,4 +1,4 @@
-"""What the members of an ensemble have instead of a single network, counted from 0."""
+"""Training settings and names of the networks of an ensemble, numbered from 0."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from stock_assets.config import Training
 
 
 def member_training(training: Training, number: int) -> Training:
-    """Return the training settings of a member: they differ in the seed."""
+    """Return the training settings of a network: its number is added to the seed."""
     return training.model_copy(update={"seed": training.seed + number})
 
 
 def member_name(name: str, number: int) -> str:
-    """Return the name of a metric or a checkpoint of a member; the first has that of a network."""
+    """Return the name of a metric or checkpoint; that of the first network is unchanged."""
     return name if number == 0 else f"{name}_member_{number + 1}"

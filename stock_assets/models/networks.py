@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stock_assets.config import Architecture, BuiltInArchitecture, Device
-from stock_assets.config.own_code import import_own, is_own
+from stock_assets.config.custom_code import import_custom, is_custom
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.windows import MINIMUM_VALID_SHARE
 from stock_assets.models.contract import contract_fault
@@ -50,7 +50,7 @@ class NetworkSpec:
     horizon : int
         Sessions forecast, one after the other.
     options : mapping of str to int, float or str
-        Of an own network: what ``tuning.search_space.own`` chooses.
+        Of a custom network: what ``tuning.search_space.custom`` chooses.
     members : int
         Networks of an ensemble; 1 for a single network.
     """
@@ -251,22 +251,22 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
     Raises
     ------
     StockAssetsError
-        The class of an own network is not named in ``params.yaml``, cannot be imported, or does not
-        keep the contract of `Network`.
+        The class of a custom network is not named in ``params.yaml``, cannot be imported, or breaks
+        the contract of `Network`.
     """
     if spec.members > 1:
         seeds = range(seed, seed + spec.members)
         return Ensemble(spec, [build_network(replace(spec, members=1), one) for one in seeds])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if not is_own(spec.architecture):
+        if not is_custom(spec.architecture):
             return NETWORKS[cast(BuiltInArchitecture, spec.architecture)](spec)
-        return _own_network(spec)
+        return _custom_network(spec)
 
 
-def _own_network(spec: NetworkSpec) -> Network:
+def _custom_network(spec: NetworkSpec) -> Network:
     """Build a network of another package and check that it keeps the contract."""
-    name, found = spec.architecture, import_own(spec.architecture, "network")
+    name, found = spec.architecture, import_custom(spec.architecture, "network")
     if not (isinstance(found, type) and issubclass(found, Network)):
         raise StockAssetsError(
             f"{name} is not a subclass of {Network.__module__}.{Network.__name__}",

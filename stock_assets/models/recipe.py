@@ -50,8 +50,8 @@ class Recipe:
     intervals : FixedIntervals or ScaledIntervals
     shrinkage : tuple of float
         Factors in [0, 1] of the forecast moves over 1 to H sessions.
-    own_code : dict of str to str
-        SHA-256 of the module of an own network and of each own feature, by their names.
+    custom_code : dict of str to str
+        SHA-256 of the module of a custom network and of each custom feature, by their names.
     """
 
     dataset_run_id: str
@@ -68,7 +68,7 @@ class Recipe:
     reference: Reference
     intervals: Intervals
     shrinkage: tuple[float, ...]
-    own_code: dict[str, str] = field(default_factory=dict)
+    custom_code: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_shrunk(self) -> bool:
@@ -112,8 +112,8 @@ class Recipe:
         del plain["intervals"]
         if not self.is_shrunk:
             del plain["shrinkage"]  # which earlier versions do not have
-        if not self.own_code:
-            del plain["own_code"]  # as above
+        if not self.custom_code:
+            del plain["custom_code"]  # as above
         return (
             plain
             | self.intervals.to_dict()

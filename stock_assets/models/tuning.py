@@ -29,7 +29,7 @@ from stock_assets.config import (
     Training,
     Tuning,
 )
-from stock_assets.config.own_code import is_own
+from stock_assets.config.custom_code import is_custom
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar
 from stock_assets.models.checkpoint import EpochScore
@@ -58,7 +58,7 @@ START = "start"
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The tuned parameters; `options` are those of an own network."""
+    """The tuned parameters; `options` are those of a custom network."""
 
     architecture: Architecture
     hidden_size: int
@@ -77,9 +77,9 @@ class Hyperparameters:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Hyperparameters:
         """Restore hyperparameters from :meth:`to_dict`."""
-        options = {name.rpartition(".")[2]: plain[name] for name in plain if is_own(name)}
+        options = {name.rpartition(".")[2]: plain[name] for name in plain if is_custom(name)}
         return cls(
-            **{name: plain[name] for name in plain if not is_own(name)},
+            **{name: plain[name] for name in plain if not is_custom(name)},
             options=options,
         )
 
@@ -274,7 +274,7 @@ def _run_in_processes(search: _Search, ranks: Sequence[int]) -> None:
 
 
 def _option_name(architecture: Architecture, option: str) -> str:
-    """Name the Optuna parameter of an own network's option."""
+    """Name the Optuna parameter of a custom network's option."""
     return f"{architecture}.{option}"
 
 
@@ -297,7 +297,7 @@ def _suggest(trial: Trial, space: SearchSpace) -> Hyperparameters:
         batch_size=trial.suggest_int("batch_size", **space.batch_size.model_dump()),
         options={
             name: _suggest_option(trial, _option_name(architecture, name), option)
-            for name, option in space.own.get(architecture, {}).items()
+            for name, option in space.custom.get(architecture, {}).items()
         },
     )
 
@@ -356,10 +356,10 @@ def _missing_ranks(study: Study, trials: int) -> list[int]:
 
 def _in_space(space: SearchSpace, chosen: Hyperparameters) -> dict[str, Any]:
     """Keep the hyperparameters that lie in the search space."""
-    own = space.own.get(chosen.architecture, {})
+    custom = space.custom.get(chosen.architecture, {})
     ranges = {
-        **{name: getattr(space, name) for name in SearchSpace.model_fields if name != "own"},
-        **{_option_name(chosen.architecture, name): option for name, option in own.items()},
+        **{name: getattr(space, name) for name in SearchSpace.model_fields if name != "custom"},
+        **{_option_name(chosen.architecture, name): option for name, option in custom.items()},
     }
     return {
         name: choice

@@ -15,7 +15,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Forecast, Params, Training, Tuning, WalkForward
-from stock_assets.config.own_code import code_digests
+from stock_assets.config.custom_code import code_digests
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import plain_digest, training_code
 from stock_assets.core.locations import find_locations
@@ -307,7 +307,7 @@ def _recipe(
         ),
         intervals=FixedIntervals((0.0,) * data.horizon, params.forecast.coverage),
         shrinkage=NO_SHRINKAGE * data.horizon,
-        own_code=code_digests((candidate.network.spec.architecture, *record.features)),
+        custom_code=code_digests((candidate.network.spec.architecture, *record.features)),
     )
 
 

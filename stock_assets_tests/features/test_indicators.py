@@ -20,6 +20,7 @@ from stock_assets.config import load_params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.feature import INPUT_COLUMNS
 from stock_assets.features.indicators import FEATURES, find_feature, select
+from stock_assets_tests.custom_code import documented_module
 from stock_assets_tests.features.examples import (
     columns_of,
     part,
@@ -28,14 +29,13 @@ from stock_assets_tests.features.examples import (
     same_bits,
     walk,
 )
-from stock_assets_tests.own_code import documented_module
 from stock_assets_tests.prepared import ROOT
 
-OWN = [find_feature(name) for name in load_params(ROOT / "params.yaml").features.own]
+CUSTOM = [find_feature(name) for name in load_params(ROOT / "params.yaml").features.custom]
 EVERY = FEATURES | {
-    feature.name: feature for feature in (*OWN, documented_module("our_features").mean_gap)
+    feature.name: feature for feature in (*CUSTOM, documented_module("our_features").mean_gap)
 }
-"""All built-in features, the own ones of this repository, and the documented one."""
+"""All built-in features, the custom ones of this repository, and the documented one."""
 
 EARLIER = """
     Open High Low Close Volume Dividends Stock_Splits

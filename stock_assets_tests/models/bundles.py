@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stock_assets.config import Dataset, Features, Forecast
-from stock_assets.config.own_code import code_digests
+from stock_assets.config.custom_code import code_digests
 from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.scaling import fit_reference, fit_scalers
 from stock_assets.features.splits import split_dataset, split_validation
@@ -106,7 +106,7 @@ def bundle(
         ),
         intervals=FixedIntervals(tuple(0.7 * ahead**0.5 for ahead in range(1, horizon + 1)), 0.9),
         shrinkage=NO_SHRINKAGE * horizon,
-        own_code=code_digests((architecture, *panel.features)),
+        custom_code=code_digests((architecture, *panel.features)),
     )
     return Bundle(recipe, network.eval())
 

@@ -1,4 +1,4 @@
-"""Own features: their contract, panels with them, and planted leaks."""
+"""Custom features: their contract, panels with them, and planted leaks."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import pytest
 from stock_assets.config import Dataset, Features
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.features.dataset import FeatureSet, build_feature_set
-from stock_assets.features.feature import own_feature
+from stock_assets.features.feature import custom_feature
 from stock_assets.features.formulas import FloatArray
 from stock_assets.features.indicators import find_feature, price_columns, select
 from stock_assets.features.lookahead import find_lookahead, has_selection_leak
 from stock_assets.features.splits import ONE_FOLD
+from stock_assets_tests.custom_code import FEATURE, PARAMS, custom_project
 from stock_assets_tests.features.examples import FIRST, as_frame, session_dates, walk
-from stock_assets_tests.own_code import FEATURE, PARAMS, own_project
 
 DATASET = Dataset(window=10, validation_sessions=30, test_sessions=20)
 BARS = as_frame({name: walk(200, seed) for seed, name in enumerate(("AAA", "BBB"))})
 AS_OF: date = session_dates(200)[-1].date()
 COPY = "np.log(close / lag(close, window))"
 """The formula of Log_Return_5."""
-CHOSEN = Features(groups=["momentum"], own=[FEATURE])
+CHOSEN = Features(groups=["momentum"], custom=[FEATURE])
 
 
 @pytest.fixture
 def project(tmp_path: Path):
-    with own_project(tmp_path / "own") as folder:
+    with custom_project(tmp_path / "custom") as folder:
         yield folder
 
 
@@ -38,9 +38,9 @@ def built(features: Features = CHOSEN) -> FeatureSet:
     return build_feature_set(BARS, features, DATASET, FIRST, AS_OF)
 
 
-def test_own_feature_has_its_declaration_and_its_full_name(project: Path) -> None:
+def test_custom_feature_has_its_declaration_and_its_full_name(project: Path) -> None:
     feature = find_feature(FEATURE)
-    assert (feature.name, feature.group, feature.inputs) == (FEATURE, "own", ("open", "close"))
+    assert (feature.name, feature.group, feature.inputs) == (FEATURE, "custom", ("open", "close"))
     assert (feature.window, feature.warm_up, feature.scale_free) == (5, 5, True)
     assert price_columns(FEATURE, "adjusted") == ("open", "close", "dividends", "stock_splits")
 
@@ -59,8 +59,8 @@ def test_panel_has_own_features_after_those_of_groups(project: Path) -> None:
 
 def test_a_feature_that_the_parameter_file_does_not_name_is_refused(project: Path) -> None:
     with pytest.raises(StockAssetsError, match="does not name the feature") as caught:
-        built(Features(own=["our_features:np"]))
-    assert "features.own" in caught.value.remedy
+        built(Features(custom=["our_features:np"]))
+    assert "features.custom" in caught.value.remedy
 
 
 def test_documented_feature_does_not_look_ahead(project: Path) -> None:
@@ -83,11 +83,11 @@ def test_lookahead_of_an_own_feature_is_found(project: Path, leak: str) -> None:
     assert find_lookahead(built(), CHOSEN, 20) == [FEATURE]
 
 
-def test_own_feature_may_be_redundant(project: Path) -> None:
+def test_custom_feature_may_be_redundant(project: Path) -> None:
     file = project / "our_features.py"
     text = file.read_text().replace("rolling_mean(np.log(opened / lag(close, 1)), window)", COPY)
     file.write_text(text)
-    features = Features(groups=["returns"], own=[FEATURE], correlation_threshold=0.99)
+    features = Features(groups=["returns"], custom=[FEATURE], correlation_threshold=0.99)
     data = built(features)
     assert data.dropped_features == {FEATURE: "Log_Return_5"}
     assert not has_selection_leak(data, features, DATASET, ONE_FOLD)
@@ -99,14 +99,14 @@ def test_own_feature_may_be_redundant(project: Path) -> None:
     [("our_features:np", "is no feature"), ("our_copy:mean_gap", "is defined as our_features")],
 )
 def test_other_objects_are_no_features(tmp_path: Path, name: str, problem: str) -> None:
-    with own_project(tmp_path / "own", {**PARAMS, "features": {"own": [name]}}) as folder:
+    with custom_project(tmp_path / "custom", {**PARAMS, "features": {"custom": [name]}}) as folder:
         (folder / "our_copy.py").write_text("from our_features import mean_gap\n")
         with pytest.raises(StockAssetsError, match=problem):
             find_feature(name)
 
 
-def test_own_feature_cannot_change_the_bars() -> None:
-    @own_feature(inputs=("close",))
+def test_custom_feature_cannot_change_the_bars() -> None:
+    @custom_feature(inputs=("close",))
     def careless(close: FloatArray) -> FloatArray:
         close[0] = 0.0
         return close
@@ -118,8 +118,8 @@ def test_own_feature_cannot_change_the_bars() -> None:
     assert np.array_equal(bars["close"], before)
 
 
-def test_own_feature_may_return_an_input() -> None:
-    @own_feature(inputs=("close",), warm_up=2)
+def test_custom_feature_may_return_an_input() -> None:
+    @custom_feature(inputs=("close",), warm_up=2)
     def same(close: FloatArray) -> FloatArray:
         return close
 
@@ -130,8 +130,8 @@ def test_own_feature_may_return_an_input() -> None:
     assert np.array_equal(bars["close"], before)
 
 
-def test_own_feature_returns_one_number_per_bar() -> None:
-    @own_feature(inputs=("close",))
+def test_custom_feature_returns_one_number_per_bar() -> None:
+    @custom_feature(inputs=("close",))
     def short(close: FloatArray) -> FloatArray:
         return close[1:]
 
@@ -142,5 +142,5 @@ def test_own_feature_returns_one_number_per_bar() -> None:
 @pytest.mark.parametrize("inputs", [(), ("close", "weather")])
 def test_inputs_are_columns_of_a_bar(inputs: tuple[str, ...]) -> None:
     with pytest.raises(StockAssetsError, match="has the inputs") as caught:
-        own_feature(inputs=inputs)
+        custom_feature(inputs=inputs)
     assert "dividends" in caught.value.remedy

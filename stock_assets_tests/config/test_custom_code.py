@@ -1,4 +1,4 @@
-"""Own code runs only where the parameter file names it."""
+"""Custom code runs only where the parameter file names it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stock_assets.config.own_code import code_digests, import_own, named_code
+from stock_assets.config.custom_code import code_digests, import_custom, named_code
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import (
     build_environment,
@@ -15,12 +15,12 @@ from stock_assets.core.fingerprints import (
     forecast_environment,
     training_code,
 )
-from stock_assets_tests.own_code import FEATURE, NETWORK, forget, own_project
+from stock_assets_tests.custom_code import FEATURE, NETWORK, custom_project, forget
 
 
 @pytest.fixture
 def project(tmp_path: Path):
-    with own_project(tmp_path / "own") as folder:
+    with custom_project(tmp_path / "custom") as folder:
         yield folder
 
 
@@ -37,14 +37,14 @@ def test_there_is_no_own_code_without_a_parameter_file(
 
 
 def test_named_code_is_imported(project: Path) -> None:
-    assert import_own(NETWORK, "network").__name__ == "TemporalConvolution"
+    assert import_custom(NETWORK, "network").__name__ == "TemporalConvolution"
 
 
 @pytest.mark.parametrize("name", ["evil:Network", "our_networks:Other"])
 def test_code_that_is_not_named_does_not_run(project: Path, name: str) -> None:
     (project / "evil.py").write_text(f"open({str(project / 'ran')!r}, 'w')\n")
     with pytest.raises(StockAssetsError, match=f"does not name the network {name}") as caught:
-        import_own(name, "network")
+        import_custom(name, "network")
     assert "tuning.search_space.architecture" in caught.value.remedy
     assert not (project / "ran").exists()
     assert not {"evil", "our_networks"} & set(sys.modules)
@@ -52,14 +52,14 @@ def test_code_that_is_not_named_does_not_run(project: Path, name: str) -> None:
 
 def test_a_named_feature_is_no_named_network(project: Path) -> None:
     with pytest.raises(StockAssetsError, match="does not name the network"):
-        import_own(FEATURE, "network")
+        import_custom(FEATURE, "network")
 
 
 @pytest.mark.parametrize("content", ["", "import a_module_that_is_missing\n"])
 def test_code_that_cannot_be_imported_is_an_error(project: Path, content: str) -> None:
     (project / "our_networks.py").write_text(content)
     with pytest.raises(StockAssetsError, match=f"{NETWORK} cannot be imported") as caught:
-        import_own(NETWORK, "network")
+        import_custom(NETWORK, "network")
     assert "tuning.search_space.architecture" in caught.value.remedy
 
 
@@ -68,7 +68,7 @@ def test_an_installed_module_comes_before_one_beside_the_parameters(project: Pat
     sys.modules.pop("colorsys", None)
     text = (project / "params.yaml").read_text().replace(NETWORK, "colorsys:rgb_to_hls")
     (project / "params.yaml").write_text(text)
-    assert import_own("colorsys:rgb_to_hls", "network")(1.0, 0.0, 0.0) == (0.0, 0.5, 1.0)
+    assert import_custom("colorsys:rgb_to_hls", "network")(1.0, 0.0, 0.0) == (0.0, 0.5, 1.0)
 
 
 def test_digests_follow_the_code_but_not_its_line_ends(project: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_digest_of_a_missing_module_is_empty(project: Path, name: str) -> No
     assert code_digests([name]) == {name: ""}
 
 
-def test_build_environments_name_changed_own_code(project: Path) -> None:
+def test_build_environments_name_changed_custom_code(project: Path) -> None:
     dataset, forecast, training = build_environment(), forecast_environment(), training_code()
     file = project / "our_networks.py"
     file.write_text(file.read_text() + "# changed\n")

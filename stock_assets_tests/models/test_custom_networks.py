@@ -1,4 +1,4 @@
-"""Own networks: the documented one, their contract, their search space, and models of them."""
+"""Custom networks: the documented one, their contract, their search space, and models of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from stock_assets.models.bundle import Bundle
 from stock_assets.models.networks import NetworkSpec, build_network
 from stock_assets.models.training import fit, forecast_scaled, weights_digest
 from stock_assets.models.tuning import Hyperparameters, tune
-from stock_assets_tests.models.bundles import LAST, bundle, same_frame, sample_bars
-from stock_assets_tests.models.examples import fit_settings, learnable_data, spec
-from stock_assets_tests.own_code import (
+from stock_assets_tests.custom_code import (
     FEATURE,
     NETWORK,
     OPTIONS,
     PARAMS,
+    custom_project,
     documented,
     forget,
-    own_project,
 )
+from stock_assets_tests.models.bundles import LAST, bundle, same_frame, sample_bars
+from stock_assets_tests.models.examples import fit_settings, learnable_data, spec
 
 DATA = learnable_data()
 TRAINING = Training(loss="mse", device="cpu", seed=7)
@@ -37,17 +37,17 @@ SPACE = SearchSpace(
     hidden_size={"low": 4, "high": 8, "step": 4},
     layers={"low": 1, "high": 2},
     learning_rate={"low": 1e-3, "high": 1e-2, "log": True},
-    own={NETWORK: {"kernel": {"low": 2, "high": 4}}},
+    custom={NETWORK: {"kernel": {"low": 2, "high": 4}}},
 )
 
 
 @pytest.fixture
 def project(tmp_path: Path):
-    with own_project(tmp_path / "own") as folder:
+    with custom_project(tmp_path / "custom") as folder:
         yield folder
 
 
-def own_spec(**changes: object) -> NetworkSpec:
+def custom_spec(**changes: object) -> NetworkSpec:
     return spec(NETWORK, options=OPTIONS, **changes)
 
 
@@ -60,7 +60,7 @@ def test_documented_network_has_at_most_40_lines() -> None:
 
 
 def test_documented_network_learns_a_signal(project: Path) -> None:
-    network = build_network(own_spec(dropout=0.0), 7)
+    network = build_network(custom_spec(dropout=0.0), 7)
     untrained = forecast_scaled(network, DATA.windows, DATA.validation)
     assert not untrained.any()
     result = fit(network, DATA, fit_settings(epochs=25, patience=25, learning_rate=0.02))
@@ -68,12 +68,12 @@ def test_documented_network_learns_a_signal(project: Path) -> None:
 
 
 def test_seed_determines_the_weights(project: Path) -> None:
-    first, again, other = (weights_digest(build_network(own_spec(), seed)) for seed in (1, 1, 2))
+    first, again, other = (weights_digest(build_network(custom_spec(), seed)) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_specification_survives_json(project: Path) -> None:
-    original = own_spec(horizon=2)
+    original = custom_spec(horizon=2)
     assert NetworkSpec(**json.loads(json.dumps(original.to_dict()))) == original
 
 
@@ -105,19 +105,19 @@ def test_network_that_breaks_the_contract_is_refused(project: Path, problem: str
     assert before in text
     (project / "our_networks.py").write_text(text.replace(before, after))
     with pytest.raises(StockAssetsError, match=problem):
-        build_network(own_spec(horizon=2))
+        build_network(custom_spec(horizon=2))
 
 
 def test_network_has_the_name_of_its_definition(tmp_path: Path) -> None:
     name = "our_copy:TemporalConvolution"
     params = {"tuning": {"search_space": {"architecture": [name]}}}
-    with own_project(tmp_path / "own", params) as folder:
+    with custom_project(tmp_path / "custom", params) as folder:
         (folder / "our_copy.py").write_text("from our_networks import TemporalConvolution\n")
         with pytest.raises(StockAssetsError, match=f"defined as {NETWORK}"):
-            build_network(replace(own_spec(), architecture=name))
+            build_network(replace(custom_spec(), architecture=name))
 
 
-def test_search_chooses_the_options_of_an_own_network(project: Path) -> None:
+def test_search_chooses_the_options_of_a_custom_network(project: Path) -> None:
     tuning = Tuning(trials=4, epochs=2, patience=2, search_space=SPACE)
     tuned = tune(one_fold, tuning, TRAINING, "study")
     kernels = tuned.trials[f"params_{NETWORK}.kernel"]
@@ -146,22 +146,24 @@ def test_hyperparameters_survive_json(options: dict[str, int | float | str]) -> 
 
 @pytest.fixture
 def saved(project: Path, tmp_path: Path) -> tuple[Bundle, Path]:
-    features = Features(groups=["returns"], own=[FEATURE])
+    features = Features(groups=["returns"], custom=[FEATURE])
     model = bundle(NETWORK, features=features, options=OPTIONS)
     model.save(tmp_path / "bundle")
     return model, tmp_path / "bundle"
 
 
-def test_model_of_own_code_survives_save_and_load(saved: tuple[Bundle, Path]) -> None:
+def test_model_of_custom_code_survives_save_and_load(saved: tuple[Bundle, Path]) -> None:
     model, folder = saved
     forget()
     again = Bundle.load(folder)
     assert again.digest() == model.digest()
-    assert set(again.recipe.own_code) == {NETWORK, FEATURE}
+    assert set(again.recipe.custom_code) == {NETWORK, FEATURE}
     assert same_frame(again.forecast(sample_bars(), DAYS), model.forecast(sample_bars(), DAYS))
 
 
-def test_forecasts_of_own_code_equal_those_without_later_bars(saved: tuple[Bundle, Path]) -> None:
+def test_forecasts_of_custom_code_equal_those_without_later_bars(
+    saved: tuple[Bundle, Path],
+) -> None:
     model, _ = saved
     every = model.forecast(sample_bars(), DAYS)
     assert every["predicted_return"].abs().min() > 0
@@ -175,13 +177,13 @@ def test_forecasts_of_own_code_equal_those_without_later_bars(saved: tuple[Bundl
     ("section", "changed", "name"),
     [
         ("tuning", {"search_space": {"architecture": ["lstm"]}}, NETWORK),
-        ("features", {"own": []}, FEATURE),
+        ("features", {"custom": []}, FEATURE),
     ],
 )
-def test_model_of_own_code_that_is_not_named_is_refused_and_runs_nothing(
+def test_model_of_custom_code_that_is_not_named_is_refused_and_runs_nothing(
     saved: tuple[Bundle, Path], tmp_path: Path, section: str, changed: dict, name: str
 ) -> None:
-    with own_project(tmp_path / "other", {**PARAMS, section: changed}) as folder:
+    with custom_project(tmp_path / "other", {**PARAMS, section: changed}) as folder:
         for module in ("our_networks", "our_features"):
             if name.startswith(module):
                 (folder / f"{module}.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
@@ -193,7 +195,7 @@ def test_model_of_own_code_that_is_not_named_is_refused_and_runs_nothing(
 def test_model_needs_the_parameter_file_to_name_its_code(
     saved: tuple[Bundle, Path], tmp_path: Path
 ) -> None:
-    with own_project(tmp_path / "other") as folder:
+    with custom_project(tmp_path / "other") as folder:
         (folder / "params.yaml").unlink()
         with pytest.raises(StockAssetsError, match="does not name"):
             Bundle.load(saved[1])
@@ -210,8 +212,8 @@ def test_model_of_changed_code_is_refused(
 
 
 def test_model_names_only_the_own_code_that_it_uses() -> None:
-    assert bundle().recipe.own_code == {}
-    assert "own_code" not in bundle().recipe.to_dict()
+    assert bundle().recipe.custom_code == {}
+    assert "custom_code" not in bundle().recipe.to_dict()
 
 
 def test_documented_parameters_are_valid() -> None:

@@ -1,4 +1,4 @@
-"""The own network and the own feature of docs/extending.md, and projects that name own code."""
+"""The custom network and feature of docs/extending.md, and projects that name them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from types import ModuleType
 
 import pytest
 
-from stock_assets.config.own_code import import_own
+from stock_assets.config.custom_code import import_custom
 from stock_assets_tests.prepared import ROOT, write_project
 
 NETWORK = "our_networks:TemporalConvolution"
 FEATURE = "our_features:mean_gap"
 OPTIONS: dict[str, int | float | str] = {"kernel": 3}
 PARAMS = {
-    "features": {"own": [FEATURE]},
+    "features": {"custom": [FEATURE]},
     "tuning": {
         "search_space": {
             "architecture": ["lstm", NETWORK],
-            "own": {NETWORK: {"kernel": {"low": 2, "high": 4}}},
+            "custom": {NETWORK: {"kernel": {"low": 2, "high": 4}}},
         }
     },
 }
@@ -44,7 +44,7 @@ def documented_module(name: str) -> ModuleType:
 
 
 @contextmanager
-def own_project(folder: Path, params: dict[str, dict[str, object]] = PARAMS) -> Iterator[Path]:
+def custom_project(folder: Path, params: dict[str, dict[str, object]] = PARAMS) -> Iterator[Path]:
     """Make `folder` the project, with the modules of the page beside its parameters."""
     write_project(folder, **params)
     for name in ("our_networks", "our_features"):
@@ -64,5 +64,5 @@ def own_project(folder: Path, params: dict[str, dict[str, object]] = PARAMS) -> 
 
 
 def forget() -> None:
-    """Let own code be imported again."""
-    import_own.cache_clear()
+    """Let custom code be imported again."""
+    import_custom.cache_clear()

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
-from stock_assets_tests.own_code import FEATURE, NETWORK, documented
+from stock_assets_tests.custom_code import FEATURE, NETWORK, documented
 from stock_assets_tests.prepared import SMALL
 
 SPACE = {
     **SMALL["tuning"]["search_space"],
     "architecture": [NETWORK],
-    "own": {NETWORK: {"kernel": {"low": 2, "high": 4}}},
+    "custom": {NETWORK: {"kernel": {"low": 2, "high": 4}}},
 }
 
 
 @pytest.fixture
 def installation() -> Iterator[Installation]:
-    """An installation with prices, whose parameters name own code beside them."""
+    """An installation with prices, whose parameters name custom code beside them."""
     sections = {
-        "features": {"own": [FEATURE]},
+        "features": {"custom": [FEATURE]},
         "tuning": {**SMALL["tuning"], "search_space": SPACE},
         "training": {**SMALL["training"], "ensemble": 2},
         "promotion": {"refit": True},
@@ -35,7 +35,7 @@ def installation() -> Iterator[Installation]:
 
 
 @pytest.mark.long
-def test_own_code_is_trained_forecast_with_and_proved(installation: Installation) -> None:
+def test_custom_code_is_trained_forecast_with_and_proved(installation: Installation) -> None:
     installation.succeed("retrain", "--as-of", "2012-12-31")
     installation.succeed("predict", "--date", "2013-01-02")
     best = installation.value("SELECT best_params FROM optimization_results")
@@ -55,7 +55,7 @@ def test_own_code_is_trained_forecast_with_and_proved(installation: Installation
 
 
 @pytest.mark.long
-def test_the_build_environment_of_a_dataset_names_own_features(
+def test_the_build_environment_of_a_dataset_names_custom_features(
     installation: Installation,
 ) -> None:
     installation.succeed("retrain", "--as-of", "2012-12-31")

@@ -22,18 +22,18 @@ from stock_assets.core.locations import find_locations
 Kind = Literal["feature", "network"]
 
 _KEYS: dict[Kind, str] = {
-    "feature": "features.own",
+    "feature": "features.custom",
     "network": "tuning.search_space.architecture",
 }
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Whether a feature or a network has a name of the form ``package.module:NAME``."""
     return ":" in name
 
 
 @cache
-def import_own(name: str, kind: Kind) -> Any:
+def import_custom(name: str, kind: Kind) -> Any:
     """Import the object of a name, from an installed package or the folder of ``params.yaml``.
 
     Raises
@@ -59,7 +59,7 @@ def import_own(name: str, kind: Kind) -> Any:
 
 
 def named_code(kind: Kind) -> tuple[str, ...]:
-    """Return the names of own code in the parameter file; none where there is no such file."""
+    """Return the names of custom code in the parameter file; none where there is no such file."""
     path = find_locations().params_file
     try:
         found = path.stat()
@@ -72,23 +72,23 @@ def named_code(kind: Kind) -> tuple[str, ...]:
 def _named(path: Path, *_: int) -> dict[Kind, tuple[str, ...]]:
     params = load_params(path)
     return {
-        "feature": tuple(params.features.own),
-        "network": tuple(filter(is_own, params.tuning.search_space.architecture)),
+        "feature": tuple(params.features.custom),
+        "network": tuple(filter(is_custom, params.tuning.search_space.architecture)),
     }
 
 
 def code_digests(names: Iterable[str]) -> dict[str, str]:
-    """Compute the SHA-256 of the module of each own name; line ends do not count.
+    """Compute the SHA-256 of the module of each custom name; line ends do not count.
 
     Modules are found, not run. The digest of one that is not there is empty. Other names are left
     out.
     """
     _search_project()
-    return {name: _module_digest(name.partition(":")[0]) for name in names if is_own(name)}
+    return {name: _module_digest(name.partition(":")[0]) for name in names if is_custom(name)}
 
 
 def require_code(recorded: Mapping[str, str], network: str) -> None:
-    """Require that the own code of a model is named, importable and the recorded one.
+    """Require that the custom code of a model is named, importable and the recorded one.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def require_code(recorded: Mapping[str, str], network: str) -> None:
         ``params.yaml`` does not name some of it, or the module of a name is another one.
     """
     for name, digest in recorded.items():
-        import_own(name, "network" if name == network else "feature")
+        import_custom(name, "network" if name == network else "feature")
         if code_digests([name])[name] != digest:
             raise StockAssetsError(
                 f"the code of {name} has changed since a model was trained with it",
