@@ -16,7 +16,7 @@ from stock_assets.features.lookahead import (
     has_scaler_leak,
     has_selection_leak,
 )
-from stock_assets.features.splits import split_dataset
+from stock_assets.features.splits import split_dataset, split_validation
 from stock_assets.features.windows import usable_windows
 from stock_assets.storage.arrays import ArrayStore
 from stock_assets.storage.datasets import PanelRecord
@@ -76,11 +76,19 @@ class LookAhead:
 
 
 def check_completeness(built: FeatureSet, params: Params) -> Completeness:
-    """Check that valid values are finite, and count training windows per ticker."""
+    """Check that valid values are finite, and count training windows per ticker.
+
+    Raises
+    ------
+    StockAssetsError
+        History, or the validation segment, is too short to be split.
+    """
     panel = built.panel
     finite = bool(np.isfinite(panel.values[panel.valid]).all())
-    train = split_dataset(len(panel.sessions), params.dataset, params.walk_forward).train
-    windows = usable_windows(panel.valid, train.positions(), params.dataset.window).sum(axis=0)
+    split = split_dataset(len(panel.sessions), params.dataset, params.walk_forward)
+    split_validation(split.validation, params.dataset)  # training needs it, much later
+    train = split.train.positions()
+    windows = usable_windows(panel.valid, train, params.dataset.window).sum(axis=0)
     return Completeness(finite, dict(zip(panel.tickers, windows.tolist(), strict=True)))
 
 

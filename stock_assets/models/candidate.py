@@ -62,7 +62,7 @@ def train_candidate(
     for number, member in enumerate(members_of(network)):
         settings = best.fit_settings(member_training(training, number))
         inputs = {
-            "settings": settings.model_dump(),
+            "settings": settings.deciding_weights(),
             "network": asdict(member.spec),
             "device": pick_device(training.device).type,
         }

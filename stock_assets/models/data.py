@@ -28,7 +28,7 @@ class TrainingData:
     windows : Windows
         Of all T sessions, N tickers and F features.
     target : (T, N) float32 tensor
-        Scaled label of each session, the next session's; NaN where missing.
+        Scaled first label of the window that ends at each session; NaN where missing.
     horizon : int
         Labels per window.
     train : ndarray of int64
@@ -44,6 +44,12 @@ class TrainingData:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     calibration: NDArray[np.int64]
+
+    @property
+    def newest_label(self) -> int:
+        """Position of the newest session whose price is a label of the train segment."""
+        read = self.target[: self.train[-1] + self.horizon]
+        return int(torch.isfinite(read).any(dim=1).nonzero()[-1]) + 1
 
 
 def load_training_data(

@@ -52,6 +52,9 @@ class Recipe:
         Factors in [0, 1] of the forecast moves over 1 to H sessions.
     custom_code : dict of str to str
         SHA-256 of the module of a custom network and of each custom feature, by their names.
+    newest_label : date or None
+        The newest session whose price is a label that the weights were trained on; None in models
+        of earlier versions.
     """
 
     dataset_run_id: str
@@ -69,6 +72,7 @@ class Recipe:
     intervals: Intervals
     shrinkage: tuple[float, ...]
     custom_code: dict[str, str] = field(default_factory=dict)
+    newest_label: date | None = None
 
     @property
     def is_shrunk(self) -> bool:
@@ -114,6 +118,9 @@ class Recipe:
             del plain["shrinkage"]  # which earlier versions do not have
         if not self.custom_code:
             del plain["custom_code"]  # as above
+        label = plain.pop("newest_label")
+        if label is not None:
+            plain["newest_label"] = label.isoformat()
         return (
             plain
             | self.intervals.to_dict()
@@ -135,6 +142,7 @@ class Recipe:
         """Restore a recipe from :meth:`to_dict` and the residuals of its intervals."""
         fields = dict(plain)
         intervals = intervals_from(fields, residuals)
+        label = fields.get("newest_label")
         factors, network = fields.pop("anchors"), NetworkSpec(**fields["network"])
         return cls(
             **fields
@@ -151,6 +159,7 @@ class Recipe:
                 "target_scaler": Scaler.from_dict(fields["target_scaler"]),
                 "reference": Reference.from_dict(fields["reference"]),
                 "intervals": intervals,
+                "newest_label": label and date.fromisoformat(label),
                 "shrinkage": tuple(fields.get("shrinkage", NO_SHRINKAGE * network.horizon)),
             }
         )

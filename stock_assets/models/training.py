@@ -44,6 +44,10 @@ class FitSettings(Training):
     learning_rate: float
     batch_size: int
 
+    def deciding_weights(self) -> dict[str, Any]:
+        """Return the settings that decide the weights of a network."""
+        return self.model_dump(exclude={"ensemble", "shrinkage"})
+
 
 @dataclass(frozen=True)
 class Fit:

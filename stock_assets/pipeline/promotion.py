@@ -37,7 +37,7 @@ from stock_assets.models.calibration import rivals
 from stock_assets.models.comparison import HeldOutComparison, compare_on_held_out
 from stock_assets.models.intervals import FixedIntervals
 from stock_assets.pipeline.production import change_production, registered
-from stock_assets.pipeline.versions import newest_label
+from stock_assets.pipeline.versions import newest_seen_label
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.storage.datasets import (
@@ -236,9 +236,9 @@ def _rivals(
 
 
 def _unseen(engine: Engine, champion: ModelVersion, held_out: list[date]) -> list[date]:
-    """Leave out sessions whose outcome a model was trained on or stopped by.
+    """Leave out sessions whose outcome a model was trained, chosen or calibrated on.
 
     There are such sessions if the test segment was lengthened after the model was trained.
     """
-    learnt = newest_label(engine, champion)
-    return [session for session in held_out if session >= learnt]
+    seen = newest_seen_label(engine, champion)
+    return [session for session in held_out if session >= seen]

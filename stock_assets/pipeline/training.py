@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -53,7 +54,7 @@ OPTUNA_VARIABLE = "STOCK_ASSETS_OPTUNA_URL"
 
 _BUDGET = {
     "tuning": {"workers", "timeout_seconds", "trials"},
-    "training": {"epochs", "patience", "ensemble"},
+    "training": {"epochs", "patience", "ensemble", "shrinkage"},
 }
 """Parameters that change the number and length of trials or the candidate, not a trial's result."""
 
@@ -252,15 +253,15 @@ def refit_on_dataset(
         validation,
     )
     checkpoints = _checkpoints(candidate.dataset_run_id, segments, checkpoint_folder)
+    recipe = replace(bundle.recipe, newest_label=_newest_label(record, data))
     refit = refit_bundle(
-        bundle,
+        Bundle(recipe, bundle.network),
         data,
         logged.training,
         logged.batch_size,
         logged.learning_rates,
         checkpoints,
     )
-    recipe = bundle.recipe
     bars = read_bars(
         engine,
         recipe.first_session,
@@ -307,8 +308,13 @@ def _recipe(
         ),
         intervals=FixedIntervals((0.0,) * data.horizon, params.forecast.coverage),
         shrinkage=NO_SHRINKAGE * data.horizon,
+        newest_label=_newest_label(record, data),
         custom_code=code_digests((candidate.network.spec.architecture, *record.features)),
     )
+
+
+def _newest_label(record: PanelRecord, data: TrainingData) -> date:
+    return calendar.sessions(record.first_session, record.as_of_session)[data.newest_label]
 
 
 def _positions(record: SegmentRecord) -> Segment:

@@ -1,4 +1,4 @@
-"""The newest label of a version, and two versions on the sessions that neither has seen."""
+"""The newest labels of a version, and two versions on the sessions that neither has seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stock_assets.evaluation.scorecard import Scorecard
 from stock_assets.evaluation.significance import DieboldMariano
 from stock_assets.models.comparison import compare_on_held_out
 from stock_assets.registry import Registry
-from stock_assets.storage.datasets import newest_labels
+from stock_assets.storage.datasets import newest_labels, newest_seen_labels
 from stock_assets.storage.prices import price_coverage, read_bars
 
 
@@ -38,14 +38,30 @@ class VersionComparison:
 
 
 def newest_label(engine: Engine, model: ModelVersion) -> date:
-    """Return the newest target session that a version has learnt from or was stopped by.
+    """Return the newest session whose price is a label that a version was trained on.
 
-    A refit has learnt from every label up to its as-of session. For a candidate see
+    A refit was trained on every label up to its as-of session. For a candidate see
     :func:`stock_assets.storage.datasets.newest_labels`.
     """
     if model.refit_of is not None:
         return model.as_of
     return newest_labels(engine, [model.dataset_run_id]).get(model.dataset_run_id, model.as_of)
+
+
+def fitted_label(engine: Engine, registry: Registry, model: ModelVersion) -> date:
+    """Return the newest label in the files of a version: that of the data it was fitted to.
+
+    Models of earlier versions do not record it, see :func:`newest_label`.
+    """
+    return registry.load(model.version).recipe.newest_label or newest_label(engine, model)
+
+
+def newest_seen_label(engine: Engine, model: ModelVersion) -> date:
+    """Return the newest label on which a version was trained, chosen or calibrated."""
+    if model.refit_of is not None:
+        return model.as_of
+    seen = newest_seen_labels(engine, [model.dataset_run_id])
+    return seen.get(model.dataset_run_id, model.as_of)
 
 
 def compare_versions(
@@ -59,12 +75,12 @@ def compare_versions(
         There is no such session, or no ticker that both forecast.
     """
     bundles = {model: registry.load(model.version) for model in (first, second)}
-    labels = {model: newest_label(engine, model) for model in bundles}
+    labels = {model: newest_seen_label(engine, model) for model in bundles}
     seen, last = max(labels.values()), price_coverage(engine).last_session
     recipes = [bundle.recipe for bundle in bundles.values()]
     if last is None or seen >= last:
         raise StockAssetsError(
-            f"no stored session was held out from both: {first} has learnt from sessions up to "
+            f"no stored session was held out from both: {first} has seen sessions up to "
             f"{labels[first]}, {second} up to {labels[second]}, and prices end on {last}",
             "Store later prices, or compare their scores: stock-assets model list",
         )

@@ -237,11 +237,23 @@ def previous_best_params(engine: Engine, as_of: date, test_begins: date) -> dict
 
 
 def newest_labels(engine: Engine, dataset_ids: Collection[str]) -> dict[str, date]:
-    """Return the newest label that the candidate of each dataset has learnt from or was stopped by.
+    """Return the newest label that the candidate of each dataset was trained on.
 
-    It ends the validation segment. Without segments on record it is the as-of session: everything
-    up to it counts as seen. An unknown dataset is left out.
+    It is the last of the train segment. Without segments on record it is the as-of session:
+    everything up to it counts as seen. An unknown dataset is left out.
     """
+    return _last_labels(engine, dataset_ids, "train")
+
+
+def newest_seen_labels(engine: Engine, dataset_ids: Collection[str]) -> dict[str, date]:
+    """Return the newest label on which each dataset's candidate was trained, chosen or calibrated.
+
+    It is the last of the validation segment; otherwise see :func:`newest_labels`.
+    """
+    return _last_labels(engine, dataset_ids, "validation")
+
+
+def _last_labels(engine: Engine, dataset_ids: Collection[str], segment: str) -> dict[str, date]:
     panels, segments = processed_feature_data, scaled_feature_sets
     query = (
         select(
@@ -253,7 +265,7 @@ def newest_labels(engine: Engine, dataset_ids: Collection[str]) -> dict[str, dat
         .join(
             segments,
             (segments.c.dataset_run_id == panels.c.dataset_run_id)
-            & (segments.c.set_name == "validation"),
+            & (segments.c.set_name == segment),
             isouter=True,
         )
         .where(panels.c.dataset_run_id.in_(list(dataset_ids)))

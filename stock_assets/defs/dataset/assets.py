@@ -112,7 +112,7 @@ def processed_features(
     **PER_DATASET,
     group_name="dataset",
     kinds={"numpy", "postgres"},
-    code_version="2",
+    code_version="3",
     metadata=describe_table(tables.scalers),
     deps=[processed_features],
     description=(
@@ -167,7 +167,7 @@ def scalers(
     **PER_DATASET,
     group_name="dataset",
     kinds={"numpy", "postgres"},
-    code_version="3",
+    code_version="4",
     metadata=describe_table(tables.scaled_feature_sets),
     deps=[processed_features, scalers],
     description=(

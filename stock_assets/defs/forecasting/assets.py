@@ -46,7 +46,7 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         **daily(days),
         group_name="serving",
         kinds={"pytorch", "postgres"},
-        code_version="2",
+        code_version="3",
         metadata=describe_table(tables.predictions),
         deps=["raw_prices", "production_model"],
         description=(

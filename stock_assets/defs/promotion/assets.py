@@ -69,7 +69,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         **PER_DATASET,
         group_name="promotion",
         kinds={"mlflow", "postgres"},
-        code_version="4",
+        code_version="5",
         metadata=describe_table(model_promotions),
         check_specs=SPECS,
         deps=[
@@ -100,7 +100,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         """
         from stock_assets.pipeline.mlflow_logs import log_comparison
         from stock_assets.pipeline.promotion import compare, put_winner_in_force
-        from stock_assets.pipeline.versions import newest_label
+        from stock_assets.pipeline.versions import fitted_label
 
         rule = configured(params.promotion, config)
         require_dataset_passed(store, context.partition_key)
@@ -130,7 +130,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
                 history = put_winner_in_force(store.engine, registry, decided, context.run.run_id)
         report_changes(context.instance, store.engine, history, context.log_event)
         winner = registry.version(decided.promoted_version) if decided.promoted else None
-        label = newest_label(store.engine, winner) if winner else None
+        label = fitted_label(store.engine, registry, winner) if winner else None
         checked = fresh(winner, label)
         persist_check_results(context, store, [checked])
         return dg.MaterializeResult(

@@ -10,14 +10,14 @@ from stock_assets.market.calendar import sessions
 FRESH = "winner_is_fresh"
 
 MAXIMUM_AGE = 5
-"""Most sessions from the newest label that a winner has learnt from to its as-of session."""
+"""Most sessions from the newest label that a winner was trained on to its as-of session."""
 
 SPECS = [
     dg.AssetCheckSpec(
         FRESH,
         asset="promotion",
         description=(
-            f"The newest label that a winner has learnt from is at most {MAXIMUM_AGE} sessions "
+            f"The newest label that a winner was trained on is at most {MAXIMUM_AGE} sessions "
             "before its as-of session. A warning: a candidate without `promotion.refit` is older."
         ),
     )
@@ -31,7 +31,7 @@ def fresh(winner: ModelVersion | None, newest_label: date | None) -> dg.AssetChe
     if winner is not None and newest_label is not None:
         age = len(sessions(newest_label, winner.as_of)) - 1
         message = (
-            f"{winner} has learnt from labels up to {newest_label}, {age} sessions before its "
+            f"{winner} was trained on labels up to {newest_label}, {age} sessions before its "
             f"as-of session"
         )
     return dg.AssetCheckResult(

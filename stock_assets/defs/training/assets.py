@@ -1,7 +1,6 @@
 """Training: ``tuned_params`` and ``candidate_model``, by :mod:`stock_assets.pipeline.training`."""
 
 import shutil
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -48,7 +47,7 @@ def tuned_params_asset(params: Params) -> dg.AssetsDefinition:
         **PER_DATASET,
         group_name="training",
         kinds={"optuna", "pytorch"},
-        code_version="3",
+        code_version="4",
         metadata=describe_table(optimization_results),
         deps=["processed_features", "scaled_features"],
         description=(
@@ -142,7 +141,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         **PER_DATASET,
         group_name="training",
         kinds={"mlflow", "pytorch"},
-        code_version="4",
+        code_version="5",
         deps=["processed_features", "scalers", "scaled_features", "tuned_params"],
         description=(
             "A registered model version: network, scalers, feature list, tickers, shrinkage and "
@@ -163,7 +162,6 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         from stock_assets.pipeline.mlflow_logs import log_training
         from stock_assets.pipeline.recovery import require_known_versions, skip_given_numbers
         from stock_assets.pipeline.training import score_earlier_folds, train_on_dataset
-        from stock_assets.pipeline.versions import newest_label
         from stock_assets.reporting.figures import training_figure
 
         require_known_versions(store.engine, registry)
@@ -180,7 +178,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         shutil.rmtree(trained.checkpoints.folder, ignore_errors=True)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(trained.bundle.digest()),
-            metadata=_training_metadata(trained, version, newest_label(store.engine, version))
+            metadata=_training_metadata(trained, version)
             | plain_metadata(
                 model=registry.model_name,
                 settings=dg.MetadataValue.json(config.model_dump()),
@@ -193,9 +191,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
     return candidate_model
 
 
-def _training_metadata(
-    trained: "TrainedCandidate", version: ModelVersion, label: date
-) -> dict[str, Any]:
+def _training_metadata(trained: "TrainedCandidate", version: ModelVersion) -> dict[str, Any]:
     fit = trained.candidate.fit
     return plain_metadata(
         dataset_run_id=trained.record.dataset_run_id,
@@ -206,7 +202,7 @@ def _training_metadata(
         architecture=trained.best.architecture,
         epochs=fit.history[-1].epoch,
         best_epoch=fit.best_epoch,
-        newest_label=label,
+        newest_label=trained.bundle.recipe.newest_label,
         validation_loss=fit.best.validation_loss,
         shrinkage=list(trained.bundle.recipe.shrinkage),
         intervals=dg.MetadataValue.json(trained.bundle.recipe.intervals.to_dict()),

@@ -55,7 +55,7 @@ class Model(ResponseModel):
         description="Newest session that it may have seen.", examples=["2012-12-31"]
     )
     newest_label: date = Field(
-        description="Newest target session that it has learnt from or was stopped by.",
+        description="Newest session whose price is a label that its weights were trained on.",
         examples=["2012-12-31"],
     )
     promoted: bool | None = Field(

@@ -130,7 +130,7 @@ def list_models(
         ``model_name``, ``model_version``, ``refit_of``, the dataset and MLflow run it comes from,
         its as-of session, whether it was promoted and when (None without a decision), whether it is
         in production by the history of production, the first and the last as-of session that it
-        forecast, and the ``newest_label`` that it has learnt from.
+        forecast, and the ``newest_label`` that it was trained on.
     """
     versions = _versions(model_name).subquery().c
     chosen = conditions(*((versions[name], eq, value) for name, value in vars(wanted).items()))

@@ -131,6 +131,12 @@ def test_too_little_history_is_refused(own_store: Store) -> None:
     assert "sessions of history are too few" in message or "features_are_complete" in message
 
 
+def test_too_few_validation_sessions_are_refused_before_training(own_store: Store) -> None:
+    result = made(own_store, recent(), dataset={"validation_sessions": 2})
+    assert "2 validation sessions are too few" in failure(result)
+    assert not result.asset_materializations_for_node("processed_features")
+
+
 def test_without_prices_the_remedy_is_a_command(own_store: Store) -> None:
     result = materialize(STAGE, KEY, own_store, params(dataset=SMALL))
     assert "stock-assets backfill raw_prices --from" in failure(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from stock_assets.models.data import load_training_data
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
 from stock_assets.pipeline.training_logs import logged_training
+from stock_assets.pipeline.versions import fitted_label, newest_label, newest_seen_label
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
@@ -226,12 +227,28 @@ def test_a_refit_keeps_the_recipe_and_changes_the_weights(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     first, again = (installation.registry.load(model.version) for model in (candidate, refit))
-    assert again.recipe.to_dict() == first.recipe.to_dict()
+    assert again.recipe.newest_label == AS_OF
+    assert replace(again.recipe, newest_label=first.recipe.newest_label).to_dict() == (
+        first.recipe.to_dict()
+    )
+    assert again.recipe.shrinkage == first.recipe.shrinkage
+    assert again.recipe.intervals.digest == first.recipe.intervals.digest
     assert weights_digest(again.network) != weights_digest(first.network)
 
 
+def test_the_newest_label_of_the_files_is_that_of_the_segments(
+    installation: Installation, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    engine, registry = installation.store.engine, installation.registry
+    labels = {model: fitted_label(engine, registry, model) for model in (candidate, refit)}
+    assert labels == {model: newest_label(engine, model) for model in labels}
+    train = load_segments(engine, DATASET_ID)["train"]
+    assert labels[candidate] == calendar.next_session(train.last_session)
+    assert labels[candidate] < newest_seen_label(engine, candidate) < labels[refit] == AS_OF
+
+
 def refitted_on(installation: Installation, candidate: ModelVersion, last: int) -> str:
-    """Digest of the candidate's bundle, trained again from its first window to a last one."""
+    """Digest of the candidate's weights, trained again from its first window to a last one."""
     store, registry = installation.store, installation.registry
     segments = load_segments(store.engine, candidate.dataset_run_id)
     train, validation = segments["train"], segments["validation"]
@@ -245,16 +262,23 @@ def refitted_on(installation: Installation, candidate: ModelVersion, last: int) 
         Segment(train.first_position, last),
         Segment(validation.first_position, validation.last_position),
     )
-    return refit_bundle(
+    refit = refit_bundle(
         bundle, data, installation.params.training, logged.batch_size, logged.learning_rates
-    ).bundle.digest()
+    )
+    return weights_digest(refit.bundle.network)
+
+
+def weights_of(installation: Installation, model: ModelVersion) -> str:
+    return weights_digest(installation.registry.load(model.version).network)
 
 
 def test_the_logged_training_reproduces_the_candidates_weights(
     installation: Installation, candidate: ModelVersion
 ) -> None:
     train = load_segments(installation.store.engine, DATASET_ID)["train"]
-    assert refitted_on(installation, candidate, train.last_position) == candidate.digest
+    assert refitted_on(installation, candidate, train.last_position) == weights_of(
+        installation, candidate
+    )
 
 
 def test_the_refit_is_trained_through_the_label_of_the_as_of_session(
@@ -263,8 +287,9 @@ def test_the_refit_is_trained_through_the_label_of_the_as_of_session(
     panel = load_panel(installation.store.engine, DATASET_ID)
     sessions = calendar.sessions(panel.first_session, panel.as_of_session)
     newest = len(sessions) - 2  # its label is the last session
-    assert refitted_on(installation, candidate, newest) == refit.digest
-    assert refitted_on(installation, candidate, newest - 1) != refit.digest
+    weights = weights_of(installation, refit)
+    assert refitted_on(installation, candidate, newest) == weights
+    assert refitted_on(installation, candidate, newest - 1) != weights
 
 
 def test_the_mlflow_run_holds_the_refit(

@@ -18,7 +18,7 @@ from stock_assets.config import WalkForward
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.features.dataset import build_feature_set
 from stock_assets.features.scaling import Scaler
-from stock_assets.features.splits import Segment
+from stock_assets.features.splits import Segment, split_validation
 from stock_assets.models.candidate import train_candidate
 from stock_assets.models.data import load_training_data
 from stock_assets.models.intervals import ScaledIntervals
@@ -265,20 +265,22 @@ def test_other_test_sessions_change_no_weight(loop: Loop, tmp_path: Path) -> Non
     engine, arrays = loop.platform.engine, loop.store.arrays
     record, segments = load_panel(engine, DATASET), load_segments(engine, DATASET)
     tensors = arrays.read_tensors(record.location)
-    after = segments["validation"].last_position + 2
     other = {name: tensor.copy() for name, tensor in tensors.items()}
-    other["values"][after:], other["close"][after:] = 7.0, 7.0
     store = ArrayStore(str(tmp_path))
     paths = [store.local_path(store.write_tensors(held).location) for held in (tensors, other)]
     scalers = tuple(map(Scaler.from_dict, load_scalers(engine, DATASET)))
+    dataset = loop.platform.params.dataset
     spans = [
         Segment(segments[name].first_position, segments[name].last_position)
         for name in ("train", "validation")
     ]
+    selection, _ = split_validation(spans[1], dataset)
+    after = selection.last + dataset.prediction_length + 1
+    other["values"][after:], other["close"][after:] = 7.0, 7.0
     best = Hyperparameters.from_dict(load_tuning(engine, DATASET))
     digests = set()
     for path in paths:
-        data = load_training_data(path, loop.platform.params.dataset, scalers, *spans)
+        data = load_training_data(path, dataset, scalers, *spans)
         short = loop.platform.params.training.model_copy(update={"epochs": 1})
         digests.add(weights_digest(train_candidate(data, best, short).network))
     assert len(digests) == 1
