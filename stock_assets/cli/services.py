@@ -10,10 +10,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from sqlalchemy.engine import URL
 
@@ -162,7 +163,8 @@ def _running(
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupt all groups, wait, and kill the rest."""
+    """Interrupt all groups, wait, and kill the rest, also what has left its group."""
+    started = [child for process in processes for child in _descendants(process.pid)]
     _signal_groups(processes, signal.SIGINT)
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes:
@@ -172,6 +174,16 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.kill()
             process.wait()
     _signal_groups(processes, signal.SIGKILL)
+    for child in started:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _signal_groups(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
