@@ -49,7 +49,9 @@ def main() -> None:
         },
     }
     scored = errors[FIRST:]
-    scores = {name: interval_score(scored, width, COVERAGE) for name, width in widths.items()}
+    scores = {
+        name: interval_score(scored, -width, width, COVERAGE) for name, width in widths.items()
+    }
     found = {
         name: measure(scored, width, scores[name])
         | {
@@ -89,7 +91,7 @@ def scaled_widths(errors: FloatArray, scales: FloatArray, scale: Scale) -> Float
     residuals = (errors / scales)[:, np.newaxis].astype(np.float32)
     intervals = ScaledIntervals(scale, (COVERAGE,), residuals[FIRST - NEWEST_SESSIONS : FIRST])
     known = np.arange(len(errors) - FIRST)[:, np.newaxis]
-    widths: FloatArray = intervals.quantiles(residuals[FIRST:], known)[0] * scales[FIRST:]
+    widths: FloatArray = intervals.bounds(residuals[FIRST:], known)[0, 1] * scales[FIRST:]
     return widths
 
 

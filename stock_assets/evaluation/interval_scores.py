@@ -23,12 +23,10 @@ def interval_losses(rows: pd.DataFrame) -> pd.Series[float]:
     rows : DataFrame
         Scored forecasts with ``lower``, ``upper``, ``coverage``, ``actual`` and ``persistence``.
     """
-    middle, half_width = (rows["lower"] + rows["upper"]) / 2, (rows["upper"] - rows["lower"]) / 2
-    error, width, coverage = (
-        part.to_numpy(np.float64)
-        for part in (rows["actual"] - middle, half_width, rows["coverage"])
-    )
-    return pd.Series(interval_score(error, width, coverage), rows.index) / rows["persistence"]
+    columns = ("actual", "lower", "upper", "coverage")
+    actual, lower, upper, coverage = (rows[name].to_numpy(np.float64) for name in columns)
+    score = interval_score(actual, lower, upper, coverage)
+    return pd.Series(score, rows.index) / rows["persistence"]
 
 
 def interval_table(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -180,10 +180,10 @@ class Bundle:
         recipe = self.recipe
         panel = self.panel(bars, sessions[-1]) if panel is None else panel
         ends = self._ends(panel, sessions)
-        ahead, half_widths = self._with_half_widths(bars, panel, ends)
+        ahead, distances = self._with_bounds(bars, panel, ends)
         middle, *bounds = (
             self._ratio(ahead + shift, panel.close[ends])
-            for shift in (np.zeros(1), *(s * width for width in half_widths for s in (-1, 1)))
+            for shift in (np.zeros(1), *(side for pair in distances for side in pair))
         )
         levels = zip(recipe.intervals.coverages, bounds[::2], bounds[1::2], strict=True)
         forecastable = self._forecastable(panel, ends)
@@ -274,20 +274,20 @@ class Bundle:
             )
         return ends
 
-    def _with_half_widths(
+    def _with_bounds(
         self, bars: pd.DataFrame, panel: Panel, ends: NDArray[np.intp]
-    ) -> tuple[FloatArray, Sequence[FloatArray]]:
-        """Forecast as of `ends`; return the half widths of each coverage beside the forecasts.
+    ) -> tuple[FloatArray, FloatArray]:
+        """Forecast as of `ends`; return the bounds of each coverage beside the forecasts.
 
-        Both are in scaled target units; the forecasts are shrunk and (B, H, N), the half widths
-        have a shape that broadcasts. The newest own residuals known as of each session are computed
-        from the panel.
+        Both are in scaled target units; the forecasts are shrunk and (B, H, N), the bounds are
+        distances from them, lower and upper per coverage, (L, 2) and a shape that broadcasts. The
+        newest own residuals known as of each session are computed from the panel.
         """
         recipe = self.recipe
         intervals, horizon = recipe.intervals, recipe.network.horizon
         if isinstance(intervals, FixedIntervals):
             widths = np.array(intervals.widths)[:, np.newaxis]
-            return self._shrunk(panel, ends), [widths]
+            return self._shrunk(panel, ends), np.array([[-widths, widths]])
         first = max(
             panel.sessions.searchsorted(pd.Timestamp(recipe.as_of)),
             ends[0] + 1 - horizon - NEWEST_SESSIONS,
@@ -300,9 +300,9 @@ class Bundle:
         errors = np.where(self._forecastable(panel, own)[:, np.newaxis], errors, np.nan)
         residuals = (errors / scale[own, np.newaxis]).astype(np.float32)
         known = ends[:, np.newaxis] - np.arange(horizon) - first
-        quantiles = intervals.quantiles(residuals, np.maximum(known, 0))
-        widths = quantiles[..., np.newaxis] * scale[ends, np.newaxis]
-        return forecast[np.searchsorted(every, ends)], list(widths)
+        bounds = intervals.bounds(residuals, np.maximum(known, 0))
+        distances = bounds[..., np.newaxis] * scale[ends, np.newaxis]
+        return forecast[np.searchsorted(every, ends)], distances
 
     def _forecastable(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Find the tickers with a usable window, (B, N); closes need an own target scaler too."""

@@ -12,11 +12,13 @@ import pandas as pd
 
 from stock_assets.config import Forecast, Scale
 from stock_assets.evaluation.intervals import (
-    conformal_quantiles,
+    conformal_bounds,
+    enough_on_each_side,
     interval_score,
     require_enough,
 )
 from stock_assets.evaluation.shrinkage import fit_shrinkage
+from stock_assets.evaluation.significance import DEFAULT_LEVEL, diebold_mariano
 from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.forecast_frame import FloatArray
@@ -43,8 +45,9 @@ def calibrate(
     sessions : sequence of date
         As-of sessions that neither training nor early stopping has used, ascending.
     forecast : Forecast
-        Coverages, and the scale or ``auto``: the one whose intervals of all coverages and horizons
-        have the lowest mean score on these sessions.
+        Coverages, and the scale or ``auto``: the one whose symmetric intervals of all coverages and
+        horizons have the lowest mean score on these sessions. :func:`prefers_asymmetric` then
+        decides on the form.
     shrinkage : tuple of float, optional
         Factors per horizon; without them they are fitted.
 
@@ -69,9 +72,19 @@ def calibrate(
     units = {
         scale: model.scaled_volatility(bars, panel, scale)[ends, np.newaxis] for scale in candidates
     }
-    chosen = min(candidates, key=lambda scale: _mean_score(errors, units[scale], forecast))
+    coverages = forecast.coverages
+
+    def mean_score(scale: Scale) -> float:
+        residuals = errors / units[scale]
+        scores = _scores(residuals, errors, units[scale], coverages, asymmetric=False)
+        return float(np.nanmean(scores, axis=(0, 2)).mean())
+
+    chosen = min(candidates, key=mean_score)
     intervals = ScaledIntervals(
-        chosen, tuple(forecast.coverages), (errors / units[chosen]).astype(np.float32)
+        chosen,
+        tuple(coverages),
+        (errors / units[chosen]).astype(np.float32),
+        asymmetric=prefers_asymmetric(errors, units[chosen], coverages),
     )
     recipe = replace(model.recipe, shrinkage=shrinkage, intervals=intervals)
     return Bundle(recipe, model.network)
@@ -82,8 +95,9 @@ def rivals(
 ) -> dict[str, Bundle]:
     """Return models whose intervals are compared with those of a model.
 
-    They are calibrated on the same sessions. ``constant_width`` has its forecasts, and widths that
-    do not follow volatility; ``no_change`` has its scale, around forecasts of no change.
+    They are calibrated on the same sessions, the form of their intervals included.
+    ``constant_width`` has its forecasts, and widths that do not follow volatility; ``no_change``
+    has its scale, around forecasts of no change.
 
     Parameters
     ----------
@@ -100,14 +114,62 @@ def rivals(
     }
 
 
-def _mean_score(errors: FloatArray, units: FloatArray, forecast: Forecast) -> float:
-    """Return the mean score of the intervals of all coverages and horizons."""
-    scores = []
+def prefers_asymmetric(errors: FloatArray, units: FloatArray, coverages: Sequence[float]) -> bool:
+    """Check whether asymmetric intervals are significantly better than symmetric ones.
+
+    Each half of the sessions is scored with the quantiles of the other one: on the sessions that
+    they are fitted to, two quantiles are always better than one. The interval scores of a session,
+    averaged over coverages, horizons and tickers, are compared by the test of Diebold and Mariano
+    at 5%. Without a significant gain the intervals are symmetric, and also where a half has too few
+    residuals for two quantiles of the highest coverage.
+
+    Parameters
+    ----------
+    errors : (S, H, N) float64
+        Actual minus forecast, oldest session first; NaN where there is none.
+    units : (S, 1, N) float64
+        The scale as of each session.
+    coverages : sequence of float
+        Ascending.
+    """
+    residuals, middle = errors / units, len(errors) // 2
+    halves = (slice(middle), slice(middle, None))
+    fewest = min(int(np.isfinite(residuals[half]).sum(axis=(0, 2)).min()) for half in halves)
+    if not enough_on_each_side(fewest, coverages[-1]):
+        return False
+    asymmetric, symmetric = (
+        np.concatenate(
+            [
+                _scores(residuals[other], errors[half], units[half], coverages, asymmetric=form)
+                for half, other in zip(halves, reversed(halves), strict=True)
+            ]
+        )
+        for form in (True, False)
+    )
+    gain = pd.DataFrame((asymmetric - symmetric).reshape(len(errors), -1)).mean(axis=1)
+    return diebold_mariano(gain.to_numpy(), errors.shape[1]).better(DEFAULT_LEVEL)
+
+
+def _scores(
+    residuals: FloatArray,
+    errors: FloatArray,
+    units: FloatArray,
+    coverages: Sequence[float],
+    *,
+    asymmetric: bool,
+) -> FloatArray:
+    """Score intervals with the quantiles of scaled residuals; return means over the coverages.
+
+    Parameters
+    ----------
+    residuals : (R, H, N) float64
+    errors, units : (S, H, N) and (S, 1, N) float64
+        The result has the shape of the errors.
+    """
+    scores = np.zeros_like(errors)
     for step in range(errors.shape[1]):
-        error, unit = errors[:, step], units[:, 0]
-        widths = conformal_quantiles(error / unit, forecast.coverages)
-        scores += [
-            np.nanmean(interval_score(error, width * unit, coverage))
-            for width, coverage in zip(widths, forecast.coverages, strict=True)
-        ]
-    return float(np.mean(scores))
+        bounds = conformal_bounds(residuals[:, step], coverages, asymmetric=asymmetric)
+        for (lower, upper), coverage in zip(bounds, coverages, strict=True):
+            sides = (side * units[:, 0] for side in (lower, upper))
+            scores[:, step] += interval_score(errors[:, step], *sides, coverage) / len(coverages)
+    return scores

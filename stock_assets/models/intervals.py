@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stock_assets.config import Forecast, Scale
-from stock_assets.evaluation.intervals import conformal_quantiles
+from stock_assets.evaluation.intervals import conformal_bounds
 
 NEWEST_SESSIONS = 126
 """Sessions whose residuals decide a width."""
@@ -43,7 +43,7 @@ class FixedIntervals:
 
 @dataclass(frozen=True, eq=False)
 class ScaledIntervals:
-    """Intervals whose half widths are conformal quantiles of scaled residuals, times the scale.
+    """Intervals whose bounds are conformal quantiles of scaled residuals, times the scale.
 
     The residuals of the newest sessions known as of a session count, pooled over the tickers: those
     of calibration first, then those of the model's own forecasts.
@@ -56,20 +56,26 @@ class ScaledIntervals:
         Nominal coverages, ascending.
     residuals : (S, H, N) float32
         Scaled residuals (actual minus forecast) of the calibration sessions, oldest first; NaN
-        where there is none. Their signs are stored, but the intervals are symmetric.
+        where there is none.
+    asymmetric : bool
+        Whether each bound is a quantile of the signed residuals; otherwise both are the quantile of
+        the absolute ones.
     """
 
     scale: Scale
     coverages: tuple[float, ...]
     residuals: NDArray[np.float32]
+    asymmetric: bool = False
 
     @property
     def coverage(self) -> float:
         """The coverage that tables show."""
         return self.coverages[-1]
 
-    def quantiles(self, own: NDArray[np.float32], known: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the half widths in units of the scale, shape (L, B, H) for L coverages.
+    def bounds(self, own: NDArray[np.float32], known: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return lower and upper bounds in units of the scale, (L, 2, B, H) for L coverages.
+
+        They are distances from the forecast.
 
         Parameters
         ----------
@@ -78,21 +84,27 @@ class ScaledIntervals:
         known : (B, H) int
             Number of them known as of each session.
         """
-        found = np.empty((len(self.coverages), *known.shape))
+        found = np.empty((len(self.coverages), 2, *known.shape))
         for step in range(known.shape[1]):
             rows = np.concatenate([self.residuals[:, step], own[:, step]])
             counts, places = np.unique(known[:, step], return_inverse=True)
             stops = len(self.residuals) + counts
-            widths = [
-                conformal_quantiles(rows[max(stop - NEWEST_SESSIONS, 0) : stop], self.coverages)
+            bounds = [
+                conformal_bounds(
+                    rows[max(stop - NEWEST_SESSIONS, 0) : stop],
+                    self.coverages,
+                    asymmetric=self.asymmetric,
+                )
                 for stop in stops
             ]
-            found[:, :, step] = np.array(widths).T[:, places]
+            found[..., step] = np.array(bounds).transpose(1, 2, 0)[..., places]
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the file of a bundle; the residuals are stored apart."""
-        return {"intervals": {"scale": self.scale, "coverages": list(self.coverages)}}
+        plain = {"scale": self.scale, "coverages": list(self.coverages)}
+        # Only if it is true: earlier versions do not have it.
+        return {"intervals": plain | ({"asymmetric": True} if self.asymmetric else {})}
 
     def parameters(self) -> Forecast:
         """Return the parameters with which the same sessions give these intervals again."""
@@ -121,4 +133,9 @@ def intervals_from(plain: dict[str, Any], residuals: NDArray[np.float32] | None)
     if residuals is None:
         raise TypeError("the residuals are missing")
     fields = plain.pop("intervals")
-    return ScaledIntervals(fields["scale"], tuple(fields["coverages"]), residuals)
+    return ScaledIntervals(
+        fields["scale"],
+        tuple(fields["coverages"]),
+        residuals,
+        asymmetric=fields.get("asymmetric", False),
+    )

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.intervals import (
+    conformal_bounds,
     conformal_quantiles,
+    enough_on_each_side,
     interval_score,
     require_enough,
 )
@@ -53,6 +55,55 @@ def test_more_coverage_is_never_narrower(values: list[float], one: float, other:
     assert low <= high
 
 
+def test_symmetric_bounds_are_the_half_width_on_both_sides() -> None:
+    residuals = np.array([-1.0, 2.0, -3.0, 4.0, -5.0, 6.0, -7.0, 8.0, -9.0])
+    assert conformal_bounds(residuals, [0.5, 0.9]) == [(-5, 5), (-9, 9)]
+
+
+def test_asymmetric_bounds_are_signed_residuals_of_the_corrected_ranks() -> None:
+    residuals = np.array([-4.0, -3.0, -2.0, -1.0, 10.0, 20.0, 30.0, 40.0, np.nan, 0.0])
+    found = conformal_bounds(residuals, [0.2, 0.8], asymmetric=True)
+    assert found == [(-1, 10), (-4, 40)]
+    assert conformal_bounds(residuals, [0.99], asymmetric=True) == [(-4, 40)]
+    assert conformal_bounds(np.arange(5.0, 12.0), [0.5], asymmetric=True) == [(0, 10)]
+    assert np.isnan(conformal_bounds(np.array([np.nan]), [0.5, 0.9], asymmetric=True)).all()
+
+
+@given(errors, st.floats(0.05, 0.95))
+def test_leave_one_out_coverage_of_asymmetric_bounds_is_at_least_nominal(
+    values: list[float], coverage: float
+) -> None:
+    every = np.array(values)
+    if not enough_on_each_side(len(every) - 1, coverage):
+        return
+    inside = []
+    for place, error in enumerate(every):
+        ((lower, upper),) = conformal_bounds(np.delete(every, place), [coverage], asymmetric=True)
+        inside.append(lower <= error <= upper)
+    assert np.mean(inside) >= coverage - 1e-9
+
+
+@given(errors, st.lists(st.floats(0.05, 0.95), min_size=2, max_size=5), st.booleans())
+def test_bounds_of_several_coverages_never_cross(
+    values: list[float], coverages: list[float], asymmetric: bool
+) -> None:
+    found = conformal_bounds(np.array(values), sorted(coverages), asymmetric=asymmetric)
+    lower, upper = (np.array(side) for side in zip(*found, strict=True))
+    assert (np.diff(lower) <= 0).all()
+    assert (np.diff(upper) >= 0).all()
+    assert (lower <= 0).all()
+    assert (upper >= 0).all()
+
+
+@given(errors, st.floats(0.05, 0.95))
+def test_negated_residuals_exchange_the_asymmetric_bounds(
+    values: list[float], coverage: float
+) -> None:
+    residuals = np.array(values)
+    ((lower, upper),) = conformal_bounds(residuals, [coverage], asymmetric=True)
+    assert conformal_bounds(-residuals[::-1], [coverage], asymmetric=True) == [(-upper, -lower)]
+
+
 def test_too_few_residuals_are_an_error_with_the_number_needed() -> None:
     with pytest.raises(StockAssetsError, match=r"coverage 0.9 needs 9 residuals, not 8"):
         require_enough(8, 0.9)
@@ -67,14 +118,14 @@ def test_missing_residuals_do_not_count() -> None:
 
 
 def test_interval_score_is_the_width_and_a_penalty_outside() -> None:
-    error, half_width = np.array([0.0, -1.0, 1.5, -3.0]), np.array(1.0)
-    assert interval_score(error, half_width, 0.9).tolist() == pytest.approx([2, 2, 12, 42])
+    outcome, lower, upper = np.array([0.0, -1.0, 2.5, -3.0]), np.array(-1.0), np.array(2.0)
+    assert interval_score(outcome, lower, upper, 0.9).tolist() == pytest.approx([3, 3, 13, 43])
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
 def test_interval_score_is_lowest_near_the_quantile(coverage: float) -> None:
     error = np.random.default_rng(1).normal(size=20_000)
     widths = np.linspace(0.2, 3.0, 57)
-    scores = [interval_score(error, width, coverage).mean() for width in widths]
+    scores = [interval_score(error, -width, width, coverage).mean() for width in widths]
     (best,) = conformal_quantiles(error, [coverage])
     assert widths[np.argmin(scores)] == pytest.approx(best, abs=0.06)

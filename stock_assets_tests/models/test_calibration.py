@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -22,7 +23,7 @@ from stock_assets.features.volatility import volatility
 from stock_assets.market import calendar
 from stock_assets.models import bundle as module
 from stock_assets.models.bundle import Bundle
-from stock_assets.models.calibration import rivals
+from stock_assets.models.calibration import prefers_asymmetric, rivals
 from stock_assets.models.intervals import NEWEST_SESSIONS, ScaledIntervals
 from stock_assets_tests.features.examples import same_bits
 from stock_assets_tests.models.bundles import (
@@ -80,6 +81,7 @@ def test_digest_covers_residuals_shrinkage_scale_and_coverages(tmp_path: Path) -
         replace(model.recipe, intervals=replace(own, residuals=residuals)),
         replace(model.recipe, intervals=replace(own, scale="range")),
         replace(model.recipe, intervals=replace(own, coverages=(0.5, 0.9))),
+        replace(model.recipe, intervals=replace(own, asymmetric=True)),
         replace(model.recipe, shrinkage=(0.5,)),
     ]
     for recipe in others:
@@ -113,6 +115,114 @@ def test_calibration_residuals_are_covered_by_their_share(scale: str) -> None:
     scored = score_due(Bundle(no_own, model.network).forecast(bars, calibration_sessions()), bars)
     share = scored["covered"].mean()
     assert 0.9 <= share <= 0.9 + 2 / len(scored)
+
+
+def asymmetric(model: Bundle) -> Bundle:
+    recipe = replace(model.recipe, intervals=replace(intervals_of(model), asymmetric=True))
+    return Bundle(recipe, model.network)
+
+
+@pytest.mark.parametrize("target", ["log_return", "close"])
+def test_asymmetric_bundle_survives_save_and_load(target: str, tmp_path: Path) -> None:
+    model = asymmetric(example(target))
+    back = Bundle.load(tmp_path, model.save(tmp_path))
+    assert intervals_of(back).asymmetric
+    assert same_frame(back.forecast(sample_bars(), DAYS), model.forecast(sample_bars(), DAYS))
+
+
+def test_bundle_without_the_form_is_symmetric(tmp_path: Path) -> None:
+    model = example()
+    model.save(tmp_path)
+    stored = json.loads((tmp_path / "bundle.json").read_text())["intervals"]
+    assert stored == {"scale": "combined", "coverages": [0.5, 0.8, 0.9]}
+    assert not intervals_of(Bundle.load(tmp_path)).asymmetric
+    frame = model.forecast(sample_bars(), DAYS)
+    logs = np.log(frame[["lower_price", "predicted_price", "upper_price"]])
+    below, above = logs.diff(axis=1).iloc[:, 1:].to_numpy().T
+    np.testing.assert_allclose(below, above, rtol=1e-9)
+
+
+def test_asymmetric_bounds_are_quantiles_of_the_newest_known_signed_residuals() -> None:
+    model, bars = asymmetric(example(scale="constant")), sample_bars()
+    frame = model.forecast(bars, DAYS)
+    scored = score_due(frame, bars)
+    scale = pd.Series(model.recipe.target_scaler.scale[:, 0], model.recipe.tickers)
+    error = np.log(scored["actual"] / scored["predicted"]) / scored["ticker"].map(scale)
+    calibration = intervals_of(model).residuals
+    first = calibration[np.isfinite(calibration)]
+    for day in DAYS[::7]:
+        known = error[scored["session"] <= pd.Timestamp(day)]
+        pool = np.sort(np.concatenate([first, known]))
+        rank = int(np.ceil(round((len(pool) + 1) * 0.95, 9)))
+        here = frame[frame["as_of_session"] == pd.Timestamp(day)]
+        unit = here["ticker"].map(scale)
+        for bound, expected in (("lower", pool[-rank]), ("upper", pool[rank - 1])):
+            found = np.log(here[f"{bound}_price"] / here["predicted_price"]) / unit
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", [example, lambda: asymmetric(example())])
+def test_intervals_of_each_form_include_lower_coverages_and_the_forecast(
+    form: Callable[[], Bundle],
+) -> None:
+    frame = form().forecast(sample_bars(), DAYS)
+    for text, predicted in zip(frame["intervals"], frame["predicted_price"], strict=True):
+        levels = json.loads(text)
+        lower, upper = ([level[side] for level in levels] for side in ("lower", "upper"))
+        ascending = [*lower[::-1], predicted, *upper]
+        assert ascending == sorted(ascending)
+
+
+COVERAGES = (0.5, 0.8, 0.9)
+
+
+def planted(skewed: bool, seed: int, horizon: int) -> bool:
+    """Whether asymmetric intervals are preferred for errors of 20 tickers with a common part."""
+    draw, sessions = np.random.default_rng(seed), 42
+    normal = draw.normal(size=(sessions, horizon, 20)) + 0.3 * draw.normal(size=(sessions, 1, 1))
+    errors = np.exp(0.8 * normal) - np.exp(0.8 * normal).mean() if skewed else normal
+    units = draw.uniform(0.5, 2, (sessions, 1, 20))
+    return prefers_asymmetric(errors * units, units, COVERAGES)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_symmetric_intervals_are_kept_for_symmetric_errors(horizon: int) -> None:
+    assert sum(planted(False, seed, horizon) for seed in range(50)) <= 2
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_asymmetric_intervals_are_preferred_for_skewed_errors(horizon: int) -> None:
+    assert sum(planted(True, seed, horizon) for seed in range(50)) >= 45
+
+
+def test_few_errors_keep_symmetric_intervals() -> None:
+    errors = np.random.default_rng(1).exponential(size=(36, 1, 1)) - 1
+    assert not prefers_asymmetric(errors, np.ones_like(errors), [0.9])
+    many = errors + np.zeros((1, 1, 9))
+    assert not prefers_asymmetric(many, np.ones_like(many), [0.999])
+
+
+def planted_bars(skewed: bool) -> pd.DataFrame:
+    """Return bars whose log returns rise seldom and far, or as often and far as they fall."""
+    draw, parts = np.random.default_rng(1), []
+    for _, own in sample_bars().groupby("ticker"):
+        moves = draw.normal(size=len(own))
+        if skewed:
+            moves = 0.05 * moves + np.where(draw.random(len(own)) < 0.35, 1.3, -0.7)
+        close = 100 * np.exp(0.01 * moves.cumsum())
+        opened = np.append(100, close[:-1])
+        low, high = np.minimum(opened, close), np.maximum(opened, close)
+        parts.append(own.assign(open=opened, high=high, low=low, close=close))
+    return pd.concat(parts).sort_index()
+
+
+@pytest.mark.parametrize("skewed", [True, False])
+def test_skewed_prices_give_asymmetric_intervals(skewed: bool) -> None:
+    bars = planted_bars(skewed)
+    model = calibrated(bundle(bars=bars), "constant", bars, shrink=True)
+    assert intervals_of(model).asymmetric is skewed
+    found = rivals(model, bars, calibration_sessions(), intervals_of(model).parameters())
+    assert intervals_of(found["no_change"]).asymmetric is skewed
 
 
 def test_levels_do_not_cross_and_the_last_is_shown() -> None:
@@ -171,7 +281,7 @@ def test_older_residuals_make_room_for_the_newest() -> None:
     calibration = np.full((40, 1, 2), 9.0, np.float32)
     own = np.arange(200, dtype=np.float32)[:, None, None].repeat(2, axis=2)
     intervals = ScaledIntervals("constant", (0.5, 0.9), calibration)
-    found = intervals.quantiles(own, np.array([[0], [100], [150], [200]]))[0, :, 0]
+    found = intervals.bounds(own, np.array([[0], [100], [150], [200]]))[0, 1, :, 0]
     assert found[0] == 9.0
     whole = np.concatenate([calibration[:, 0, 0], own[:, 0, 0]])
     for value, count in zip(found, [0, 100, 150, 200], strict=True):
@@ -276,9 +386,9 @@ def leak_of_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leak_of_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = ScaledIntervals.quantiles
+    honest = ScaledIntervals.bounds
     monkeypatch.setattr(
-        ScaledIntervals, "quantiles", lambda self, own, known: honest(self, own, known + 1)
+        ScaledIntervals, "bounds", lambda self, own, known: honest(self, own, known + 1)
     )
 
 
