@@ -42,9 +42,10 @@ def interval_table(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     -------
     DataFrame
         One row per model: ``model``, ``nominal`` and actual ``coverage``, ``interval_score`` and
-        ``width`` as fractions of the last close, ``lowest_block`` and ``highest_block`` (coverage
-        of blocks of `BLOCK_SESSIONS` sessions; NaN with fewer), and of the test by session of
-        Diebold and Mariano, of the first against this one, ``difference`` and ``p_value``.
+        ``width`` as fractions of the last close, ``block_coverage_p05`` and ``block_coverage_p95``
+        (quantiles of the coverage of blocks of `BLOCK_SESSIONS` sessions; NaN with fewer), and of
+        the test by session of Diebold and Mariano, of the first against this one, ``difference``
+        and ``p_value``.
     """
     losses = {name: interval_losses(own) for name, own in rows.items()}
     sessions = {name: losses[name].groupby(own["session"]).mean() for name, own in rows.items()}
@@ -61,10 +62,32 @@ def interval_table(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 "coverage": own["covered"].mean(),
                 "interval_score": losses[name].mean(),
                 "width": ((own["upper"] - own["lower"]) / own["persistence"]).mean(),
-                "lowest_block": blocks.min(initial=np.inf) if len(blocks) else np.nan,
-                "highest_block": blocks.max(initial=-np.inf) if len(blocks) else np.nan,
+                **{
+                    f"block_coverage_p{percent:02}": np.percentile(blocks, percent)
+                    if len(blocks)
+                    else np.nan
+                    for percent in (5, 95)
+                },
                 "difference": test.difference,
                 "p_value": np.nan if test.p_value is None else test.p_value,
             }
         )
     return pd.DataFrame(found)
+
+
+def ticker_coverage(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the coverage of each model's intervals by ticker.
+
+    Parameters
+    ----------
+    rows : mapping of str to DataFrame
+        As for :func:`interval_table`.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``ticker`` and ``coverage``, ordered by model as given and ticker.
+    """
+    covered = pd.concat(rows, names=["model"])[["ticker", "covered"]]
+    shares = covered.groupby(["model", "ticker"], sort=False)["covered"].mean().rename("coverage")
+    return shares.reset_index()

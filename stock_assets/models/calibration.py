@@ -170,6 +170,6 @@ def _scores(
     for step in range(errors.shape[1]):
         bounds = conformal_bounds(residuals[:, step], coverages, asymmetric=asymmetric)
         for (lower, upper), coverage in zip(bounds, coverages, strict=True):
-            sides = (side * units[:, 0] for side in (lower, upper))
-            scores[:, step] += interval_score(errors[:, step], *sides, coverage) / len(coverages)
-    return scores
+            low, high = lower * units[:, 0], upper * units[:, 0]
+            scores[:, step] += interval_score(errors[:, step], low, high, coverage)
+    return scores / len(coverages)

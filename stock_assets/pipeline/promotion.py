@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Promotion
 from stock_assets.datasets.build import recorded_params
+from stock_assets.evaluation.metrics import undefined_as_none
 from stock_assets.evaluation.production_rule import (
     Cause,
     ModelVersion,
@@ -67,6 +69,7 @@ class Comparison:
             "tickers": ticker_table(outcome.rows),
             "sessions": session_table(outcome.rows, "candidate"),
             "intervals": outcome.intervals,
+            "ticker_coverage": outcome.ticker_coverage,
         }
         if outcome.unmatched:
             tables["unmatched_horizons"] = horizon_table(outcome.unmatched)
@@ -135,7 +138,8 @@ def compare(
         metric=promotion.metric,
         candidate=figures.pop("candidate"),
         production=figures.pop("production", None),
-        persistence=figures.pop("persistence") | {"baselines": figures},
+        persistence=figures.pop("persistence")
+        | {"baselines": figures, "intervals": interval_records(outcome)},
         first_session=outcome.first_session,
         last_session=outcome.last_session,
         promoted=decision.promote,
@@ -165,9 +169,20 @@ def put_winner_in_force(
     return change_production(engine, registry, choose, dagster_run_id)
 
 
+def interval_records(outcome: HeldOutComparison) -> list[dict[str, Any]]:
+    """Return the rows of the table of intervals as JSON values, each with its ``tickers``."""
+    by_model = outcome.ticker_coverage.set_index("ticker").groupby("model")["coverage"]
+    tickers = {name: shares.to_dict() for name, shares in by_model}
+    return [
+        undefined_as_none({str(name): value for name, value in row.items()})
+        | {"tickers": tickers[row["model"]]}
+        for row in outcome.intervals.to_dict("records")
+    ]
+
+
 def score_table(decided: PromotionRecord) -> pd.DataFrame:
     """Return every figure of every model in a decision."""
-    persistence = dict(decided.persistence)
+    persistence = {k: v for k, v in decided.persistence.items() if k != "intervals"}
     baselines = persistence.pop("baselines", {})
     production = {"production": decided.production} if decided.production else {}
     return pooled_table(

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stock_assets.evaluation.interval_scores import BLOCK_SESSIONS, interval_losses, interval_table
+from stock_assets.evaluation.interval_scores import (
+    BLOCK_SESSIONS,
+    interval_losses,
+    interval_table,
+    ticker_coverage,
+)
 from stock_assets.evaluation.metrics import score_rows
 
 SESSIONS = 6 * BLOCK_SESSIONS
@@ -48,8 +53,8 @@ def test_intervals_that_follow_volatility_beat_a_constant_width() -> None:
     assert following["nominal"] == 0.9
     assert following["coverage"] == pytest.approx(constant["coverage"], abs=0.05)
     assert following["interval_score"] < constant["interval_score"]
-    assert following["lowest_block"] > constant["lowest_block"]
-    assert constant["highest_block"] == 1.0
+    assert following["block_coverage_p05"] > constant["block_coverage_p05"]
+    assert constant["block_coverage_p95"] == 1.0
     assert constant["difference"] < 0
     assert constant["p_value"] < 0.05
     assert np.isnan(following["p_value"])
@@ -59,4 +64,24 @@ def test_intervals_that_follow_volatility_beat_a_constant_width() -> None:
 def test_blocks_need_their_sessions() -> None:
     few = scored(2.0).head(2 * (BLOCK_SESSIONS - 1))
     table = interval_table({"model": few})
-    assert table[["lowest_block", "highest_block"]].isna().all(axis=None)
+    assert table[["block_coverage_p05", "block_coverage_p95"]].isna().all(axis=None)
+
+
+def test_block_quantiles_are_those_of_the_coverage_of_months() -> None:
+    rows = scored(2.0)
+    months = rows["covered"].to_numpy(float).reshape(6, 2 * BLOCK_SESSIONS).mean(axis=1)
+    (row,) = interval_table({"model": rows}).itertuples()
+    assert row.block_coverage_p05 == pytest.approx(np.quantile(months, 0.05))
+    assert row.block_coverage_p95 == pytest.approx(np.quantile(months, 0.95))
+
+
+def test_ticker_coverage_is_the_mean_of_each_ticker() -> None:
+    rows = scored(2.0)
+    found = ticker_coverage({"second": rows, "first": rows.query("ticker == 'A'")})
+    assert list(found[["model", "ticker"]].itertuples(index=False, name=None)) == [
+        ("second", "A"),
+        ("second", "B"),
+        ("first", "A"),
+    ]
+    means = rows.groupby("ticker")["covered"].mean()
+    assert found["coverage"].tolist() == [means["A"], means["B"], means["A"]]

@@ -42,6 +42,42 @@ _BY_SESSION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
 _SCORES = {"relative_mae": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
 
 
+class IntervalScores(ResponseModel):
+    """The intervals of a model on the held-out sessions."""
+
+    model: str = Field(
+        description="`candidate`, `constant_width` (the same forecasts, widths that do not follow "
+        "volatility), `no_change` (the same scale around persistence) or `production`.",
+        examples=["constant_width"],
+    )
+    nominal: float = Field(description="Coverage that the intervals aim at.", examples=[0.9])
+    coverage: float = Field(description="Share of outcomes inside.", examples=[0.887])
+    interval_score: float = Field(
+        description="Mean interval score, a fraction of the last close; lower is better.",
+        examples=[0.0712],
+    )
+    width: float = Field(description="Mean width, a fraction of the last close.", examples=[0.0534])
+    block_coverage_p05: float | None = Field(
+        description="5% quantile of the coverage of blocks of 21 sessions; null with fewer.",
+        examples=[0.811],
+    )
+    block_coverage_p95: float | None = Field(
+        description="95% quantile of the same.", examples=[0.962]
+    )
+    difference: float = Field(
+        description="Interval score of the candidate minus this one, a mean over the sessions.",
+        examples=[-0.0021],
+    )
+    p_value: float | None = Field(
+        description="Two-sided p-value of that difference by the Diebold-Mariano test; null where "
+        "it is undefined.",
+        examples=[0.013],
+    )
+    tickers: dict[str, float] = Field(
+        description="Share of outcomes inside, by ticker.", examples=[{"AAPL": 0.9, "IBM": 0.857}]
+    )
+
+
 class Promotion(ResponseModel):
     """The promotion decision on a candidate, with the scores of all models on the same sessions."""
 
@@ -107,6 +143,10 @@ class Promotion(ResponseModel):
                 "gradient_boosting": {"relative_mae": 1.0021},
             }
         ],
+    )
+    intervals: list[IntervalScores] = Field(
+        description="The candidate's intervals, and those it is compared with; empty where an "
+        "earlier version decided."
     )
     mlflow_run_id: str = Field(
         description="MLflow run of the retraining.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
@@ -199,13 +239,14 @@ class RetrainingsParams(PageParams):
 
 
 def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Separate the baselines, which the table stores with persistence's figures."""
+    """Separate the baselines and the intervals, stored with persistence's figures."""
     persistence, decision = dict(row["persistence"]), row["decision"]
     return {
         **row,
         "outcome": decision.outcome,
         "edge": decision.edge,
         "baselines": persistence.pop("baselines", {}),
+        "intervals": persistence.pop("intervals", []),
         "persistence": persistence,
     }
 

@@ -31,11 +31,20 @@ class Version(NamedTuple):
     live: Mapping[str, Any] | None
 
 
+class IntervalRow(NamedTuple):
+    """The scores of a model's intervals, and the tickers with the lowest and highest coverage."""
+
+    name: str
+    scores: Mapping[str, Any]
+    tickers: tuple[str, str]
+
+
 class Decision(NamedTuple):
-    """A promotion decision with its scores and dataset."""
+    """A promotion decision with its scores, those of intervals, and its dataset."""
 
     row: Mapping[str, Any]
     scores: list[tuple[str, dict[str, Any]]]
+    intervals: list[IntervalRow]
     edge: str
     panel: Mapping[str, Any] | None
 
@@ -79,7 +88,13 @@ def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def find_decisions(state: AppState) -> list[Decision]:
     """List the newest decisions, the latest first."""
     return [
-        Decision(row, _scores(row), _edge(row), find_panel(state.engine, row["dataset_run_id"]))
+        Decision(
+            row,
+            _scores(row),
+            _intervals(row),
+            _edge(row),
+            find_panel(state.engine, row["dataset_run_id"]),
+        )
         for row in list_promotions(state.engine, None, None, SHOWN, model_name=state.model_name)
     ]
 
@@ -98,3 +113,22 @@ def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         **{name.replace("_", " "): figures for name, figures in baselines.items()},
     }
     return [(name, figures) for name, figures in scores.items() if figures]
+
+
+def _intervals(row: Mapping[str, Any]) -> list[IntervalRow]:
+    """Name the models whose intervals were scored; none where an earlier version decided."""
+    names = {
+        "candidate": f"candidate, v{row['candidate_version']}",
+        "constant_width": "candidate, constant width",
+        "no_change": "persistence, same scale",
+        "production": f"production, v{row['production_version']}",
+    }
+    return [
+        IntervalRow(names[scores["model"]], scores, _extremes(scores["tickers"]))
+        for scores in row["persistence"].get("intervals", [])
+    ]
+
+
+def _extremes(tickers: Mapping[str, float]) -> tuple[str, str]:
+    ordered = sorted(tickers, key=lambda ticker: (tickers[ticker], ticker))
+    return ordered[0], ordered[-1]

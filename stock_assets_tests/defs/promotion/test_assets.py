@@ -80,6 +80,29 @@ def test_baselines_are_scored_on_the_same_forecasts(loop: Loop) -> None:
         assert 0 <= scores["p_persistence"] <= 1
 
 
+def test_intervals_are_compared_on_the_same_forecasts(loop: Loop, registry: Registry) -> None:
+    record = record_of(loop, DATASET)
+    candidate, *rivals = record.persistence["intervals"]
+    assert candidate["model"] == "candidate"
+    assert candidate["coverage"] == record.candidate["coverage"]
+    assert candidate["nominal"] == loop.platform.params.forecast.coverage
+    assert candidate["p_value"] is None
+    assert [one["model"] for one in rivals] == ["constant_width", "no_change"]
+    for one in rivals:
+        assert set(one["tickers"]) == {"AAPL", "FB", "GOOG", "IBM", "MSFT"}
+        # The tickers have as many forecasts each.
+        assert sum(one["tickers"].values()) / 5 == pytest.approx(one["coverage"])
+        assert one["interval_score"] > one["width"] > 0
+        assert 0 <= one["block_coverage_p05"] <= one["block_coverage_p95"] <= 1
+    folder = Path(registry.client().download_artifacts(record.mlflow_run_id, "evaluation"))
+    logged = pd.read_csv(folder / "intervals.csv", index_col="model")
+    assert logged["interval_score"].to_dict() == pytest.approx(
+        {one["model"]: one["interval_score"] for one in (candidate, *rivals)}
+    )
+    tickers = pd.read_csv(folder / "ticker_coverage.csv")
+    assert len(tickers) == 3 * 5
+
+
 def test_the_candidate_is_tested_against_persistence_and_production(
     loop: Loop, second_retraining: str
 ) -> None:

@@ -18,7 +18,8 @@ TABLES = {
     "/forecasts": "SELECT * FROM predictions "
     "ORDER BY as_of_session DESC, ticker, horizon, model_version",
     "/promotions": "SELECT *, persistence -> 'baselines' AS baselines, "
-    "persistence - 'baselines' AS persistence, decision->>'outcome' AS outcome, "
+    "persistence -> 'intervals' AS intervals, "
+    "persistence - 'baselines' - 'intervals' AS persistence, decision->>'outcome' AS outcome, "
     "decision->>'edge' AS edge FROM model_promotions "
     "ORDER BY decided_at DESC, candidate_version DESC",
     "/retrainings": "SELECT *, decision->>'outcome' AS outcome, decision->'metrics' AS metrics, "

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from bs4 import BeautifulSoup
+from sqlalchemy import Engine
+
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.pages import formatting
-from stock_assets.storage.decisions import promotions
+from stock_assets.service.pages.models import models
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.decisions import promotions, save_promotion
 from stock_assets.storage.forecasts import read_performance
 from stock_assets_tests.conftest import REPLAYED, Loop
-from stock_assets_tests.service.pages.conftest import Read, table, text
-from stock_assets_tests.storage.examples import MODEL
+from stock_assets_tests.service.conftest import state_for
+from stock_assets_tests.service.pages.conftest import Read, parse, table, text
+from stock_assets_tests.storage.examples import DATASET, MODEL, PROMOTION, panel
 
 
 def test_each_decision_is_shown_with_its_reason(read: Read, loop: Loop) -> None:
@@ -33,11 +42,68 @@ def test_decision_shows_the_scores_of_candidate_and_baselines(read: Read, loop: 
         **{name.replace("_", " "): scores for name, scores in baselines.items()},
     }
     assert {"reversal", "ridge", "gradient boosting"} < set(expected)
-    rows = table(read("/models"), "#decision-1")
+    rows = table(read("/models"), "#scores-1")
     assert [row[0] for row in rows] == list(expected)
     for row, scores in zip(rows, expected.values(), strict=True):
         assert row[4] == formatting.percent(scores["mape"])
         assert row[5] == formatting.number(scores["relative_mae"])
+
+
+def interval_scores(model: str, **others: Any) -> dict[str, Any]:
+    """Return what a decision stores of the intervals of a model."""
+    return {
+        "model": model,
+        "nominal": 0.9,
+        "coverage": 0.875,
+        "interval_score": 0.0712,
+        "width": 0.053,
+        "block_coverage_p05": None,
+        "block_coverage_p95": None,
+        "difference": 0.0,
+        "p_value": None,
+        "tickers": {"IBM": 0.8, "FB": 0.8, "AAPL": 0.95, "GOOG": 0.95},
+    } | others
+
+
+def page_of_decision(engine: Engine, **scores: Any) -> BeautifulSoup:
+    save_panel(engine, panel(DATASET))
+    persistence = PROMOTION.persistence | scores
+    save_promotion(engine, replace(PROMOTION, production_version=2, persistence=persistence))
+    return parse(models(state_for(engine)))
+
+
+def test_decision_shows_the_scores_of_intervals(engine: Engine) -> None:
+    rival = {"p_value": 0.0123, "block_coverage_p05": 0.811, "interval_score": 0.08}
+    page = page_of_decision(
+        engine,
+        intervals=[
+            interval_scores("candidate"),
+            interval_scores("constant_width", **rival),
+            interval_scores("no_change"),
+            interval_scores("production"),
+        ],
+    )
+    rows = table(page, "#intervals-1")
+    coverage = ["5.30%", "87.5%", "80.0%FB", "95.0%GOOG"]
+    assert rows[:2] == [
+        ["candidate, v1", "7.12%", "–", *coverage, "–"],
+        ["candidate, constant width", "8.00%", "0.012", *coverage, "81.1%"],
+    ]
+    assert [row[0] for row in rows[2:]] == ["persistence, same scale", "production, v2"]
+
+
+def test_decision_of_an_earlier_version_shows_no_intervals(engine: Engine) -> None:
+    page = page_of_decision(engine)
+    assert text(page, "#decision-1")
+    assert page.select_one("#intervals-1") is None
+
+
+def test_stored_intervals_are_on_the_page(read: Read, loop: Loop) -> None:
+    (first,) = [one for one in promotions(loop.store.engine, MODEL) if one.candidate_version == 1]
+    rows = table(read("/models"), "#intervals-1")
+    stored = first.persistence["intervals"]
+    assert [row[1] for row in rows] == [formatting.percent(one["interval_score"]) for one in stored]
+    assert len(rows) == 3
 
 
 def test_version_shows_its_newest_label(read: Read) -> None:
