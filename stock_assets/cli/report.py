@@ -20,13 +20,10 @@ from stock_assets.evaluation.metrics import (
     weekly_coverage,
 )
 from stock_assets.evaluation.production_rule import ModelVersion
-from stock_assets.reporting.figures import (
-    coverage_figure,
-    error_figure,
-    forecast_figures,
-    training_figure,
-)
 from stock_assets.reporting.page import page
+from stock_assets.reporting.price_figures import forecast_figures
+from stock_assets.reporting.score_figures import coverage_figure, error_figure
+from stock_assets.reporting.training_figures import training_figure
 from stock_assets.storage.decisions import PromotionRecord
 
 

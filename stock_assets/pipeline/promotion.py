@@ -78,12 +78,12 @@ class Comparison:
 
     def figures(self, tickers: pd.DataFrame) -> list[Chart]:
         """Draw cumulative errors, errors by ticker, correlations, and each ticker's forecasts."""
-        from stock_assets.reporting.figures import (
+        from stock_assets.reporting.comparison_figures import (
             cumulative_figure,
-            forecast_figures,
             ic_figure,
             ticker_figure,
         )
+        from stock_assets.reporting.price_figures import forecast_figures
 
         candidate = self.outcome.rows["candidate"]
         return [

@@ -12,8 +12,9 @@ import pandas as pd
 from playwright.sync_api import Browser, Page
 
 from stock_assets.reporting.charts import Chart
-from stock_assets.reporting.figures import forecast_figures, ic_figure
+from stock_assets.reporting.comparison_figures import ic_figure
 from stock_assets.reporting.page import page
+from stock_assets.reporting.price_figures import forecast_figures
 from stock_assets_tests.browsing import clean_page
 from stock_assets_tests.evaluation.examples import scored_forecasts
 

@@ -209,8 +209,8 @@ def scaled_features(
 
 def _write_plots(dataset_id: str, panel: "Panel") -> Path:
     """Write the page of figures of a panel, and return its path."""
-    from stock_assets.reporting.figures import validity_figure
     from stock_assets.reporting.page import page
+    from stock_assets.reporting.training_figures import validity_figure
 
     masked = int((~panel.valid).sum())
     summary = f"{masked:,} of {panel.valid.size:,} rows (session, ticker) are masked."

@@ -162,7 +162,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         from stock_assets.pipeline.mlflow_logs import log_training
         from stock_assets.pipeline.recovery import require_known_versions, skip_given_numbers
         from stock_assets.pipeline.training import score_earlier_folds, train_on_dataset
-        from stock_assets.reporting.figures import training_figure
+        from stock_assets.reporting.training_figures import training_figure
 
         require_known_versions(store.engine, registry)
         require_dataset_passed(store, context.partition_key)

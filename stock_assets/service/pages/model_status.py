@@ -9,7 +9,7 @@ from typing import Any
 
 from stock_assets.evaluation.production_rule import Cause
 from stock_assets.reporting.decision_text import edge_text
-from stock_assets.reporting.figures import Mark
+from stock_assets.reporting.score_figures import Mark
 from stock_assets.service.app_state import AppState
 from stock_assets.storage.decisions import PromotionRecord
 from stock_assets.storage.serving.decisions import promotion_in_force

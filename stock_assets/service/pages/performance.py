@@ -13,7 +13,7 @@ from stock_assets.evaluation.retraining_rule import check_thresholds
 from stock_assets.evaluation.significance import diebold_mariano, edge_over_persistence
 from stock_assets.market import calendar
 from stock_assets.reporting.decision_text import edge_text
-from stock_assets.reporting.figures import Mark, score_figure
+from stock_assets.reporting.score_figures import Mark, score_figure
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.model_status import find_model_status, find_takeovers
 from stock_assets.service.pages.rendering import address, render

@@ -13,7 +13,7 @@ from stock_assets.config.prices import TICKER
 from stock_assets.evaluation.metrics import pooled_scores, roll_terms, sum_terms
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjust, price_factor
-from stock_assets.reporting import figures
+from stock_assets.reporting import price_figures, score_figures
 from stock_assets.reporting.charts import Chart
 from stock_assets.service.api.lineage import TickerLineage, ticker_lineage
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
@@ -78,10 +78,10 @@ def ticker(state: StateDep, ticker: str, query: Annotated[TickerParams, Query()]
         bars=shown,
         last_bar=shown.iloc[-1],
         before=seen["close"].iloc[-2] if len(seen) > 1 else None,
-        prices=figures.price_figure(shown, forecasts),
-        candles=len(shown) <= figures.MAX_CANDLES,
+        prices=price_figures.price_figure(shown, forecasts),
+        candles=len(shown) <= price_figures.MAX_CANDLES,
         forecasts=list(forecasts.itertuples()),
-        outcomes=figures.forecast_figure(scored) if len(scored) else None,
+        outcomes=price_figures.forecast_figure(scored) if len(scored) else None,
         scored=scored,
         errors=error_figure(errors, find_takeovers(state)) if errors else None,
         newest_errors=_errors_of(scored, errors),
@@ -109,10 +109,10 @@ def find_bars(state: AppState, name: str) -> pd.DataFrame:
     raise unknown_ticker(state.engine, name)
 
 
-def error_figure(errors: list[dict[str, Any]], marks: Sequence[figures.Mark]) -> Chart:
+def error_figure(errors: list[dict[str, Any]], marks: Sequence[score_figures.Mark]) -> Chart:
     """Draw the rolling error of a ticker and of persistence, with marks."""
     lines = {"mape": "model", "persistence_mape": "persistence"}
-    return figures.score_figure(errors, lines, {}, marks)
+    return score_figures.score_figure(errors, lines, {}, marks)
 
 
 def _errors_of(scored: pd.DataFrame, errors: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from stock_assets.config import Params
 from stock_assets.evaluation.production_rule import Cause
 from stock_assets.evaluation.scoring import score_due
-from stock_assets.reporting.figures import Mark
+from stock_assets.reporting.score_figures import Mark
 from stock_assets.service.app import create_app
 from stock_assets.service.app_state import AppState
 from stock_assets.service.pages.model_status import find_model_status, find_takeovers
