@@ -123,7 +123,7 @@ def write_report(
         error_figure(rows),
         coverage_figure(rows, nominal),
         *forecast_figures(rows),
-        training_figure(history),
+        training_figure([history]),
     ]
     target = folder / "index.html"
     write_atomically(target, page("Replay of January and February 2013", summary, figures))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -31,20 +32,29 @@ def validity_figure(
     return drawn
 
 
-def training_figure(history: pd.DataFrame) -> Chart:
-    """Draw the training and validation loss of each epoch.
+def training_figure(histories: Sequence[pd.DataFrame]) -> Chart:
+    """Draw the training and validation loss of each epoch, of every member of an ensemble.
 
     Parameters
     ----------
-    history : DataFrame
-        ``epoch``, ``train_loss``, ``validation_loss``.
+    histories : sequence of DataFrame
+        ``epoch``, ``train_loss``, ``validation_loss`` of each member; of one without an ensemble.
     """
+    drawn = (
+        ("train_loss", "training", cycle((charts.INK, *charts.OTHERS)), "dot"),
+        ("validation_loss", "validation", cycle((charts.MODEL, *charts.OTHERS)), "solid"),
+    )
     lines = [
-        charts.line(history["epoch"], history[column], name, colour) | {"mode": "lines+markers"}
-        for column, name, colour in (
-            ("train_loss", "training", charts.INK),
-            ("validation_loss", "validation", charts.MODEL),
+        charts.line(
+            history["epoch"],
+            history[column],
+            name if len(histories) == 1 else f"{name}, member {number}",
+            next(colours),
+            dash,
         )
+        | {"mode": "lines+markers"}
+        for number, history in enumerate(histories, start=1)
+        for column, name, colours, dash in drawn
     ]
     title = "Training curves: loss by epoch"
     return charts.figure(lines, "loss, scaled target", title=title, dates=False)

@@ -135,6 +135,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         patience: PositiveInt = parameter(params.training, "patience")
         threads: PositiveInt = parameter(params.training, "threads")
         device: Device = parameter(params.training, "device")
+        ensemble: PositiveInt = parameter(params.training, "ensemble")
         seed: Count = parameter(params.training, "seed")
 
     @dg.asset(
@@ -168,7 +169,7 @@ def candidate_model_asset(params: Params) -> dg.AssetsDefinition:
         require_dataset_passed(store, context.partition_key)
         used = params.model_copy(update={"training": configured(params.training, config)})
         trained = train_on_dataset(store.engine, store.arrays, context.partition_key, used)
-        losses = training_figure(pd.DataFrame(trained.candidate.fit.history))
+        losses = training_figure([pd.DataFrame(fit.history) for fit in trained.candidate.fits])
         log_training(mlflow_run, trained, used.training, losses)
         folds = score_earlier_folds(trained, store.arrays, used.training, used.forecast)
         if len(folds):

@@ -237,6 +237,26 @@ def test_earlier_folds_are_scored_beside_the_same_candidate(loop: Loop, registry
     assert all(0.8 < fold.data["relative_mae"] < 1.3 for fold in folds)
 
 
+def test_a_run_may_train_an_ensemble_whose_members_are_plotted(loop: Loop) -> None:
+    own = Registry(loop.platform.params.tracking.model_copy(update={"model_name": "ensemble"}))
+    result = materialize(
+        ["candidate_model"],
+        DATASET,
+        loop.store,
+        loop.platform.params,
+        own,
+        loop.platform.instance,
+        config={"candidate_model": {"ensemble": 2}},
+    )
+    recorded = metadata(result, "candidate_model")
+    assert recorded["settings"]["ensemble"] == 2
+    assert own.load(recorded["model_version"]).recipe.network.members == 2
+    page = Path(recorded["plots"]).read_text("utf-8")
+    for line in ("training", "validation"):
+        assert all(f"{line}, member {number}" in page for number in (1, 2))
+        assert f"{line}, member 3" not in page
+
+
 def test_a_failed_run_ends_failed_in_mlflow_too(loop: Loop, registry: Registry) -> None:
     missing = "20130108_120000"
     result = materialize(
