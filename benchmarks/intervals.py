@@ -4,7 +4,8 @@ FILE is a CSV, compressed or not, with the columns ``ticker, date, high, low, cl
 adjusted for splits. Each interval has a coverage of 90% and is calibrated on the residuals of 126
 sessions. Those of the project follow volatility, with residuals of all tickers together, and go on
 with the newest ones each session. They are compared with a constant width per ticker, refreshed
-every 63 sessions and every session. Printed as JSON, widths and scores as percentages of price.
+every 63 sessions and every session, and with asymmetric intervals of the same scale. Printed as
+JSON, widths and scores as percentages of price.
 """
 
 import argparse
@@ -33,36 +34,35 @@ FloatArray = NDArray[np.float64]
 
 
 def main() -> None:
-    """Measure each scale and both constant widths on the same sessions."""
+    """Print the measurements of a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", help="prices of a market")
-    close, ranges = read(parser.parse_args().file)
+    print(json.dumps(measurements(*read(parser.parse_args().file)), indent=2))
+
+
+def measurements(close: FloatArray, ranges: FloatArray) -> dict[str, Any]:
+    """Measure each scale and both constant widths on the same sessions; see :func:`read`."""
     ends = np.arange(len(close) - 1)
     errors = later_targets(close, ends, 1, "log_return")[:, 0]
-    constant = {every: constant_widths(errors, every) for every in (REFRESHED, 1)}
-    widths = {
-        **{f"constant_every_{every}": found for every, found in constant.items()},
-        **{
-            scale: scaled_widths(errors, volatility(scale, close, ranges)[:-1], scale)
-            for scale in get_args(Scale)
-            if scale != "constant"
-        },
-    }
+    bounds = {f"constant_every_{every}": constant_bounds(errors, every) for every in (REFRESHED, 1)}
+    constant = [*bounds]
+    others = {name: [other for other in constant if other != name] for name in constant}
+    for scale in get_args(Scale):
+        if scale != "constant":
+            scales, asymmetric = volatility(scale, close, ranges)[:-1], f"{scale}_asymmetric"
+            bounds[scale] = scaled_bounds(errors, scales, scale)
+            bounds[asymmetric] = scaled_bounds(errors, scales, scale, asymmetric=True)
+            others |= {scale: constant, asymmetric: [scale]}
     scored = errors[FIRST:]
     scores = {
-        name: interval_score(scored, -width, width, COVERAGE) for name, width in widths.items()
+        name: interval_score(scored, sides[0], sides[1], COVERAGE) for name, sides in bounds.items()
     }
     found = {
-        name: measure(scored, width, scores[name])
-        | {
-            f"against_{name_of}": compare(scores[name], scores[name_of])
-            for name_of in ("constant_every_63", "constant_every_1")
-            if name_of != name
-        }
-        for name, width in widths.items()
+        name: measure(scored, sides, scores[name])
+        | {f"against_{other}": compare(scores[name], scores[other]) for other in others[name]}
+        for name, sides in bounds.items()
     }
-    size = {"tickers": close.shape[1], "sessions": len(scored)}
-    print(json.dumps(size | found, indent=2))
+    return {"tickers": close.shape[1], "sessions": len(scored)} | found
 
 
 def read(path: str) -> tuple[FloatArray, FloatArray]:
@@ -75,33 +75,37 @@ def read(path: str) -> tuple[FloatArray, FloatArray]:
     return np.ascontiguousarray(closes), log_ranges(bars, sessions, list(closes.columns))
 
 
-def constant_widths(errors: FloatArray, every: int) -> FloatArray:
-    """Return half widths per ticker, from the residuals known at each refreshing session."""
+def constant_bounds(errors: FloatArray, every: int) -> FloatArray:
+    """Return bounds per ticker, (2, S, N), from the residuals known at each refreshing session."""
     widths = np.empty_like(errors[FIRST:])
     for start in range(FIRST, len(errors), every):
         known = errors[start - NEWEST_SESSIONS : start]
         widths[start - FIRST : start - FIRST + every] = [
             conformal_quantiles(own, [COVERAGE])[0] for own in known.T
         ]
-    return widths
+    return np.array([-widths, widths])
 
 
-def scaled_widths(errors: FloatArray, scales: FloatArray, scale: Scale) -> FloatArray:
-    """Return half widths as a bundle computes them."""
+def scaled_bounds(
+    errors: FloatArray, scales: FloatArray, scale: Scale, *, asymmetric: bool = False
+) -> FloatArray:
+    """Return bounds, (2, S, N), as a bundle computes them."""
     residuals = (errors / scales)[:, np.newaxis].astype(np.float32)
-    intervals = ScaledIntervals(scale, (COVERAGE,), residuals[FIRST - NEWEST_SESSIONS : FIRST])
+    first = residuals[FIRST - NEWEST_SESSIONS : FIRST]
+    intervals = ScaledIntervals(scale, (COVERAGE,), first, asymmetric)
     known = np.arange(len(errors) - FIRST)[:, np.newaxis]
-    widths: FloatArray = intervals.bounds(residuals[FIRST:], known)[0, 1] * scales[FIRST:]
-    return widths
+    bounds: FloatArray = intervals.bounds(residuals[FIRST:], known)[0] * scales[FIRST:]
+    return bounds
 
 
-def measure(errors: FloatArray, widths: FloatArray, scores: FloatArray) -> dict[str, Any]:
+def measure(errors: FloatArray, bounds: FloatArray, scores: FloatArray) -> dict[str, Any]:
     """Return score, width and coverage, and quantiles of the coverage of blocks of sessions."""
-    covered = np.where(np.isfinite(errors), np.abs(errors) <= widths, np.nan)
+    (lower, upper), known = bounds, np.isfinite(errors)
+    covered = np.where(known, (lower <= errors) & (errors <= upper), np.nan)
     blocks = block_coverage(covered, BLOCK)
     return {
         "interval_score": round(100 * float(np.nanmean(scores)), 3),
-        "width": round(200 * float(np.nanmean(np.where(np.isfinite(errors), widths, np.nan))), 3),
+        "width": round(100 * float(np.nanmean(np.where(known, upper - lower, np.nan))), 3),
         "coverage": round(float(np.nanmean(covered)), 4),
         "coverage_of_blocks": [round(float(np.quantile(blocks, q)), 3) for q in (0.05, 0.95)],
     }
