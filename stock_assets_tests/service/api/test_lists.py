@@ -9,8 +9,13 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from stock_assets.service.app import create_app
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.decisions import save_promotion
 from stock_assets_tests.conftest import DATASET, SECOND_DATASET, Loop
 from stock_assets_tests.service.api.client import assert_row, get, get_all, get_problem, select
+from stock_assets_tests.service.conftest import send, state_for
+from stock_assets_tests.storage.examples import PROMOTION, panel
 
 pytestmark = pytest.mark.usefixtures("second_retraining")
 
@@ -93,6 +98,14 @@ def test_invalid_cursor_is_not_found(client: httpx.Client, path: str, cursor: st
 def test_invalid_limit_is_rejected(client: httpx.Client, path: str, limit: str) -> None:
     (invalid,) = get_problem(client, path, 422, limit=limit)["errors"]
     assert invalid["where"] == "query.limit"
+
+
+def test_decision_of_an_earlier_version_has_no_intervals(engine: Engine) -> None:
+    save_panel(engine, panel(PROMOTION.dataset_run_id))
+    save_promotion(engine, PROMOTION)
+    (item,) = send(create_app(state_for(engine)), "/api/v1/promotions").json()["items"]
+    assert item["intervals"] == []
+    assert item["persistence"] == PROMOTION.persistence
 
 
 def test_tickers_are_the_universe_and_all_stored_ones(
