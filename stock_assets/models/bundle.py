@@ -23,13 +23,13 @@ from stock_assets.evaluation.drift import BINS, count_rows, stability
 from stock_assets.features.labels import cumulate_steps, later_targets
 from stock_assets.features.panel import Panel, build_panel
 from stock_assets.features.scaling import blocks
-from stock_assets.features.volatility import log_ranges, volatility
+from stock_assets.features.volatility import AVERAGING, Averaging, log_ranges, volatility
 from stock_assets.features.windows import Windows, usable_windows
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import adjustment_factors, rebase
 from stock_assets.models.bundle_digests import BundleDigests, read_file, unreadable
 from stock_assets.models.forecast_frame import FloatArray, forecast_frame
-from stock_assets.models.intervals import NEWEST_SESSIONS, FixedIntervals, ScaledIntervals
+from stock_assets.models.intervals import FixedIntervals, Intervals, ScaledIntervals
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.training import forecast_scaled, weights_digest
@@ -205,7 +205,9 @@ class Bundle:
         )
         return forecast, self._outcomes(panel, ends) - self._no_change(panel, ends)
 
-    def scaled_volatility(self, bars: pd.DataFrame, panel: Panel, scale: Scale) -> FloatArray:
+    def scaled_volatility(
+        self, bars: pd.DataFrame, panel: Panel, scale: Scale, averaging: Averaging = AVERAGING
+    ) -> FloatArray:
         """Return the volatility of each session in scaled target units, (T, N).
 
         It is the scale by which residuals are divided; 1 where it is constant.
@@ -213,8 +215,31 @@ class Bundle:
         if scale == "constant":
             return np.ones_like(panel.close)
         ranges = log_ranges(bars, panel.sessions, panel.tickers)
-        unit = volatility(scale, panel.close, ranges) / self.recipe.target_scaler.scale[:, 0]
+        unit = volatility(scale, panel.close, ranges, averaging)
+        unit /= self.recipe.target_scaler.scale[:, 0]
         return unit if self.recipe.target == "log_return" else unit * panel.close
+
+    def continued_intervals(self, bars: pd.DataFrame) -> Intervals:
+        """Return the intervals with the residuals that are known as of the as-of session.
+
+        A refit starts with them: its own forecasts of earlier sessions have learnt their outcomes.
+
+        Parameters
+        ----------
+        bars : DataFrame
+            As traded, from the first session of history on; later ones than the as-of session are
+            not read.
+        """
+        recipe = self.recipe
+        intervals = recipe.intervals
+        if isinstance(intervals, FixedIntervals) or intervals.own_residuals_from is None:
+            return intervals  # of an earlier version
+        panel = self.panel(bars, recipe.as_of)
+        first = panel.sessions.searchsorted(pd.Timestamp(intervals.own_residuals_from))
+        own = np.arange(first, len(panel.sessions) - 1)
+        scale = self.scaled_volatility(bars, panel, intervals.scale, intervals.averaging)
+        residuals = self._residuals(panel, own, self._shrunk(panel, own), scale)
+        return intervals.continued(residuals, recipe.as_of)
 
     def drift(self, panel: Panel, sessions: Sequence[date]) -> pd.DataFrame:
         """Compute the drift of recent scaled inputs from the training distribution.
@@ -288,21 +313,28 @@ class Bundle:
         if isinstance(intervals, FixedIntervals):
             widths = np.array(intervals.widths)[:, np.newaxis]
             return self._shrunk(panel, ends), np.array([[-widths, widths]])
+        begin = pd.Timestamp(intervals.own_residuals_from or recipe.as_of)
         first = max(
-            panel.sessions.searchsorted(pd.Timestamp(recipe.as_of)),
-            ends[0] + 1 - horizon - NEWEST_SESSIONS,
+            panel.sessions.searchsorted(begin),
+            ends[0] + 1 - horizon - intervals.newest_sessions,
         )
         own = np.arange(first, ends[-1])
         every = np.union1d(own, ends)
         forecast = self._shrunk(panel, every)
-        scale = self.scaled_volatility(bars, panel, intervals.scale)
-        errors = self._outcomes(panel, own) - forecast[np.searchsorted(every, own)]
-        errors = np.where(self._forecastable(panel, own)[:, np.newaxis], errors, np.nan)
-        residuals = (errors / scale[own, np.newaxis]).astype(np.float32)
+        scale = self.scaled_volatility(bars, panel, intervals.scale, intervals.averaging)
+        residuals = self._residuals(panel, own, forecast[np.searchsorted(every, own)], scale)
         known = ends[:, np.newaxis] - np.arange(horizon) - first
         bounds = intervals.bounds(residuals, np.maximum(known, 0))
         distances = bounds[..., np.newaxis] * scale[ends, np.newaxis]
         return forecast[np.searchsorted(every, ends)], distances
+
+    def _residuals(
+        self, panel: Panel, ends: NDArray[np.intp], forecast: FloatArray, scale: FloatArray
+    ) -> NDArray[np.float32]:
+        """Return actual minus forecast over the scale as of `ends`, (B, H, N); NaN for none."""
+        errors = self._outcomes(panel, ends) - forecast
+        errors = np.where(self._forecastable(panel, ends)[:, np.newaxis], errors, np.nan)
+        return (errors / scale[ends, np.newaxis]).astype(np.float32)
 
     def _forecastable(self, panel: Panel, ends: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Find the tickers with a usable window, (B, N); closes need an own target scaler too."""

@@ -85,6 +85,7 @@ def calibrate(
         tuple(coverages),
         (errors / units[chosen]).astype(np.float32),
         asymmetric=prefers_asymmetric(errors, units[chosen], coverages),
+        own_residuals_from=calendar.next_session(sessions[-1]),
     )
     recipe = replace(model.recipe, shrinkage=shrinkage, intervals=intervals)
     return Bundle(recipe, model.network)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Forecast, Scale
 from stock_assets.evaluation.intervals import conformal_bounds
+from stock_assets.features.volatility import AVERAGING, Averaging
 
 NEWEST_SESSIONS = 126
-"""Sessions whose residuals decide a width."""
+"""Sessions whose residuals decide a width of new models."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,26 @@ class ScaledIntervals:
         Nominal coverages, ascending.
     residuals : (S, H, N) float32
         Scaled residuals (actual minus forecast) of the calibration sessions, oldest first; NaN
-        where there is none.
+        where there is none. Those of a refit end with the candidate's of the test segment.
     asymmetric : bool
         Whether each bound is a quantile of the signed residuals; otherwise both are the quantile of
         the absolute ones.
+    newest_sessions : int
+        Sessions whose residuals decide a width.
+    averaging : Averaging
+        Of the volatility.
+    own_residuals_from : date, optional
+        First as-of session of the model's own residuals, the one after those of `residuals`. None
+        if an earlier version trained the model: they begin with its as-of session.
     """
 
     scale: Scale
     coverages: tuple[float, ...]
     residuals: NDArray[np.float32]
     asymmetric: bool = False
+    newest_sessions: int = NEWEST_SESSIONS
+    averaging: Averaging = AVERAGING
+    own_residuals_from: date | None = None
 
     @property
     def coverage(self) -> float:
@@ -91,7 +103,7 @@ class ScaledIntervals:
             stops = len(self.residuals) + counts
             bounds = [
                 conformal_bounds(
-                    rows[max(stop - NEWEST_SESSIONS, 0) : stop],
+                    rows[max(stop - self.newest_sessions, 0) : stop],
                     self.coverages,
                     asymmetric=self.asymmetric,
                 )
@@ -102,9 +114,22 @@ class ScaledIntervals:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the file of a bundle; the residuals are stored apart."""
-        plain = {"scale": self.scale, "coverages": list(self.coverages)}
-        # Only if it is true: earlier versions do not have it.
-        return {"intervals": plain | ({"asymmetric": True} if self.asymmetric else {})}
+        plain: dict[str, Any] = {"scale": self.scale, "coverages": list(self.coverages)}
+        # Earlier versions do not have the other fields.
+        if self.asymmetric:
+            plain["asymmetric"] = True
+        if self.own_residuals_from is not None:
+            plain |= {
+                "newest_sessions": self.newest_sessions,
+                "averaging": asdict(self.averaging),
+                "own_residuals_from": self.own_residuals_from.isoformat(),
+            }
+        return {"intervals": plain}
+
+    def continued(self, own: NDArray[np.float32], until: date) -> ScaledIntervals:
+        """Return the intervals with further residuals, after which own ones begin at `until`."""
+        every = np.concatenate([self.residuals, own])[-self.newest_sessions :]
+        return replace(self, residuals=every, own_residuals_from=until)
 
     def parameters(self) -> Forecast:
         """Return the parameters with which the same sessions give these intervals again."""
@@ -133,9 +158,18 @@ def intervals_from(plain: dict[str, Any], residuals: NDArray[np.float32] | None)
     if residuals is None:
         raise TypeError("the residuals are missing")
     fields = plain.pop("intervals")
+    if "own_residuals_from" not in fields:
+        later = {}
+    else:
+        later = {
+            "newest_sessions": fields["newest_sessions"],
+            "averaging": Averaging(**fields["averaging"]),
+            "own_residuals_from": date.fromisoformat(fields["own_residuals_from"]),
+        }
     return ScaledIntervals(
         fields["scale"],
         tuple(fields["coverages"]),
         residuals,
         asymmetric=fields.get("asymmetric", False),
+        **later,
     )

@@ -32,8 +32,7 @@ def refit_bundle(
 ) -> Refit:
     """Train the network of a candidate from its initial weights, without a validation segment.
 
-    The recipe is unchanged. In particular shrinkage and intervals are the candidate's, because they
-    are calibrated on sessions outside the train segment, and a refit leaves none.
+    The recipe is unchanged.
 
     Parameters
     ----------

@@ -233,7 +233,8 @@ def refit_on_dataset(
     """Train a candidate again on every window of its dataset with known labels.
 
     These are the windows from the first of training to the last of test, which is labelled with the
-    as-of session, and those that were purged between the segments.
+    as-of session, and those that were purged between the segments. The intervals begin with the
+    residuals of calibration and those of the candidate's forecasts since.
 
     Returns
     -------
@@ -253,15 +254,7 @@ def refit_on_dataset(
         validation,
     )
     checkpoints = _checkpoints(candidate.dataset_run_id, segments, checkpoint_folder)
-    recipe = replace(bundle.recipe, newest_label=_newest_label(record, data))
-    refit = refit_bundle(
-        Bundle(recipe, bundle.network),
-        data,
-        logged.training,
-        logged.batch_size,
-        logged.learning_rates,
-        checkpoints,
-    )
+    recipe = bundle.recipe
     bars = read_bars(
         engine,
         recipe.first_session,
@@ -269,6 +262,19 @@ def refit_on_dataset(
         recipe.tickers,
         record.known_at,
         renamed=True,
+    )
+    recipe = replace(
+        recipe,
+        newest_label=_newest_label(record, data),
+        intervals=bundle.continued_intervals(bars),
+    )
+    refit = refit_bundle(
+        Bundle(recipe, bundle.network),
+        data,
+        logged.training,
+        logged.batch_size,
+        logged.learning_rates,
+        checkpoints,
     )
     return refit, bars, checkpoints
 

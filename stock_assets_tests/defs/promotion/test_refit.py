@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 from mlflow.entities import Run
 
@@ -24,6 +25,7 @@ from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.splits import Segment
 from stock_assets.market import calendar
 from stock_assets.models.data import load_training_data
+from stock_assets.models.intervals import ScaledIntervals
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
 from stock_assets.pipeline.training_logs import logged_training
@@ -227,13 +229,32 @@ def test_a_refit_keeps_the_recipe_and_changes_the_weights(
     installation: Installation, candidate: ModelVersion, refit: ModelVersion
 ) -> None:
     first, again = (installation.registry.load(model.version) for model in (candidate, refit))
-    assert again.recipe.newest_label == AS_OF
-    assert replace(again.recipe, newest_label=first.recipe.newest_label).to_dict() == (
-        first.recipe.to_dict()
-    )
-    assert again.recipe.shrinkage == first.recipe.shrinkage
-    assert again.recipe.intervals.digest == first.recipe.intervals.digest
+    label, intervals = again.recipe.newest_label, again.recipe.intervals
+    assert label == AS_OF
+    begun = replace(first.recipe, newest_label=label, intervals=intervals)
+    assert again.recipe.to_dict() == begun.to_dict()
     assert weights_digest(again.network) != weights_digest(first.network)
+
+
+def test_a_refit_begins_with_the_residuals_of_the_candidate_on_the_test_segment(
+    installation: Installation, candidate: ModelVersion, refit: ModelVersion
+) -> None:
+    first, again = (installation.registry.load(model.version) for model in (candidate, refit))
+    start, own = first.recipe.intervals, again.recipe.intervals
+    assert isinstance(start, ScaledIntervals)
+    assert isinstance(own, ScaledIntervals)
+    segments = load_segments(installation.store.engine, DATASET_ID)
+    calibrated = len(start.residuals)
+    assert start.own_residuals_from == segments["test"].first_session
+    assert own.own_residuals_from == AS_OF
+    test = calendar.sessions(segments["test"].first_session, segments["test"].last_session)
+    assert len(own.residuals) == calibrated + len(test)
+    scored = score_due(first.forecast(sample_bars(), test), sample_bars())
+    error = np.log(scored["actual"] / scored["predicted"]).to_numpy().reshape(len(test), -1)
+    panel = first.panel(sample_bars(), AS_OF)
+    volatility = first.scaled_volatility(sample_bars(), panel, start.scale)
+    unit = (volatility * first.recipe.target_scaler.scale[:, 0])[-len(test) - 1 : -1]
+    np.testing.assert_allclose(own.residuals[calibrated:, 0], error / unit, rtol=1e-4, atol=1e-5)
 
 
 def test_the_newest_label_of_the_files_is_that_of_the_segments(
