@@ -267,20 +267,26 @@ def newey_west(differences: NDArray[np.floating[Any]], lags: int) -> tuple[float
     Returns
     -------
     float, float
-        The statistic and its two-sided p-value by Student's t with ``n - 1`` degrees of freedom;
-        NaN where the differences are constant.
+        The statistic and its two-sided p-value; NaN where the differences are constant. The
+        variance is too small and uncertain where the lags are many for the sessions: with ``b``
+        their share, the statistic is first multiplied by the root of ``1 - b + b**2 / 3``, the
+        expected share of the variance, and has Student's t with ``1.5 / b`` degrees of freedom, at
+        most ``n - 1`` (Sun 2014, "Let's fix it: Fixed-b asymptotics versus small-b asymptotics in
+        heteroskedasticity and autocorrelation robust inference", J. Econometrics 178).
     """
     from scipy.special import stdtr
 
     count, mean = len(differences), float(differences.mean())
     deviations = differences - mean
     products = float(deviations @ deviations)
-    for lag in range(1, min(lags, count - 1) + 1):
+    lags = min(lags, count - 1)
+    for lag in range(1, lags + 1):
         products += 2 * (1 - lag / (lags + 1)) * float(deviations[lag:] @ deviations[:-lag])
     if products <= count * CONSTANT**2:
         return math.nan, math.nan
-    statistic = mean * count / math.sqrt(products)
-    return statistic, float(2 * stdtr(count - 1, -abs(statistic)))
+    statistic, share = mean * count / math.sqrt(products), (lags + 1) / count
+    corrected = abs(statistic) * math.sqrt(1 - share + share**2 / 3)
+    return statistic, float(2 * stdtr(min(count - 1, 1.5 / share), -corrected))
 
 
 def cumulative_difference(

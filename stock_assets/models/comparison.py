@@ -8,7 +8,7 @@ from datetime import date
 
 import pandas as pd
 
-from stock_assets.evaluation.interval_scores import interval_table, ticker_coverage
+from stock_assets.evaluation.interval_scores import interval_table
 from stock_assets.evaluation.metrics import KEY, persistence_forecasts, score_rows
 from stock_assets.evaluation.scorecard import Scorecard, score_models
 from stock_assets.evaluation.scoring import score_due
@@ -35,8 +35,6 @@ class HeldOutComparison:
     intervals : DataFrame
         From :func:`stock_assets.evaluation.interval_scores.interval_table`: of the candidate, its
         rivals and production. Empty without a forecast.
-    ticker_coverage : DataFrame
-        From :func:`stock_assets.evaluation.interval_scores.ticker_coverage`, of the same.
     first_session, last_session : date
         First and last as-of session.
     """
@@ -45,7 +43,6 @@ class HeldOutComparison:
     scores: dict[str, Scorecard]
     unmatched: dict[str, pd.DataFrame]
     intervals: pd.DataFrame
-    ticker_coverage: pd.DataFrame
     first_session: date
     last_session: date
 
@@ -105,8 +102,7 @@ def compare_on_held_out(
         rows,
         score_models(rows),
         unmatched,
-        pd.DataFrame() if candidate_rows.empty else interval_table(with_intervals),
-        ticker_coverage(with_intervals),
+        interval_table(with_intervals),
         sessions[0],
         sessions[-1],
     )

@@ -68,8 +68,8 @@ class Comparison:
             "horizons": horizon_table(outcome.rows),
             "tickers": ticker_table(outcome.rows),
             "sessions": session_table(outcome.rows, "candidate"),
-            "intervals": outcome.intervals,
-            "ticker_coverage": outcome.ticker_coverage,
+            "intervals": outcome.intervals.drop(columns="tickers", errors="ignore"),
+            "ticker_coverage": _ticker_coverage(outcome.intervals),
         }
         if outcome.unmatched:
             tables["unmatched_horizons"] = horizon_table(outcome.unmatched)
@@ -170,14 +170,21 @@ def put_winner_in_force(
 
 
 def interval_records(outcome: HeldOutComparison) -> list[dict[str, Any]]:
-    """Return the rows of the table of intervals as JSON values, each with its ``tickers``."""
-    by_model = outcome.ticker_coverage.set_index("ticker").groupby("model")["coverage"]
-    tickers = {name: shares.to_dict() for name, shares in by_model}
-    return [
-        undefined_as_none({str(name): value for name, value in row.items()})
-        | {"tickers": tickers[row["model"]]}
-        for row in outcome.intervals.to_dict("records")
-    ]
+    """Return the rows of the table of intervals as JSON values."""
+    rows = outcome.intervals.to_dict("records")
+    return [undefined_as_none({str(name): value for name, value in row.items()}) for row in rows]
+
+
+def _ticker_coverage(intervals: pd.DataFrame) -> pd.DataFrame:
+    """Return the coverage by model, nominal coverage and ticker."""
+    return pd.DataFrame(
+        [
+            (row["model"], row["nominal"], ticker, share)
+            for row in intervals.to_dict("records")
+            for ticker, share in row["tickers"].items()
+        ],
+        columns=["model", "nominal", "ticker", "coverage"],
+    )
 
 
 def score_table(decided: PromotionRecord) -> pd.DataFrame:

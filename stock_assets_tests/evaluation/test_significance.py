@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.signal import lfilter
 
 from stock_assets.evaluation.significance import (
     DieboldMariano,
@@ -321,7 +322,26 @@ def test_newey_west_agrees_with_statsmodels(seed: int, lags: int) -> None:
     )
     statistic, p_value = newey_west(differences, lags)
     assert statistic == pytest.approx(fitted.tvalues[0])
-    assert p_value == pytest.approx(fitted.pvalues[0], rel=1e-6)
+    assert p_value > fitted.pvalues[0]
+
+
+def test_newey_west_with_few_lags_has_the_p_value_of_statsmodels() -> None:
+    differences = np.random.default_rng(1).normal(0.01, 1.0, 20_000)
+    fitted = sm.OLS(differences, np.ones(len(differences))).fit(
+        cov_type="HAC", cov_kwds={"maxlags": 5}, use_t=True
+    )
+    assert newey_west(differences, 5)[1] == pytest.approx(fitted.pvalues[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("sessions", [63, 252])
+def test_newey_west_rarely_finds_a_difference_in_noise(sessions: int, correlation: float) -> None:
+    random, rejected = np.random.default_rng(1), 0
+    for _ in range(500):
+        steps = random.normal(size=sessions + 50)
+        noise = lfilter([1.0], [1.0, -correlation], steps)[50:]
+        rejected += newey_west(noise, 21)[1] < 0.05
+    assert rejected <= 0.08 * 500
 
 
 def test_newey_west_of_a_constant_difference_is_undefined() -> None:

@@ -43,7 +43,7 @@ _SCORES = {"relative_mae": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "fore
 
 
 class IntervalScores(ResponseModel):
-    """The intervals of a model on the held-out sessions."""
+    """The intervals of a model and a coverage on the held-out sessions."""
 
     model: str = Field(
         description="`candidate`, `constant_width` (the same forecasts, widths that do not follow "
@@ -69,7 +69,7 @@ class IntervalScores(ResponseModel):
         examples=[-0.0021],
     )
     p_value: float | None = Field(
-        description="Two-sided p-value of that difference by the Diebold-Mariano test; null where "
+        description="Two-sided p-value of that difference with Newey and West's error; null where "
         "it is undefined.",
         examples=[0.013],
     )
@@ -126,6 +126,10 @@ class Promotion(ResponseModel):
         description="Last as-of session of the comparison.", examples=["2012-12-28"]
     )
     candidate: Figures = Field(description="Scores of the candidate.", examples=[_SCORES])
+    candidate_raw: Figures | None = Field(
+        description="Scores of the candidate without shrinkage; null if it is not shrunk.",
+        examples=[{"relative_mae": 1.0031}],
+    )
     production: Figures | None = Field(
         description="Scores of the version in production; null without one.",
         examples=[None],
@@ -145,8 +149,8 @@ class Promotion(ResponseModel):
         ],
     )
     intervals: list[IntervalScores] = Field(
-        description="The candidate's intervals, and those it is compared with; empty where an "
-        "earlier version decided."
+        description="The candidate's intervals of each coverage, the highest first, and those of "
+        "equal coverage that they are compared with; empty where an earlier version decided."
     )
     mlflow_run_id: str = Field(
         description="MLflow run of the retraining.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
@@ -239,13 +243,15 @@ class RetrainingsParams(PageParams):
 
 
 def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Separate the baselines and the intervals, stored with persistence's figures."""
+    """Separate the figures that are stored with persistence's."""
     persistence, decision = dict(row["persistence"]), row["decision"]
+    baselines = dict(persistence.pop("baselines", {}))
     return {
         **row,
         "outcome": decision.outcome,
         "edge": decision.edge,
-        "baselines": persistence.pop("baselines", {}),
+        "candidate_raw": baselines.pop("candidate_raw", None),
+        "baselines": baselines,
         "intervals": persistence.pop("intervals", []),
         "persistence": persistence,
     }

@@ -105,9 +105,10 @@ def _edge(row: Mapping[str, Any]) -> str:
 
 
 def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    baselines = row["persistence"].get("baselines", {})
+    baselines = dict(row["persistence"].get("baselines", {}))
     scores = {
         f"candidate, v{row['candidate_version']}": row["candidate"],
+        "candidate without shrinkage": baselines.pop("candidate_raw", None),
         f"production, v{row['production_version']}": row["production"],
         "persistence": row["persistence"],
         **{name.replace("_", " "): figures for name, figures in baselines.items()},

@@ -86,8 +86,8 @@ def test_decision_shows_the_scores_of_intervals(engine: Engine) -> None:
     rows = table(page, "#intervals-1")
     coverage = ["5.30%", "87.5%", "80.0%FB", "95.0%GOOG"]
     assert rows[:2] == [
-        ["candidate, v1", "7.12%", "–", *coverage, "–"],
-        ["candidate, constant width", "8.00%", "0.012", *coverage, "81.1%"],
+        ["candidate, v1", "90%", "7.12%", "–", *coverage, "–"],
+        ["candidate, constant width", "90%", "8.00%", "0.012", *coverage, "81.1%"],
     ]
     assert [row[0] for row in rows[2:]] == ["persistence, same scale", "production, v2"]
 
@@ -102,8 +102,8 @@ def test_stored_intervals_are_on_the_page(read: Read, loop: Loop) -> None:
     (first,) = [one for one in promotions(loop.store.engine, MODEL) if one.candidate_version == 1]
     rows = table(read("/models"), "#intervals-1")
     stored = first.persistence["intervals"]
-    assert [row[1] for row in rows] == [formatting.percent(one["interval_score"]) for one in stored]
-    assert len(rows) == 3
+    assert [row[2] for row in rows] == [formatting.percent(one["interval_score"]) for one in stored]
+    assert [row[1] for row in rows] == [*["90%"] * 3, *["80%"] * 3, *["50%"] * 3]
 
 
 def test_version_shows_its_newest_label(read: Read) -> None:
