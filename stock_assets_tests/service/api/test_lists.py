@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("second_retraining")
 TABLES = {
     "/forecasts": "SELECT * FROM predictions "
     "ORDER BY as_of_session DESC, ticker, horizon, model_version",
-    "/promotions": "SELECT *, persistence -> 'baselines' AS baselines, "
+    "/promotions": "SELECT *, (persistence -> 'baselines') - 'candidate_raw' AS baselines, "
+    "persistence -> 'baselines' -> 'candidate_raw' AS candidate_raw, "
     "persistence -> 'intervals' AS intervals, "
     "persistence - 'baselines' - 'intervals' AS persistence, decision->>'outcome' AS outcome, "
     "decision->>'edge' AS edge FROM model_promotions "

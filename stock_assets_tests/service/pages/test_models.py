@@ -10,11 +10,13 @@ from sqlalchemy import Engine
 
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.reporting.decision_text import edge_text
+from stock_assets.service.api.decisions import as_promotion
 from stock_assets.service.pages import formatting
 from stock_assets.service.pages.models import models
 from stock_assets.storage.datasets import save_panel
 from stock_assets.storage.decisions import promotions, save_promotion
 from stock_assets.storage.forecasts import read_performance
+from stock_assets.storage.serving.decisions import list_promotions
 from stock_assets_tests.conftest import REPLAYED, Loop
 from stock_assets_tests.service.conftest import state_for
 from stock_assets_tests.service.pages.conftest import Read, parse, table, text
@@ -90,6 +92,17 @@ def test_decision_shows_the_scores_of_intervals(engine: Engine) -> None:
         ["candidate, constant width", "90%", "8.00%", "0.012", *coverage, "81.1%"],
     ]
     assert [row[0] for row in rows[2:]] == ["persistence, same scale", "production, v2"]
+
+
+def test_the_candidate_without_shrinkage_is_no_baseline(engine: Engine) -> None:
+    raw = dict(PROMOTION.candidate) | {"relative_mae": 1.5}
+    page = page_of_decision(engine, baselines={"ridge": PROMOTION.candidate, "candidate_raw": raw})
+    rows = table(page, "#scores-1")
+    assert [row[0] for row in rows if row[5] == "1.500"] == ["candidate without shrinkage"]
+    assert [row[0] for row in rows][1] == "candidate without shrinkage"
+    (found,) = map(as_promotion, list_promotions(engine, None, None, 9))
+    assert set(found["baselines"]) == {"ridge"}
+    assert found["candidate_raw"] == raw
 
 
 def test_decision_of_an_earlier_version_shows_no_intervals(engine: Engine) -> None:
