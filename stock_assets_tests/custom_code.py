@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from stock_assets.config.custom_code import import_custom
+from stock_assets.core import module_code
 from stock_assets_tests.prepared import ROOT, write_project
 
 NETWORK = "our_networks:TemporalConvolution"
@@ -52,17 +52,16 @@ def custom_project(folder: Path, params: dict[str, dict[str, object]] = PARAMS) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STOCK_ASSETS_PROJECT", str(folder))
         patch.setattr(sys, "path", [*sys.path])
-        before = set(sys.modules)
+        forget()
         try:
-            forget()
             yield folder
         finally:
-            for name in set(sys.modules) - before:
-                if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
-                    del sys.modules[name]
             forget()
 
 
 def forget() -> None:
-    """Let custom code be imported again."""
-    import_custom.cache_clear()
+    """Let custom code be imported again, as in a new process."""
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in module_code._imported:
+            del sys.modules[name]
+    module_code._imported.clear()

@@ -15,7 +15,12 @@ from rich.table import Table
 from stock_assets.cli.output import print_facts
 from stock_assets.cli.platform import Platform
 from stock_assets.core.digests import DamagedFileError
-from stock_assets.core.fingerprints import build_environment, differences, plain_digest
+from stock_assets.core.fingerprints import (
+    build_environment,
+    custom_names,
+    differences,
+    plain_digest,
+)
 from stock_assets.core.moments import write_moment
 from stock_assets.core.text import truncate
 from stock_assets.registry import Registry
@@ -79,6 +84,7 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
     promotion = promotion_of(engine, platform.params.tracking.model_name, dataset_id)
     versions = Registry(platform.params.tracking).versions_of(dataset_id)
     built = record.build_environment
+    now = build_environment(custom_names(built) if built else ())
     digests = {
         "rows": record.bars_digest,
         "panel": record.digest,
@@ -94,7 +100,7 @@ def gather_dataset(platform: Platform, dataset_id: str) -> dict[str, Any]:
         "segments": [asdict(segment) for segment in segments],
         "digests": digests,
         "build_environment": built,
-        "differs_now": differences(built, build_environment()) if built else None,
+        "differs_now": differences(built, now) if built else None,
         "file": _file(arrays, record.location),
         "candidate_versions": [model.version for model in versions if model.refit_of is None],
         "refits": {model.version: model.refit_of for model in versions if model.refit_of},

@@ -6,18 +6,15 @@ that was made elsewhere cannot bring any.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-import sys
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from stock_assets.config.params import load_params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
+from stock_assets.core.module_code import code_digests, error_place, import_object, is_custom
 
 Kind = Literal["feature", "network"]
 
@@ -27,35 +24,37 @@ _KEYS: dict[Kind, str] = {
 }
 
 
-def is_custom(name: str) -> bool:
-    """Whether a feature or a network has a name of the form ``package.module:NAME``."""
-    return ":" in name
-
-
-@cache
 def import_custom(name: str, kind: Kind) -> Any:
     """Import the object of a name, from an installed package or the folder of ``params.yaml``.
 
     Raises
     ------
     StockAssetsError
-        ``params.yaml`` does not name it, or it cannot be imported. Nothing is imported in the first
-        case.
+        ``params.yaml`` does not name it now, or it cannot be imported. Nothing is imported in the
+        first case.
     """
-    if name not in named_code(kind):
-        raise StockAssetsError(
-            f"{find_locations().params_file} does not name the {kind} {name}",
-            f"Add it to {_KEYS[kind]} if you trust its code",
-        )
-    module, _, attribute = name.partition(":")
-    _search_project()
+    _require_named(name, kind)
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise StockAssetsError(
-            f"the {kind} {name} cannot be imported: {error}",
-            f"Install its package, or correct {_KEYS[kind]}",
-        ) from None
+        return import_object(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, StockAssetsError) and not error_place(error, name):
+            raise
+        raise custom_code_error(
+            f"the {kind} {name} cannot be imported",
+            error,
+            name,
+            f"Correct it, install its package, or correct {_KEYS[kind]}",
+        ) from error
+
+
+def custom_code_error(
+    problem: str, error: BaseException, name: str, remedy: str
+) -> StockAssetsError:
+    """Describe an error that the code of a name raised, with its file and line."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    place = error_place(error, name)
+    reason = f"{type(error).__name__}: {message}"
+    return StockAssetsError(f"{problem}: {place}{': ' if place else ''}{reason}", remedy)
 
 
 def named_code(kind: Kind) -> tuple[str, ...]:
@@ -77,53 +76,49 @@ def _named(path: Path, *_: int) -> dict[Kind, tuple[str, ...]]:
     }
 
 
-def code_digests(names: Iterable[str]) -> dict[str, str]:
-    """Compute the SHA-256 of the module of each custom name; line ends do not count.
+def require_code(recorded: Mapping[str, str], network: str, features: Iterable[str]) -> None:
+    """Require that the custom code of a model is recorded, named, unchanged and importable.
 
-    Modules are found, not run. The digest of one that is not there is empty. Other names are left
-    out.
-    """
-    _search_project()
-    return {name: _module_digest(name.partition(":")[0]) for name in names if is_custom(name)}
-
-
-def require_code(recorded: Mapping[str, str], network: str) -> None:
-    """Require that the custom code of a model is named, importable and the recorded one.
+    It is compared with its record before any of it is imported.
 
     Parameters
     ----------
     recorded : mapping of str to str
-        From :func:`code_digests`, when the model was trained.
+        From :func:`stock_assets.core.module_code.code_digests`, when the model was trained.
     network : str
-        Its architecture; the other names are features.
+        Its architecture.
+    features : iterable of str
+        The names of its features.
 
     Raises
     ------
     StockAssetsError
-        ``params.yaml`` does not name some of it, or the module of a name is another one.
+        The record has other names than the model uses, ``params.yaml`` does not name some of them,
+        or the code of a name differs or cannot be imported.
     """
-    for name, digest in recorded.items():
-        import_custom(name, "network" if name == network else "feature")
-        if code_digests([name])[name] != digest:
+    kinds: dict[str, Kind] = dict.fromkeys(filter(is_custom, features), "feature")
+    if is_custom(network):
+        kinds[network] = "network"
+    unrecorded = sorted(kinds.keys() ^ recorded.keys())
+    if unrecorded:
+        raise StockAssetsError(
+            f"a model records other custom code than it uses: {', '.join(unrecorded)}",
+            "Train a new model: stock-assets retrain",
+        )
+    for name, kind in kinds.items():
+        _require_named(name, kind)
+        if code_digests([name])[name] != recorded[name]:
             raise StockAssetsError(
                 f"the code of {name} has changed since a model was trained with it",
-                "Restore that code, or train a new model: stock-assets retrain",
+                "Restore that code and restart, or train a new model: stock-assets retrain",
             )
+    for name, kind in kinds.items():
+        import_custom(name, kind)
 
 
-def _module_digest(module: str) -> str:
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # of the package
-        return ""
-    if found is None or found.origin is None:
-        return ""
-    content = Path(found.origin).read_bytes()
-    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
-
-
-def _search_project() -> None:
-    """Let modules be found in the folder of ``params.yaml``, after all others."""
-    project = str(find_locations().project)
-    if project not in sys.path:
-        sys.path.append(project)
+def _require_named(name: str, kind: Kind) -> None:
+    if name not in named_code(kind):
+        raise StockAssetsError(
+            f"{find_locations().params_file} does not name the {kind} {name}",
+            f"Add it to {_KEYS[kind]} if you trust its code",
+        )

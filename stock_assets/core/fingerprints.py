@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stock_assets.config.custom_code import code_digests, named_code
+from stock_assets.core.module_code import code_digests, is_custom
 
 LIBRARIES = ("numpy", "pandas", "TA-Lib", "torch", "scikit-learn", "safetensors")
 """Distributions whose version can change a dataset, or a model trained on it."""
@@ -27,8 +27,19 @@ _DATASET_SOURCES = (
     "storage/arrays.py",
 )
 """Files and folders that decide a dataset, given the stored rows (which have their own digest)."""
-_FORECAST_SOURCES = (*_DATASET_SOURCES, "models", "pipeline/forecasting.py")
-_TRAINING_SOURCES = ("features", "models")
+_FORECAST_SOURCES = (
+    *_DATASET_SOURCES,
+    "evaluation/intervals.py",
+    "models",
+    "pipeline/forecasting.py",
+)
+"""Files and folders that decide forecasts, given a bundle and bars."""
+_TRAINING_SOURCES = (
+    *("features", "models"),
+    *(f"evaluation/{name}.py" for name in ("intervals", "metrics", "shrinkage", "significance")),
+    "pipeline/training.py",
+)
+"""Files and folders that decide a bundle, given a dataset and hyperparameters."""
 
 
 def plain_digest(value: Any) -> str:
@@ -36,36 +47,50 @@ def plain_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def build_environment() -> dict[str, Any]:
+def build_environment(names: Iterable[str] = ()) -> dict[str, Any]:
     """Describe the code and the libraries that a dataset built now depends on.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of features; the code of the custom ones is included.
 
     Returns
     -------
     dict
         ``package``: version of this package. ``code``: SHA-256 per source file in
-        :data:`_DATASET_SOURCES`, by its path in the package, and per custom feature that
-        ``params.yaml`` names; line ends do not count. ``libraries``: versions of Python and of
-        :data:`LIBRARIES`. ``processor``: its kind, and the newest vector instructions that NumPy
-        uses.
+        :data:`_DATASET_SOURCES`, by its path in the package, and per custom feature, by its name;
+        line ends do not count. ``libraries``: versions of Python and of :data:`LIBRARIES`.
+        ``processor``: its kind, and the newest vector instructions that NumPy uses.
     """
-    return _environment(_DATASET_SOURCES, named_code("feature"))
+    return _environment(_DATASET_SOURCES, names)
 
 
-def forecast_environment() -> dict[str, Any]:
+def forecast_environment(names: Iterable[str] = ()) -> dict[str, Any]:
     """Describe the code and the libraries that a forecast made now depends on.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of features and networks of the models; the code of the custom ones is included.
 
     Returns
     -------
     dict
-        Like :func:`build_environment`, with the code of models and of custom networks.
+        Like :func:`build_environment`, with the code of models.
     """
-    return _environment(_FORECAST_SOURCES, _custom_names())
+    return _environment(_FORECAST_SOURCES, names)
 
 
-def _environment(sources: Iterable[str], custom: Iterable[str]) -> dict[str, Any]:
+def custom_names(environment: Mapping[str, Any]) -> list[str]:
+    """Return the custom features and networks that an environment describes."""
+    return [name for name in environment["code"] if is_custom(name)]
+
+
+def _environment(sources: Iterable[str], names: Iterable[str]) -> dict[str, Any]:
     return {
         "package": version("stock-assets"),
-        "code": _source_digests(sources) | code_digests(custom),
+        "code": _source_digests(sources) | code_digests(names),
         "libraries": {"python": platform.python_version()}
         | {name: version(name) for name in LIBRARIES},
         "processor": _processor(),
@@ -77,16 +102,17 @@ def _processor() -> str:
     return " ".join([platform.machine(), *found[-1:]])
 
 
-def training_code() -> str:
-    """Compute the SHA-256 of the code that trains networks, custom code included.
+def training_code(names: Iterable[str] = ()) -> str:
+    """Compute the SHA-256 of the code that trains networks.
 
     Studies and checkpoints are resumed only by the same code.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of networks and features; the code of the custom ones is included.
     """
-    return plain_digest(_source_digests(_TRAINING_SOURCES) | code_digests(_custom_names()))
-
-
-def _custom_names() -> tuple[str, ...]:
-    return (*named_code("feature"), *named_code("network"))
+    return plain_digest(_source_digests(_TRAINING_SOURCES) | code_digests(names))
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

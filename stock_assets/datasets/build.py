@@ -74,7 +74,7 @@ def build_panel(
         bars_digest=content_digest(built.bars),
         digest=stored.digest,
         location=stored.location,
-        build_environment=build_environment(),
+        build_environment=build_environment(params.features.custom),
         known_at=known_at,
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.core.fingerprints import build_environment, differences
+from stock_assets.core.fingerprints import build_environment, custom_names, differences
 from stock_assets.core.text import truncate
 from stock_assets.datasets.build import (
     FittedScalers,
@@ -274,4 +274,4 @@ def _changed_environment(record: PanelRecord) -> list[str]:
     built = record.build_environment
     if built is None:
         return ["the build environment was not recorded"]
-    return differences(built, build_environment())
+    return differences(built, build_environment(custom_names(built)))

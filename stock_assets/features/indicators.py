@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import talib
 
 from stock_assets.config import FeatureGroup, Features
-from stock_assets.config.custom_code import import_custom, is_custom
+from stock_assets.config.custom_code import import_custom
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.module_code import is_custom
 from stock_assets.features import formulas as f
 from stock_assets.features.alpha158 import ALPHA158
 from stock_assets.features.feature import Feature

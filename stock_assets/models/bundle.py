@@ -100,7 +100,7 @@ class Bundle:
         residuals = tensors.pop(_RESIDUALS, None)
         try:
             recipe = Recipe.from_dict(plain, None if residuals is None else residuals.numpy())
-            require_code(recipe.custom_code, recipe.network.architecture)
+            require_code(recipe.custom_code, recipe.network.architecture, recipe.features)
             network = build_network(recipe.network)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise StockAssetsError(

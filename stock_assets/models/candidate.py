@@ -67,6 +67,8 @@ def train_candidate(
             "device": pick_device(training.device).type,
         }
         own_name = member_name(name, number)
-        checkpoint = checkpoints.checkpoint(own_name, **inputs) if checkpoints else None
+        checkpoint = (
+            checkpoints.checkpoint(own_name, best.architecture, **inputs) if checkpoints else None
+        )
         fits.append(fit(member, data, settings, checkpoint=checkpoint))
     return Candidate(network.cpu(), tuple(fits))

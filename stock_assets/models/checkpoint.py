@@ -178,18 +178,20 @@ class CheckpointFolder:
     folder: Path
     data_fingerprint: str
 
-    def checkpoint(self, name: str, **inputs: Any) -> Checkpoint:
+    def checkpoint(self, name: str, architecture: str, **inputs: Any) -> Checkpoint:
         """Return the checkpoint of a training.
 
         Parameters
         ----------
         name : str
             File name without suffix.
+        architecture : str
+            Of the network; the code of a custom one counts.
         **inputs
             Plain values that determine the weights, in addition to the data, the code and the
             version of PyTorch.
         """
-        environment = {"code": training_code(), "torch": torch.__version__}
+        environment = {"code": training_code([architecture]), "torch": torch.__version__}
         fingerprint = plain_digest({"data": self.data_fingerprint, **environment, **inputs})
         return Checkpoint(self.folder / f"{name}.safetensors", fingerprint)
 

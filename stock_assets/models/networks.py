@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stock_assets.config import Architecture, BuiltInArchitecture, Device
-from stock_assets.config.custom_code import import_custom, is_custom
+from stock_assets.config.custom_code import custom_code_error, import_custom
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.module_code import is_custom
 from stock_assets.features.windows import MINIMUM_VALID_SHARE
 from stock_assets.models.contract import contract_fault
 
@@ -277,7 +278,12 @@ def _custom_network(spec: NetworkSpec) -> Network:
             f"{name} is defined as {found.__module__}:{found.__name__}",
             "Name it so in params.yaml, because a model records the code of that module",
         )
-    network = found(spec)
+    try:
+        network = found(spec)
+    except Exception as error:
+        raise custom_code_error(
+            f"{name} cannot be built", error, name, "Correct it, see docs/extending.md"
+        ) from error
     fault = contract_fault(network)
     if fault:
         raise StockAssetsError(f"{name}: {fault}", "Correct it, see docs/extending.md")

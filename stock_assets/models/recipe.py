@@ -51,7 +51,7 @@ class Recipe:
     shrinkage : tuple of float
         Factors in [0, 1] of the forecast moves over 1 to H sessions.
     custom_code : dict of str to str
-        SHA-256 of the module of a custom network and of each custom feature, by their names.
+        SHA-256 of the code of a custom network and of each custom feature, by their names.
     newest_label : date or None
         The newest session whose price is a label that the weights were trained on; None in models
         of earlier versions.
@@ -73,6 +73,11 @@ class Recipe:
     shrinkage: tuple[float, ...]
     custom_code: dict[str, str] = field(default_factory=dict)
     newest_label: date | None = None
+
+    @property
+    def code_names(self) -> tuple[str, ...]:
+        """Names of the network and the features, which may be custom ones."""
+        return (self.network.architecture, *self.features)
 
     @property
     def is_shrunk(self) -> bool:

@@ -68,6 +68,10 @@ def refit_bundle(
             "device": pick_device(training.device).type,
         }
         name = member_name("refit", number)
-        checkpoint = checkpoints.checkpoint(name, **inputs) if checkpoints else None
+        checkpoint = (
+            checkpoints.checkpoint(name, member.spec.architecture, **inputs)
+            if checkpoints
+            else None
+        )
         losses.append(tuple(refit(member, data, settings, own, checkpoint)))
     return Refit(Bundle(candidate.recipe, network.cpu().eval()), tuple(losses))

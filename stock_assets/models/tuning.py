@@ -29,8 +29,8 @@ from stock_assets.config import (
     Training,
     Tuning,
 )
-from stock_assets.config.custom_code import is_custom
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.core.module_code import is_custom
 from stock_assets.core.progress import bar
 from stock_assets.models.checkpoint import EpochScore
 from stock_assets.models.data import TrainingData

@@ -152,20 +152,21 @@ def make_forecasts(
     _require_forecasts(rows, sessions)
     seen = {model.version: pd.Timestamp(model.as_of) for model in chosen}
     invalid = invalid_forecasts(rows.assign(model_as_of=rows["model_version"].map(seen)))
-    issue = _issue(params, known_at, next(iter(bundles.values())))
+    issue = _issue(params, known_at, list(bundles.values()))
     return Forecasts(chosen, rows, drift, invalid, issue)
 
 
-def _issue(params: Params, known_at: datetime | None, bundle: Bundle) -> Issue:
+def _issue(params: Params, known_at: datetime | None, bundles: Sequence[Bundle]) -> Issue:
     """Describe the inputs of forecasts made now, apart from the models."""
     in_force = params.model_dump(mode="json")
+    names = [name for bundle in bundles for name in bundle.recipe.code_names]
     return Issue(
         known_at=known_at,
         params=in_force,
         params_digest=plain_digest(in_force),
-        build_environment=forecast_environment(),
+        build_environment=forecast_environment(names),
         torch=torch.__version__,
-        device=describe_device(bundle.network),
+        device=describe_device(bundles[0].network),
     )
 
 

@@ -61,7 +61,7 @@ def log_training(
 ) -> None:
     """Log the parameters of a training and the losses of every epoch."""
     record = trained.record
-    environment = training_environment(trained.bundle.network)
+    environment = training_environment(trained.bundle)
     mlflow_run.set_tags({"dataset_run_id": record.dataset_run_id, **environment})
     mlflow_run.log_params(
         {
@@ -135,7 +135,7 @@ def log_refit(mlflow_run: Any, version: ModelVersion, refit: Refit) -> None:
             "refit_version": version.version,
             "refit_of": version.refit_of,
             "refit_weights": weights_digest(refit.bundle.network),
-            **training_environment(refit.bundle.network, is_refit=True),
+            **training_environment(refit.bundle, is_refit=True),
         }
     )
     for number, losses in enumerate(refit.losses):

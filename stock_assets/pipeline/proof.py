@@ -20,6 +20,7 @@ from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import (
     build_environment,
+    custom_names,
     differences,
     forecast_environment,
     plain_digest,
@@ -205,8 +206,9 @@ class _Work:
         facts = self._facts(group.issue)
         then = {} if facts is None else {name: facts[name] for name in now}
         built = None if facts is None else facts["build_environment"]
+        code = differences(built, forecast_environment(custom_names(built))) if built else []
         return compare_environments(
-            [*_changed(then, now), *(differences(built, forecast_environment()) if built else [])],
+            [*_changed(then, now), *code],
             [*(name for name in now if then.get(name) is None), *([] if built else ["code"])],
             f"torch {now['torch']}, {now['device']}",
         )
@@ -256,9 +258,9 @@ class _Work:
     def _dataset_environment(self, dataset_id: str) -> Finding:
         """Compare the code, libraries and processor with those that built a dataset."""
         built = load_panel(self._stores.engine, dataset_id).build_environment
-        now = build_environment()
         if built is None:
             return compare_environments([], ["code", "libraries", "processor"], "")
+        now = build_environment(custom_names(built))
         unknown = [] if "processor" in built else ["processor"]
         same = f"version {now['package']}, {now['processor']}"
         return compare_environments(differences(built, now), unknown, same)
@@ -320,7 +322,7 @@ class _Work:
         then, now = (weights_digest(b.network) for b in (bundle, again))
         if then == now:
             return Finding("weights", Outcome.HOLDS, f"trained again: digest {short(then)}")
-        trained = training_environment(bundle.network)
+        trained = training_environment(bundle)
         logged = logged_environment(registry.client(), model)
         environment = compare_environments(
             _changed(logged, trained), [name for name in trained if name not in logged], ""

@@ -16,10 +16,10 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Forecast, Params, Training, Tuning, WalkForward
-from stock_assets.config.custom_code import code_digests
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import plain_digest, training_code
 from stock_assets.core.locations import find_locations
+from stock_assets.core.module_code import code_digests
 from stock_assets.datasets.build import recorded_params
 from stock_assets.datasets.rebuild import open_panel
 from stock_assets.evaluation.production_rule import ModelVersion
@@ -356,5 +356,6 @@ def _study_name(
     }
     libraries = {name: version(name) for name in ("torch", "optuna")}
     divided = folds.model_dump(mode="json")
-    fingerprint = [settings, divided, data_digest, training_code(), libraries]
+    code = training_code(tuning.search_space.architecture)
+    fingerprint = [settings, divided, data_digest, code, libraries]
     return f"{dataset_id}-{plain_digest(fingerprint)[:12]}"

@@ -14,7 +14,7 @@ from stock_assets.models.members import member_name
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from stock_assets.models.networks import Network
+    from stock_assets.models.bundle import Bundle
 
 TRAINING_PREFIX = "training."
 """Prefix of the MLflow parameters that are training settings."""
@@ -76,7 +76,7 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
     return LoggedTraining(training, int(logged.params["batch_size"]), tuple(learning_rates))
 
 
-def training_environment(network: Network, *, is_refit: bool = False) -> dict[str, str]:
+def training_environment(bundle: Bundle, *, is_refit: bool = False) -> dict[str, str]:
     """Describe the environment of a training: PyTorch, device and training code.
 
     Returns
@@ -91,8 +91,8 @@ def training_environment(network: Network, *, is_refit: bool = False) -> dict[st
 
     facts = {
         "torch": torch.__version__,
-        "device": describe_device(network),
-        "training_code": training_code(),
+        "device": describe_device(bundle.network),
+        "training_code": training_code(bundle.recipe.code_names),
     }
     return {f"{_REFIT_PREFIX if is_refit else ''}{name}": value for name, value in facts.items()}
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
 from stock_assets_tests.custom_code import FEATURE, NETWORK, documented
@@ -55,12 +56,22 @@ def test_custom_code_is_trained_forecast_with_and_proved(installation: Installat
 
 
 @pytest.mark.long
-def test_the_build_environment_of_a_dataset_names_custom_features(
+def test_a_dataset_differs_only_if_the_code_of_its_own_features_changes(
     installation: Installation,
 ) -> None:
     installation.succeed("retrain", "--as-of", "2012-12-31")
     dataset = installation.value("SELECT dataset_run_id FROM processed_feature_data")
+
+    def differences() -> list[str]:
+        return json.loads(installation.succeed("dataset", "show", dataset, "--json"))["differs_now"]
+
+    path = installation.project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["features"]["custom"].append("our_copy:mean_gap")
+    path.write_text(yaml.safe_dump(params))
+    (installation.project / "our_copy.py").write_text(documented("our_features"))
+    assert differences() == []
     file = installation.project / "our_features.py"
     file.write_text(f"{file.read_text()}# changed\n")
-    shown = json.loads(installation.succeed("dataset", "show", dataset, "--json"))
-    assert shown["differs_now"] == [f"code changed in {FEATURE}"]
+    assert differences() == [f"code changed in {FEATURE}"]
+    assert f"code changed in {FEATURE}" in installation.run("dataset", "verify", dataset).stdout

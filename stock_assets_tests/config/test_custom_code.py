@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stock_assets.config.custom_code import code_digests, import_custom, named_code
+from stock_assets.config.custom_code import import_custom, named_code
 from stock_assets.core.errors import StockAssetsError
-from stock_assets.core.fingerprints import (
-    build_environment,
-    differences,
-    forecast_environment,
-    training_code,
-)
-from stock_assets_tests.custom_code import FEATURE, NETWORK, custom_project, forget
+from stock_assets_tests.custom_code import FEATURE, NETWORK, custom_project
 
 
 @pytest.fixture
@@ -55,12 +49,38 @@ def test_a_named_feature_is_no_named_network(project: Path) -> None:
         import_custom(FEATURE, "network")
 
 
-@pytest.mark.parametrize("content", ["", "import a_module_that_is_missing\n"])
-def test_code_that_cannot_be_imported_is_an_error(project: Path, content: str) -> None:
+FAULTS = {
+    "": "AttributeError",
+    "import a_module_that_is_missing\n": "our_networks.py, line 1: ModuleNotFoundError",
+    "a = 1\nb = (\n": "our_networks.py, line 2: SyntaxError",
+    "\n\na = 1 / 0\n": "our_networks.py, line 3: ZeroDivisionError",
+    "\nraise SystemExit(3)\n": "our_networks.py, line 2: SystemExit",
+    "import numpy as np\nnp.zeros(-1)\n": "our_networks.py, line 2: ValueError",
+    "import our_helper\n": "our_helper.py, line 1: RuntimeError",
+    "from stock_assets.features.feature import custom_feature\ncustom_feature(inputs=())\n": (
+        "our_networks.py, line 2: StockAssetsError"
+    ),
+}
+
+
+@pytest.mark.parametrize("content", FAULTS)
+def test_code_that_cannot_be_imported_is_an_error_with_its_place(
+    project: Path, content: str
+) -> None:
     (project / "our_networks.py").write_text(content)
+    (project / "our_helper.py").write_text("raise RuntimeError\n")
     with pytest.raises(StockAssetsError, match=f"{NETWORK} cannot be imported") as caught:
         import_custom(NETWORK, "network")
+    assert FAULTS[content] in caught.value.problem
     assert "tuning.search_space.architecture" in caught.value.remedy
+
+
+def test_code_that_is_no_longer_named_is_refused_after_its_import(project: Path) -> None:
+    import_custom(NETWORK, "network")
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace(NETWORK, "our_networks:Other"))
+    with pytest.raises(StockAssetsError, match="does not name the network"):
+        import_custom(NETWORK, "network")
 
 
 def test_an_installed_module_comes_before_one_beside_the_parameters(project: Path) -> None:
@@ -71,35 +91,7 @@ def test_an_installed_module_comes_before_one_beside_the_parameters(project: Pat
     assert import_custom("colorsys:rgb_to_hls", "network")(1.0, 0.0, 0.0) == (0.0, 0.5, 1.0)
 
 
-def test_digests_follow_the_code_but_not_its_line_ends(project: Path) -> None:
-    before, file = code_digests(["lstm", NETWORK]), project / "our_networks.py"
-    assert list(before) == [NETWORK]
-    content = file.read_bytes()
-    file.write_bytes(content.replace(b"\n", b"\r\n"))
-    assert code_digests([NETWORK]) == before
-    file.write_bytes(content + b"# changed\n")
-    assert code_digests([NETWORK]) != before
-
-
-@pytest.mark.parametrize("name", ["missing:Network", "missing.inside:Network"])
-def test_the_digest_of_a_missing_module_is_empty(project: Path, name: str) -> None:
-    assert code_digests([name]) == {name: ""}
-
-
-def test_build_environments_name_changed_custom_code(project: Path) -> None:
-    dataset, forecast, training = build_environment(), forecast_environment(), training_code()
-    file = project / "our_networks.py"
-    file.write_text(file.read_text() + "# changed\n")
-    assert differences(dataset, build_environment()) == []
-    assert differences(forecast, forecast_environment()) == [f"code changed in {NETWORK}"]
-    assert training_code() != training
-    file = project / "our_features.py"
-    file.write_text(file.read_text() + "# changed\n")
-    assert differences(dataset, build_environment()) == [f"code changed in {FEATURE}"]
-
-
 def test_a_changed_parameter_file_is_read_again(project: Path) -> None:
     path = project / "params.yaml"
     path.write_text(path.read_text().replace(FEATURE, "our_features:other"))
-    forget()
     assert named_code("feature") == ("our_features:other",)

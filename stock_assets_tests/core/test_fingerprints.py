@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,15 @@ import pytest
 from stock_assets.core import fingerprints
 from stock_assets.core.fingerprints import (
     build_environment,
+    custom_names,
     differences,
+    forecast_environment,
     plain_digest,
     training_code,
 )
+from stock_assets_tests.custom_code import FEATURE, NETWORK, custom_project, documented
+
+PACKAGE = fingerprints._PACKAGE
 
 
 def test_build_environment_names_the_files_that_decide_a_dataset() -> None:
@@ -36,6 +43,100 @@ def test_build_environment_has_the_installed_versions() -> None:
     libraries = build_environment()["libraries"]
     assert libraries["numpy"] == np.__version__
     assert set(libraries) == {"python", *fingerprints.LIBRARIES}
+
+
+NOT_DECIDING = {
+    *(f"core/{name}.py" for name in ("digests", "errors", "fingerprints", "locations")),
+    *(f"core/{name}.py" for name in ("module_code", "progress", "yaml_file")),
+    "evaluation/drift.py",  # which no forecast and no weight depends on
+}
+IN_THE_DATASET = ("config/", "market/")
+"""Parameters and bars of a training are those of its dataset."""
+
+
+def imported(*modules: str) -> set[str]:
+    """Return the files of the package that modules import, directly or not, or in a function."""
+    found: set[str] = set()
+    left = set(modules)
+    while left:
+        file = left.pop()
+        found.add(file)
+        tree = ast.parse((PACKAGE / file).read_bytes())
+        left |= {name for name in map(_file, _names(tree)) if name is not None} - found
+    return {file for file in found if not file.endswith("__init__.py")}
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def _file(module: str) -> str | None:
+    path = module.removeprefix("stock_assets.").replace(".", "/")
+    files = [file for file in (f"{path}.py", f"{path}/__init__.py") if (PACKAGE / file).is_file()]
+    return files[0] if files and module.startswith("stock_assets.") else None
+
+
+def test_forecast_environment_names_the_code_that_a_forecast_imports() -> None:
+    code = forecast_environment()["code"]
+    files = imported("models/bundle.py")
+    assert {"evaluation/intervals.py", "features/volatility.py", "market/calendar.py"} <= files
+    assert files - code.keys() == NOT_DECIDING
+
+
+def test_training_code_follows_the_code_that_a_training_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_PACKAGE", tmp_path)
+    names = ("calibration", "candidate", "refit", "tuning")
+    files = imported(*(f"models/{name}.py" for name in names)) - NOT_DECIDING
+    assert {"evaluation/shrinkage.py", "evaluation/significance.py"} <= files
+    unfollowed = set()
+    for file in files:
+        before = training_code()
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+        if training_code() == before:
+            unfollowed.add(file)
+    assert all(file.startswith(IN_THE_DATASET) for file in unfollowed), unfollowed
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    with custom_project(tmp_path / "custom") as folder:
+        yield folder
+
+
+def test_environments_depend_on_the_custom_code_that_is_used(project: Path) -> None:
+    dataset, other = build_environment(["High", FEATURE]), build_environment(["High"])
+    forecast = forecast_environment([NETWORK, FEATURE])
+    assert custom_names(other) == []
+    assert custom_names(dataset) == [FEATURE]
+    assert custom_names(forecast) == [NETWORK, FEATURE]
+    for name in ("our_networks", "our_features"):
+        (project / f"{name}.py").write_text(documented(name) + "# changed\n")
+    for then, changed in ((dataset, [FEATURE]), (other, [])):
+        lines = differences(then, build_environment(custom_names(then)))
+        assert lines == [f"code changed in {name}" for name in changed]
+    now = forecast_environment(custom_names(forecast))
+    assert differences(forecast, now) == [f"code changed in {FEATURE}, {NETWORK}"]
+
+
+def test_training_code_depends_on_the_custom_code_that_is_used(project: Path) -> None:
+    before, plain = training_code([NETWORK]), training_code(["lstm"])
+    assert before != plain == training_code()
+    (project / "our_networks.py").write_text(documented("our_networks") + "# changed\n")
+    assert training_code([NETWORK]) != before
+    assert training_code(["lstm"]) == plain
+
+
+def test_environments_do_not_read_the_parameters(project: Path) -> None:
+    (project / "params.yaml").write_text("no parameters")
+    assert custom_names(build_environment([FEATURE])) == [FEATURE]
+    assert training_code([NETWORK]) != training_code()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stock_assets.config import Dataset, Features, Forecast
-from stock_assets.config.custom_code import code_digests
+from stock_assets.core.module_code import code_digests
 from stock_assets.features.dataset import FeatureSet, build_feature_set
 from stock_assets.features.scaling import fit_reference, fit_scalers
 from stock_assets.features.splits import split_dataset, split_validation

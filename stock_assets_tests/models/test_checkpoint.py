@@ -17,6 +17,7 @@ from stock_assets.models.checkpoint import Checkpoint, CheckpointFolder, EpochSc
 from stock_assets.models.networks import Network, build_network
 from stock_assets.models.training import Fit, fit, weights_digest
 from stock_assets_tests.conftest import ROOT
+from stock_assets_tests.custom_code import NETWORK, custom_project, documented
 from stock_assets_tests.models.examples import (
     fit_settings,
     learnable_data,
@@ -136,19 +137,36 @@ def test_fingerprint_depends_on_everything_that_determines_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = CheckpointFolder(tmp_path, "data")
-    first = files.checkpoint("candidate", settings={"epochs": 3})
+    usual = {"name": "candidate", "architecture": "lstm", "settings": {"epochs": 3}}
+    first = files.checkpoint(**usual)
     assert first.path == tmp_path / "candidate.safetensors"
-    assert files.checkpoint("candidate", settings={"epochs": 3}) == first
-    others = [files.checkpoint("candidate", settings={"epochs": 4}), files.checkpoint("candidate")]
+    assert files.checkpoint(**usual) == first
+    others = [
+        files.checkpoint("candidate", "lstm", settings={"epochs": 4}),
+        files.checkpoint("candidate", "lstm"),
+    ]
     others.append(
-        CheckpointFolder(tmp_path, "other").checkpoint("candidate", settings={"epochs": 3})
+        CheckpointFolder(tmp_path, "other").checkpoint("candidate", "lstm", settings={"epochs": 3})
     )
     for module in ("stock_assets.models.checkpoint.training_code", "torch.__version__"):
         with monkeypatch.context() as changed:
-            changed.setattr(module, (lambda: "other") if module.endswith("code") else "9.9")
-            others.append(files.checkpoint("candidate", settings={"epochs": 3}))
+            changed.setattr(module, (lambda _: "other") if module.endswith("code") else "9.9")
+            others.append(files.checkpoint(**usual))
     fingerprints = {first.fingerprint, *(other.fingerprint for other in others)}
     assert len(fingerprints) == 1 + len(others)
+
+
+def test_only_the_code_of_its_own_network_changes_a_fingerprint(tmp_path: Path) -> None:
+    files = CheckpointFolder(tmp_path / "checkpoints", "data")
+    built_in = files.checkpoint("candidate", "lstm")
+    with custom_project(tmp_path / "custom") as folder:
+        custom = files.checkpoint("candidate", NETWORK)
+        assert files.checkpoint("candidate", "lstm") == built_in
+        for module in ("our_networks", "our_features"):
+            before = files.checkpoint("candidate", NETWORK)
+            (folder / f"{module}.py").write_text(documented(module) + "# changed\n")
+            assert (files.checkpoint("candidate", NETWORK) == before) == (module == "our_features")
+        assert files.checkpoint("candidate", "lstm") == built_in != custom
 
 
 def test_training_without_a_best_epoch_resumes(checkpoint: Checkpoint) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -202,13 +205,50 @@ def test_model_needs_the_parameter_file_to_name_its_code(
 
 
 @pytest.mark.parametrize("name", [NETWORK, FEATURE])
-def test_model_of_changed_code_is_refused(
+def test_model_of_changed_code_is_refused_before_it_runs(
     project: Path, saved: tuple[Bundle, Path], name: str
 ) -> None:
     file = project / f"{name.partition(':')[0]}.py"
-    file.write_text(f"{file.read_text()}# changed\n")
+    file.write_text(f"{file.read_text()}open({str(project / 'ran')!r}, 'w')\n")
+    forget()
     with pytest.raises(StockAssetsError, match=f"the code of {name} has changed"):
         Bundle.load(saved[1])
+    assert not (project / "ran").exists()
+
+
+def edited(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """Edit the description of a saved model."""
+    path = folder / "bundle.json"
+    plain = json.loads(path.read_text())
+    edit(plain)
+    path.write_text(json.dumps(plain))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("edit", "name"),
+    [
+        (lambda plain: plain.pop("custom_code"), NETWORK),
+        (lambda plain: plain["custom_code"].pop(NETWORK), NETWORK),
+        (lambda plain: plain["custom_code"].pop(FEATURE), FEATURE),
+        (lambda plain: plain["custom_code"].update({"our_networks:Other": ""}), "our_networks:Oth"),
+    ],
+)
+def test_model_that_does_not_record_the_code_it_uses_is_refused(
+    saved: tuple[Bundle, Path], edit: Callable[[dict[str, Any]], object], name: str
+) -> None:
+    forget()
+    with pytest.raises(StockAssetsError, match=f"records other custom code than it uses.*{name}"):
+        Bundle.load(edited(saved[1], edit))
+    assert not {"our_networks", "our_features"} & set(sys.modules)
+
+
+def test_model_that_its_class_cannot_build_is_an_error_with_the_place(
+    saved: tuple[Bundle, Path],
+) -> None:
+    folder = edited(saved[1], lambda plain: plain["network"].pop("options"))
+    with pytest.raises(StockAssetsError, match=r"our_networks\.py, line \d+: KeyError: 'kernel'"):
+        Bundle.load(folder)
 
 
 def test_model_names_only_the_own_code_that_it_uses() -> None:
