@@ -209,7 +209,7 @@ class Registry:
         """
         equal = [
             version
-            for version in self.versions_of(model.dataset_run_id)
+            for version in self.versions_of(model.dataset)
             if (version.refit_of is None) == (model.refit_of is None)
             and (version.is_same(model) if model.digest is None else version.digest == model.digest)
         ]
@@ -255,7 +255,7 @@ class Registry:
 
     def refit(self, candidate: ModelVersion) -> ModelVersion | None:
         """Return the newest refit of a candidate, or None."""
-        versions = self.versions_of(candidate.dataset_run_id)
+        versions = self.versions_of(candidate.dataset)
         return next((model for model in versions if model.refit_of == candidate.version), None)
 
     def evaluation_version(self, model: ModelVersion) -> ModelVersion:
@@ -284,6 +284,11 @@ class Registry:
     def set_production_alias(self, version: int) -> None:
         """Move the alias ``Production``: for :mod:`stock_assets.pipeline.production` alone."""
         self.client().set_registered_model_alias(self.model_name, PRODUCTION, str(version))
+
+    def remove_production_alias(self) -> None:
+        """Remove the alias ``Production``: for :mod:`stock_assets.pipeline.production` alone."""
+        if self._with_alias() is not None:
+            self.client().delete_registered_model_alias(self.model_name, PRODUCTION)
 
     def production_mark(self) -> str | None:
         """Return the mark of the last change that the alias was set for, or None."""

@@ -105,12 +105,10 @@ def _summarize(platform: Platform, console: Console) -> None:
     rows = newest_forecasts(scored)
     version = registry.version(int(rows["model_version"].iloc[-1]))
     trained = registry.evaluation_version(version)
-    decided = promotion_of(
-        platform.engine, registry.model_name, version.dataset_run_id, trained.version
-    )
+    decided = promotion_of(platform.engine, registry.model_name, version.dataset, trained.version)
     newest = predictions_as_of(platform.engine, [REPLAY_END])
     summary = describe(rows, registry.model_name, version, decided)
-    history = pd.DataFrame(training_history(registry.client(), trained.mlflow_run_id))
+    history = pd.DataFrame(training_history(registry.client(), trained.mlflow_run))
     folder, nominal = platform.locations.reports_folder / "demo", float(newest["coverage"].max())
     report = write_report(folder, rows, nominal, history, summary)
     console.print()

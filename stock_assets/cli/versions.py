@@ -66,7 +66,7 @@ def gather_models(platform: Platform) -> list[dict[str, Any]]:
     return sorted(own + foreign, key=lambda row: -row["model_version"])
 
 
-def _decisions(platform: Platform) -> dict[tuple[str, int], PromotionRecord]:
+def _decisions(platform: Platform) -> dict[tuple[str | None, int], PromotionRecord]:
     """Return the decisions by dataset and version, also under the version of the refit."""
     return {
         (record.dataset_run_id, version): record
@@ -80,7 +80,7 @@ def _version(
     platform: Platform,
     model: ModelVersion,
     history: Sequence[ProductionChange],
-    decided: dict[tuple[str, int], PromotionRecord],
+    decided: dict[tuple[str | None, int], PromotionRecord],
 ) -> dict[str, Any]:
     from stock_assets.pipeline.versions import newest_label
 

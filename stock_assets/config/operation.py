@@ -45,6 +45,11 @@ class Promotion(Section):
         description="maximum p-value of the Diebold-Mariano test against production; no test when "
         "empty, see docs/evaluation.md",
     )
+    floor: Literal["not_worse", "better", "none"] = Field(
+        "not_worse",
+        description="against persistence, by the Diebold-Mariano test at 5%: not_worse refuses a "
+        "candidate that is significantly worse, better one that is not significantly better",
+    )
     refit: bool = Field(
         True,
         description="train a promoted candidate again on every session up to its as-of session "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 BINS = 10
@@ -157,3 +158,15 @@ def baseline_p95(by_session: Counts, sessions: int) -> FloatArray:
         stability(windows, by_session.sum(axis=0)), _BASELINE_QUANTILE, axis=0
     )
     return level
+
+
+def no_drift() -> pd.DataFrame:
+    """Return the drift of persistence, which has no inputs: a table without rows."""
+    dtypes = {
+        "as_of_session": "datetime64[ns]",
+        "feature": "object",
+        "psi": "float64",
+        "rows": "int64",
+        "baseline_p95": "float64",
+    }
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in dtypes.items()})

@@ -24,7 +24,11 @@ class PromotionOutcome(StrEnum):
     MARGIN_NOT_REACHED = "margin_not_reached"
     NOT_SIGNIFICANT = "not_significant"
     SIGNIFICANTLY_WORSE = "significantly_worse"
+    BELOW_FLOOR = "below_floor"
 
+
+FLOOR_LEVEL = 0.05
+"""Level of the test against persistence."""
 
 _PROMOTING = (
     PromotionOutcome.FIRST_MODEL,
@@ -43,7 +47,7 @@ class PromotionDecision:
     metric : str
         The score that decided; lower is better.
     candidate, production, persistence : float or None
-        That score of each; None where it is undefined or there is no production model.
+        That score of each; None where it is undefined, or persistence was in force.
     forecasts, sessions : int
         Size of the comparison.
     minimum_improvement : float or None
@@ -51,8 +55,9 @@ class PromotionDecision:
     significance : float or None
         Required level of the test against production; None where none was required.
     against_production : DieboldMariano or None
-        Test of the candidate against production; None without a production model.
+        Test of the candidate against production; None where persistence was in force.
     against_persistence : DieboldMariano
+        The floor rests on it.
     edge : Edge
         The candidate against persistence. It decides nothing.
     unmatched_forecasts : int
@@ -60,6 +65,8 @@ class PromotionDecision:
     evaluated_version : int or None
         The candidate that was scored in place of its refit in production; None where production
         itself was scored.
+    floor : str or None
+        ``promotion.floor`` at the time; None where there was none yet.
     """
 
     outcome: PromotionOutcome
@@ -76,6 +83,7 @@ class PromotionDecision:
     edge: Edge
     unmatched_forecasts: int = 0
     evaluated_version: int | None = None
+    floor: str | None = None
 
     @property
     def promote(self) -> bool:
@@ -91,9 +99,11 @@ def decide_promotion(
 ) -> PromotionDecision:
     """Decide whether the candidate becomes the production model.
 
-    The candidate wins when there is no production model, when production's metric is undefined, or
-    when its own metric is lower by at least the minimum improvement; equal is not lower. A
-    candidate whose own metric is undefined never wins. With ``promotion.significance`` set, a
+    The candidate wins when persistence is in force, when production's metric is undefined, or when
+    its own metric is lower by at least the minimum improvement; equal is not lower. A candidate
+    whose own metric is undefined never wins, and neither does one below ``promotion.floor``: by the
+    Diebold-Mariano test at `FLOOR_LEVEL` it is significantly worse than persistence, or, with
+    ``better``, not significantly better. With ``promotion.significance`` set, a
     candidate that meets a production model must also be better by the Diebold-Mariano test; an
     undefined test is no difference.
 
@@ -121,7 +131,7 @@ def decide_promotion(
     metrics, tests = candidate.metrics, candidate.against
     against_production = tests["production"] if "production" in scores else None
     return PromotionDecision(
-        outcome=_outcome(values, against_production, promotion),
+        outcome=_outcome(values, tests["persistence"], against_production, promotion),
         metric=promotion.metric,
         candidate=values["candidate"],
         production=values.get("production"),
@@ -137,15 +147,21 @@ def decide_promotion(
         ),
         unmatched_forecasts=unmatched_forecasts,
         evaluated_version=evaluated_version if against_production else None,
+        floor=promotion.floor,
     )
 
 
 def _outcome(
-    values: Mapping[str, float | None], test: DieboldMariano | None, promotion: Promotion
+    values: Mapping[str, float | None],
+    against_persistence: DieboldMariano,
+    test: DieboldMariano | None,
+    promotion: Promotion,
 ) -> PromotionOutcome:
     candidate, production = values["candidate"], values.get("production")
     if candidate is None:
         return PromotionOutcome.CANDIDATE_UNDEFINED
+    if is_below_floor(against_persistence, promotion):
+        return PromotionOutcome.BELOW_FLOOR
     if test is None:
         return PromotionOutcome.FIRST_MODEL
     if production is None:
@@ -160,6 +176,13 @@ def _outcome(
     if test.worse(level):
         return PromotionOutcome.SIGNIFICANTLY_WORSE
     return PromotionOutcome.NOT_SIGNIFICANT
+
+
+def is_below_floor(against_persistence: DieboldMariano, promotion: Promotion) -> bool:
+    """Whether ``promotion.floor`` refuses a candidate; an undefined test is no difference."""
+    if promotion.floor == "better":
+        return not against_persistence.better(FLOOR_LEVEL)
+    return promotion.floor == "not_worse" and against_persistence.worse(FLOOR_LEVEL)
 
 
 def _require_same_forecasts(scores: Mapping[str, Scorecard]) -> None:

@@ -150,6 +150,10 @@ class Bundle:
             last,
         )
 
+    def first_session(self, session: date) -> date:  # noqa: ARG002
+        """Return the first session whose bars a forecast as of `session` depends on."""
+        return self.recipe.first_session
+
     def forecast(
         self, bars: pd.DataFrame, sessions: Sequence[date], panel: Panel | None = None
     ) -> pd.DataFrame:

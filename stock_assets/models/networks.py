@@ -379,9 +379,12 @@ def _zeroed(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
-def describe_device(network: Network) -> str:
-    """Describe what computes a network's outputs: the GPU by name, or the CPU and its vectors."""
-    device = next(network.parameters()).device
+def describe_device(network: Network | None) -> str:
+    """Describe what computes forecasts: the GPU of a network by name, or the CPU and its vectors.
+
+    Forecasts without a network are computed by the CPU.
+    """
+    device = torch.device("cpu") if network is None else next(network.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from stock_assets.config import Params
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import forecast_environment, plain_digest
+from stock_assets.evaluation.drift import no_drift
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
 from stock_assets.evaluation.forecast_issues import Reason
 from stock_assets.evaluation.metrics import (
@@ -27,10 +28,11 @@ from stock_assets.evaluation.metrics import (
     score_rows,
     summarise,
 )
-from stock_assets.evaluation.production_rule import ModelVersion, model_for
+from stock_assets.evaluation.production_rule import ModelVersion, model_for, persistence
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.networks import describe_device
+from stock_assets.models.persistence import Persistence
 from stock_assets.pipeline.production import registered
 from stock_assets.registry import Registry
 from stock_assets.storage.forecast_issues import Issue
@@ -130,16 +132,25 @@ def make_forecasts(
     Raises
     ------
     StockAssetsError
-        A session has no bar, no model that may forecast it, or no ticker with a full window.
+        A session has no bar, or no ticker with enough bars before it.
     """
     newest_link = head(engine)
     known_at = None if newest_link is None else newest_link.written_at
+    rule = Persistence.of(params)
     by_champion: dict[ModelVersion, list[date]] = {}
     for session in sessions:
-        by_champion.setdefault(model_for(session, history), []).append(session)
-    chosen = {registered(registry, model): days for model, days in by_champion.items()}
-    bundles = {model.version: registry.load(model.version) for model in chosen}
-    first = min(bundle.recipe.first_session for bundle in bundles.values())
+        found = model_for(session, history)
+        champion = persistence(digest=rule.digest) if found.is_persistence else found
+        by_champion.setdefault(champion, []).append(session)
+    chosen = {
+        model if model.is_persistence else registered(registry, model): days
+        for model, days in by_champion.items()
+    }
+    models: dict[int, Bundle | Persistence] = {
+        model.version: rule if model.is_persistence else registry.load(model.version)
+        for model in chosen
+    }
+    first = min(models[model.version].first_session(days[0]) for model, days in chosen.items())
     bars = read_bars(engine, first, sessions[-1], known_at=known_at)
     missing = _first_without_bars(bars, sessions)
     if missing is not None:
@@ -148,12 +159,12 @@ def make_forecasts(
             f"Store it first: stock-assets backfill raw_prices --from {missing} "
             f"--to {sessions[-1]}",
         )
-    rows, drift = _forecast(chosen, bundles, bars, params.prices.tickers)
+    rows, drift = _forecast(chosen, models, bars, params.prices.tickers)
     _require_forecasts(rows, sessions)
-    seen = {model.version: pd.Timestamp(model.as_of) for model in chosen}
+    seen = {m.version: pd.Timestamp(m.as_of) for m in chosen if not m.is_persistence}
     invalid = invalid_forecasts(rows.assign(model_as_of=rows["model_version"].map(seen)))
-    issue = _issue(params, known_at, list(bundles.values()))
-    return Forecasts(chosen, rows, drift, invalid, issue)
+    trained = [model for model in models.values() if isinstance(model, Bundle)]
+    return Forecasts(chosen, rows, drift, invalid, _issue(params, known_at, trained))
 
 
 def _issue(params: Params, known_at: datetime | None, bundles: Sequence[Bundle]) -> Issue:
@@ -166,7 +177,7 @@ def _issue(params: Params, known_at: datetime | None, bundles: Sequence[Bundle])
         params_digest=plain_digest(in_force),
         build_environment=forecast_environment(names),
         torch=torch.__version__,
-        device=describe_device(bundles[0].network),
+        device=describe_device(bundles[0].network if bundles else None),
     )
 
 
@@ -262,23 +273,27 @@ def _newest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _forecast(
     chosen: Mapping[ModelVersion, list[date]],
-    bundles: Mapping[int, Bundle],
+    models: Mapping[int, Bundle | Persistence],
     bars: pd.DataFrame,
     tickers: Sequence[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Forecast and measure drift at the sessions of each model."""
+    """Forecast and measure drift at the sessions of each model; persistence has no inputs."""
     forecasts, drift = [], []
-    for model, sessions in chosen.items():
-        bundle = bundles[model.version]
-        panel = bundle.panel(bars, sessions[-1])
+    for version, sessions in chosen.items():
+        model = models[version.version]
+        if isinstance(model, Bundle):
+            panel = model.panel(bars, sessions[-1])
+            made, drifted = model.forecast(bars, sessions, panel), model.drift(panel, sessions)
+        else:
+            made, drifted = model.forecast(bars, sessions), no_drift()
         forecasts.append(
-            bundle.forecast(bars, sessions, panel).assign(
-                model_version=model.version,
-                dataset_run_id=model.dataset_run_id,
-                mlflow_run_id=model.mlflow_run_id,
+            made.assign(
+                model_version=version.version,
+                dataset_run_id=version.dataset_run_id,
+                mlflow_run_id=version.mlflow_run_id,
             )
         )
-        drift.append(bundle.drift(panel, sessions).assign(model_version=model.version))
+        drift.append(drifted.assign(model_version=version.version))
     frame = pd.concat(forecasts)
     wanted = frame[frame["ticker"].isin(tickers)]
     ordered = wanted.sort_values(["as_of_session", "ticker", "horizon"], ignore_index=True)
@@ -295,8 +310,7 @@ def _require_forecasts(rows: pd.DataFrame, sessions: Sequence[date]) -> None:
     empty = next((session for session in sessions if session not in made), None)
     if empty is not None:
         raise StockAssetsError(
-            f"no ticker of prices.tickers that the model knows has enough bars in its window as of "
-            f"{empty}",
+            f"no ticker of prices.tickers that the model knows has enough bars as of {empty}",
             f"Store the sessions before it: stock-assets backfill raw_prices --from … "
             f"--to {empty}, or choose a later one; for other tickers, stock-assets retrain",
         )

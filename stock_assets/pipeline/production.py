@@ -11,9 +11,10 @@ Where the alias differs from the newest change:
   recorded the newest change ended before it set the alias, or MLflow was restored from an older
   backup. The alias is set now. The same happens if there is no alias, as in a rebuilt registry, and
   if there is no mark and the alias names the version before the newest.
+- While persistence is in force there is no alias. A change to it removes the alias.
 - Otherwise the alias was moved or removed in MLflow. That is recorded as a change with the cause
-  `Cause.FOUND_OUTSIDE`, and holds from then on. If the alias names a version that stock-assets has
-  not registered, no version is in force.
+  `Cause.FOUND_OUTSIDE`, and holds from then on. If the alias was removed, or names a version that
+  stock-assets has not registered, no trained version is in force: persistence forecasts.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from stock_assets.evaluation.production_rule import (
     ModelVersion,
     newest_change,
     rollback_targets,
+    trained_in_force,
 )
 from stock_assets.registry import PRODUCTION, Registry
 from stock_assets.storage.database import advisory_lock
@@ -159,8 +161,9 @@ def rollback_target(
         No earlier version has undamaged files.
     """
     damaged: list[ModelVersion] = []
-    for model in map(registry.find, rollback_targets(history)):
-        if model is not None and registry.is_intact(model.version):
+    for target in rollback_targets(history):
+        model = target if target.is_persistence else registry.find(target)
+        if model is not None and (model.is_persistence or registry.is_intact(model.version)):
             return model, damaged
         if model is not None:
             damaged.append(model)
@@ -176,7 +179,7 @@ def _agrees(history: Sequence[ProductionChange], registry: Registry) -> bool:
     newest, named = newest_change(history), registry.production()
     if newest is None or newest.model is None:
         return named is None
-    return newest.model.is_same(named) and registry.production_mark() == newest.mark
+    return _same(_named_by(newest), named) and registry.production_mark() == newest.mark
 
 
 def _compare_alias(
@@ -187,18 +190,18 @@ def _compare_alias(
     newest, named, mark = newest_change(history), registry.production(), registry.production_mark()
     foreign = registry.foreign_production() if named is None else None
     if newest is not None and newest.model is not None and mark != newest.mark:
-        if _same(newest.model, named):
+        if _same(_named_by(newest), named) and foreign is None:
             registry.mark_production(newest.mark)
             return history
-        known = registry.find(newest.model)
-        if known is None and named is None and mark is None:
+        known = newest.model.is_persistence or registry.find(newest.model) is not None
+        if not known and named is None and mark is None:
             raise LostVersionError(newest.model, in_force=True)
         removed = named is None and foreign is None
         stale = removed or _same(_set_for(history, newest, mark), named)
-        if known is not None and stale:
+        if known and stale:
             _set_alias(registry, newest)
             return history
-    if _same(None if newest is None else newest.model, named):
+    if _same(_named_by(newest), named):
         return history
     found = NewChange(named, Cause.FOUND_OUTSIDE, _difference(registry, newest, named, foreign))
     record_change(engine, registry.model_name, found, dagster_run_id)
@@ -210,9 +213,18 @@ def _compare_alias(
 
 def _set_alias(registry: Registry, change: ProductionChange) -> None:
     """Let the alias name the version of a change, and mark the change that it was set for."""
-    if change.model is not None:
+    if change.model is None:
+        return
+    if change.model.is_persistence:
+        registry.remove_production_alias()
+    else:
         registry.set_production_alias(registered(registry, change.model).version)
-        registry.mark_production(change.mark)
+    registry.mark_production(change.mark)
+
+
+def _named_by(change: ProductionChange | None) -> ModelVersion | None:
+    """Return the version that the alias should name after a change; None for no alias."""
+    return None if change is None else trained_in_force([change])
 
 
 def _set_for(
@@ -222,8 +234,7 @@ def _set_for(
     earlier = [
         change for change in history if change.id < newest.id and mark in (None, change.mark)
     ]
-    change = newest_change(earlier)
-    return None if change is None else change.model
+    return trained_in_force(earlier)
 
 
 def _same(model: ModelVersion | None, other: ModelVersion | None) -> bool:

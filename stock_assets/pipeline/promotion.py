@@ -110,7 +110,8 @@ def compare(
         The ``stock_assets`` database.
     registry : Registry
     candidate : ModelVersion
-        It is compared with the champion as of its as-of session.
+        It is compared with the champion as of its as-of session, where that is persistence with
+        persistence alone.
     history : sequence of ProductionChange
         The history of production, oldest first.
     promotion : Promotion
@@ -119,7 +120,7 @@ def compare(
         The run that decides.
     """
     past = champion_as_of(candidate.as_of, history)
-    champion = registered(registry, past) if past else None
+    champion = registered(registry, past) if past and not past.is_persistence else None
     scored = registry.evaluation_version(champion) if champion else None
     outcome = _challenge(engine, registry, candidate, scored)
     decision = decide_promotion(
@@ -130,7 +131,7 @@ def compare(
     )
     figures = {name: card.to_dict() for name, card in outcome.scores.items()}
     decided = PromotionRecord(
-        dataset_run_id=candidate.dataset_run_id,
+        dataset_run_id=candidate.dataset,
         as_of_session=candidate.as_of,
         model_name=registry.model_name,
         candidate_version=candidate.version,
@@ -144,7 +145,7 @@ def compare(
         last_session=outcome.last_session,
         promoted=decision.promote,
         decision=decision,
-        mlflow_run_id=candidate.mlflow_run_id,
+        mlflow_run_id=candidate.mlflow_run,
         dagster_run_id=dagster_run_id,
     )
     return Comparison(outcome, decided)
@@ -201,8 +202,8 @@ def _challenge(
     engine: Engine, registry: Registry, candidate: ModelVersion, champion: ModelVersion | None
 ) -> HeldOutComparison:
     """Score all models on the test segment, or on the part of it that the champion never saw."""
-    record = load_panel(engine, candidate.dataset_run_id)
-    segments = load_segments(engine, candidate.dataset_run_id)
+    record = load_panel(engine, candidate.dataset)
+    segments = load_segments(engine, candidate.dataset)
     spans = {
         name: (segment.first_session, segment.last_session) for name, segment in segments.items()
     }

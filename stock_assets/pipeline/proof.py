@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +26,16 @@ from stock_assets.core.fingerprints import (
 )
 from stock_assets.core.progress import bar
 from stock_assets.datasets import verify as dataset_check
-from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.evaluation.production_rule import (
+    PERSISTENCE_NAME,
+    PERSISTENCE_VERSION,
+    ModelVersion,
+)
 from stock_assets.market.bars import content_digest
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.networks import describe_device
+from stock_assets.models.persistence import Persistence
 from stock_assets.models.training import weights_digest
 from stock_assets.pipeline.proof_findings import (
     ENVIRONMENT,
@@ -42,6 +46,8 @@ from stock_assets.pipeline.proof_findings import (
     Proof,
     compare_environments,
     compare_values,
+    number_difference,
+    numbers_of,
     worst,
 )
 from stock_assets.pipeline.repetition import train_again, weights_difference
@@ -55,16 +61,6 @@ from stock_assets.storage.production import production_changes
 from stock_assets.storage.record import link_at
 from stock_assets.storage.record_check import check_tables
 from stock_assets.storage.record_faults import Fault
-
-NUMBERS = (
-    "last_close",
-    "predicted_return",
-    "predicted_price",
-    "lower_price",
-    "upper_price",
-    "coverage",
-)
-"""The numbers of a forecast, which are compared to the bit."""
 
 _ANY_LINK = 2**62
 PRICE_TABLES = ("raw_stock_data", "corporate_actions")
@@ -108,7 +104,7 @@ class _Group:
     """Forecasts that were made in one call: of one version, with one issue."""
 
     version: int
-    mlflow_run_id: str
+    mlflow_run_id: str | None
     issue: int | None
 
     @classmethod
@@ -136,6 +132,7 @@ class _Work:
         self._bars = cache(self._read_bars)
         self._registry = cache(self._find_registry)
         self._bundle = cache(self._load_bundle)
+        self._rule = cache(self._recorded_rule)
         self._dataset = cache(self._prove_dataset)
         self._model = cache(self._prove_model)
         self._again = cache(self._forecast_again)
@@ -152,6 +149,10 @@ class _Work:
         """Yield the parts that may meet missing versions, datasets or rows."""
         yield ENVIRONMENT, lambda: self._environment(group)
         yield "prices", lambda: self._prices(group)
+        if group.mlflow_run_id is None:
+            yield "model", lambda: self._prove_persistence(row, group)
+            yield "number", lambda: self._number(row, group)
+            return
         dataset_id = row["dataset_run_id"]
         yield "model", lambda: self._model(group.version, group.mlflow_run_id, dataset_id)
         yield "dataset", lambda: self._dataset(dataset_id)
@@ -199,9 +200,35 @@ class _Work:
     def _load_bundle(self, version: int, mlflow_run_id: str) -> Bundle:
         return self._registry(mlflow_run_id).load(version)
 
+    def _model_of(self, group: _Group) -> Bundle | Persistence:
+        if group.mlflow_run_id is None:
+            return self._rule(group)
+        return self._bundle(group.version, group.mlflow_run_id)
+
+    def _recorded_rule(self, group: _Group) -> Persistence:
+        """Return persistence with the settings of an issue, its tickers under present names."""
+        facts = self._facts(group.issue)
+        if facts is None or facts["params"] is None:
+            raise StockAssetsError(
+                "the parameters of the forecast are not recorded", "Prove a later forecast"
+            )
+        renames, last = self._stores.params.prices.renames, max(self._sessions[group])
+        return Persistence.of_recorded(facts["params"]).rename_tickers(renames, last)
+
+    def _prove_persistence(self, row: Mapping[str, Any], group: _Group) -> Finding:
+        """Compare the settings of persistence with their digest; it has no dataset and no run."""
+        rule, facts = self._rule(group), self._facts(group.issue)
+        settings = f"digest {short(rule.digest)} of its rule and settings; no dataset"
+        if row["dataset_run_id"] is not None or row["model_version"] != PERSISTENCE_VERSION:
+            return Finding("model", Outcome.FAILS, "a version without an MLflow run")
+        if facts is None or plain_digest(facts["params"]) != facts["params_digest"]:
+            return Finding("model", Outcome.FAILS, "other parameters than their digest says")
+        return Finding("model", Outcome.HOLDS, f"{PERSISTENCE_NAME}, {settings}")
+
     def _compare_environment(self, group: _Group) -> Finding:
         """Compare the machine and the code with those that issued the forecast."""
-        network = self._bundle(group.version, group.mlflow_run_id).network
+        model = self._model_of(group)
+        network = model.network if isinstance(model, Bundle) else None
         now = {"torch": torch.__version__, "device": describe_device(network)}
         facts = self._facts(group.issue)
         then = {} if facts is None else {name: facts[name] for name in now}
@@ -214,12 +241,11 @@ class _Work:
         )
 
     def _read_bars(self, group: _Group) -> pd.DataFrame:
-        facts = self._facts(group.issue)
-        recipe = self._bundle(group.version, group.mlflow_run_id).recipe
+        facts, sessions = self._facts(group.issue), self._sessions[group]
         known_at = facts["known_at"] if facts else None
-        last = max(self._sessions[group])
+        first = self._model_of(group).first_session(min(sessions))
         engine = self._stores.engine
-        return read_bars(engine, recipe.first_session, last, known_at=known_at, renamed=True)
+        return read_bars(engine, first, max(sessions), known_at=known_at, renamed=True)
 
     def _prices(self, group: _Group) -> Finding:
         """Read the bars as they were known, and find whether their links hold.
@@ -273,7 +299,7 @@ class _Work:
         parts = [
             Finding("files", Outcome.HOLDS, f"digest {short(bundle.digest())}, as registered"),
             self._in_force(registry.model_name, model),
-            self._of_dataset(model.dataset_run_id, dataset_id),
+            self._of_dataset(model.dataset, dataset_id),
             self._scalers(bundle, dataset_id),
         ]
         if self._retrain:
@@ -333,8 +359,7 @@ class _Work:
 
     def _forecast_again(self, group: _Group) -> pd.DataFrame:
         """Forecast every session of a group in one call."""
-        bundle = self._bundle(group.version, group.mlflow_run_id)
-        made = bundle.forecast(self._bars(group), sorted(self._sessions[group]))
+        made = self._model_of(group).forecast(self._bars(group), sorted(self._sessions[group]))
         return made.set_index(["as_of_session", "ticker", "horizon"])
 
     def _number(self, row: Mapping[str, Any], group: _Group) -> Finding:
@@ -345,7 +370,7 @@ class _Work:
             return Finding("number", Outcome.FAILS, "the model does not forecast it now")
         again = made.loc[[key]].iloc[0]
         target = again["target_session"].date()
-        then, now = _numbers(row), _numbers({str(name): value for name, value in again.items()})
+        then, now = numbers_of(row), numbers_of({str(name): value for name, value in again.items()})
         other = [name for name in then if now.get(name) != then[name]]
         if target != row["target_session"]:
             message = f"target_session {row['target_session']} then, {target} now"
@@ -355,7 +380,7 @@ class _Work:
         shown = "; ".join(f"{name} {then[name]} then, {now.get(name)} now" for name in other)
         if any(name not in now for name in other):
             return Finding("number", Outcome.FAILS, shown)
-        difference = max(_difference(name, then[name], now[name]) for name in other)
+        difference = max(number_difference(name, then[name], now[name]) for name in other)
         return compare_values("number", shown, difference, self._environment(group), TOLERANCE)
 
 
@@ -374,25 +399,6 @@ def _changed(then: Mapping[str, str | None], now: Mapping[str, str]) -> list[str
     """Describe known facts that differ."""
     known = {name: value for name, value in then.items() if value is not None}
     return [f"{n} {known[n]} then, {now[n]} now" for n in now if n in known and known[n] != now[n]]
-
-
-def _numbers(forecast: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a forecast, with the bounds of each recorded interval."""
-    intervals = forecast["intervals"] or []
-    if isinstance(intervals, str):
-        intervals = json.loads(intervals)
-    bounds = {
-        f"{bound} {interval['coverage']}": float(interval[bound])
-        for interval in intervals
-        for bound in ("lower", "upper")
-    }
-    return {name: float(forecast[name]) for name in NUMBERS} | bounds
-
-
-def _difference(name: str, then: float, now: float) -> float:
-    """Return the relative difference of a price, or the absolute one of a share or a return."""
-    scale = 1.0 if name in ("predicted_return", "coverage") else abs(then)
-    return float(abs(now - then) / scale) if scale else float(now != then)
 
 
 def _is_of(fault: Fault, row: Mapping[str, Any]) -> bool:

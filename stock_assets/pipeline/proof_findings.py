@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+NUMBERS = (
+    "last_close",
+    "predicted_return",
+    "predicted_price",
+    "lower_price",
+    "upper_price",
+    "coverage",
+)
+"""The numbers of a forecast, which are compared to the bit."""
 
 TOLERANCE = 1e-5
 """Largest difference of computed values where the environment is not known to be the same.
@@ -117,3 +128,22 @@ def compare_values(
         Outcome.CLOSE if close else Outcome.FAILS,
         f"{message}; {words}: compared within {tolerance:g}, differs by {difference:.2g}",
     )
+
+
+def numbers_of(forecast: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a forecast, with the bounds of each recorded interval."""
+    intervals = forecast["intervals"] or []
+    if isinstance(intervals, str):
+        intervals = json.loads(intervals)
+    bounds = {
+        f"{bound} {interval['coverage']}": float(interval[bound])
+        for interval in intervals
+        for bound in ("lower", "upper")
+    }
+    return {name: float(forecast[name]) for name in NUMBERS} | bounds
+
+
+def number_difference(name: str, then: float, now: float) -> float:
+    """Return the relative difference of a price, or the absolute one of a share or a return."""
+    scale = 1.0 if name in ("predicted_return", "coverage") else abs(then)
+    return float(abs(now - then) / scale) if scale else float(now != then)

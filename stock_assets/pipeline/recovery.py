@@ -63,7 +63,7 @@ class RecordedVersion:
     digest: str | None = None
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> tuple[str | None, int]:
         """The dataset and the number, as of a :class:`ModelVersion`."""
         return self.dataset_run_id, self.version
 
@@ -267,11 +267,12 @@ def _recorded(engine: Engine, model_name: str) -> list[RecordedVersion]:
             versions[dataset, refit] = RecordedVersion(refit, dataset, candidate, record.promoted)
     for change in production_changes(engine, model_name):
         model = change.model
-        if model is not None:
-            known = versions.get(model.key)
+        if model is not None and not model.is_persistence:
+            key = model.dataset, model.version
+            known = versions.get(key)
             digest = model.digest or (known.digest if known else None)
-            versions[model.key] = RecordedVersion(
-                model.version, model.dataset_run_id, model.refit_of, True, digest
+            versions[key] = RecordedVersion(
+                model.version, model.dataset, model.refit_of, True, digest
             )
     return sorted(versions.values(), key=lambda one: one.version)
 

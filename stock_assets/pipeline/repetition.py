@@ -57,9 +57,7 @@ def train_again(
             ),
         }
     )
-    return train_on_dataset(
-        engine, arrays, candidate.dataset_run_id, used, checkpoint_folder
-    ).bundle
+    return train_on_dataset(engine, arrays, candidate.dataset, used, checkpoint_folder).bundle
 
 
 def weights_difference(then: Network, now: Network) -> float | None:

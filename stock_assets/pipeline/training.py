@@ -241,8 +241,8 @@ def refit_on_dataset(
     Refit, DataFrame, CheckpointFolder
         The refit, the bars as traded through its as-of session, and files of this training.
     """
-    record = open_panel(engine, arrays, candidate.dataset_run_id)
-    segments = load_segments(engine, candidate.dataset_run_id)
+    record = open_panel(engine, arrays, candidate.dataset)
+    segments = load_segments(engine, candidate.dataset)
     train, validation, test = (
         _positions(segments[name]) for name in ("train", "validation", "test")
     )
@@ -253,7 +253,7 @@ def refit_on_dataset(
         Segment(train.first, test.last),
         validation,
     )
-    checkpoints = _checkpoints(candidate.dataset_run_id, segments, checkpoint_folder)
+    checkpoints = _checkpoints(candidate.dataset, segments, checkpoint_folder)
     recipe = bundle.recipe
     bars = read_bars(
         engine,

@@ -51,7 +51,7 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
     from mlflow.exceptions import MlflowException
 
     try:
-        logged = client.get_run(candidate.mlflow_run_id).data
+        logged = client.get_run(candidate.mlflow_run).data
     except MlflowException:
         raise StockAssetsError(
             f"MLflow has lost the run of {candidate}, {candidate.mlflow_run_id}",
@@ -70,7 +70,7 @@ def logged_training(client: MlflowClient, candidate: ModelVersion) -> LoggedTrai
     training = Training.model_validate(settings)
     learning_rates = []
     for number in range(training.ensemble):
-        rates = _metric(client, candidate.mlflow_run_id, member_name("learning_rate", number))
+        rates = _metric(client, candidate.mlflow_run, member_name("learning_rate", number))
         best = int(logged.metrics[member_name("best_epoch", number)])
         learning_rates.append(tuple(rates[epoch] for epoch in range(1, best + 1)))
     return LoggedTraining(training, int(logged.params["batch_size"]), tuple(learning_rates))
@@ -99,7 +99,7 @@ def training_environment(bundle: Bundle, *, is_refit: bool = False) -> dict[str,
 
 def logged_environment(client: MlflowClient, model: ModelVersion) -> dict[str, str]:
     """Read the tags of :func:`training_environment` that the run of a version has."""
-    tags = client.get_run(model.mlflow_run_id).data.tags
+    tags = client.get_run(model.mlflow_run).data.tags
     prefix = "" if model.refit_of is None else _REFIT_PREFIX
     names = ("torch", "device", "training_code")
     return {name: tags[f"{prefix}{name}"] for name in names if f"{prefix}{name}" in tags}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, select
 from stock_assets.core.digests import short
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.progress import bar
-from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, ModelVersion
 from stock_assets.models.bundle_digests import FILE_TAG
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
@@ -180,13 +180,15 @@ def _named_versions(connection: Connection) -> Iterator[_NamedVersion]:
         c = table.c
         query = select(c.model_version, c.dataset_run_id, c.mlflow_run_id).distinct()
         for version, dataset, run in connection.execute(query.order_by(c.model_version)):
-            if version > 0:  # 0 is persistence
+            if version != PERSISTENCE_VERSION:
                 facts = (("mlflow_run_id", run),)
                 yield _NamedVersion(table.name, version, None, dataset, facts)
 
 
 def _named_in_history(connection: Connection) -> Iterator[_NamedVersion]:
-    query = select(production_history).where(production_history.c.model_version.is_not(None))
+    query = select(production_history).where(
+        production_history.c.model_version != PERSISTENCE_VERSION
+    )
     for row in connection.execute(query.order_by(production_history.c.id)):
         recorded = {
             "digest": row.digest,

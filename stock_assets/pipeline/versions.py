@@ -45,7 +45,7 @@ def newest_label(engine: Engine, model: ModelVersion) -> date:
     """
     if model.refit_of is not None:
         return model.as_of
-    return newest_labels(engine, [model.dataset_run_id]).get(model.dataset_run_id, model.as_of)
+    return newest_labels(engine, [model.dataset]).get(model.dataset, model.as_of)
 
 
 def fitted_label(engine: Engine, registry: Registry, model: ModelVersion) -> date:

@@ -45,6 +45,9 @@ def promotion_text(decision: PromotionDecision) -> str:
             f"{beats}, but averaged session by session the candidate is significantly worse "
             f"({evidence})"
         ),
+        PromotionOutcome.BELOW_FLOOR: (
+            f"{score} is below the floor ({decision.floor} than persistence)"
+        ),
     }
     sentences = [
         f"{outcome}: {facts[decision.outcome]} (persistence {persistence}; "

@@ -158,7 +158,8 @@ def _changes(table: str, keys: Sequence[str], values: Sequence[str]) -> str:
 _REASONS = f"""
 WITH before AS MATERIALIZED (
     SELECT k.*, b.issue, i.known_at, i.params_digest, i.build_environment, i.torch, i.device,
-        (b.model_version, b.dataset_run_id) = (k.model_version, k.dataset_run_id) AS same_model,
+        (b.model_version, b.dataset_run_id)
+            IS NOT DISTINCT FROM (k.model_version, k.dataset_run_id) AS same_model,
         (SELECT max(link) FROM record_links l WHERE l.written_at <= i.known_at) AS link
     FROM (SELECT DISTINCT as_of_session, ticker, model_version, dataset_run_id FROM {{staged}}) k
     CROSS JOIN LATERAL (
@@ -176,7 +177,8 @@ UPDATE {{staged}} s SET reason = CASE
     WHEN NOT same_model AND EXISTS (
         SELECT FROM predictions_history h
         WHERE (h.as_of_session, h.ticker) = (b.as_of_session, b.ticker)
-        AND (h.model_version, h.dataset_run_id) = (b.model_version, b.dataset_run_id))
+        AND (h.model_version, h.dataset_run_id)
+            IS NOT DISTINCT FROM (b.model_version, b.dataset_run_id))
         THEN '{Reason.ROLLBACK}'
     WHEN NOT same_model THEN '{Reason.MODEL}'
     WHEN EXISTS (SELECT FROM changes c WHERE c.link > b.link AND c.day <= b.as_of_session)

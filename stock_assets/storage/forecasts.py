@@ -13,6 +13,7 @@ from sqlalchemy import Engine, and_, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.text import write_atomically
+from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
 from stock_assets.storage.database import Merge, copy_out, replace
 from stock_assets.storage.forecast_issues import Issue, first_live_issues, issue_forecasts
 from stock_assets.storage.record import recording
@@ -124,10 +125,10 @@ def read_performance(engine: Engine, first: date, last: date) -> pd.DataFrame:
     return _read(engine, table, table.c.session.between(first, last))
 
 
-def recent_performance(engine: Engine, sessions: int, key: tuple[str, int]) -> pd.DataFrame:
+def recent_performance(engine: Engine, sessions: int, key: tuple[str | None, int]) -> pd.DataFrame:
     """Return the scored forecasts of one model version over its newest scored `sessions`.
 
-    The version is named by dataset and number: `ModelVersion.key`.
+    The version is named by dataset and number: `ModelVersion.key`. Persistence has no dataset.
     """
     table = model_performance_log
     dataset, version = key
@@ -145,7 +146,7 @@ def recent_performance(engine: Engine, sessions: int, key: tuple[str, int]) -> p
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
     """Write ``historical/{date}.json`` per target session and ``latest_predictions.json``.
 
-    The files contain the forecasts one session ahead. Each file is replaced atomically. The latest
+    The files contain the forecasts one session ahead. Those of persistence say so. Each file is replaced atomically. The latest
     file follows the newest target session: forecasts of the past never replace it.
 
     Parameters
@@ -163,6 +164,8 @@ def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
             "predictions": dict(zip(rows["ticker"], rows["predicted_price"], strict=True)),
             "model_mlflow_run_id": rows["mlflow_run_id"].iloc[0],
         }
+        if rows["model_version"].iloc[0] == PERSISTENCE_VERSION:
+            content |= {"model": PERSISTENCE_NAME, "model_mlflow_run_id": None}
         _write_json(history / f"{day}.json", content)
     newest = max(history.glob("*.json"), default=None)
     if newest is not None:

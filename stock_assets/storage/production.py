@@ -68,7 +68,8 @@ class ProductionChange(NewChange):
     @property
     def is_migrated(self) -> bool:
         """Whether it was derived from a promotion that is older than this table."""
-        return self.model is not None and self.model.digest is None
+        model = self.model
+        return model is not None and model.digest is None and not model.is_persistence
 
 
 def production_changes(engine: Engine, model_name: str) -> list[ProductionChange]:

@@ -244,7 +244,9 @@ production_history = Table(
     Column(
         "cause",
         Text,
-        CheckConstraint("cause IN ('promotion', 'refit', 'person', 'rollback', 'found_outside')"),
+        CheckConstraint(
+            "cause IN ('promotion', 'refit', 'person', 'rollback', 'step_down', 'found_outside')"
+        ),
         nullable=False,
     ),
     Column("changed_by", Text),
@@ -261,8 +263,8 @@ def _forecast_key(session: str) -> tuple[Column[object], ...]:
         Column("ticker", Text, primary_key=True),
         Column("horizon", Integer, primary_key=True),
         Column("model_version", Integer, primary_key=True),
-        Column("dataset_run_id", Text, nullable=False),
-        Column("mlflow_run_id", Text, nullable=False),
+        Column("dataset_run_id", Text),
+        Column("mlflow_run_id", Text),
     )
 
 

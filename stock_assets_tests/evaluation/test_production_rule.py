@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import (
     Cause,
     ModelVersion,
     champion_as_of,
     model_for,
     newer_production_session,
+    persistence,
     promotion_is_due,
     refit_is_due,
     rollback_targets,
+    trained_in_force,
     usable_versions,
     version_in_force,
 )
@@ -75,6 +76,9 @@ def histories(draw: st.DrawFn) -> list[Row]:
             if targets:
                 history.append(Row(targets[0], cause))
             continue
+        if cause in (Cause.STEP_DOWN, Cause.PERSON) and draw(st.booleans()):
+            history.append(Row(persistence(draw(st.sampled_from(DAYS))), cause))
+            continue
         model = draw(st.sampled_from(known))
         if cause is Cause.FOUND_OUTSIDE and draw(st.booleans()):
             history.append(Row(None, cause))
@@ -98,12 +102,10 @@ def test_the_champion_was_in_force_and_saw_nothing_later(session: date, history:
         assert champion.as_of == max(model.as_of for model in allowed)
     else:
         assert champion is None
-    if history and production is None and any(row.until_session is None for row in history):
-        with pytest.raises(StockAssetsError, match="no version has been in force"):
-            model_for(session, history)
-    elif champion is None:
-        with pytest.raises(StockAssetsError, match=f"stock-assets retrain --as-of {session}"):
-            model_for(session, history)
+    if (
+        production is None and any(row.until_session is None for row in history)
+    ) or champion is None:
+        assert model_for(session, history).is_persistence
     else:
         assert model_for(session, history) == champion
 
@@ -187,21 +189,39 @@ def test_a_rollback_undoes_a_promotion_by_name_and_a_removal() -> None:
     assert rollback_targets(rows(1, 2, None))[0].version == 2
 
 
-def test_the_error_names_the_production_model_that_saw_later_sessions() -> None:
-    with pytest.raises(StockAssetsError, match="there is no production model") as none:
-        model_for(DAYS[0], [])
-    with pytest.raises(
-        StockAssetsError, match=r"version 4, in production, is as of 2012-01-09"
-    ) as seen:
-        model_for(DAYS[0], rows(4))
-    for caught in (none, seen):
-        assert caught.value.remedy.endswith(f"stock-assets retrain --as-of {DAYS[0]}")
+def test_persistence_forecasts_where_no_version_may() -> None:
+    """Before the first promotion, before the first as-of session, and after a removal."""
+    for history in ([], rows(4)):
+        assert model_for(DAYS[0], history) == persistence()
+    assert model_for(DAYS[9], rows(4, None)) == persistence()
 
 
-def test_nothing_forecasts_after_a_removal() -> None:
-    with pytest.raises(StockAssetsError, match="no version has been in force") as removed:
-        model_for(DAYS[9], rows(4, None))
-    assert "stock-assets model promote" in removed.value.remedy
+def test_persistence_forecasts_from_the_session_that_production_stepped_down_on() -> None:
+    """The version that broke the limit forecasts nothing any more, earlier versions their past."""
+    history = [*rows(1, 5), Row(persistence(DAYS[9]), Cause.STEP_DOWN)]
+    assert trained_in_force(history) is None
+    assert model_for(DAYS[9], history) == persistence(DAYS[9])
+    assert model_for(DAYS[8], history) == version(1, DAYS[1])
+    assert model_for(DAYS[0], history) == persistence()
+    later = [*history, *rows(11)]
+    assert model_for(DAYS[11], later).version == 11
+    assert model_for(DAYS[10], later) == persistence(DAYS[9])
+
+
+def test_persistence_put_in_force_by_a_person_leaves_the_past_to_the_version_before() -> None:
+    history = [*rows(1, 5), Row(persistence(DAYS[9]), Cause.PERSON)]
+    assert model_for(DAYS[8], history) == version(5, DAYS[5])
+    assert rollback_targets(history)[0] == version(5, DAYS[5])
+
+
+def test_a_version_stepped_down_from_is_no_target_of_a_rollback() -> None:
+    history = [*rows(1, 5), Row(persistence(DAYS[9]), Cause.STEP_DOWN)]
+    assert rollback_targets(history) == [version(1, DAYS[1])]
+
+
+def test_a_winner_of_any_session_takes_over_from_persistence() -> None:
+    history = [*rows(1), Row(persistence(DAYS[9]), Cause.STEP_DOWN)]
+    assert newer_production_session(DAYS[2], history) is None
 
 
 @pytest.mark.parametrize(
@@ -217,6 +237,7 @@ def test_nothing_forecasts_after_a_removal() -> None:
         (WON, rows(1, 4), False),  # production was changed since the decision
         (WON, [*rows(1), Row(version(2, dataset="another"))], False),
         (WON, rows(1, None), True),
+        (WON, [*rows(1), Row(persistence(DAYS[9]), Cause.STEP_DOWN)], True),
         (LOST, rows(1), False),
         (LOST, [], False),
     ],

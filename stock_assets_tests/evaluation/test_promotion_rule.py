@@ -97,6 +97,34 @@ def test_promoting_outcomes_are_three() -> None:
     }
 
 
+@pytest.mark.parametrize("production", [None, 1.2, NAN], ids=["first", "later", "undefined"])
+@pytest.mark.parametrize(
+    ("floor", "refused"),
+    [
+        ("not_worse", {"worse"}),
+        ("better", {"worse", "equal", "undefined"}),
+        ("none", set()),
+    ],
+)
+def test_a_candidate_below_the_floor_is_never_promoted(
+    production: float | None, floor: str, refused: set[str]
+) -> None:
+    """By the test against persistence: neither the first one nor one that beats production."""
+    tests = {"better": BETTER, "equal": EQUAL, "undefined": UNDEFINED, "worse": WORSE}
+    rule = Promotion.model_validate({"floor": floor})
+    held = None if production is None else scored(production)
+    decisions = {name: decide(scored(0.9), held, rule, test) for name, test in tests.items()}
+    assert {name for name, made in decisions.items() if not made.promote} == refused
+    for name in refused:
+        assert decisions[name].outcome is PromotionOutcome.BELOW_FLOOR
+        assert decisions[name].floor == floor
+
+
+def test_the_floor_is_not_to_be_worse_by_default() -> None:
+    assert Promotion().floor == "not_worse"
+    assert not decide(scored(0.9), None, Promotion(), WORSE).promote
+
+
 def test_an_improvement_below_the_minimum_is_not_enough() -> None:
     two_percent = Promotion(metric="relative_mae", minimum_improvement=0.02)
     decision = decide(scored(0.99), scored(1.0), two_percent)

@@ -53,7 +53,7 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
             "Per ticker, the forecasts of the sessions after the partition's, as far ahead as the "
             "model was trained for, with intervals and model version. The model is the one in "
             "production if it saw nothing later than the session, otherwise the newest that was "
-            "ever in force and did not. Forecasts of the next session are also written as "
+            "ever in force and did not, or else persistence (version 0). Forecasts of the next session are also written as "
             "`latest_predictions.json` and `historical/{date}.json`. Feature drift against the "
             "training sessions is stored with them."
         ),
@@ -95,8 +95,11 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
                 forecasts=len(made.rows),
                 not_forecast=dg.MetadataValue.json(made.missing(tickers)),
                 model_versions=", ".join(str(model.version) for model in made.models),
-                dataset_run_ids=", ".join(model.dataset_run_id for model in made.models),
-                mlflow_run_ids=", ".join(model.mlflow_run_id for model in made.models),
+                models=", ".join(map(str, made.models)),
+                dataset_run_ids=", ".join(
+                    m.dataset_run_id for m in made.models if m.dataset_run_id
+                ),
+                mlflow_run_ids=", ".join(m.mlflow_run_id for m in made.models if m.mlflow_run_id),
                 newest=table(made.newest),
                 strongest_drift=table(made.strongest_drift, DRIFTING_FEATURES),
                 known_at=made.issue.known_at,

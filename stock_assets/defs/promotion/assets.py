@@ -1,7 +1,7 @@
 """Promotion: the decision about a candidate, and the history of production."""
 
 import shutil
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pandas as pd
@@ -63,6 +63,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
 
         minimum_improvement: float = parameter(params.promotion, "minimum_improvement")
         significance: Share | None = parameter(params.promotion, "significance")
+        floor: Literal["not_worse", "better", "none"] = parameter(params.promotion, "floor")
         refit: bool = parameter(params.promotion, "refit")
 
     @dg.asset(
@@ -79,10 +80,11 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         description=(
             "Candidate (also without its shrinkage), production, persistence, one-day reversal, a "
             "linear model and gradient-boosted trees scored on the same held-out sessions (the "
-            "test segment, which nothing else reads), the decision and its reason. With "
-            "`promotion.refit` a promoted candidate is trained again on every session up to its "
-            "as-of session, as a separate version. A winner is put in force: recorded in the "
-            "history of production, which the alias `Production` follows."
+            "test segment, which nothing else reads), the decision and its reason. A candidate "
+            "below `promotion.floor` against persistence is not promoted. With `promotion.refit` a "
+            "promoted candidate is trained again on every session up to its as-of session, as a "
+            "separate version. A winner is put in force: recorded in the history of production, "
+            "which the alias `Production` follows."
         ),
     )
     def promotion(

@@ -26,6 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.storage.datasets import newest_labels
 from stock_assets.storage.decisions import (
     PromotionRecord,
@@ -182,7 +183,7 @@ def _described(row: Row, record: PromotionRecord | RetrainingRecord) -> Row:
     return row | {"decision": record.decision, "reason": record.reason}
 
 
-def scored_sessions(engine: Engine, model_version: int, dataset_run_id: str) -> Row:
+def scored_sessions(engine: Engine, model_version: int, dataset_run_id: str | None) -> Row:
     """Count the scored forecasts of a version: ``forecasts``, ``first_session``, ``last_session``.
 
     They are zero and None where none has come due.
@@ -234,7 +235,7 @@ def _versions(model_name: str) -> Select[Any]:
         *(_CHANGES.model_name, _CHANGES.dataset_run_id, _CHANGES.from_session),
         *(_CHANGES.mlflow_run_id, cast(null(), DateTime(timezone=True))),
     ).where(
-        _CHANGES.model_version.is_not(None),
+        _CHANGES.model_version != PERSISTENCE_VERSION,
         ~exists().where(
             _DECIDED.model_name == _CHANGES.model_name,
             _DECIDED.dataset_run_id == _CHANGES.dataset_run_id,

@@ -50,46 +50,50 @@ _VERSION = ["model_version", "dataset_run_id"]
 
 TERM_COLUMNS = re.findall(r"AS (\w+),?$", TERMS, re.MULTILINE)
 
+LOG = "(SELECT *, coalesce(dataset_run_id, '') AS dataset FROM model_performance_log) l"
+"""The log with a dataset that can be compared: that of persistence is the empty text."""
+
+DATASET = "nullif(dataset, '') AS dataset_run_id"
+
 _ROLLING = text(f"""
 WITH numbered AS (
-  SELECT model_version, dataset_run_id, session,
-    row_number() OVER (PARTITION BY model_version, dataset_run_id ORDER BY session) AS nth
-  FROM (SELECT DISTINCT model_version, dataset_run_id, session
-        FROM model_performance_log WHERE {_WANTED}) d),
+  SELECT model_version, dataset, session,
+    row_number() OVER (PARTITION BY model_version, dataset ORDER BY session) AS nth
+  FROM (SELECT DISTINCT model_version, dataset, session FROM {LOG} WHERE {_WANTED}) d),
 page AS (
   SELECT * FROM numbered
   WHERE (CAST(:first AS date) IS NULL OR session >= :first)
     AND (CAST(:last AS date) IS NULL OR session <= :last)
     AND (CAST(:after_session AS date) IS NULL
-         OR (session, model_version, dataset_run_id)
-            < (:after_session, :after_version, :after_dataset))
-  ORDER BY session DESC, model_version DESC, dataset_run_id DESC LIMIT :size),
+         OR (session, model_version, dataset)
+            < (:after_session, :after_version, coalesce(:after_dataset, '')))
+  ORDER BY session DESC, model_version DESC, dataset DESC LIMIT :size),
 reach AS (
-  SELECT model_version, dataset_run_id, min(nth) AS first, max(nth) AS last, count(*) AS shown
-  FROM page GROUP BY model_version, dataset_run_id)
-SELECT model_version, dataset_run_id, session, max(shown) AS shown, 1 AS sessions, {LIVE}, {TERMS}
-FROM numbered JOIN reach USING (model_version, dataset_run_id)
-JOIN model_performance_log USING (model_version, dataset_run_id, session)
+  SELECT model_version, dataset, min(nth) AS first, max(nth) AS last, count(*) AS shown
+  FROM page GROUP BY model_version, dataset)
+SELECT model_version, {DATASET}, session, max(shown) AS shown, 1 AS sessions, {LIVE}, {TERMS}
+FROM numbered JOIN reach USING (model_version, dataset)
+JOIN {LOG} USING (model_version, dataset, session)
 WHERE nth > first - :window AND nth <= last AND {_WANTED}
-GROUP BY model_version, dataset_run_id, session
+GROUP BY model_version, dataset, session
 """)
 
 _TICKERS = text(f"""
 WITH numbered AS (
-  SELECT model_version, dataset_run_id, session,
-    row_number() OVER (PARTITION BY model_version, dataset_run_id ORDER BY session DESC) AS nth
-  FROM (SELECT DISTINCT model_version, dataset_run_id, session FROM model_performance_log
+  SELECT model_version, dataset, session,
+    row_number() OVER (PARTITION BY model_version, dataset ORDER BY session DESC) AS nth
+  FROM (SELECT DISTINCT model_version, dataset, session FROM {LOG}
         WHERE session <= :session AND {_WANTED}) d)
-SELECT ticker, model_version, dataset_run_id, min(session) AS first_session,
+SELECT ticker, model_version, {DATASET}, min(session) AS first_session,
   max(session) AS session, count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
-FROM numbered JOIN model_performance_log USING (model_version, dataset_run_id, session)
+FROM numbered JOIN {LOG} USING (model_version, dataset, session)
 WHERE nth <= :window AND {_WANTED}
-  AND (model_version, dataset_run_id)
-      IN (SELECT model_version, dataset_run_id FROM numbered WHERE session = :session)
-  AND (CAST(:after_ticker AS text) IS NULL OR (ticker, model_version, dataset_run_id)
-       > (:after_ticker, :after_version, :after_dataset))
-GROUP BY ticker, model_version, dataset_run_id
-ORDER BY ticker, model_version, dataset_run_id LIMIT :size
+  AND (model_version, dataset)
+      IN (SELECT model_version, dataset FROM numbered WHERE session = :session)
+  AND (CAST(:after_ticker AS text) IS NULL OR (ticker, model_version, dataset)
+       > (:after_ticker, :after_version, coalesce(:after_dataset, '')))
+GROUP BY ticker, model_version, dataset
+ORDER BY ticker, model_version, dataset LIMIT :size
 """)
 
 _NEWEST = text(f"SELECT max(session) FROM model_performance_log WHERE {_WANTED}")
@@ -116,7 +120,7 @@ def rolling_scores(
     first: date | None,
     last: date | None,
     size: int,
-    after: tuple[date, int, str] | None = None,
+    after: tuple[date, int, str | None] | None = None,
 ) -> list[Row]:
     """Score each version at each of its scored sessions, the newest first, tickers together.
 
@@ -148,7 +152,8 @@ def rolling_scores(
     bound["after_dataset"] = after_dataset
     daily = read_frame(engine, _ROLLING, bound).sort_values("session")
     scores = [
-        _roll(rows, window, int(rows["shown"].iloc[0])) for _, rows in daily.groupby(_VERSION)
+        _roll(rows, window, int(rows["shown"].iloc[0]))
+        for _, rows in daily.groupby(_VERSION, dropna=False)
     ]
     if not scores:
         return []
@@ -171,7 +176,7 @@ def ticker_scores(
     window: int,
     session: date,
     size: int,
-    after: tuple[str, int, str] | None = None,
+    after: tuple[str, int, str | None] | None = None,
 ) -> list[Row]:
     """Score each ticker, by name, over the window of each version that ends at a session.
 

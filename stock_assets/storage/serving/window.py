@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from stock_assets.market.calendar import SPAN, sessions
 from stock_assets.storage.serving.paging import read_frame, records
-from stock_assets.storage.serving.performance import LIVE, TERMS, score_terms
+from stock_assets.storage.serving.performance import LIVE, LOG, TERMS, score_terms
 
 # Sessions searched for scores, as a multiple of the window.
 _REACH = 10
@@ -20,7 +20,7 @@ _REACH = 10
 # After a rollback an older version may have forecast last.
 _NEWEST = text("""
 SELECT l.session, l.model_version, l.dataset_run_id FROM model_performance_log l
-LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version, dataset_run_id)
+LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version)
 WHERE horizon = :horizon AND l.session = (
   SELECT session FROM model_performance_log WHERE horizon = :horizon
   ORDER BY session DESC LIMIT 1)
@@ -32,16 +32,17 @@ _SCORED = text(f"""
 WITH counted AS (
   SELECT s.session FROM unnest(CAST(:sessions AS date[])) AS s(session)
   WHERE EXISTS (
-    SELECT FROM model_performance_log l
-    WHERE l.model_version = :model_version AND l.dataset_run_id = :dataset_run_id
-      AND l.session = s.session AND l.horizon = :horizon)
+    SELECT FROM {LOG}
+    WHERE model_version = :model_version AND dataset = coalesce(:dataset_run_id, '')
+      AND l.session = s.session AND horizon = :horizon)
   ORDER BY s.session DESC LIMIT :window)
 SELECT ticker, session AS day, CAST(:model_version AS int) AS model_version,
   CAST(:dataset_run_id AS text) AS dataset_run_id,
   min(session) AS first_session, max(session) AS session,
   count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
-FROM model_performance_log
-WHERE model_version = :model_version AND dataset_run_id = :dataset_run_id AND horizon = :horizon
+FROM {LOG}
+WHERE model_version = :model_version AND dataset = coalesce(:dataset_run_id, '')
+  AND horizon = :horizon
   AND session = ANY(ARRAY(SELECT session FROM counted))
 GROUP BY GROUPING SETS ((), (ticker), (session)) ORDER BY ticker, day
 """)
