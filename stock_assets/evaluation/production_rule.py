@@ -328,8 +328,8 @@ def promotion_is_due(decision: Decision, history: Sequence[Change]) -> bool:
     """Whether a winner is still to be put in force.
 
     It is while the version in production is the one that it was compared with, or is persistence,
-    and only once: a winner that was replaced since was replaced on purpose. A winner of a past session is put in
-    force for the sessions before those of a newer version in production: see
+    and only once: a winner that was replaced since was replaced on purpose. A winner of a past
+    session is put in force for the sessions before those of a newer version in production: see
     `newer_production_session`.
 
     Parameters

@@ -24,8 +24,8 @@ DOCS = {
     "covered": "1 if the interval held the actual price, else 0",
     "created_at": "When the row was first written",
     "dagster_run_id": "Dagster run that wrote the row",
-    "dataset_run_id": "Dataset, YYYYMMDD_HHMMSS: as-of session and UTC time of the request; empty for "
-    "version 0",
+    "dataset_run_id": "Dataset, YYYYMMDD_HHMMSS: as-of session and UTC time of the request; empty "
+    "for version 0",
     "decided_at": "When the decision was stored",
     "decision": "Outcome of the decision and the numbers it rests on",
     "device": "Device and processor that computed the forecasts",

@@ -146,8 +146,9 @@ def recent_performance(engine: Engine, sessions: int, key: tuple[str | None, int
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
     """Write ``historical/{date}.json`` per target session and ``latest_predictions.json``.
 
-    The files contain the forecasts one session ahead. Those of persistence say so. Each file is replaced atomically. The latest
-    file follows the newest target session: forecasts of the past never replace it.
+    The files contain the forecasts one session ahead. Those of persistence say so. Each file is
+    replaced atomically. The latest file follows the newest target session: forecasts of the past
+    never replace it.
 
     Parameters
     ----------

@@ -147,7 +147,7 @@ def test_a_version_put_in_force_again_after_a_removal_forecasts() -> None:
 
 @given(histories())
 def test_a_winner_of_a_past_session_leaves_production_alone(history: list[Row]) -> None:
-    production = version_in_force(history)
+    production = trained_in_force(history)
     if production is None or production.as_of == DAYS[0]:
         return
     past = version(8, DAYS[0])

@@ -53,9 +53,9 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
             "Per ticker, the forecasts of the sessions after the partition's, as far ahead as the "
             "model was trained for, with intervals and model version. The model is the one in "
             "production if it saw nothing later than the session, otherwise the newest that was "
-            "ever in force and did not, or else persistence (version 0). Forecasts of the next session are also written as "
-            "`latest_predictions.json` and `historical/{date}.json`. Feature drift against the "
-            "training sessions is stored with them."
+            "ever in force and did not, or else persistence (version 0). Forecasts of the next "
+            "session are also written as `latest_predictions.json` and `historical/{date}.json`. "
+            "Feature drift against the training sessions is stored with them."
         ),
         check_specs=SPECS,
     )
