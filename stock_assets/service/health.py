@@ -18,6 +18,7 @@ from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
 from stock_assets.service.problems import RETRY_SECONDS
 from stock_assets.storage.database import newest_revision
 from stock_assets.storage.serving.freshness import read_freshness, schema_revision
+from stock_assets.storage.serving.production import find_version
 
 router = APIRouter(tags=["health"], dependencies=NO_PARAMS)
 
@@ -47,6 +48,7 @@ class Health(BaseModel):
     sample prices, which are a fixed history. ``late`` counts the sessions missing up to it.
     ``newest_forecast`` is an as-of session, ``newest_target`` the furthest session forecast,
     ``newest_score`` a scored session, ``newest_decision`` the session of a retraining decision.
+    ``model_version`` is in force; 0 is persistence.
     """
 
     status: Literal["fresh", "late", "empty"]
@@ -62,6 +64,7 @@ class Health(BaseModel):
     newest_score: date | None
     newest_decision: date | None
     quarantined_bars: int
+    model_version: int
 
 
 @router.get("/healthz")
@@ -116,6 +119,7 @@ def check_health(state: AppState, now: datetime) -> Health:
         schema_revision=schema_revision(state.engine),
         expected_session=expected,
         late=late,
+        model_version=find_version(state.engine, state.model_name),
         **asdict(found),
     )
 

@@ -29,12 +29,12 @@ class _Success(BaseModel):
 
 
 class TableRow(BaseModel):
-    """The newest forecast of one ticker, one session ahead."""
+    """The newest forecast of one ticker, one session ahead; persistence has no MLflow run."""
 
     ticker: str
     predicted_price: float
     date: date
-    model_mlflow_run_id: str
+    model_mlflow_run_id: str | None
 
 
 class LatestForTable(_Success):

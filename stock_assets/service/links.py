@@ -30,9 +30,9 @@ class Links:
             return None
         return f"{self.dagster_url}/runs/{_quoted(run_id)}"
 
-    def asset(self, name: str, partition: str) -> str | None:
+    def asset(self, name: str, partition: str | None) -> str | None:
         """Return the address of a partition of an asset."""
-        if self.dagster_url is None:
+        if self.dagster_url is None or partition is None:
             return None
         view = urlencode({"view": "partitions", "partition": partition})
         return f"{self.dagster_url}/assets/{_quoted(name)}?{view}"
@@ -45,7 +45,7 @@ class Links:
 
     def model(self, version: int | None) -> str | None:
         """Return the address of a version of the registered model."""
-        if self.mlflow_url is None or version is None:
+        if self.mlflow_url is None or not version:  # persistence is no version of MLflow
             return None
         return f"{self.mlflow_url}/#/models/{_quoted(self.model_name)}/versions/{version}"
 

@@ -78,12 +78,17 @@ class Forecast(ResponseModel):
         description="Intervals of each coverage, ascending: the last has the bounds above; null "
         "where they were not recorded."
     )
-    model_version: int = Field(description="Version of the registered model.", examples=[1])
-    dataset_run_id: str = Field(
-        description="Dataset that the model was trained on.", examples=["20121231_120000"]
+    model_version: int = Field(
+        description="Version of the registered model; 0 is persistence with calibrated intervals.",
+        examples=[1],
     )
-    mlflow_run_id: str = Field(
-        description="MLflow run of the model.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
+    dataset_run_id: str | None = Field(
+        description="Dataset that the model was trained on; null for version 0.",
+        examples=["20121231_120000"],
+    )
+    mlflow_run_id: str | None = Field(
+        description="MLflow run of the model; null for version 0.",
+        examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"],
     )
     dagster_run_id: str | None = Field(
         description="Dagster run of the forecast.",

@@ -26,6 +26,7 @@ from stock_assets.service.api.params import (
     ResponseModel,
     Ticker,
 )
+from stock_assets.service.api.persistence import PersistenceRule, describe_rule, recorded_rule
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.links import links_for
 from stock_assets.service.problems import NOT_FOUND, not_found
@@ -218,6 +219,10 @@ class TickerLineage(ResponseModel):
     dataset: DatasetDetail | None = Field(
         description="Dataset that the version was trained on; null if it was deleted."
     )
+    rule: PersistenceRule | None = Field(
+        description="Rule and settings of version 0, persistence, which has no model, decision and "
+        "dataset; otherwise null."
+    )
     training: TrainingWindows | None = Field(
         description="Windows that the weights were fitted on, of a refit those of all segments; "
         "null without a dataset."
@@ -272,9 +277,11 @@ def lineage(
 def forecast_lineage(state: AppState, forecast: Mapping[str, Any]) -> ForecastLineage:
     """Trace a row of ``predictions`` to its origin."""
     own = ticker_lineage(state, forecast)
-    if own.dataset is None or own.window is None:
+    rule = recorded_rule(state.engine, forecast)
+    tickers = own.dataset.tickers if own.dataset else rule.tickers if rule else ()
+    if own.window is None:
         return ForecastLineage.model_validate({**dict(own), "window": None})
-    names = sorted({*own.dataset.tickers, forecast["ticker"]})
+    names = sorted({*tickers, forecast["ticker"]})
     days = own.window.first_session, own.window.last_session
     bars = read_bars(state.engine, *days, names)
     all_rows = _raw_rows(state, bars, names, days, forecast)
@@ -287,9 +294,11 @@ def ticker_lineage(state: AppState, forecast: Mapping[str, Any]) -> TickerLineag
     engine, version = state.engine, forecast["model_version"]
     model = find_model(engine, state.model_name, version, forecast["dataset_run_id"])
     decision = None if model is None else find_promotion(engine, model)
-    panel = find_panel(engine, forecast["dataset_run_id"])
+    rule = recorded_rule(engine, forecast)
+    panel = None if rule else find_panel(engine, forecast["dataset_run_id"])
     dataset = None if panel is None else dataset_detail(engine, state.model_name, panel)
     refit = model is not None and model["refit_of"] is not None
+    length = rule.sessions if rule else _window_length(dataset) if dataset else None
     return TickerLineage.model_validate(
         {
             "forecast": forecast,
@@ -297,8 +306,9 @@ def ticker_lineage(state: AppState, forecast: Mapping[str, Any]) -> TickerLineag
             "model": model,
             "decision": None if decision is None else as_promotion(decision),
             "dataset": dataset,
+            "rule": None if rule is None else describe_rule(rule),
             "training": None if dataset is None else _training_windows(dataset, refit),
-            "window": None if dataset is None else _window(state, forecast, dataset),
+            "window": None if length is None else _window(state, forecast, length),
             "links": _links(state, forecast, decision),
             "proof_command": _proof_command(forecast),
         }
@@ -332,8 +342,8 @@ def _sessions_to(last: date, count: int) -> list[date]:
     return sessions(previous_session(last, count - 1) if count > 1 else last, last)
 
 
-def _window(state: AppState, forecast: Mapping[str, Any], dataset: DatasetDetail) -> TickerWindow:
-    days = _sessions_to(forecast["as_of_session"], _window_length(dataset))
+def _window(state: AppState, forecast: Mapping[str, Any], length: int) -> TickerWindow:
+    days = _sessions_to(forecast["as_of_session"], length)
     span = Span(forecast["ticker"], days[0], days[-1])
     bars = read_bars(state.engine, span.first, span.last, [span.ticker])
     known = set(bars["session"].dt.date)

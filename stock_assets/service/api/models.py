@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.service.api.decisions import Promotion, as_promotion
 from stock_assets.service.api.params import (
     DatasetId,
@@ -174,6 +175,8 @@ def model(model_version: ModelVersion, state: StateDep) -> ModelDetail:
     """
     engine = state.engine
     found = find_model(engine, state.model_name, model_version)
+    if model_version == PERSISTENCE_VERSION:
+        raise not_found("version 0 is persistence, which has no decision and no dataset")
     if found is None:
         raise not_found(f"version {model_version} has no promotion decision and was never in force")
     decision, links = find_promotion(engine, found), links_for(state)

@@ -32,8 +32,12 @@ from stock_assets.storage.serving.performance import (
 
 router = APIRouter(tags=["performance"])
 
-_BY_SESSION: TypeAdapter[tuple[date, int, str]] = TypeAdapter(tuple[Day, ModelVersion, DatasetId])
-_BY_TICKER: TypeAdapter[tuple[str, int, str]] = TypeAdapter(tuple[Ticker, ModelVersion, DatasetId])
+_BY_SESSION: TypeAdapter[tuple[date, int, str | None]] = TypeAdapter(
+    tuple[Day, ModelVersion, DatasetId | None]
+)
+_BY_TICKER: TypeAdapter[tuple[str, int, str | None]] = TypeAdapter(
+    tuple[Ticker, ModelVersion, DatasetId | None]
+)
 
 
 class Scores(ResponseModel):
@@ -43,9 +47,12 @@ class Scores(ResponseModel):
     """
 
     session: date = Field(description="Last scored session in the window.", examples=["2013-03-01"])
-    model_version: int = Field(description="Version of the forecasts.", examples=[1])
-    dataset_run_id: str = Field(
-        description="Dataset that the version was trained on.", examples=["20121231_120000"]
+    model_version: int = Field(
+        description="Version of the forecasts; 0 is persistence.", examples=[1]
+    )
+    dataset_run_id: str | None = Field(
+        description="Dataset that the version was trained on; null for version 0.",
+        examples=["20121231_120000"],
     )
     first_session: date = Field(
         description="First scored session in the window.", examples=["2013-02-01"]

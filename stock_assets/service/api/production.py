@@ -33,10 +33,13 @@ class ProductionChange(ResponseModel):
         description="Name of the registered model.", examples=["StockPricePredictor"]
     )
     model_version: int | None = Field(
-        description="The version put in force; null where none is in force any more.", examples=[1]
+        description="The version put in force; 0 is persistence; null where the alias was removed "
+        "in MLflow, which leaves persistence in force.",
+        examples=[1],
     )
     dataset_run_id: str | None = Field(
-        description="Dataset that the version was trained on.", examples=["20121231_120000"]
+        description="Dataset that the version was trained on; null for version 0.",
+        examples=["20121231_120000"],
     )
     digest: str | None = Field(
         description="SHA-256 of the version; null for a change that is older than this history.",
@@ -70,8 +73,8 @@ class ProductionChange(ResponseModel):
         description="Whether its version is in production by this change.", examples=[True]
     )
     cause: Cause = Field(
-        description="Cause of the change; `found_outside`: the alias was moved or removed in "
-        "MLflow.",
+        description="Cause of the change; `step_down`: a hard limit was broken; `found_outside`: "
+        "the alias was moved or removed in MLflow.",
         examples=[Cause.PROMOTION],
     )
     changed_by: str | None = Field(

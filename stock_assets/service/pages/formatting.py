@@ -7,7 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
+
 UNKNOWN = "–"
+_PERSISTENCE = PERSISTENCE_NAME[0].upper() + PERSISTENCE_NAME[1:]
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -61,6 +64,11 @@ def known(value: str | None) -> str:
     return UNKNOWN if value is None or value != value else value
 
 
+def version(number: int) -> str:
+    """Name a model version: ``Version 3``, or persistence."""
+    return _PERSISTENCE if number == PERSISTENCE_VERSION else f"Version {number}"
+
+
 def sessions(number_of: int) -> str:
     """Format a number of sessions: ``1 session``, ``20 sessions``."""
     return f"{number_of:,} session{'' if number_of == 1 else 's'}"
@@ -85,7 +93,7 @@ FILTERS = {
     function.__name__: function
     for function in (
         *(price, number, count, percent, change),
-        *(day, long_day, moment, known, sessions),
+        *(day, long_day, moment, known, sessions, version),
     )
 } | {"direction": direction}
 """Filters of the templates."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from stock_assets.evaluation.production_rule import Cause
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, Cause
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.reporting.score_figures import Mark
 from stock_assets.service.app_state import AppState
@@ -21,13 +21,42 @@ _ALL = 100_000
 
 
 @dataclass(frozen=True)
+class Production:
+    """The version in force.
+
+    Attributes
+    ----------
+    change : dict or None
+        The newest change of the version in production, a row of ``production_history``; None before
+        the first.
+    """
+
+    change: Row | None
+
+    @property
+    def version(self) -> int:
+        """The number of the version; persistence is in force where no trained version is."""
+        return (self.change and self.change["model_version"]) or PERSISTENCE_VERSION
+
+    @property
+    def is_persistence(self) -> bool:
+        """Whether persistence is in force."""
+        return self.version == PERSISTENCE_VERSION
+
+
+def find_production(state: AppState) -> Production:
+    """Read the version in force."""
+    return Production(find_in_force(state.engine, state.model_name))
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     """The model in use.
 
     Attributes
     ----------
-    in_force : dict or None
-        The newest change of the version in production, a row of ``production_history``.
+    production : Production
+        The version in force.
     promotion : PromotionRecord or None
         The decision about the version in production; None for one chosen without a decision.
     window : ScoredWindow or None
@@ -35,7 +64,7 @@ class ModelStatus:
         sessions, one session ahead.
     """
 
-    in_force: Row | None
+    production: Production
     promotion: PromotionRecord | None
     window: ScoredWindow | None
 
@@ -45,18 +74,19 @@ class ModelStatus:
         return self.window.pooled if self.window else None
 
     @property
-    def version(self) -> int | None:
+    def version(self) -> int:
         """The version in production."""
-        return self.in_force["model_version"] if self.in_force else None
+        return self.production.version
 
     @property
     def scores_are_of_another_version(self) -> bool:
         """Whether the newest scores are of another version than the one in production."""
-        if self.version is None or self.in_force is None or self.scores is None:
+        if self.scores is None:
             return False
-        return any(
-            self.in_force[name] != self.scores[name] for name in ("model_version", "dataset_run_id")
-        )
+        change = self.production.change
+        dataset = None if change is None else change["dataset_run_id"]
+        of_scores = self.scores["model_version"], self.scores["dataset_run_id"]
+        return of_scores != (self.version, dataset)
 
     @property
     def edge(self) -> str:
@@ -71,7 +101,7 @@ def find_model_status(state: AppState) -> ModelStatus:
     """Read the status of the model."""
     window = newest_window(state.engine, state.params.monitoring.window_sessions)
     return ModelStatus(
-        find_in_force(state.engine, state.model_name),
+        find_production(state),
         promotion_in_force(state.engine, state.model_name),
         window,
     )
@@ -87,7 +117,7 @@ def find_takeovers(state: AppState) -> list[Mark]:
     return [
         Mark(_first_session(change), f"v{change['model_version']}")
         for change in changes
-        if change["model_version"] is not None
+        if change["from_session"] is not None
     ]
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
-from stock_assets.service.pages.model_status import find_model_status
+from stock_assets.service.pages.model_status import find_model_status, find_production
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import ModelFilter, list_models, list_promotions
@@ -55,12 +55,14 @@ def models(state: StateDep) -> HTMLResponse:
     decisions = find_decisions(state)
     changes = list_changes(state.engine, state.model_name, None, SHOWN, others=False)
     if not decisions and not changes:
-        return render("models_empty.html", state, page="models")
+        return render("models_empty.html", state, page="models", production=find_production(state))
+    status = find_model_status(state)
     return render(
         "models.html",
         state,
         page="models",
-        status=find_model_status(state),
+        status=status,
+        production=status.production,
         changes=changes,
         versions=find_versions(state),
         decisions=decisions,

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from stock_assets.market import calendar
 from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
 from stock_assets.service.health import session_due, sessions_late
+from stock_assets.service.pages.model_status import find_production
 from stock_assets.service.pages.rendering import render, ticker_address
 from stock_assets.storage.serving.checks import newest_checks
 from stock_assets.storage.serving.decisions import list_retrainings
@@ -81,6 +82,7 @@ def operations(state: StateDep) -> HTMLResponse:
         "operations.html",
         state,
         page="operations",
+        production=find_production(state),
         freshness=find_freshness(state, stored, newest),
         daily=find_daily(state, first, newest),
         gaps=find_gaps(state, first, newest),

@@ -66,7 +66,13 @@ def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -
     """Render the page, or the commands that lead to the first scores."""
     status = find_model_status(state)
     if status.window is None:
-        return render("performance_empty.html", state, page="performance", status=status)
+        return render(
+            "performance_empty.html",
+            state,
+            page="performance",
+            status=status,
+            production=status.production,
+        )
     newest, window = status.window.pooled, state.params.monitoring.window_sessions
     length = RANGES[query.range]
     first = calendar.previous_session(newest["session"], length) if length else None
@@ -85,6 +91,7 @@ def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -
         window=window,
         edge=live_edge(state, status.window),
         status=status,
+        production=status.production,
         figures=figures(state, scores, events),
         score_rows=scores[:TABLE_ROWS],
         events=events,

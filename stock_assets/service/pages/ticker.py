@@ -17,7 +17,7 @@ from stock_assets.reporting import price_figures, score_figures
 from stock_assets.reporting.charts import Chart
 from stock_assets.service.api.lineage import TickerLineage, ticker_lineage
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
-from stock_assets.service.pages.model_status import find_takeovers
+from stock_assets.service.pages.model_status import find_production, find_takeovers
 from stock_assets.service.pages.rendering import render, ticker_address
 from stock_assets.service.problems import unknown_ticker
 from stock_assets.storage.prices import read_bars
@@ -72,6 +72,7 @@ def ticker(state: StateDep, ticker: str, query: Annotated[TickerParams, Query()]
         "ticker.html",
         state,
         page="ticker",
+        production=find_production(state),
         ticker=ticker,
         chosen=query.range,
         ranges={label: ticker_address(ticker, range=label) for label in RANGES},
@@ -146,7 +147,7 @@ def rolling_errors(scored: pd.DataFrame, window: int) -> list[dict[str, Any]]:
         pooled_scores(roll_terms(sum_terms(rows, rows["session"]), window, len(rows))).assign(
             model_version=rows["model_version"].iloc[0]
         )
-        for _, rows in scored.groupby(["model_version", "dataset_run_id"])
+        for _, rows in scored.groupby(["model_version", "dataset_run_id"], dropna=False)
     ]
     frame = pd.concat(scores).reset_index()
     newest_first = frame.sort_values(["session", "model_version"], ascending=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stock_assets.evaluation.forecast_issues import issued_text
+from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
 from stock_assets.market import calendar
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.health import session_due, sessions_late
@@ -103,6 +104,7 @@ def today(state: StateDep, query: Annotated[TodayParams, Query()]) -> HTMLRespon
         tickers=len(tickers),
         newest=newest,
         status=status,
+        production=status.production,
         newest_forecasts=summarize_forecasts(tickers),
         due=due,
         sessions_late=sessions_late(newest, due),
@@ -218,11 +220,18 @@ def summarize_forecasts(tickers: pd.DataFrame) -> dict[str, Any] | None:
     return {
         "as_of": newest["as_of"].iloc[0].date(),
         "target": newest["target"].iloc[0].date(),
-        "versions": sorted({int(version) for version in newest["version"]}),
+        "models": _models({int(version) for version in newest["version"]}),
         "coverage": float(newest["coverage"].iloc[0]),
         "tickers": len(newest),
         "issued": issued_text(newest["issued"]),
     }
+
+
+def _models(versions: set[int]) -> str:
+    """Name the versions of forecasts."""
+    trained = [str(number) for number in sorted(versions - {PERSISTENCE_VERSION})]
+    names = [f"model version {', '.join(trained)}"] if trained else []
+    return " and ".join(names + [PERSISTENCE_NAME] * (PERSISTENCE_VERSION in versions))
 
 
 def format_rows(shown: pd.DataFrame, scale: float) -> list[Row]:

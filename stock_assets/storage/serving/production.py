@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, and_, false, func, select
 
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page, read_rows
 from stock_assets.storage.tables import production_history
 
@@ -15,6 +16,8 @@ _CHANGES = production_history.c
 
 def version_in_force(model_name: str) -> Select[tuple[int | None]]:
     """Select the version number in production; NULL after a removal, no row before the first.
+
+    In both cases persistence is in force, as where it is 0.
 
     Parameters
     ----------
@@ -32,6 +35,12 @@ def dataset_in_force(model_name: str) -> Select[tuple[str | None]]:
 def find_in_force(engine: Engine, model_name: str) -> Row | None:
     """Read the newest change of the version in production; None before the first."""
     return next(iter(read_rows(engine, _newest(production_history, model_name))), None)
+
+
+def find_version(engine: Engine, model_name: str) -> int:
+    """Read the number of the version in force; 0, persistence, where no trained version is."""
+    change = find_in_force(engine, model_name)
+    return (change and change["model_version"]) or PERSISTENCE_VERSION
 
 
 def list_changes(
