@@ -18,6 +18,9 @@ commands = typer.Typer(
     suggest_commands=False,
 )
 Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="For example 4.")]
+AnyVersion = Annotated[
+    int, typer.Argument(metavar="VERSION", min=0, help="For example 4; 0 is persistence.")
+]
 
 
 @commands.command("list")
@@ -29,7 +32,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @commands.command("show")
-def show_model(version: Version, as_json: AsJson = False) -> None:
+def show_model(version: AnyVersion, as_json: AsJson = False) -> None:
     """Show a version, its decision, and when and why it was in force."""
     from stock_assets.cli import versions
 
@@ -47,7 +50,7 @@ def compare_models(first: Version, second: Version, as_json: AsJson = False) -> 
 
 @commands.command("promote")
 def promote_model(
-    version: Version,
+    version: AnyVersion,
     why: Annotated[str, typer.Option(help="The reason, for the history of production.")],
     as_json: AsJson = False,
 ) -> None:

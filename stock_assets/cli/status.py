@@ -15,7 +15,13 @@ from stock_assets.cli.versions import current_history
 from stock_assets.core.text import truncate
 from stock_assets.evaluation.forecast_issues import count_backfilled
 from stock_assets.evaluation.metrics import persistence_forecasts, score_rows, summarise
-from stock_assets.evaluation.production_rule import ModelVersion, newest_change
+from stock_assets.evaluation.production_rule import (
+    ModelVersion,
+    newest_change,
+    persistence,
+    trained_in_force,
+)
+from stock_assets.models.persistence import Persistence
 from stock_assets.pipeline.production import LostRegistryError
 from stock_assets.reporting.decision_text import backfilled_text
 from stock_assets.storage.decisions import promotions, retraining_decisions_newest_first
@@ -30,7 +36,8 @@ def gather_status(platform: Platform) -> dict[str, Any]:
     engine, params = platform.engine, platform.params
     history, registry_problem = _history(platform)
     newest = newest_change(history)
-    production = newest.model if newest else None
+    rule = Persistence.of(params)
+    production = trained_in_force(history) or persistence(digest=rule.digest)
     decided = promotions(engine, params.tracking.model_name)
     retraining = retraining_decisions_newest_first(engine)
     return {
@@ -41,7 +48,7 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "prices": asdict(price_coverage(engine)),
         "late_tickers": _late_tickers(platform),
         "quarantined_bars": _quarantined(platform),
-        "production": asdict(production) if production else None,
+        "production": _described(production),
         "production_change": asdict(newest) if newest else None,
         "registry_problem": registry_problem,
         "last_promotion_decision": decided[0].to_dict() if decided else None,
@@ -49,6 +56,11 @@ def gather_status(platform: Platform) -> dict[str, Any]:
         "performance": _recent_scores(platform, production),
         "last_retraining_decision": retraining[0].to_dict() if retraining else None,
     }
+
+
+def _described(model: ModelVersion) -> dict[str, Any]:
+    """Return a version as plain values; persistence may forecast as of any session."""
+    return asdict(model) | ({"as_of": None} if model.is_persistence else {})
 
 
 def _history(platform: Platform) -> tuple[list[ProductionChange], str | None]:
@@ -75,10 +87,8 @@ def _quarantined(platform: Platform) -> list[dict[str, Any]]:
     return records
 
 
-def _recent_scores(platform: Platform, production: ModelVersion | None) -> dict[str, Any] | None:
-    """Return the scores that monitoring uses, of the production model and of persistence."""
-    if production is None:
-        return None
+def _recent_scores(platform: Platform, production: ModelVersion) -> dict[str, Any] | None:
+    """Return the scores that monitoring uses, of the version in force and of persistence."""
     window = platform.params.monitoring.window_sessions
     rows = recent_performance(platform.engine, window, production.key)
     if rows.empty:
@@ -134,13 +144,14 @@ def _production(found: dict[str, Any]) -> str:
     model, change = found["production"], found["production_change"]
     if found["registry_problem"]:
         return escape(found["registry_problem"])
+    version = ModelVersion(**model)
     if change is None:
-        return "no model yet: stock-assets retrain"
+        return f"{version}, no model yet: stock-assets retrain"
     since = f"since {change['in_force_from']:%Y-%m-%d %H:%M}"
-    if model is None:
+    if version.is_persistence:
         why = escape(f"{change['why']}")
-        return f"none {since}, {why}: stock-assets model promote VERSION --why TEXT"
-    return f"{ModelVersion(**model)}, dataset {model['dataset_run_id']}, {since}"
+        return f"{version} {since}, {why}: stock-assets model promote VERSION --why TEXT"
+    return f"{version}, dataset {version.dataset_run_id}, {since}"
 
 
 def _decision(found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import Any
 
 from rich.console import Console
@@ -15,15 +16,20 @@ from stock_assets.cli.output import print_facts
 from stock_assets.cli.platform import Platform
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.production_rule import (
+    PERSISTENCE_VERSION,
     Cause,
     ModelVersion,
     newest_change,
+    persistence,
+    trained_in_force,
     version_label,
 )
+from stock_assets.models.persistence import Persistence
 from stock_assets.pipeline.production import change_production, rollback_target
 from stock_assets.pipeline.recovery import checked_history, require_known_versions
 from stock_assets.registry import Registry
 from stock_assets.storage.decisions import PromotionRecord, promotions
+from stock_assets.storage.prices import price_coverage
 from stock_assets.storage.production import NewChange, ProductionChange, production_changes
 from stock_assets.storage.serving.decisions import scored_sessions
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
@@ -54,11 +60,15 @@ def current_history(platform: Platform) -> list[ProductionChange]:
 def gather_models(platform: Platform) -> list[dict[str, Any]]:
     """Return every registered version, the newest first, as plain values.
 
-    Of a version that was not registered by stock-assets only the number is known.
+    Of a version that was not registered by stock-assets only the number is known. Persistence,
+    version 0, is the last if it has forecast or was ever in force.
     """
     history, registry = current_history(platform), Registry(platform.params.tracking)
     decided = _decisions(platform)
     own = [_version(platform, model, history, decided) for model in registry.versions()]
+    version_0 = _version(platform, _persistence(platform), history, decided)
+    if version_0["in_production"] or version_0["in_force"] or version_0["scores"]:
+        own.append(version_0)
     foreign = [
         _UNKNOWN | {"foreign": True, "model_version": number}
         for number in registry.foreign_versions()
@@ -89,22 +99,28 @@ def _version(
         horizon=1, model_version=model.version, dataset_run_id=model.dataset_run_id
     )
     scores = rolling_scores(engine, wanted, _WHOLE, first=None, last=None, size=1)
-    spans, newest = _spans(history, model), newest_change(history)
+    production = trained_in_force(history) or persistence()
     return {
         "foreign": False,
         "model_version": model.version,
         "refit_of": model.refit_of,
         "dataset_run_id": model.dataset_run_id,
-        "as_of_session": model.as_of,
-        "newest_label": newest_label(engine, model),
+        "as_of_session": None if model.is_persistence else model.as_of,
+        "newest_label": None if model.is_persistence else newest_label(engine, model),
         "digest": model.digest,
         "mlflow_run_id": model.mlflow_run_id,
         "promoted": decision.promoted if decision else None,
         "reason": decision.reason if decision else None,
         "scores": {name: scores[0][name] for name in _SHOWN_SCORES} if scores else None,
-        "in_production": newest is not None and model.is_same(newest.model),
-        "in_force": spans,
+        "in_production": model.is_same(production),
+        "in_force": _spans(history, model),
     }
+
+
+def _persistence(platform: Platform) -> ModelVersion:
+    """Return version 0 with the digest of its settings, in force from the newest session on."""
+    last = price_coverage(platform.engine).last_session
+    return persistence(last or date.min, Persistence.of(platform.params).digest)
 
 
 def _spans(history: Sequence[ProductionChange], model: ModelVersion) -> list[dict[str, Any]]:
@@ -135,19 +151,27 @@ def show_models(found: Sequence[dict[str, Any]], console: Console) -> None:
     table.add_column("in force")
     for row in found:
         table.add_row(
-            version_label(row["model_version"], row["refit_of"]),
+            _label(row),
             *(str(row[name] or "–") for name in ("dataset_run_id", "as_of_session")),
             str(row["newest_label"] or "–"),
             _decision(row),
             _relative_mae(row["scores"]),
-            "; ".join(map(_span, row["in_force"])),
+            "; ".join(map(_span, row["in_force"])) or ("now" if row["in_production"] else ""),
         )
     console.print(table)
+
+
+def _label(row: dict[str, Any]) -> str:
+    if row["model_version"] == PERSISTENCE_VERSION:
+        return f"{PERSISTENCE_VERSION}, persistence"
+    return version_label(row["model_version"], row["refit_of"])
 
 
 def _decision(row: dict[str, Any]) -> str:
     if row["foreign"]:
         return "foreign"
+    if row["model_version"] == PERSISTENCE_VERSION:
+        return "–"
     if row["promoted"] is None:
         return "undecided"
     return "promoted" if row["promoted"] else "not promoted"
@@ -177,7 +201,7 @@ def gather_model(platform: Platform, version: int) -> dict[str, Any]:
         There is no such version.
     """
     history = current_history(platform)
-    model = Registry(platform.params.tracking).version(version)
+    model = _find(platform, version)
     found = _version(platform, model, history, _decisions(platform))
     return found | {"scored": scored_sessions(platform.engine, version, model.dataset_run_id)}
 
@@ -187,12 +211,12 @@ def show_model(found: dict[str, Any], console: Console) -> None:
     scored = found["scored"]
     first, last = scored["first_session"], scored["last_session"]
     facts = (
-        ("version", version_label(found["model_version"], found["refit_of"])),
-        ("dataset", found["dataset_run_id"]),
-        ("as of", str(found["as_of_session"])),
-        ("newest label", str(found["newest_label"])),
+        ("version", _label(found)),
+        ("dataset", found["dataset_run_id"] or "none"),
+        ("as of", str(found["as_of_session"] or "any session")),
+        ("newest label", str(found["newest_label"] or "none")),
         ("digest", found["digest"]),
-        ("MLflow run", found["mlflow_run_id"]),
+        ("MLflow run", found["mlflow_run_id"] or "none"),
         ("decision", escape(found["reason"] or "none yet")),
         *(("in force", f"{_span(span)}: {_cause(span)}") for span in found["in_force"]),
         ("scores", _scores(found["scores"])),
@@ -285,12 +309,12 @@ def promote(platform: Platform, version: int, why: str) -> dict[str, Any]:
     """
     registry = Registry(platform.params.tracking)
     require_known_versions(platform.engine, registry)
-    model = registry.version(version)
-    registry.load(version)
+    model = _find(platform, version)
+    if not model.is_persistence:
+        registry.load(version)
 
     def choose(history: Sequence[ProductionChange]) -> NewChange:
-        newest = newest_change(history)
-        if newest is not None and model.is_same(newest.model):
+        if model.is_same(trained_in_force(history) or persistence()):
             raise StockAssetsError(
                 f"{model} is in force already", "See the others: stock-assets model list"
             )
@@ -328,10 +352,18 @@ def rollback(platform: Platform, why: str | None) -> dict[str, Any]:
 def show_change(found: dict[str, Any], console: Console) -> None:
     """Print a change of the version in force."""
     model = ModelVersion(**found["model"])
+    dataset = "" if model.is_persistence else f" of dataset {model.dataset_run_id}"
     replaced = (
         "" if found["replaces_version"] is None else f" (replaces {found['replaces_version']})"
     )
-    console.print(f"in force: {model} of dataset {model.dataset_run_id}{replaced}")
+    console.print(f"in force: {model}{dataset}{replaced}")
+
+
+def _find(platform: Platform, version: int) -> ModelVersion:
+    """Return a registered version, or persistence, by number."""
+    if version == PERSISTENCE_VERSION:
+        return _persistence(platform)
+    return Registry(platform.params.tracking).version(version)
 
 
 def _change(platform: Platform, registry: Registry, choose: Any) -> dict[str, Any]:

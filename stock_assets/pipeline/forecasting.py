@@ -162,7 +162,8 @@ def make_forecasts(
     rows, drift = _forecast(chosen, models, bars, params.prices.tickers)
     _require_forecasts(rows, sessions)
     seen = {m.version: pd.Timestamp(m.as_of) for m in chosen if not m.is_persistence}
-    invalid = invalid_forecasts(rows.assign(model_as_of=rows["model_version"].map(seen)))
+    model_as_of = pd.to_datetime(rows["model_version"].map(seen))
+    invalid = invalid_forecasts(rows.assign(model_as_of=model_as_of))
     trained = [model for model in models.values() if isinstance(model, Bundle)]
     return Forecasts(chosen, rows, drift, invalid, _issue(params, known_at, trained))
 

@@ -16,7 +16,7 @@ from stock_assets.cli.platform import Platform
 from stock_assets.cli.report import describe, newest_forecasts
 from stock_assets.cli.status import _late, _late_tickers, _production, _recent_scores, _scores
 from stock_assets.evaluation.metrics import score_rows
-from stock_assets.evaluation.production_rule import ModelVersion
+from stock_assets.evaluation.production_rule import ModelVersion, persistence
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.storage.forecasts import save_performance
 from stock_assets_tests.storage.examples import (
@@ -125,18 +125,18 @@ def test_describe_forecasts_of_no_change_has_no_direction() -> None:
 def test_a_refit_is_named_as_one() -> None:
     refit = replace(SECOND, version=4, refit_of=3)
     change = {"in_force_from": datetime(2013, 1, 2, tzinfo=UTC), "why": "removed"}
-    found = {"production": None, "production_change": None, "registry_problem": None}
+    found = {"production_change": None, "registry_problem": None}
     shown_as = {
-        model: _production(
-            found | {"production": model and asdict(model), "production_change": change}
-        )
-        for model in (refit, SECOND, None)
+        model: _production(found | {"production": asdict(model), "production_change": change})
+        for model in (refit, SECOND, persistence())
     }
     assert shown_as[refit].startswith(f"version 4, refit of 3, dataset {DATASET}, since 2013-01-02")
     assert shown_as[SECOND].startswith(f"version 2, dataset {DATASET}, since 2013-01-02")
-    assert "stock-assets model promote" in shown_as[None]
-    assert _production(found).startswith("no model yet")
-    assert _production(found | {"registry_problem": "lost"}) == "lost"
+    assert shown_as[persistence()].startswith("persistence (version 0) since 2013-01-02")
+    assert "stock-assets model promote" in shown_as[persistence()]
+    first = found | {"production": asdict(persistence())}
+    assert _production(first).startswith("persistence (version 0), no model yet")
+    assert _production(first | {"registry_problem": "lost"}) == "lost"
     labels = {3: "2012-09-27", 4: "2012-12-31"}
     made = {"candidate_versions": [3], "refits": {4: 3}, "newest_labels": labels}
     assert _candidate(made) == (

@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from stock_assets.config import load_params
+from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
 from stock_assets.service.app import create_app
 from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
 from stock_assets_tests.service.conftest import send, state_for
@@ -34,7 +35,7 @@ FOREIGN = 50
 class View:
     """The version in production by each place that names it, and the newest change."""
 
-    named: dict[str, int | None]
+    named: dict[str, int]
     as_of: str | None
     newest: dict[str, Any]
     changes: int
@@ -63,14 +64,14 @@ def view(installation: Installation) -> View:
     in_api = [one["model_version"] for one in changes if one["in_production"]]
     return View(
         {
-            "status": production["version"] if production else None,
-            "api": in_api[0] if in_api else None,
-            "models": next((one["model_version"] for one in listed if one["in_production"]), None),
-            "page": int(now[0].split()[1].split("r")[0]) if now and now != ["none"] else None,
-            "dagster": events[0].get("model_version") if events else None,
-            "mlflow": installation.alias(name),
+            "status": production["version"],
+            "api": in_api[0] if in_api else 0,
+            "models": next((one["model_version"] for one in listed if one["in_production"]), 0),
+            "page": int(now[0].split()[1].split("r")[0]) if not page.select("#persistence") else 0,
+            "dagster": (events[0].get("model_version") if events else None) or 0,
+            "mlflow": installation.alias(name) or 0,
         },
-        production["as_of"] if production else None,
+        production["as_of"],
         own[0] if own else {},
         len(changes),
     )
@@ -114,7 +115,7 @@ class Story:
     rolled_back: View
     promoted: View
     deleted: View
-    refused: str
+    predicted: str
     restored: View
     listed: list[dict[str, Any]]
     shown: tuple[str, str]
@@ -147,7 +148,7 @@ def story() -> Iterator[Story]:
             f"DELETE FROM registered_model_aliases WHERE version = {past}",
             f"UPDATE model_versions SET current_stage = 'Deleted_Internal' WHERE version = {past}",
         )
-        deleted, refused = view(own), own.run("predict").stderr
+        deleted, predicted = view(own), own.succeed("predict")
         own.succeed("model", "rollback")
         restored = view(own)
         in_mlflow(
@@ -161,7 +162,7 @@ def story() -> Iterator[Story]:
         in_mlflow(own, f"DELETE FROM model_versions WHERE version = {FOREIGN}")
         yield Story(
             *(own, first, retrained, past, past_model, moved, rolled_back, promoted, deleted),
-            *(refused, restored, listed, shown, *rename(own)),
+            *(predicted, restored, listed, shown, *rename(own)),
         )
 
 
@@ -211,12 +212,11 @@ def test_a_rollback_goes_back_with_its_reason(story: Story) -> None:
     assert story.rolled_back.newest["changed_by"]
 
 
-def test_a_deleted_version_leaves_none_in_force_and_forecasts_are_refused(story: Story) -> None:
+def test_a_deleted_version_leaves_persistence_in_force(story: Story) -> None:
     assert set(story.promoted.named.values()) == {story.past_version}
-    assert set(story.deleted.named.values()) == {None}
+    assert set(story.deleted.named.values()) == {PERSISTENCE_VERSION}
     assert "was deleted in MLflow" in story.deleted.newest["why"]
-    assert "no version has been in force since" in story.refused
-    assert "stock-assets model promote" in story.refused
+    assert PERSISTENCE_NAME in story.predicted
 
 
 def test_a_rollback_passes_over_a_deleted_version(story: Story) -> None:
@@ -224,14 +224,13 @@ def test_a_rollback_passes_over_a_deleted_version(story: Story) -> None:
 
 
 def test_a_new_name_has_no_production_until_its_first_version(story: Story) -> None:
-    assert set(story.renamed.named.values()) == {None}
+    assert set(story.renamed.named.values()) == {PERSISTENCE_VERSION}
     assert story.renamed.changes == story.restored.changes
     assert story.trained.newest["model_name"] == "Renamed"
 
 
 def test_a_new_name_gives_no_number_again(story: Story) -> None:
     (version,) = set(story.trained.named.values())
-    assert version is not None
     assert version > max(row["model_version"] for row in story.listed if not row["foreign"])
 
 

@@ -13,20 +13,24 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from stock_assets.cli.platform import Platform
-from stock_assets.cli.runs import RunFailedError, run_session
+from stock_assets.cli.runs import run_session
 from stock_assets.config import Features, Rename, Tracking
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
 from stock_assets.market import calendar
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.forecast_frame import FORECAST_COLUMNS
+from stock_assets.models.persistence import Persistence
+from stock_assets.pipeline.proof_findings import NUMBERS
 from stock_assets.registry import Registry
-from stock_assets.storage.forecasts import predictions_as_of
+from stock_assets.storage.forecasts import predictions_as_of, read_performance
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.serving.checks import newest_checks
+from stock_assets.storage.tables import feature_drift
 from stock_assets_tests.conftest import DATASET, FIRST_INGESTED, Loop
 from stock_assets_tests.defs.dataset.built import perturbed
 from stock_assets_tests.defs.running import (
@@ -158,23 +162,37 @@ def test_the_past_is_forecast_by_the_model_of_its_time(
     pd.testing.assert_frame_equal(forecasts(loop), before, check_exact=True)
 
 
-def test_a_session_before_any_model_is_refused_with_the_command(loop: Loop) -> None:
-    before = count(loop)
-    with pytest.raises(RunFailedError) as caught:
-        run_session(loop.platform, Console(quiet=True), ["predictions"], BEFORE)
-    assert f"stock-assets retrain --as-of {BEFORE}" in str(caught.value)
-    assert "every version put in force has seen sessions after 2012-12-28" in caught.value.problem
-    assert "\n" not in str(caught.value)
-    assert count(loop) == before
+def test_persistence_forecasts_a_session_before_any_model(
+    loop: Loop, own_store: Store, registry: Registry
+) -> None:
+    store_bars(own_store.engine, sample_bars(), "sample")
+    result = materialize(["predictions"], BEFORE.isoformat(), own_store, params(), registry)
+    assert result.success, failure(result)
+    made = predictions_as_of(own_store.engine, [BEFORE])
+    assert set(made["model_version"]) == {PERSISTENCE_VERSION}
+    assert made[["dataset_run_id", "mlflow_run_id"]].isna().all(axis=None)
+    assert (made["predicted_price"] == made["last_close"]).all()
+    folder = find_locations().forecasts_folder / "historical"
+    file = json.loads((folder / f"{calendar.next_session(BEFORE)}.json").read_text())
+    assert (file["model"], file["model_mlflow_run_id"]) == (PERSISTENCE_NAME, None)
 
 
-def test_without_a_model_the_remedy_is_to_train_one(loop: Loop, own_store: Store) -> None:
+def test_without_a_model_persistence_forecasts(loop: Loop, own_store: Store) -> None:
+    """It has no drift and is not part of MLflow."""
     no_model = Registry(Tracking(model_name="NoModel"))
     store_bars(own_store.engine, sample_bars(), "sample")
     result = materialize(["predictions"], "2013-01-04", own_store, params(), no_model)
-    assert not result.success
-    assert "there is no production model to forecast 2013-01-04 with" in failure(result)
-    assert "stock-assets retrain --as-of 2013-01-04" in failure(result)
+    assert result.success, failure(result)
+    found = metadata(result, "predictions")
+    assert (found["model_versions"], found["models"]) == ("0", PERSISTENCE_NAME)
+    rows = predictions_as_of(own_store.engine, [date(2013, 1, 4)])
+    expected = Persistence.of(params()).forecast(sample_bars(), [date(2013, 1, 4)])
+    pd.testing.assert_frame_equal(rows[list(NUMBERS)], expected[list(NUMBERS)], check_exact=True)
+    assert materialize(["performance_log"], "2013-01-07", own_store, params(), no_model).success
+    scored = read_performance(own_store.engine, date(2013, 1, 7), date(2013, 1, 7))
+    assert scored["absolute_error"].equals(scored["persistence_absolute_error"])
+    with own_store.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(feature_drift)) == 0
 
 
 def test_a_session_without_prices_is_refused(
