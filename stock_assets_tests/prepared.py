@@ -35,12 +35,13 @@ SMALL = {
         },
     },
     "training": {"epochs": 2, "patience": 2, "shrinkage": False},
-    "promotion": {"refit": False},
+    "promotion": {"refit": False, "floor": "none"},
     "dataset": {"history_sessions": 700, "validation_sessions": 60, "test_sessions": 30},
 }
 """Parameters that make a retraining take seconds; all others are as the project ships them.
 
-Without shrinkage: so short a training has no skill, and every forecast would be of no change.
+Without shrinkage and a floor: so short a training has no skill, and every forecast would be of no
+change, or of persistence.
 """
 
 NO_LATER_WINNER = {"minimum_improvement": 0.9}

@@ -180,6 +180,6 @@ def _table(forecasts: pd.DataFrame) -> Table:
             f"{row.predicted_price:,.2f}",
             f"{row.predicted_return:+.2%}",
             f"{row.lower_price:,.2f} – {row.upper_price:,.2f}",
-            f"v{row.model_version}" if row.model_version else PERSISTENCE_NAME,
+            PERSISTENCE_NAME if row.model_version == 0 else f"v{row.model_version}",
         )
     return table

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import mlflow
@@ -16,7 +17,12 @@ from stock_assets.cli.platform import Platform
 from stock_assets.config import Tracking
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
-from stock_assets.evaluation.production_rule import Cause, ModelVersion, version_in_force
+from stock_assets.evaluation.production_rule import (
+    Cause,
+    ModelVersion,
+    persistence,
+    version_in_force,
+)
 from stock_assets.pipeline.production import (
     LostVersionError,
     change_production,
@@ -173,6 +179,52 @@ def test_a_deleted_version_is_a_change_to_no_version(production: Production) -> 
     with pytest.raises(LostVersionError, match="no longer has it"):
         registered(production.registry, production.versions[1])
     assert in_force(production.put(0)) == production.versions[0]
+
+
+def step_down(production: Production) -> list[ProductionChange]:
+    change = NewChange(persistence(date(2013, 1, 2), "digest"), Cause.STEP_DOWN, "too bad")
+    return change_production(production.engine, production.registry, lambda _: change)
+
+
+def test_persistence_in_force_has_no_alias(production: Production) -> None:
+    before = production.put(0)
+    history = step_down(production)
+    assert in_force(history) == persistence(date(2013, 1, 2), "digest")
+    assert production.registry.production() is None
+    assert production.history() == history
+    assert len(history) == len(before) + 1
+    assert in_force(production.put(1)) == production.registry.production() == production.versions[1]
+
+
+@pytest.mark.parametrize("method", ["remove_production_alias", "mark_production"])
+def test_a_change_to_persistence_that_was_killed_before_the_alias_is_completed(
+    production: Production, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    production.put(0)
+    with monkeypatch.context() as faults:
+        faults.setattr(production.registry, method, killed)
+        with pytest.raises(KeyboardInterrupt):
+            step_down(production)
+    recorded = production.stored()
+    assert production.history() == recorded
+    assert production.registry.production() is None
+
+
+def test_an_alias_set_while_persistence_is_in_force_is_found(production: Production) -> None:
+    production.put(0)
+    step_down(production)
+    production.registry.set_production_alias(production.versions[1].version)
+    *_, found = production.history()
+    assert (found.model, found.cause) == (production.versions[1], Cause.FOUND_OUTSIDE)
+
+
+def test_a_rollback_returns_from_and_to_persistence(production: Production) -> None:
+    production.put(0)
+    change = NewChange(persistence(date(2013, 1, 2), "digest"), Cause.PERSON, "a trial")
+    history = change_production(production.engine, production.registry, lambda _: change)
+    assert rollback_target(production.registry, history) == (production.versions[0], [])
+    history = production.put(1)
+    assert rollback_target(production.registry, history) == (change.model, [])
 
 
 def killed(*_: object) -> None:

@@ -23,6 +23,7 @@ from stock_assets.datasets import rebuild
 from stock_assets.features.dataset import FeatureSet
 from stock_assets.models.bundle import Bundle
 from stock_assets.pipeline import proof
+from stock_assets.pipeline.forecasting import make_forecasts, store_forecasts
 from stock_assets.pipeline.proof import Stores, prove
 from stock_assets.pipeline.proof_findings import TOLERANCE, Finding, Outcome, Proof
 from stock_assets.registry import Registry
@@ -263,6 +264,61 @@ def test_a_forecast_of_a_renamed_ticker_holds_by_each_of_its_names(renamed: Stor
             forecasts
         )
         assert all(found.holds for found in prove(renamed, forecasts, retrain=False))
+
+
+@pytest.fixture
+def of_persistence(loop: Loop, stores: Stores) -> Iterator[Stores]:
+    """A copy of the database in which persistence has forecast the session."""
+    stores.engine.dispose()
+    with throw_away_database(loop.platform, "stock_assets") as url:
+        engine = create_engine(url, poolclass=NullPool)
+        made = make_forecasts(engine, stores.registry, [], [SESSION], stores.params)
+        store_forecasts(engine, made, stores.params.prices.tickers, "run")
+        yield replace(stores, engine=engine)
+
+
+def test_a_forecast_of_persistence_holds_to_the_bit(of_persistence: Stores) -> None:
+    found = proved(of_persistence)
+    assert found.forecast["model_version"] == 0
+    assert outcomes(found.findings) == dict.fromkeys(
+        ("record", "environment", "prices", "model", "number"), Outcome.HOLDS
+    )
+
+
+def test_a_forecast_of_persistence_holds_under_a_new_name(of_persistence: Stores) -> None:
+    rename = Rename(old=TICKER, new="BIG", first_session=date(2013, 2, 1))
+    apply_renames(of_persistence.engine, [rename])
+    prices = of_persistence.params.prices.model_copy(update={"renames": [rename]})
+    params = of_persistence.params.model_copy(update={"prices": prices})
+    assert proved(replace(of_persistence, params=params)).holds
+
+
+@pytest.mark.parametrize(
+    ("statement", "parts"),
+    [
+        (
+            f"UPDATE predictions_history SET upper_price = 1e6 WHERE model_version = 0 AND {OWN}",
+            {"record", "number"},
+        ),
+        (
+            "UPDATE forecast_issues SET params = jsonb_set(params, '{forecast,scale}', "
+            "'\"constant\"') WHERE issue = (SELECT max(issue) FROM forecast_issues)",
+            {"record", "model", "number"},
+        ),
+        (
+            f"UPDATE raw_stock_data_history SET close = close * 1.01 WHERE ticker = '{TICKER}' "
+            f"AND session = '{SESSION}'",
+            {"prices", "number"},
+        ),
+    ],
+    ids=["number", "settings", "price"],
+)
+def test_a_change_behind_a_forecast_of_persistence_is_found(
+    of_persistence: Stores, statement: str, parts: set[str]
+) -> None:
+    with tampering(of_persistence.engine) as connection:
+        connection.execute(text(statement))
+    assert failed(proved(of_persistence)) == parts
 
 
 def test_a_changed_rename_is_found(renamed: Stores) -> None:

@@ -153,6 +153,24 @@ def test_a_downgrade_that_the_record_would_not_survive_is_refused(
     engine.dispose()
 
 
+def test_undoing_the_twentieth_migration_is_refused_once_persistence_has_forecast(
+    bare_url: str,
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = bare_url
+    upgrade(bare_url)
+    engine = create_engine(bare_url)
+    unnamed = {"dataset_run_id": None, "mlflow_run_id": None}
+    save_predictions(engine, forecasts(DAYS[:1], version=0).assign(**unnamed), DAYS[:1], 0)
+    with pytest.raises(StockAssetsError, match="version 0"):
+        command.downgrade(config, "0019")
+    save_predictions(engine, forecasts([]), DAYS[:1], 0)
+    command.downgrade(config, "0019")
+    upgrade(bare_url)
+    engine.dispose()
+
+
 def test_the_second_migration_extracts_actions_and_requests_whole_histories(
     bare_url: str,
 ) -> None:
