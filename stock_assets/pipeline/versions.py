@@ -60,8 +60,8 @@ def newest_seen_label(engine: Engine, model: ModelVersion) -> date:
     """Return the newest label on which a version was trained, chosen or calibrated."""
     if model.refit_of is not None:
         return model.as_of
-    seen = newest_seen_labels(engine, [model.dataset_run_id])
-    return seen.get(model.dataset_run_id, model.as_of)
+    seen = newest_seen_labels(engine, [model.dataset])
+    return seen.get(model.dataset, model.as_of)
 
 
 def compare_versions(
