@@ -26,7 +26,7 @@ def installation() -> Iterator[Installation]:
         "features": {"custom": [FEATURE]},
         "tuning": {**SMALL["tuning"], "search_space": SPACE},
         "training": {**SMALL["training"], "ensemble": 2},
-        "promotion": {"refit": True},
+        "promotion": {"refit": True, "floor": "none"},
     }
     with new_installation(bare=True, **sections) as created:
         for module in ("our_networks", "our_features"):

@@ -16,7 +16,7 @@ from stock_assets_tests.cli.conftest import Command, Installation, copy_of, new_
 @pytest.fixture
 def copied() -> Iterator[Installation]:
     """A copy of the loop whose original exists; the test may destroy it."""
-    with new_installation(bare=True, promotion={}) as created:
+    with new_installation(bare=True, promotion={"floor": "none"}) as created:
         copy_of("loop", created)
         yield created
 
