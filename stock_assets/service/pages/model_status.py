@@ -110,8 +110,8 @@ def find_model_status(state: AppState) -> ModelStatus:
 def find_takeovers(state: AppState) -> list[Mark]:
     """Mark the first session of each version that was put in force.
 
-    A winner is in force from its as-of session on, and a version put in force in another way from
-    the time of the change.
+    A winner is in force from its as-of session on, and what production stepped down to from the
+    session of the decision; a version put in force in another way from the time of the change.
     """
     changes = list_changes(state.engine, state.model_name, None, _ALL, others=False)
     return [
@@ -123,5 +123,5 @@ def find_takeovers(state: AppState) -> list[Mark]:
 
 def _first_session(change: Row) -> date:
     first: date = change["from_session"]
-    won = Cause(change["cause"]) in (Cause.PROMOTION, Cause.REFIT)
-    return first if won else max(first, change["in_force_from"].date())
+    at_once = Cause(change["cause"]) in (Cause.PROMOTION, Cause.REFIT, Cause.STEP_DOWN)
+    return first if at_once else max(first, change["in_force_from"].date())
