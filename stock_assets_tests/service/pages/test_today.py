@@ -10,7 +10,7 @@ from stock_assets.evaluation.metrics import by_ticker, summarise
 from stock_assets.market import calendar
 from stock_assets.service.app import create_app
 from stock_assets.service.pages import formatting
-from stock_assets.service.pages.model_status import ModelStatus
+from stock_assets.service.pages.model_status import ModelStatus, Production
 from stock_assets.service.pages.operations import operations
 from stock_assets.service.pages.ticker import TickerParams
 from stock_assets.service.pages.ticker import ticker as ticker_page
@@ -65,7 +65,7 @@ def test_accuracy_includes_persistence_and_the_edge(read: Read, loop: Loop) -> N
     assert formatting.percent(summarise(rows).mape) in accuracy
     assert formatting.percent(persistence) in accuracy
     promoted, *_ = promotions(loop.store.engine, MODEL)
-    assert ModelStatus(None, promoted, None).edge in accuracy
+    assert ModelStatus(Production(None), promoted, None).edge in accuracy
 
 
 def test_sparkline_has_a_point_per_session(read: Read) -> None:
@@ -94,7 +94,7 @@ def test_forecast_before_a_split_is_in_the_shares_of_the_close(engine: Engine) -
     split = bars(["AAPL"], DAYS[-1:], close=100.1 / ratio).assign(stock_splits=ratio)
     store_bars(engine, split)
     save_predictions(engine, forecasts(DAYS[-2:-1], ["AAPL"]), DAYS[-2:-1], 1)
-    tickers = read_tickers(state_for(engine), ModelStatus(None, None, None), DAYS[-1])
+    tickers = read_tickers(state_for(engine), ModelStatus(Production(None), None, None), DAYS[-1])
     apple = tickers.loc["AAPL"]
     assert apple["close"] == 100.1 / ratio
     prices = apple[["from", "forecast", "lower", "upper"]]
@@ -133,7 +133,7 @@ def test_status_names_late_tickers_and_missing_forecasts(engine: Engine) -> None
     ("path", "command"),
     [
         ("/", "stock-assets demo"),
-        ("/performance", "stock-assets retrain"),
+        ("/performance", "stock-assets backfill predictions performance_log"),
         ("/models", "stock-assets retrain"),
         ("/operations", "stock-assets backfill raw_prices"),
     ],
