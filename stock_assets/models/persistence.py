@@ -7,7 +7,7 @@ sessions up to its as-of session and on the settings alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from stock_assets.config import Params, Rename, Scale
 from stock_assets.core.fingerprints import plain_digest
-from stock_assets.evaluation.intervals import conformal_rank
-from stock_assets.features.volatility import log_ranges, volatility
+from stock_assets.evaluation.intervals import conformal_quantiles, conformal_rank
+from stock_assets.features.volatility import AVERAGING, log_ranges, volatility
 from stock_assets.market import calendar
 from stock_assets.market.adjustment import price_factor
 from stock_assets.models.forecast_frame import FloatArray, forecast_frame
-from stock_assets.models.intervals import NEWEST_SESSIONS, ScaledIntervals
+from stock_assets.models.intervals import NEWEST_SESSIONS
 
 _RULE = "no change; symmetric conformal intervals of the newest scaled residuals"
 _WARM_UP_SESSIONS = 126
@@ -74,6 +74,7 @@ class Persistence:
             "scale": self.scale,
             "newest_sessions": NEWEST_SESSIONS,
             "warm_up_sessions": _WARM_UP_SESSIONS,
+            "averaging": asdict(AVERAGING),
         }
 
     @property
@@ -133,20 +134,11 @@ class Persistence:
         closes = adjusted.pivot(index="session", columns="ticker", values="close")
         close = np.ascontiguousarray(closes.reindex(index=days, columns=list(self.tickers)))
         unit = volatility(self.scale, close, log_ranges(known, days, self.tickers))
-        residuals = np.full((len(days), self.horizon, len(self.tickers)), np.nan, dtype=np.float32)
-        outcomes = len(days) - np.arange(1, self.horizon + 1)
-        for ahead, count in enumerate(outcomes, start=1):
+        widths, counts = [], []
+        for ahead in range(1, self.horizon + 1):
             moves = np.log(close[ahead:] / close[:-ahead])
-            residuals[:count, ahead - 1] = moves / unit[:count]
-        intervals = ScaledIntervals(self.scale, self.coverages, residuals[:0])
-        widths = intervals.quantiles(residuals, outcomes[np.newaxis])[:, 0, :, np.newaxis]
-        forecastable = np.isfinite(close[-1]) & self._enough(residuals, outcomes)
-        return forecastable, widths * unit[-1]
-
-    def _enough(self, residuals: NDArray[np.float32], outcomes: NDArray[np.intp]) -> bool:
-        """Whether the newest residuals of each horizon suffice for the widest interval."""
-        counts = [
-            int(np.isfinite(residuals[max(count - NEWEST_SESSIONS, 0) : count, step]).sum())
-            for step, count in enumerate(outcomes)
-        ]
-        return all(conformal_rank(count, self.coverages[-1]) <= count for count in counts)
+            newest = (moves / unit[:-ahead])[-NEWEST_SESSIONS:]
+            widths.append(conformal_quantiles(newest, self.coverages))
+            counts.append(int(np.isfinite(newest).sum()))
+        enough = all(conformal_rank(count, self.coverages[-1]) <= count for count in counts)
+        return np.isfinite(close[-1]) & enough, np.array(widths).T[..., np.newaxis] * unit[-1]

@@ -48,4 +48,5 @@ def recorded_rule(engine: Engine, forecast: Mapping[str, Any]) -> Persistence | 
 
 def describe_rule(rule: Persistence) -> PersistenceRule:
     """Describe persistence by its settings."""
-    return PersistenceRule.model_validate({"digest": rule.digest, **rule.settings()})
+    settings = {name: value for name, value in rule.settings().items() if name != "averaging"}
+    return PersistenceRule.model_validate({"digest": rule.digest, **settings})
