@@ -234,8 +234,7 @@ class Bundle:
             As traded, from the first session of history on; later ones than the as-of session are
             not read.
         """
-        recipe = self.recipe
-        intervals = recipe.intervals
+        recipe, intervals = self.recipe, self.recipe.intervals
         if isinstance(intervals, FixedIntervals) or intervals.own_residuals_from is None:
             return intervals  # of an earlier version
         panel = self.panel(bars, recipe.as_of)
@@ -377,12 +376,15 @@ class Bundle:
         """Forecast the windows that end at `ends`, shape (B, H, N), in scaled units.
 
         The last bits of a matrix product depend on the number of rows and on a row's position,
-        though not on the other rows. So every session has a fixed position in a batch of fixed
-        size, whichever sessions are requested.
+        though not on the other rows. So on a CPU every session has a fixed position in a batch of
+        fixed size, whichever sessions are requested. Other devices are used while a model is
+        trained only, and have all sessions at once, as far as their memory allows.
         """
         recipe, window = self.recipe, self.recipe.network.window
         values, valid = torch.from_numpy(panel.values), torch.from_numpy(panel.valid)
         windows = Windows.from_panel(values, valid, recipe.feature_scaler, window)
+        if next(self.network.parameters()).device.type != "cpu":
+            return forecast_scaled(self.network, windows, ends).astype(np.float64)
         outputs = np.empty((len(ends), recipe.network.horizon, len(panel.tickers)))
         for batch in np.unique(ends // _BATCH):
             places = np.arange(batch * _BATCH, (batch + 1) * _BATCH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +24,32 @@ _CPU = Budget(32 * 2**20, 256)
 
 _CUDA_WINDOWS = 2**14
 
+_processes = 1
+"""Number of processes that pass windows through networks at the same time."""
+
+
+def share_memory(processes: int) -> None:
+    """Divide the memory of CUDA devices among processes, of which this is one."""
+    global _processes
+    _processes = processes
+
+
+@contextmanager
+def on_device(network: Network, device: torch.device) -> Iterator[None]:
+    """Move a network to a device, and back to the CPU afterwards."""
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.cpu()
+
 
 def windows_per_pass(network: Network, *, gradients: bool) -> int:
     """Return the number of windows to pass through a network at once, at least 1.
 
     On a CPU a pass has 32 MiB. On a CUDA device it has up to half of the memory that is free now,
-    rounded down to a power of 2, so that trainings on an idle device have equal passes.
+    divided by the number of processes that share it, rounded down to a power of 2, so that
+    trainings on an idle device have equal passes.
 
     Parameters
     ----------
@@ -47,4 +69,5 @@ def _budget(device: torch.device) -> Budget:
     free, _ = torch.cuda.mem_get_info(device)
     # What PyTorch has reserved and does not use is free as well.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return Budget(2 ** max(free // 2, 1).bit_length() // 2, _CUDA_WINDOWS)
+    own = free // 2 // _processes
+    return Budget(2 ** max(own, 1).bit_length() // 2, _CUDA_WINDOWS)

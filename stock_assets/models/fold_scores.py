@@ -18,6 +18,8 @@ from stock_assets.models.calibration import calibrate
 from stock_assets.models.candidate import Candidate, train_candidate
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import Fold
+from stock_assets.models.device import on_device
+from stock_assets.models.networks import pick_device
 from stock_assets.models.recipe import Recipe
 from stock_assets.models.tuning import Hyperparameters
 
@@ -62,8 +64,9 @@ def score_folds(
             checkpoints, data_fingerprint=f"{checkpoints.data_fingerprint} {fold.split}"
         )
         trained = train_candidate(fold.data, best, training, own, f"fold-{number}")
-        model = _calibrated(fold, trained, recipe, bars, training, forecast)
-        rows += [{"fold": number} | scored for scored in _scored(fold, model, bars)]
+        with on_device(trained.network, pick_device(training.device)):
+            model = _calibrated(fold, trained, recipe, bars, training, forecast)
+            rows += [{"fold": number} | scored for scored in _scored(fold, model, bars)]
     return pd.DataFrame(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
@@ -78,6 +79,14 @@ class ScaledIntervals:
     newest_sessions: int = NEWEST_SESSIONS
     averaging: Averaging = AVERAGING
     own_residuals_from: date | None = None
+
+    @classmethod
+    def uncalibrated(
+        cls, coverages: Sequence[float], horizon: int, tickers: int
+    ) -> ScaledIntervals:
+        """Return intervals without residuals, whose bounds are NaN."""
+        none = np.empty((0, horizon, tickers), dtype=np.float32)
+        return cls("constant", tuple(coverages), none)
 
     @property
     def coverage(self) -> float:

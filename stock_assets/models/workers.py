@@ -13,6 +13,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from stock_assets.core.progress import bar
+from stock_assets.models.device import share_memory
 
 Stopped = Callable[[], bool]
 """Returns whether a running job should stop, because another job has failed."""
@@ -25,7 +26,8 @@ def run_in_processes(
 ) -> None:
     """Run a job once per number, in spawned processes.
 
-    The processes end with the calling process, even if that is killed.
+    The processes end with the calling process, even if that is killed. They share the memory of
+    CUDA devices equally.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def run_in_processes(
     """
     spawn = multiprocessing.get_context("spawn")
     stop = spawn.Event()
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (open_job, stop)) as pool:
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (open_job, stop, workers)) as pool:
         try:
             jobs = [pool.submit(_run, number) for number in numbers]
             for finished in bar(as_completed(jobs), name, total=len(jobs)):
@@ -66,8 +68,9 @@ _job: Job | None = None
 """The job, once it is open."""
 
 
-def _start_worker(open_job: Callable[[Stopped], Job], stop: Event) -> None:
+def _start_worker(open_job: Callable[[Stopped], Job], stop: Event, workers: int) -> None:
     global _open_job
+    share_memory(workers)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     # Progress bars of several processes would overwrite each other.
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open to the end)

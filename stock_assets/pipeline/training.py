@@ -32,8 +32,10 @@ from stock_assets.models.calibration import calibrate
 from stock_assets.models.candidate import Candidate, train_candidate
 from stock_assets.models.checkpoint import CheckpointFolder
 from stock_assets.models.data import TrainingData, fold_data, load_training_data, open_folds
+from stock_assets.models.device import on_device
 from stock_assets.models.fold_scores import score_folds
-from stock_assets.models.intervals import FixedIntervals
+from stock_assets.models.intervals import ScaledIntervals
+from stock_assets.models.networks import pick_device
 from stock_assets.models.recipe import NO_SHRINKAGE, Recipe
 from stock_assets.models.refit import Refit, refit_bundle
 from stock_assets.models.study_report import improvements
@@ -189,13 +191,14 @@ def train_on_dataset(
     first, last = record.first_session, record.as_of_session
     bars = read_bars(engine, first, last, record.tickers, record.known_at)
     days = calendar.sessions(first, last)
-    bundle = calibrate(
-        Bundle(recipe, candidate.network),
-        bars,
-        [days[end] for end in data.calibration],
-        params.forecast,
-        None if params.training.shrinkage else recipe.shrinkage,
-    )
+    with on_device(candidate.network, pick_device(params.training.device)):
+        bundle = calibrate(
+            Bundle(recipe, candidate.network),
+            bars,
+            [days[end] for end in data.calibration],
+            params.forecast,
+            None if params.training.shrinkage else recipe.shrinkage,
+        )
     return TrainedCandidate(record, best, candidate, bundle, bars, checkpoints)
 
 
@@ -312,7 +315,9 @@ def _recipe(
             data.windows.length,
             params.monitoring.window_sessions,
         ),
-        intervals=FixedIntervals((0.0,) * data.horizon, params.forecast.coverage),
+        intervals=ScaledIntervals.uncalibrated(
+            params.forecast.coverages, data.horizon, len(record.tickers)
+        ),
         shrinkage=NO_SHRINKAGE * data.horizon,
         newest_label=_newest_label(record, data),
         custom_code=code_digests((candidate.network.spec.architecture, *record.features)),

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from stock_assets.models.device import Budget, _budget, windows_per_pass
+from stock_assets.models import device
+from stock_assets.models.device import (
+    Budget,
+    _budget,
+    on_device,
+    share_memory,
+    windows_per_pass,
+)
+from stock_assets.models.intervals import ScaledIntervals
 from stock_assets.models.networks import Network, NetworkSpec, build_network
 from stock_assets.models.training import fit, forecast_scaled, weights_digest
+from stock_assets_tests.models.bundles import bundle, calibrated, calibration_sessions
 from stock_assets_tests.models.examples import ARCHITECTURES, fit_settings, learnable_data, spec
 
 DATA = learnable_data()
@@ -50,6 +59,30 @@ def test_a_pass_on_cuda_has_up_to_half_of_the_free_memory(
     budget = _budget(torch.device("cuda", 0))
     assert budget.bytes // GIBIBYTE == expected
     assert budget.windows > 256
+
+
+def test_processes_divide_the_memory_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (96 * GIBIBYTE, 140 * GIBIBYTE))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
+    monkeypatch.setattr(device, "_processes", 1)
+    found = []
+    for processes in (1, 2, 3):
+        share_memory(processes)
+        found.append(_budget(torch.device("cuda", 0)).bytes // GIBIBYTE)
+    assert found == [32, 16, 16]
+    assert all(processes * own <= 48 for processes, own in zip((1, 2, 3), found, strict=True))
+
+
+def test_a_network_returns_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network(spec())
+    moves: list[str] = []
+    honest = network.to
+    monkeypatch.setattr(network, "to", lambda target: (moves.append(str(target)), honest("cpu")))
+    monkeypatch.setattr(network, "cpu", lambda: moves.append("cpu"))
+    with pytest.raises(ValueError, match="stop"), on_device(network, torch.device("cuda", 0)):
+        raise ValueError("stop")
+    assert moves == ["cuda:0", "cpu"]
 
 
 def test_the_pass_of_the_cpu_is_a_constant() -> None:
@@ -106,3 +139,19 @@ def test_large_batches_are_one_pass_on_cuda() -> None:
     seen = passes(small)
     forecast_scaled(small, DATA.windows, np.resize(np.arange(20, 100), 4000))
     assert seen == [4000]
+
+
+@pytest.mark.cuda
+@on_cuda
+def test_calibration_on_cuda_agrees_with_the_cpu() -> None:
+    cpu = calibrated(bundle())
+    model = bundle()
+    seen = passes(model.network)
+    with on_device(model.network, torch.device("cuda", 0)):
+        cuda = calibrated(model)
+    assert seen == [len(calibration_sessions())]
+    first, second = (own.recipe.intervals for own in (cpu, cuda))
+    assert isinstance(first, ScaledIntervals)
+    assert isinstance(second, ScaledIntervals)
+    np.testing.assert_allclose(second.residuals, first.residuals, atol=3e-3)
+    assert next(model.network.parameters()).device.type == "cpu"

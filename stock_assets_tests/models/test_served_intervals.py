@@ -296,3 +296,16 @@ def test_a_planted_leak_is_detected(
     assert not leaks(made, DAYS[20])
     plant(monkeypatch)
     assert leaks(made, DAYS[20])
+
+
+def test_intervals_without_residuals_have_no_bounds() -> None:
+    model = bundle()
+    tickers = len(model.recipe.tickers)
+    recipe = replace(
+        model.recipe,
+        intervals=ScaledIntervals.uncalibrated([0.5, 0.9], 1, tickers),
+        as_of=LAST,
+    )
+    frame = Bundle(recipe, model.network).forecast(sample_bars(), DAYS[:2])
+    assert frame[["lower_price", "upper_price"]].isna().all(axis=None)
+    assert frame["predicted_price"].notna().all()

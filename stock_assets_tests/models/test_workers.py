@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.models import device
 from stock_assets.models.workers import Stopped, run_in_processes
 from stock_assets_tests.conftest import ROOT
 
@@ -36,6 +37,10 @@ def run(open_job: Callable[[Stopped], Callable[[int], None]], jobs: int) -> None
 
 def write_names(folder: Path, stopped: Stopped) -> Callable[[int], None]:
     return lambda number: (folder / f"{number}").write_text(str(os.getpid()))
+
+
+def write_processes(folder: Path, stopped: Stopped) -> Callable[[int], None]:
+    return lambda number: (folder / f"{number}").write_text(str(device._processes))
 
 
 def fail_at_two(folder: Path, stopped: Stopped) -> Callable[[int], None]:
@@ -109,3 +114,9 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     parent.wait()
     # A worker that outlives its parent ends in the suite's timeout.
     psutil.wait_procs([psutil.Process(one) for one in workers if psutil.pid_exists(one)])
+
+
+def test_workers_share_the_memory_of_cuda_devices(tmp_path: Path) -> None:
+    run(partial(write_processes, tmp_path), 2)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"2"}
+    assert device._processes == 1
