@@ -4,8 +4,9 @@ FILE is a CSV, compressed or not, with the columns ``ticker, date, high, low, cl
 adjusted for splits. Each interval has a coverage of 90% and is calibrated on the residuals of 126
 sessions. Those of the project follow volatility, with residuals of all tickers together, and go on
 with the newest ones each session. They are compared with a constant width per ticker, refreshed
-every 63 sessions and every session, and with asymmetric intervals of the same scale. Printed as
-JSON, widths and scores as percentages of price.
+every 63 sessions and every session, and with asymmetric intervals of the same scale. ``start`` are
+those of new models: every 63 sessions one is calibrated on 42 sessions, which also decide on its
+scale and form, and goes on. Printed as JSON, widths and scores as percentages of price.
 """
 
 import argparse
@@ -16,18 +17,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stock_assets.config import Scale
+from stock_assets.config import Forecast, Scale
 from stock_assets.evaluation.intervals import conformal_quantiles, interval_score
 from stock_assets.evaluation.metrics import block_coverage
 from stock_assets.evaluation.significance import newey_west
 from stock_assets.features.labels import later_targets
 from stock_assets.features.volatility import log_ranges, volatility
+from stock_assets.models.calibration import best_scale, prefers_asymmetric
 from stock_assets.models.intervals import NEWEST_SESSIONS, ScaledIntervals
 
 FIRST = 300
 COVERAGE = 0.9
 BLOCK = 21
 REFRESHED = 63
+STARTED = 42
 FEWEST_SHARE = 0.99
 
 FloatArray = NDArray[np.float64]
@@ -53,6 +56,7 @@ def measurements(close: FloatArray, ranges: FloatArray) -> dict[str, Any]:
             bounds[scale] = scaled_bounds(errors, scales, scale)
             bounds[asymmetric] = scaled_bounds(errors, scales, scale, asymmetric=True)
             others |= {scale: constant, asymmetric: [scale]}
+    bounds["start"], others["start"] = started_bounds(errors, close, ranges), constant
     scored = errors[FIRST:]
     scores = {
         name: interval_score(scored, sides[0], sides[1], COVERAGE) for name, sides in bounds.items()
@@ -95,6 +99,38 @@ def scaled_bounds(
     intervals = ScaledIntervals(scale, (COVERAGE,), first, asymmetric)
     known = np.arange(len(errors) - FIRST)[:, np.newaxis]
     bounds: FloatArray = intervals.bounds(residuals[FIRST:], known)[0] * scales[FIRST:]
+    return bounds
+
+
+def started_bounds(errors: FloatArray, close: FloatArray, ranges: FloatArray) -> FloatArray:
+    """Return bounds, (2, S, N), of models that start every `REFRESHED` sessions."""
+    coverages = Forecast().coverages
+    last = coverages.index(COVERAGE)
+    # The width of a bundle's constant scale is per ticker, from training.
+    units = {
+        scale: volatility(scale, close, ranges)[:-1]
+        if scale != "constant"
+        else np.broadcast_to(np.nanstd(errors[:FIRST], axis=0), errors.shape)
+        for scale in get_args(Scale)
+    }
+    bounds = np.empty((2, *errors[FIRST:].shape))
+    for start in range(FIRST, len(errors), REFRESHED):
+        calibration, stop = slice(start - STARTED, start), min(start + REFRESHED, len(errors))
+        known, own = errors[calibration, np.newaxis], slice(start, stop)
+        scale = best_scale(
+            known, {name: unit[calibration, np.newaxis] for name, unit in units.items()}, coverages
+        )
+        unit = units[scale]
+        intervals = ScaledIntervals(
+            scale,
+            tuple(coverages),
+            (known / unit[calibration, np.newaxis]).astype(np.float32),
+            prefers_asymmetric(known, unit[calibration, np.newaxis], coverages),
+        )
+        residuals = (errors[own] / unit[own])[:, np.newaxis].astype(np.float32)
+        counts = np.arange(stop - start)[:, np.newaxis]
+        found = intervals.bounds(residuals, counts)[last] * unit[own]
+        bounds[:, start - FIRST : stop - FIRST] = found
     return bounds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import get_args
@@ -66,20 +66,11 @@ def calibrate(
     for known in np.isfinite(errors).sum(axis=(0, 2)).tolist():
         require_enough(known, forecast.coverage)
     ends = panel.sessions.get_indexer(pd.DatetimeIndex(list(sessions)))
-    candidates: tuple[Scale, ...] = (
-        get_args(Scale) if forecast.scale == "auto" else (forecast.scale,)
-    )
+    scales: tuple[Scale, ...] = get_args(Scale) if forecast.scale == "auto" else (forecast.scale,)
     units = {
-        scale: model.scaled_volatility(bars, panel, scale)[ends, np.newaxis] for scale in candidates
+        scale: model.scaled_volatility(bars, panel, scale)[ends, np.newaxis] for scale in scales
     }
-    coverages = forecast.coverages
-
-    def mean_score(scale: Scale) -> float:
-        residuals = errors / units[scale]
-        scores = _scores(residuals, errors, units[scale], coverages, asymmetric=False)
-        return float(np.nanmean(scores, axis=(0, 2)).mean())
-
-    chosen = min(candidates, key=mean_score)
+    coverages, chosen = forecast.coverages, best_scale(errors, units, forecast.coverages)
     intervals = ScaledIntervals(
         chosen,
         tuple(coverages),
@@ -113,6 +104,26 @@ def rivals(
         "constant_width": calibrate(model, bars, sessions, constant, shrinkage),
         "no_change": calibrate(model, bars, sessions, forecast, (0.0,) * len(shrinkage)),
     }
+
+
+def best_scale(
+    errors: FloatArray, units: Mapping[Scale, FloatArray], coverages: Sequence[float]
+) -> Scale:
+    """Return the scale whose symmetric intervals have the lowest mean score on its own sessions.
+
+    Parameters
+    ----------
+    errors, coverages
+        As for :func:`prefers_asymmetric`.
+    units : mapping of Scale to (S, 1, N) float64
+    """
+
+    def mean_score(scale: Scale) -> float:
+        residuals = errors / units[scale]
+        scores = _scores(residuals, errors, units[scale], coverages, asymmetric=False)
+        return float(np.nanmean(scores, axis=(0, 2)).mean())
+
+    return min(units, key=mean_score)
 
 
 def prefers_asymmetric(errors: FloatArray, units: FloatArray, coverages: Sequence[float]) -> bool:

@@ -16,12 +16,14 @@ from benchmarks.intervals import (
     BLOCK,
     FIRST,
     REFRESHED,
+    STARTED,
     FloatArray,
     constant_bounds,
     measure,
     measurements,
     read,
     scaled_bounds,
+    started_bounds,
 )
 from stock_assets.evaluation.intervals import conformal_quantiles
 from stock_assets.features.volatility import volatility
@@ -85,6 +87,7 @@ def test_intervals_that_follow_volatility_beat_both_constant_widths() -> None:
     assert list(found)[2:] == [
         *("constant_every_63", "constant_every_1"),
         *(f"{scale}{form}" for scale in scales for form in ("", "_asymmetric")),
+        "start",
     ]
     for scale in ("range", "combined"):
         for other in ("constant_every_63", "constant_every_1"):
@@ -135,8 +138,26 @@ def test_bounds_depend_on_known_residuals_alone() -> None:
         scaled_bounds(errors_of(own), volatility("range", own, ranges)[:-1], "range")
         for own in (close, changed)
     ]
-    np.testing.assert_array_equal(*(bounds[:, :known] for bounds in scaled))
-    assert not np.array_equal(*scaled)
+    started = [started_bounds(errors_of(own), own, ranges) for own in (close, changed)]
+    for found in (scaled, started):
+        np.testing.assert_allclose(*(bounds[:, :known] for bounds in found), rtol=1e-12)
+        assert not np.array_equal(*found)
+
+
+def test_new_models_start_with_the_residuals_of_42_sessions() -> None:
+    close, ranges = market()
+    errors = errors_of(close)
+    bounds = started_bounds(errors, close, ranges)
+    for start in (FIRST, FIRST + REFRESHED):
+        known = errors[start - STARTED : start]
+        units = [volatility(scale, close, ranges)[:-1] for scale in ("range", "combined")]
+        units.append(np.broadcast_to(errors[:FIRST].std(axis=0), errors.shape))
+        expected = [
+            conformal_quantiles(known / unit[start - STARTED : start], [0.9])[0] * unit[start]
+            for unit in units
+        ]
+        found = bounds[1, start - FIRST]
+        assert min(np.abs(found / one - 1).max() for one in expected) < 1e-6
 
 
 def test_constant_width_is_the_quantile_of_each_ticker_since_its_refresh() -> None:

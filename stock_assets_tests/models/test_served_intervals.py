@@ -299,7 +299,7 @@ def test_a_planted_leak_is_detected(
 
 
 def test_intervals_without_residuals_have_no_bounds() -> None:
-    model = bundle()
+    model = example()
     tickers = len(model.recipe.tickers)
     recipe = replace(
         model.recipe,
