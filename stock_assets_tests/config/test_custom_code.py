@@ -23,7 +23,7 @@ def test_named_code_is_that_of_the_parameter_file(project: Path) -> None:
     assert named_code("feature") == (FEATURE,)
 
 
-def test_there_is_no_own_code_without_a_parameter_file(
+def test_there_is_no_custom_code_without_a_parameter_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STOCK_ASSETS_PROJECT", str(tmp_path))

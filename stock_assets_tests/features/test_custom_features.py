@@ -45,7 +45,7 @@ def test_custom_feature_has_its_declaration_and_its_full_name(project: Path) -> 
     assert price_columns(FEATURE, "adjusted") == ("open", "close", "dividends", "stock_splits")
 
 
-def test_panel_has_own_features_after_those_of_groups(project: Path) -> None:
+def test_panel_has_custom_features_after_those_of_groups(project: Path) -> None:
     panel = built().panel
     assert panel.features == (*select(["momentum"]), FEATURE)
     own = BARS[BARS["ticker"] == "AAA"]
@@ -75,7 +75,7 @@ def test_documented_feature_does_not_look_ahead(project: Path) -> None:
         "np.argsort(np.argsort(close)) / len(close)",
     ],
 )
-def test_lookahead_of_an_own_feature_is_found(project: Path, leak: str) -> None:
+def test_lookahead_of_a_custom_feature_is_found(project: Path, leak: str) -> None:
     file = project / "our_features.py"
     text = file.read_text().replace("rolling_mean(np.log(opened / lag(close, 1)), window)", leak)
     assert leak in text

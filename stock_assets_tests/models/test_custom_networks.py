@@ -251,7 +251,7 @@ def test_model_that_its_class_cannot_build_is_an_error_with_the_place(
         Bundle.load(folder)
 
 
-def test_model_names_only_the_own_code_that_it_uses() -> None:
+def test_model_names_only_the_custom_code_that_it_uses() -> None:
     assert bundle().recipe.custom_code == {}
     assert "custom_code" not in bundle().recipe.to_dict()
 
