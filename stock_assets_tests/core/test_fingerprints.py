@@ -82,7 +82,7 @@ def _file(module: str) -> str | None:
 
 def test_forecast_environment_names_the_code_that_a_forecast_imports() -> None:
     code = forecast_environment()["code"]
-    files = imported("models/bundle.py")
+    files = imported("models/bundle.py", "models/persistence.py")
     assert {"evaluation/intervals.py", "features/volatility.py", "market/calendar.py"} <= files
     assert files - code.keys() == NOT_DECIDING
 
