@@ -1,6 +1,7 @@
 """Training and tuning on a simulated market, printed as JSON: ``python -m benchmarks.training``."""
 
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -28,9 +29,11 @@ from stock_assets.features.labels import session_labels
 from stock_assets.features.scaling import fit_scalers
 from stock_assets.features.splits import Segment
 from stock_assets.features.windows import Windows
+from stock_assets.models.bundle import FORECAST_BATCH
 from stock_assets.models.data import TrainingData, fold_data
+from stock_assets.models.intervals import NEWEST_SESSIONS
 from stock_assets.models.networks import build_network
-from stock_assets.models.training import fit
+from stock_assets.models.training import fit, forecast_scaled
 from stock_assets.models.tuning import Hyperparameters, tune
 from stock_assets.storage.arrays import ArrayStore
 
@@ -50,7 +53,7 @@ TRAINING = Training(epochs=1, threads=2)
 
 
 def main() -> None:
-    """Measure memory, an epoch, growth with tickers, and tuning workers."""
+    """Measure memory, an epoch, growth with tickers, tuning workers, and a forecast."""
     with tempfile.TemporaryDirectory(prefix="stock_assets_bench_") as folder:
         found = {
             "memory_of_35_features": _memory(Path(folder), 35),
@@ -58,6 +61,7 @@ def main() -> None:
             "lstm_epoch": _epoch(),
             "from_50_to_500_tickers": _growth(),
             "two_tuning_workers": _workers(Path(folder)),
+            "forecast_of_one_session": _forecast(),
         }
     print(json.dumps(found))
 
@@ -100,6 +104,26 @@ def train(data: TrainingData, architecture: Architecture, batch_size: int) -> fl
     chosen = Hyperparameters(architecture, 64, 2, 0.0, LEARNING_RATE, batch_size)
     network = build_network(chosen.network_spec(data))
     return seconds_of(partial(fit, network, data, chosen.fit_settings(TRAINING)))
+
+
+def _forecast() -> dict[str, float]:
+    """Time the passes of one session's forecast, in the batches of a bundle.
+
+    Its intervals need the residuals of the newest sessions, so these are forecast too.
+    """
+    data = examples(SESSIONS["lstm"], MARKET[1], 35, WINDOW)
+    chosen = Hyperparameters("lstm", 64, 2, 0.0, LEARNING_RATE, BATCH)
+    network = build_network(chosen.network_spec(data))
+
+    def passes(sessions: int) -> None:
+        for ends in np.split(data.train[-sessions:], sessions // FORECAST_BATCH):
+            forecast_scaled(network, data.windows, ends)
+
+    whole = FORECAST_BATCH * math.ceil((NEWEST_SESSIONS + 1) / FORECAST_BATCH)
+    return {
+        "seconds": seconds_of(partial(passes, whole)),
+        "without_residuals": seconds_of(partial(passes, FORECAST_BATCH)),
+    }
 
 
 def _epoch() -> dict[str, float]:

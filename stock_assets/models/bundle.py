@@ -37,7 +37,8 @@ from stock_assets.models.training import forecast_scaled, weights_digest
 _SPECIFICATION = "bundle.json"
 _WEIGHTS = "network.safetensors"
 _RESIDUALS = "intervals/residuals"
-_BATCH = 32
+FORECAST_BATCH = 32
+"""Sessions that pass through a network at once on a CPU."""
 
 
 class Bundle:
@@ -227,12 +228,7 @@ class Bundle:
         """Return the intervals with the residuals that are known as of the as-of session.
 
         A refit starts with them: its own forecasts of earlier sessions have learnt their outcomes.
-
-        Parameters
-        ----------
-        bars : DataFrame
-            As traded, from the first session of history on; later ones than the as-of session are
-            not read.
+        `bars` are as traded, from the first session of history on; later ones are not read.
         """
         recipe, intervals = self.recipe, self.recipe.intervals
         if isinstance(intervals, FixedIntervals) or intervals.own_residuals_from is None:
@@ -386,12 +382,12 @@ class Bundle:
         if next(self.network.parameters()).device.type != "cpu":
             return forecast_scaled(self.network, windows, ends).astype(np.float64)
         outputs = np.empty((len(ends), recipe.network.horizon, len(panel.tickers)))
-        for batch in np.unique(ends // _BATCH):
-            places = np.arange(batch * _BATCH, (batch + 1) * _BATCH)
+        for batch in np.unique(ends // FORECAST_BATCH):
+            places = np.arange(batch * FORECAST_BATCH, (batch + 1) * FORECAST_BATCH)
             filled = np.clip(places, window - 1, len(values) - 1)
             forecast = forecast_scaled(self.network, windows, filled)
-            wanted = ends // _BATCH == batch
-            outputs[wanted] = forecast[ends[wanted] % _BATCH]
+            wanted = ends // FORECAST_BATCH == batch
+            outputs[wanted] = forecast[ends[wanted] % FORECAST_BATCH]
         return outputs
 
     def _ratio(
