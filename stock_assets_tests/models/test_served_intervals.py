@@ -178,12 +178,13 @@ def test_older_residuals_make_room_for_the_newest() -> None:
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_forecasts_of_single_sessions_equal_those_of_a_range(target: str, horizon: int) -> None:
     model = example(target, horizon)
-    whole = model.forecast(sample_bars(), DAYS)
-    for day in DAYS[::12]:
+    sessions = SINCE[horizon]
+    whole = model.forecast(sample_bars(), sessions)
+    for day in sessions[::12]:
         own = whole[whole["as_of_session"] == pd.Timestamp(day)]
         known = sample_bars()[sample_bars()["session"] <= pd.Timestamp(day)]
         assert same_frame(model.forecast(known.reset_index(drop=True), [day]), own)
-    chosen = DAYS[3::20]
+    chosen = sessions[3::20]
     own = whole[whole["as_of_session"].isin(pd.to_datetime(chosen))]
     assert same_frame(model.forecast(sample_bars(), chosen), own)
 
@@ -288,14 +289,16 @@ def leak_of_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_planted_leak_is_detected(
     plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = example()
+    model, sessions = example(), SINCE[1][:60]
+    assert sessions[8] < AS_OF < sessions[40]
 
     def made(bars: pd.DataFrame) -> pd.DataFrame:
-        return model.forecast(bars, DAYS[:40])
+        return model.forecast(bars, sessions)
 
-    assert not leaks(made, DAYS[20])
+    days = sessions[8], sessions[40]  # of the test segment, and in service
+    assert not any(leaks(made, day) for day in days)
     plant(monkeypatch)
-    assert leaks(made, DAYS[20])
+    assert all(leaks(made, day) for day in days)
 
 
 def test_intervals_without_residuals_have_no_bounds() -> None:
