@@ -20,7 +20,7 @@ from stock_assets.config import Params, Tracking
 from stock_assets.core.digests import DamagedFileError
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import summarise
-from stock_assets.evaluation.production_rule import ModelVersion, model_for
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, ModelVersion, model_for
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.splits import Segment
 from stock_assets.market import calendar
@@ -336,8 +336,9 @@ def test_forecasts_are_made_by_the_refit_from_its_as_of_session_on(
     made = predictions_as_of(installation.store.engine, [AS_OF])
     assert set(made["model_version"]) == {refit.version}
     earlier = calendar.previous_session(AS_OF)
-    refused = installation.run(["predictions"], earlier.isoformat())
-    assert f"{refit}, in production, is as of {AS_OF}" in failure(refused)
+    before = installation.run(["predictions"], earlier.isoformat())
+    assert before.success, failure(before)
+    assert metadata(before, "predictions")["model_versions"] == str(PERSISTENCE_VERSION)
 
 
 def test_the_next_candidate_is_compared_with_the_version_before_its_refit(
