@@ -68,7 +68,9 @@ def score_figure(
 
 
 def is_near(limit: float, drawn: NDArray[np.float64]) -> bool:
-    """Check whether a level can be drawn without flattening the lines."""
+    """Check whether a level can be drawn without flattening the lines; not without any value."""
+    if not np.isfinite(drawn).any():
+        return False
     low, high = np.nanmin(drawn), np.nanmax(drawn)
     room = max(high - low, abs(high) * 0.1)
     return bool(low - 1.5 * room <= limit <= high + 1.5 * room)

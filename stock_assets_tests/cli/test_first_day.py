@@ -100,8 +100,8 @@ def test_the_api_shows_its_rule_in_place_of_a_dataset(app: FastAPI) -> None:
     scores = send(app, "/api/v1/performance?limit=2").json()
     assert {row["dataset_run_id"] for row in scores["items"]} == {None}
     assert scores["items"][0]["relative_mae"] == 1.0
-    later = send(app, f"/api/v1/performance?limit=2&cursor={scores['next_cursor']}").json()
+    later = send(app, f"/api/v1/performance?limit=2&cursor={scores['next']}").json()
     assert later["items"][0]["session"] < scores["items"][-1]["session"]
     tickers = send(app, "/api/v1/performance/tickers?limit=3").json()
-    rest = send(app, f"/api/v1/performance/tickers?cursor={tickers['next_cursor']}").json()
+    rest = send(app, f"/api/v1/performance/tickers?cursor={tickers['next']}").json()
     assert len(tickers["items"] + rest["items"]) == 5

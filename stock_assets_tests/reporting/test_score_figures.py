@@ -76,6 +76,11 @@ def test_distant_threshold_is_omitted(limit: float, seen: bool) -> None:
     assert ("threshold" in names) is seen
 
 
+def test_a_threshold_of_a_score_that_is_undefined_throughout_is_omitted() -> None:
+    """Persistence has no direction."""
+    assert not is_near(0.5, np.array([np.nan, np.nan]))
+
+
 def test_only_events_in_the_range_are_marked() -> None:
     marks = [Mark(day, f"v{number}") for number, day in enumerate(DAYS)]
     layout = draw_scores(scores(DAYS[2:5]), marks=marks)["layout"]

@@ -73,13 +73,17 @@ def test_each_dataset_includes_its_own_model(client: httpx.Client, second_retrai
     assert get(client, "/models/2")["decision"]["dataset_run_id"] == SECOND_DATASET
 
 
+def test_version_0_is_persistence(client: httpx.Client) -> None:
+    assert "version 0 is persistence" in get_problem(client, "/models/0", 404)["detail"]
+
+
 @pytest.mark.parametrize("path", ["/models/99", "/datasets/19990101_000000", "/issues/99"])
 def test_unknown_id_is_not_found(client: httpx.Client, path: str) -> None:
     assert path.rpartition("/")[2] in get_problem(client, path, 404)["detail"]
 
 
 @pytest.mark.parametrize(
-    "path", ["/models/0", "/models/one", "/datasets/newest", "/datasets/1", "/issues/0"]
+    "path", ["/models/-1", "/models/one", "/datasets/newest", "/datasets/1", "/issues/0"]
 )
 def test_malformed_id_is_rejected(client: httpx.Client, path: str) -> None:
     get_problem(client, path, 422)

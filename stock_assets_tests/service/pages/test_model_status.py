@@ -86,8 +86,9 @@ def test_equal_numbers_of_two_registered_models_are_told_apart(state: AppState) 
         own = named(state, name)
         version = 2 if name == MODEL else 1
         status = find_model_status(own)
-        assert status.in_force is not None
-        assert (status.version, status.in_force["dataset_run_id"]) == (version, dataset)
+        assert status.production.change is not None
+        in_force = status.version, status.production.change["dataset_run_id"]
+        assert in_force == (version, dataset)
         assert status.scores_are_of_another_version is (name == "Renamed")
         page = parse(models(own))
         assert text(page, ".lead").startswith(f"Versions of {name}. Version {version} is in")
@@ -100,6 +101,6 @@ def test_equal_numbers_of_two_registered_models_are_told_apart(state: AppState) 
         assert [row["dataset_run_id"] for row in listed if row["in_production"]] == [dataset]
         assert send(app, "/api/v1/models/1").json()["dataset_run_id"] == dataset
     nobody = named(state, "Nobody")
-    assert find_model_status(nobody).in_force is None
+    assert find_model_status(nobody).production.is_persistence
     changes = send(create_app(nobody), "/api/v1/production").json()["items"]
     assert [change["in_production"] for change in changes] == [False] * 3

@@ -151,4 +151,4 @@ def test_prices_without_a_model_name_the_next_command(engine: Engine) -> None:
         parse(ticker_page(state, "AAPL", TickerParams())), ".tiles"
     )
     drift = text(parse(operations(state)), "section:has(#drift)")
-    assert "stock-assets predict" in drift
+    assert "persistence reads no features" in drift
