@@ -18,7 +18,7 @@ from stock_assets.datasets.ids import dataset_as_of, new_dataset_id
 from stock_assets.defs.automation import DAILY_ASSETS
 from stock_assets.defs.partitions import datasets
 from stock_assets.evaluation.forecast_issues import issued_text
-from stock_assets.evaluation.production_rule import PERSISTENCE_NAME
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.market import calendar
 from stock_assets.storage.decisions import promotion_of
 from stock_assets.storage.forecasts import predictions_as_of
@@ -180,6 +180,6 @@ def _table(forecasts: pd.DataFrame) -> Table:
             f"{row.predicted_price:,.2f}",
             f"{row.predicted_return:+.2%}",
             f"{row.lower_price:,.2f} – {row.upper_price:,.2f}",
-            PERSISTENCE_NAME if row.model_version == 0 else f"v{row.model_version}",
+            "persistence" if row.model_version == PERSISTENCE_VERSION else f"v{row.model_version}",
         )
     return table

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from stock_assets.config import load_params
-from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.service.app import create_app
 from stock_assets_tests.cli.conftest import Installation, copy_of, new_installation
 from stock_assets_tests.service.conftest import send, state_for
@@ -216,7 +216,7 @@ def test_a_deleted_version_leaves_persistence_in_force(story: Story) -> None:
     assert set(story.promoted.named.values()) == {story.past_version}
     assert set(story.deleted.named.values()) == {PERSISTENCE_VERSION}
     assert "was deleted in MLflow" in story.deleted.newest["why"]
-    assert PERSISTENCE_NAME in story.predicted
+    assert "persistence" in story.predicted
 
 
 def test_a_rollback_passes_over_a_deleted_version(story: Story) -> None:
