@@ -88,7 +88,7 @@ def _quarantined(platform: Platform) -> list[dict[str, Any]]:
 
 
 def _recent_scores(platform: Platform, production: ModelVersion) -> dict[str, Any] | None:
-    """Return the scores that monitoring uses, of the version in force and of persistence."""
+    """Return the newest scores of the version in force, and persistence's."""
     window = platform.params.monitoring.window_sessions
     rows = recent_performance(platform.engine, window, production.key)
     if rows.empty:

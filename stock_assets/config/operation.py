@@ -11,23 +11,37 @@ from stock_assets.config.section import Count, PositiveFloat, PositiveInt, Secti
 
 
 class Thresholds(Section):
-    """Limits of the recent scores; a breach of any one launches a retraining."""
+    """Hard limits of the newest scores, beside the detectors; one that is empty is not checked."""
 
-    mape_max: PositiveFloat = Field(
-        0.10, description="maximum mean absolute percentage error, a fraction"
+    mape_max: PositiveFloat | None = Field(
+        None, description="maximum mean absolute percentage error, a fraction"
     )
-    relative_mae_max: PositiveFloat = Field(1.10, description="maximum relative MAE")
-    direction_accuracy_min: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.40, description="minimum share of moves with the correct sign"
+    relative_mae_max: PositiveFloat | None = Field(1.5, description="maximum relative MAE")
+    direction_accuracy_min: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="minimum share of moves with the correct sign; broken if its confidence "
+        "interval of 95% excludes it",
     )
 
 
 class Monitoring(Section):
     """When to retrain."""
 
-    window_sessions: PositiveInt = Field(20, description="number of newest scored sessions to use")
-    minimum_forecasts: PositiveInt = Field(50, description="with fewer nothing is decided")
+    window_sessions: PositiveInt = Field(
+        20, description="sessions of the rolling scores on the pages, and of the drift of features"
+    )
+    sessions_between_false_alarms: Annotated[int, Field(gt=1)] = Field(
+        252,
+        description="expected sessions until the detectors raise a false alarm, at least; see "
+        "docs/policy.md",
+    )
+    retrain_after_sessions: PositiveInt | None = Field(
+        252, description="maximum age of a model; none when empty"
+    )
     cooldown_sessions: Count = Field(20, description="minimum sessions between retrainings")
+    limit_sessions: PositiveInt = Field(
+        5, description="newest scored sessions that the hard limits are checked over"
+    )
     thresholds: Thresholds = Field(default_factory=Thresholds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from stock_assets.config.modelling import (
     Dataset,
@@ -36,19 +36,6 @@ class Params(Section):
     schedule: Schedule = Field(default_factory=Schedule)
     tracking: Tracking = Field(default_factory=Tracking)
 
-    @model_validator(mode="after")
-    def _monitoring_can_decide(self) -> Params:
-        tickers, sessions = len(self.prices.tickers), self.monitoring.window_sessions
-        length = self.dataset.prediction_length
-        if tickers * length * sessions < self.monitoring.minimum_forecasts:
-            raise ValueError(
-                f"monitoring can never decide: prices.tickers ({tickers}) times "
-                f"dataset.prediction_length ({length}) times "
-                f"monitoring.window_sessions ({sessions}) is less than "
-                f"monitoring.minimum_forecasts ({self.monitoring.minimum_forecasts})"
-            )
-        return self
-
 
 _RENAMED = {
     "monitoring.thresholds.mase_max": "monitoring.thresholds.relative_mae_max",
@@ -57,6 +44,12 @@ _RENAMED = {
     "prices.checks.severities.history is another one": "history is unrelated",
 }
 """Renamed keys and values of earlier versions."""
+
+_REMOVED = {
+    "monitoring.minimum_forecasts": "Remove it, and monitoring.thresholds, which are hard limits "
+    "over five sessions now; monitoring.sessions_between_false_alarms bounds false alarms",
+}
+"""Removed keys of earlier versions, and what replaced them."""
 
 
 def load_params(path: Path) -> Params:
@@ -77,6 +70,8 @@ def load_params(path: Path) -> Params:
         old = next((name for name in (key, f"{key}: {first['input']}") if name in _RENAMED), None)
         if old is not None:
             raise StockAssetsError(f"{path}: {old} was renamed", f"Write {_RENAMED[old]}") from None
+        if key in _REMOVED:
+            raise StockAssetsError(f"{path}: {key} was removed", _REMOVED[key]) from None
         unknown_key = first["type"] == "extra_forbidden" or isinstance(first["input"], dict)
         value = "" if unknown_key else f" (got {first['input']!r})"
         problem = first["msg"].removeprefix("Value error, ")

@@ -136,7 +136,9 @@ def _under_present_names(params: dict[str, Any]) -> dict[str, Any]:
     forecast = dict(params.get("forecast", {}))
     if "coverage" in forecast:
         forecast["coverages"] = [forecast.pop("coverage")]
-    return params | {"forecast": forecast}
+    monitoring = dict(params.get("monitoring", {}))
+    monitoring.pop("minimum_forecasts", None)
+    return params | {"forecast": forecast, "monitoring": monitoring}
 
 
 def _of_another_version(record: PanelRecord, what: str) -> StockAssetsError:

@@ -8,24 +8,23 @@ import dagster as dg
 from stock_assets.config import Params
 from stock_assets.core.locations import find_locations
 from stock_assets.datasets.ids import new_dataset_id
+from stock_assets.defs.forecasting.checks import SOUND
 from stock_assets.defs.partitions import datasets, session_key
 from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.production_rule import version_in_force
-from stock_assets.evaluation.retraining_rule import decide_retraining
+from stock_assets.evaluation.retraining_rule import RetrainingDecision
 from stock_assets.market import calendar
 from stock_assets.market.sources.catalogue import open_source
+from stock_assets.pipeline.monitoring import decide_on_stored_scores
 from stock_assets.pipeline.production import LostRegistryError
 from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import Registry
 from stock_assets.reporting.decision_text import retraining_text
 from stock_assets.storage.decisions import (
     RetrainingRecord,
-    last_retraining_session,
     pending_retraining,
     record_retraining_decision,
 )
-from stock_assets.storage.forecasts import recent_performance
 
 DAILY_ASSETS = ("raw_prices", "predictions", "performance_log")
 RETRAINING_ASSETS = (
@@ -104,9 +103,9 @@ def daily_schedule(params: Params) -> dg.ScheduleDefinition:
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Runs after the performance log. Decides from its newest sessions whether the scores break "
-        "the thresholds, and then launches retraining as of the newest scored session, once per "
-        "breach."
+        "Runs after the performance log. Decides from the scores of the version in force whether "
+        "it has become worse, and then launches retraining as of the newest scored session, once "
+        "per alarm."
     ),
 )
 def retrain_on_breach(
@@ -128,28 +127,13 @@ def retrain_on_breach(
         yield dg.SkipReason(str(lost))
         return
     report_changes(context.instance, store.engine, history)
-    production = version_in_force(history)
-    if production is None:
-        yield dg.SkipReason("there is no production model to retrain")
-        return
-    rows = recent_performance(store.engine, params.monitoring.window_sessions, production.key)
-    last = last_retraining_session(store.engine)
-    decision = decide_retraining(rows, last, params.monitoring)
-    if decision.session is None:
-        yield dg.SkipReason(retraining_text(decision))
-        return
-    recorded = record_retraining_decision(
-        store.engine,
-        RetrainingRecord(
-            session=decision.session,
-            retrain=decision.retrain,
-            decision=decision,
-            dataset_run_id=_new_dataset(context, decision.session) if decision.retrain else None,
-        ),
-    )
+    decision = decide_on_stored_scores(store.engine, registry.model_name, history, params, SOUND)
+    reason = retraining_text(decision)
+    if decision.session is not None:
+        reason = _recorded(context, store, decision, decision.session).reason
     pending = pending_retraining(store.engine)
     if pending is None or pending.dataset_run_id is None:
-        yield dg.SkipReason(recorded.reason)
+        yield dg.SkipReason(reason)
         return
     yield dg.SensorResult(
         run_requests=[
@@ -160,6 +144,21 @@ def retrain_on_breach(
             )
         ],
         dynamic_partitions_requests=[datasets.build_add_request([pending.dataset_run_id])],
+    )
+
+
+def _recorded(
+    context: dg.SensorEvaluationContext, store: Store, decision: RetrainingDecision, session: date
+) -> RetrainingRecord:
+    """Store a decision about a session; return the one in force."""
+    return record_retraining_decision(
+        store.engine,
+        RetrainingRecord(
+            session=session,
+            retrain=decision.retrain,
+            decision=decision,
+            dataset_run_id=_new_dataset(context, session) if decision.retrain else None,
+        ),
     )
 
 

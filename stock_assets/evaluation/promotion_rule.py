@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from stock_assets.config import Promotion
 from stock_assets.core.errors import StockAssetsError
+from stock_assets.evaluation.change_detection import DetectorBounds
 from stock_assets.evaluation.metrics import undefined_as_none
 from stock_assets.evaluation.scorecard import Scorecard
 from stock_assets.evaluation.significance import DieboldMariano, Edge, edge_over_persistence
@@ -67,6 +68,9 @@ class PromotionDecision:
         itself was scored.
     floor : str or None
         ``promotion.floor`` at the time; None where there was none yet.
+    detection : DetectorBounds or None
+        The parameters of the candidate's detectors once it is in force, from the same sessions;
+        None in decisions of earlier versions.
     """
 
     outcome: PromotionOutcome
@@ -84,6 +88,7 @@ class PromotionDecision:
     unmatched_forecasts: int = 0
     evaluated_version: int | None = None
     floor: str | None = None
+    detection: DetectorBounds | None = None
 
     @property
     def promote(self) -> bool:
@@ -96,6 +101,7 @@ def decide_promotion(
     promotion: Promotion,
     unmatched_forecasts: int = 0,
     evaluated_version: int | None = None,
+    detection: DetectorBounds | None = None,
 ) -> PromotionDecision:
     """Decide whether the candidate becomes the production model.
 
@@ -116,6 +122,7 @@ def decide_promotion(
         The metric that decides, the required improvement and the required significance.
     unmatched_forecasts : int
     evaluated_version : int, optional
+    detection : DetectorBounds, optional
         As for `PromotionDecision`.
 
     Raises
@@ -148,6 +155,7 @@ def decide_promotion(
         unmatched_forecasts=unmatched_forecasts,
         evaluated_version=evaluated_version if against_production else None,
         floor=promotion.floor,
+        detection=detection,
     )
 
 

@@ -59,6 +59,34 @@ def session_differences(
     return pd.Series(x, sums.index, name="difference")
 
 
+def session_numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Compute the numbers that the detectors of retraining read, one session ahead.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Scored forecasts of one model, with ``lower`` and ``upper``; NaN without an interval.
+
+    Returns
+    -------
+    DataFrame of float64
+        Indexed by session, oldest first: ``loss``, from `session_differences`, and ``above`` and
+        ``below``, the shares of tickers whose price was above and below its interval; NaN in a
+        session without intervals.
+    """
+    near = rows[rows["horizon"] == 1]
+    known = near[["lower", "upper"]].notna().all(axis=1)
+    misses = pd.DataFrame(
+        {
+            "above": (near["actual"] > near["upper"]).where(known),
+            "below": (near["actual"] < near["lower"]).where(known),
+        },
+        dtype=float,
+    )
+    shares = misses.groupby(near["session"]).mean()
+    return shares.assign(loss=session_differences(near))[["loss", "above", "below"]]
+
+
 def _losses(rows: pd.DataFrame) -> pd.Series[float]:
     """Return the loss of each forecast one session ahead, indexed by session and ticker."""
     near = rows[rows["horizon"] == 1].set_index(["session", "ticker"])

@@ -8,10 +8,12 @@ from datetime import date
 
 import pandas as pd
 
+from stock_assets.evaluation.change_detection import DetectorBounds, held_out_bounds
 from stock_assets.evaluation.interval_scores import interval_table
 from stock_assets.evaluation.metrics import KEY, persistence_forecasts, score_rows
 from stock_assets.evaluation.scorecard import Scorecard, score_models
 from stock_assets.evaluation.scoring import score_due
+from stock_assets.evaluation.session_losses import session_numbers
 from stock_assets.models.baselines import baseline_rows
 from stock_assets.models.bundle import Bundle
 
@@ -37,6 +39,8 @@ class HeldOutComparison:
         rivals and production. Empty without a forecast.
     first_session, last_session : date
         First and last as-of session.
+    detection : DetectorBounds
+        The parameters of the candidate's detectors, from all of its forecasts.
     """
 
     rows: dict[str, pd.DataFrame]
@@ -45,6 +49,7 @@ class HeldOutComparison:
     intervals: pd.DataFrame
     first_session: date
     last_session: date
+    detection: DetectorBounds
 
 
 def compare_on_held_out(
@@ -81,6 +86,8 @@ def compare_on_held_out(
     if candidate.recipe.is_shrunk:
         raw_model = Bundle(candidate.recipe.unshrunk(), candidate.network)
         rows["candidate_raw"] = score_due(raw_model.forecast(bars, sessions), bars)
+    numbers = session_numbers(rows["candidate"])
+    detection = held_out_bounds(numbers, candidate.recipe.intervals.coverage)
     unmatched: dict[str, pd.DataFrame] = {}
     if production is not None:
         shared = rows["candidate"][[*KEY]].merge(rows["production"][[*KEY]])
@@ -105,6 +112,7 @@ def compare_on_held_out(
         interval_table(with_intervals),
         sessions[0],
         sessions[-1],
+        detection,
     )
 
 

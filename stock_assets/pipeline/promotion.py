@@ -128,6 +128,7 @@ def compare(
         promotion,
         len(outcome.unmatched["candidate"]) if outcome.unmatched else 0,
         champion.refit_of if champion else None,
+        outcome.detection,
     )
     figures = {name: card.to_dict() for name, card in outcome.scores.items()}
     decided = PromotionRecord(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from stock_assets.evaluation.alarm import AlarmState
+from stock_assets.evaluation.hard_limits import ThresholdCheck
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
-from stock_assets.evaluation.retraining_rule import (
-    RetrainingDecision,
-    RetrainingOutcome,
-    ThresholdCheck,
-)
+from stock_assets.evaluation.retraining_rule import RetrainingDecision, RetrainingOutcome
 from stock_assets.evaluation.significance import DieboldMariano, Edge
 
 _LABELS = {
@@ -17,6 +16,7 @@ _LABELS = {
     "relative_mae": "relative MAE",
     "direction_accuracy": "direction accuracy",
 }
+_DETECTORS = {"loss": "accuracy", "above": "above intervals", "below": "below intervals"}
 _FRACTIONS = ("mape", "direction_accuracy")
 _MOST_DECIMALS = 9
 
@@ -76,24 +76,59 @@ def edge_text(edge: Edge, test: DieboldMariano) -> str:
 
 
 def retraining_text(decision: RetrainingDecision) -> str:
-    """Describe a retraining decision: what was checked and what failed."""
+    """Describe a retraining decision: the evidence, and what launched a retraining."""
     window = (
         f"{decision.forecasts} forecasts of {decision.sessions} sessions up to {decision.session}"
         f"{backfilled_text(decision.backfilled, decision.forecasts)}"
     )
-    failed = f"{'; '.join(map(breach_text, decision.breaches))} ({window})"
-    return {
-        RetrainingOutcome.NO_SCORES: "No decision: no forecast is scored yet",
-        RetrainingOutcome.TOO_FEW: (
-            f"No decision: {window}, fewer than {decision.minimum_forecasts} forecasts"
-        ),
-        RetrainingOutcome.HEALTHY: f"Healthy: every threshold is met ({window})",
-        RetrainingOutcome.BREACH: f"Retrain: {failed}",
-        RetrainingOutcome.COOLING_DOWN: (
+    last, cause = decision.last_retraining, f"{_cause(decision)} ({window})"
+    if decision.outcome is RetrainingOutcome.NO_SCORES:
+        since = "yet" if last is None else f"since the retraining as of {last}"
+        return f"No decision: no forecast of the version in force is scored {since}"
+    if decision.outcome is RetrainingOutcome.TOO_FEW:
+        return f"No decision: {window}, fewer than {decision.minimum_forecasts} forecasts"
+    if decision.outcome is RetrainingOutcome.HEALTHY:
+        return f"Healthy: {cause}"
+    if decision.outcome is RetrainingOutcome.COOLING_DOWN:
+        return (
             f"Cooling down, {decision.elapsed_sessions} of {decision.cooldown_sessions} sessions "
-            f"since the retraining as of {decision.last_retraining}: {failed}"
-        ),
-    }[decision.outcome]
+            f"since the retraining as of {last}: {cause}"
+        )
+    return f"Retrain: {cause}"
+
+
+def _cause(decision: RetrainingDecision) -> str:
+    """Describe what launches a retraining, or would outside the cooldown, or that nothing does."""
+    causes = [*map(breach_text, decision.breaches)]
+    if decision.invalid_forecasts:
+        causes.append("the newest forecasts are invalid")
+    alarm = decision.alarm
+    if alarm is not None and alarm.raised:
+        causes.append(f"the alarm is raised, {evidence_text(alarm)}")
+    old = (
+        decision.due_sessions is not None and (decision.age_sessions or 0) >= decision.due_sessions
+    )
+    age = f"{decision.age_sessions} of {decision.due_sessions} sessions"
+    if decision.model_version == PERSISTENCE_VERSION:
+        return f"persistence (version 0) is in force, {age} to the next retraining"
+    if old:
+        causes.append(f"the maximum age is reached, {age}")
+    if causes:
+        return "; ".join(causes)
+    return "every threshold is met" if alarm is None else evidence_text(alarm)
+
+
+def evidence_text(alarm: AlarmState) -> str:
+    """Describe the evidence of a decision and that of each detector."""
+    parts = ", ".join(
+        f"{_DETECTORS[name]} {_rounded(state.evidence)}" for name, state in alarm.detectors.items()
+    )
+    return f"evidence {_rounded(alarm.evidence)} of {alarm.limit:g} ({parts})"
+
+
+def _rounded(value: float) -> str:
+    """Write evidence with two digits below a hundred and as an integer above."""
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
 def backfilled_text(backfilled: int | None, forecasts: int) -> str:
@@ -106,13 +141,14 @@ def backfilled_text(backfilled: int | None, forecasts: int) -> str:
 
 
 def breach_text(breach: ThresholdCheck) -> str:
-    """Describe a failed threshold."""
+    """Describe a broken hard limit."""
     label = _LABELS.get(breach.metric, breach.metric)  # a migrated one may have another name
     value, limit = _numbers(breach.metric, breach.value, breach.limit)
     if breach.value is None:
         return f"{label} is undefined"
     relation = "exceeds" if breach.kind == "at_most" else "is below"
-    return f"{label} {value} {relation} {limit}"
+    beyond = " beyond its confidence interval" if breach.half_width else ""
+    return f"{label} {value} {relation} {limit}{beyond}"
 
 
 def _evidence(test: DieboldMariano) -> str:

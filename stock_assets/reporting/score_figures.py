@@ -11,9 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stock_assets.evaluation.alarm import AlarmState
 from stock_assets.evaluation.metrics import weekly_coverage
 from stock_assets.reporting import charts
 from stock_assets.reporting.charts import Chart
+
+_LEAST_EVIDENCE = 0.01
+"""Evidence below this is drawn as this: the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,40 @@ def score_figure(
     figure = charts.figure(traces)
     figure["layout"]["yaxis"]["tickformat"] = ".2~%" if percent else ".3~f"
     shown = [mark for mark in marks if first <= mark.session <= last]
+    figure["layout"]["shapes"] = [_vertical_line(mark) for mark in shown]
+    figure["layout"]["annotations"] = [_annotation(mark) for mark in shown]
+    return figure
+
+
+def evidence_figure(paths: Sequence[tuple[int, AlarmState]], marks: Sequence[Mark] = ()) -> Chart:
+    """Draw the evidence of the detectors, on a logarithmic axis, climbing towards its limit.
+
+    Parameters
+    ----------
+    paths : sequence of (int, AlarmState)
+        Each version's number and its evidence since it was put in force or last retrained, oldest
+        first, at least one.
+    marks : sequence of Mark
+        Events.
+    """
+    days: list[str | None] = []
+    points: list[float | None] = []
+    limits: list[float | None] = []
+    versions: list[str | None] = []
+    for version, alarm in paths:
+        days += [*map(str, alarm.path), None]
+        points += [*(max(value, _LEAST_EVIDENCE) for value in alarm.path.values()), None]
+        limits += [*[alarm.limit] * len(alarm.path), None]
+        versions += [*[f"v{version}"] * len(alarm.path), None]
+    lines = [
+        charts.line(days, [], "evidence", charts.MODEL)
+        | {"y": points, "text": versions, "hovertemplate": "%{y:.3~g} %{text}<extra></extra>"},
+        charts.line(days, [], "alarm", charts.LIMIT, "dash", width=1.4) | {"y": limits},
+    ]
+    figure = charts.figure([line | {"connectgaps": False} for line in lines])
+    figure["layout"]["yaxis"] |= {"type": "log", "tickformat": "~g", "dtick": 1}
+    known = [day for day in days if day is not None]
+    shown = [mark for mark in marks if min(known) <= str(mark.session) <= max(known)]
     figure["layout"]["shapes"] = [_vertical_line(mark) for mark in shown]
     figure["layout"]["annotations"] = [_annotation(mark) for mark in shown]
     return figure

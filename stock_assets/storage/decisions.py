@@ -124,6 +124,17 @@ def promotions(engine: Engine, model_name: str) -> list[PromotionRecord]:
         return [promotion_record(row) for row in connection.execute(query).mappings()]
 
 
+def decision_about(
+    engine: Engine, model_name: str, dataset_id: str | None, version: int
+) -> PromotionRecord | None:
+    """Read the newest decision about a version or the candidate that it is a refit of."""
+    for record in promotions(engine, model_name):
+        numbers = (record.candidate_version, record.refit_version)
+        if record.dataset_run_id == dataset_id and version in numbers:
+            return record
+    return None
+
+
 @dataclass(frozen=True)
 class RetrainingRecord:
     """A row of ``retraining_decisions``."""
@@ -140,7 +151,7 @@ class RetrainingRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, with the reason, the breaches in words, the scores."""
-        return asdict(self) | {
+        return _row(self) | {
             "reason": self.reason,
             "breaches": [*map(breach_text, self.decision.breaches)],
             "metrics": self.decision.metrics,

@@ -143,6 +143,47 @@ def recent_performance(engine: Engine, sessions: int, key: tuple[str | None, int
     return _read(engine, table, table.c.session.in_(newest) & own)
 
 
+def performance_since(
+    engine: Engine, key: tuple[str | None, int], after: date | None
+) -> pd.DataFrame:
+    """Return the scored forecasts of one model version, one session ahead.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    key : (str or None, int)
+        As for :func:`recent_performance`.
+    after : date or None
+        The session after which to begin; None for the beginning.
+    """
+    table, (dataset, version) = model_performance_log, key
+    own = (table.c.model_version == version) & (table.c.horizon == 1)
+    own &= table.c.dataset_run_id.is_not_distinct_from(dataset)
+    return _read(engine, table, own if after is None else own & (table.c.session > after))
+
+
+def newest_scored_session(engine: Engine) -> date | None:
+    """Return the newest session that any version is scored on."""
+    with engine.connect() as connection:
+        newest: date | None = connection.scalar(select(func.max(model_performance_log.c.session)))
+        return newest
+
+
+def coverage_of(engine: Engine, key: tuple[str | None, int]) -> float | None:
+    """Return the nominal coverage of the newest forecast of a version; None without one."""
+    table, (dataset, version) = predictions.c, key
+    query = (
+        select(table.coverage)
+        .where(table.model_version == version, table.dataset_run_id.is_not_distinct_from(dataset))
+        .order_by(table.as_of_session.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        coverage: float | None = connection.scalar(query)
+        return coverage
+
+
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:
     """Write ``historical/{date}.json`` per target session and ``latest_predictions.json``.
 

@@ -43,7 +43,6 @@ def with_files(new_home: Installation) -> Installation:
     file = new_home.project / "params.yaml"
     params = yaml.safe_load(file.read_text())
     params["prices"] |= {"source": "csv", "tickers": ["IBM"]}
-    params["monitoring"] |= {"minimum_forecasts": 20}
     file.write_text(yaml.safe_dump(params))
     folder = new_home.project / "prices"
     folder.mkdir()

@@ -28,7 +28,8 @@ def test_the_shipped_file_loads() -> None:
     assert params.prices.first_session == date(2000, 3, 1)
     assert params.dataset.window == 30
     assert params.schedule.daily_at == time(18, 30)
-    assert params.monitoring.thresholds.relative_mae_max == 1.10
+    assert params.monitoring.thresholds.relative_mae_max == 1.5
+    assert params.monitoring.thresholds.mape_max is None
 
 
 def test_the_shipped_file_names_every_section() -> None:
@@ -142,10 +143,6 @@ def test_renames_may_be_chained_and_symbols_reused(tmp_path: Path, text: str) ->
             "dataset: {history_sessions: 219, window: 30}",
             r"dataset: history_sessions of 219 is too small: at least 220 are needed",
         ),
-        (
-            "prices: {tickers: [IBM, MSFT]}",
-            r"monitoring can never decide: prices\.tickers \(2\) .*minimum_forecasts \(50\)\.",
-        ),
         ("monitoring: {thresholds: {mape: 0.1}}", "monitoring.thresholds.mape"),
         ("- 1\n- 2", "the file"),
     ],
@@ -210,6 +207,18 @@ def test_an_error_is_a_problem_and_a_remedy_with_one_stop_each(stop: str) -> Non
     error = StockAssetsError(f"It broke{stop}", f"Mend it{stop}")
     assert str(error) == "It broke. Mend it."
     assert not re.search(r"\.\.", str(error))
+
+
+def test_a_removed_key_is_an_error_that_names_what_replaced_it(tmp_path: Path) -> None:
+    path = params_file(tmp_path, "monitoring: {minimum_forecasts: 50}")
+    with pytest.raises(StockAssetsError, match=r"minimum_forecasts was removed") as caught:
+        load_params(path)
+    assert "monitoring.sessions_between_false_alarms" in caught.value.remedy
+
+
+def test_two_tickers_can_be_monitored(tmp_path: Path) -> None:
+    path = params_file(tmp_path, "prices: {tickers: [IBM, MSFT]}")
+    assert load_params(path).monitoring == Params().monitoring
 
 
 def test_renamed_key_is_an_error_that_names_the_new_one(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from stock_assets.registry import Registry
 def params(**sections: dict[str, object]) -> Params:
     """The suite's parameters with some values changed."""
     shipped = load_params(find_locations().params_file)
-    if "tickers" in sections.get("prices", {}):  # few tickers make few forecasts to decide by
-        sections["monitoring"] = {"minimum_forecasts": 1} | sections.get("monitoring", {})
     changes = {
         name: getattr(shipped, name).model_copy(update=values) for name, values in sections.items()
     }

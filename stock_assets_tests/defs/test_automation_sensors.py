@@ -1,7 +1,9 @@
-"""Sensors: a breach launches one retraining, healthy scores none; a failed day is still scored."""
+"""Sensors: an alarm launches one retraining, healthy scores none; a failed day is still scored."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -9,6 +11,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 from rich.console import Console
+from sqlalchemy import insert
 
 from stock_assets.cli.runs import RunFailedError, run_session, run_sessions
 from stock_assets.config import Params, Tracking
@@ -16,26 +19,50 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.datasets.ids import dataset_as_of
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import retrain_on_breach, score_when_forecasting_failed
+from stock_assets.defs.forecasting.checks import SOUND
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.change_detection import Source
 from stock_assets.evaluation.metrics import score_rows
 from stock_assets.evaluation.production_rule import Cause
 from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.market import calendar
+from stock_assets.pipeline.monitoring import bounds_of
 from stock_assets.registry import Registry
+from stock_assets.storage.check_results import CheckRecord, save_check_results
 from stock_assets.storage.database import STORE_URL_VARIABLE
-from stock_assets.storage.decisions import retraining_decisions_newest_first
+from stock_assets.storage.datasets import save_panel
+from stock_assets.storage.decisions import (
+    decision_about,
+    promotions,
+    retraining_decisions_newest_first,
+    save_promotion,
+)
 from stock_assets.storage.forecasts import read_performance, save_performance
 from stock_assets.storage.production import production_changes
+from stock_assets.storage.tables import feature_drift
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.running import params
+from stock_assets_tests.storage.examples import MODEL, panel
 
 REPOSITORY = build_definitions(params()).get_repository_def()
-EASY = {"mape_max": 999.0, "relative_mae_max": 999.0, "direction_accuracy_min": 0.0}
+NOTHING_SCORED = "No decision: no forecast of the version in force is scored yet"
+NO_LIMITS = {"mape_max": None, "relative_mae_max": None, "direction_accuracy_min": None}
+
+
+@pytest.fixture(autouse=True)
+def first_version_in_force(loop: Loop, second_retraining: str) -> Iterator[None]:
+    """Production is the version that forecast the scored sessions, not a later one."""
+    registry = Registry(loop.platform.params.tracking)
+    before = registry.production()
+    assert before is not None
+    registry.set_production_alias(1)
+    yield
+    registry.set_production_alias(before.version)
 
 
 def with_thresholds(**values: float) -> Params:
-    """Parameters with thresholds that everything meets, except those given."""
-    thresholds = params().monitoring.thresholds.model_copy(update=EASY | values)
+    """Parameters without hard limits, except those given."""
+    thresholds = params().monitoring.thresholds.model_copy(update=NO_LIMITS | values)
     return params(monitoring={"thresholds": thresholds})
 
 
@@ -87,22 +114,30 @@ def test_healthy_scores_launch_nothing(loop: Loop, own_store: Store) -> None:
     assert (decision.session, decision.retrain) == (days[-1], False)
     assert decision.dataset_run_id is None
     assert decision.decision.outcome is RetrainingOutcome.HEALTHY
-    assert decision.decision.forecasts == 100
+    assert decision.decision.forecasts == 5 * len(days)
+    assert decision.decision.alarm is not None
+    assert [*decision.decision.alarm.path] == days
+    assert decision.decision.alarm.source is Source.DEFAULT  # this database has no promotion
     assert data.skip_message == decision.reason
 
 
 @pytest.mark.parametrize(
-    ("worse", "thresholds", "breach"),
+    ("worse", "thresholds", "outcome", "breaches"),
     [
-        (30.0, {"mape_max": 0.10}, "mape"),
-        (30.0, {"relative_mae_max": 1.10}, "relative_mae"),
-        (1.0, {"mape_max": 1e-6}, "mape"),
-        (1.0, {"relative_mae_max": 1e-6}, "relative_mae"),
-        (1.0, {"direction_accuracy_min": 0.999}, "direction_accuracy"),
+        (30.0, {}, RetrainingOutcome.ALARM, []),
+        (30.0, {"mape_max": 0.10}, RetrainingOutcome.HARD_LIMIT, ["mape"]),
+        (30.0, {"relative_mae_max": 1.5}, RetrainingOutcome.HARD_LIMIT, ["relative_mae"]),
+        (1.0, {"mape_max": 1e-6}, RetrainingOutcome.HARD_LIMIT, ["mape"]),
+        (1.0, {"relative_mae_max": 1e-6}, RetrainingOutcome.HARD_LIMIT, ["relative_mae"]),
     ],
 )
-def test_a_breach_launches_exactly_one_retraining(
-    loop: Loop, own_store: Store, worse: float, thresholds: dict[str, float], breach: str
+def test_an_alarm_launches_exactly_one_retraining(
+    loop: Loop,
+    own_store: Store,
+    worse: float,
+    thresholds: dict[str, float],
+    outcome: RetrainingOutcome,
+    breaches: list[str],
 ) -> None:
     days = write(own_store, scores(loop, worse))
     data = tick(loop, own_store, with_thresholds(**thresholds))
@@ -119,12 +154,13 @@ def test_a_breach_launches_exactly_one_retraining(
     (decision,) = retraining_decisions_newest_first(own_store.engine)
     assert decision.retrain
     assert decision.dataset_run_id == request.run_key
-    assert [failed.metric for failed in decision.decision.breaches] == [breach]
+    assert decision.decision.outcome is outcome
+    assert [failed.metric for failed in decision.decision.breaches] == breaches
 
 
 def test_a_repeated_tick_requests_the_same_run(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0))
-    first, again = (tick(loop, own_store, with_thresholds(relative_mae_max=1.1)) for _ in range(2))
+    first, again = (tick(loop, own_store, with_thresholds(relative_mae_max=1.5)) for _ in range(2))
     assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
     assert again.dynamic_partitions_requests == first.dynamic_partitions_requests
     assert len(retraining_decisions_newest_first(own_store.engine)) == 1
@@ -132,38 +168,39 @@ def test_a_repeated_tick_requests_the_same_run(loop: Loop, own_store: Store) -> 
 
 def test_better_scores_do_not_revoke_a_decision(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0))
-    first = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
+    first = tick(loop, own_store, with_thresholds(relative_mae_max=1.5))
     write(own_store, scores(loop))
     again = tick(loop, own_store, with_thresholds())
     assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
 
 
-def test_a_breach_of_the_next_session_waits_for_the_cooldown(loop: Loop, own_store: Store) -> None:
-    write(own_store, scores(loop, 30.0, sessions=19))
-    strict = with_thresholds(relative_mae_max=1.1)
+def test_a_limit_that_is_broken_again_waits_for_the_cooldown(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0, sessions=12))
+    strict = with_thresholds(relative_mae_max=1.5)
     first = tick(loop, own_store, strict)
-    write(own_store, scores(loop, 30.0))
+    days = write(own_store, scores(loop, 30.0))
     again = tick(loop, own_store, strict)
     newest = retraining_decisions_newest_first(own_store.engine)[0]
     assert not newest.retrain
     assert newest.decision.outcome is RetrainingOutcome.COOLING_DOWN
-    assert newest.decision.elapsed_sessions == 2
+    assert newest.decision.evidence_from == days[12]
+    assert newest.decision.elapsed_sessions == len(days) - 12
     # The first retraining has no promotion decision yet, so it is requested again.
     assert [r.run_key for r in again.run_requests] == [r.run_key for r in first.run_requests]
 
 
 def test_scores_that_come_late_can_still_be_a_breach(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop))
-    strict = with_thresholds(relative_mae_max=1.1)
+    strict = with_thresholds(relative_mae_max=1.5)
     assert tick(loop, own_store, strict).run_requests == []
     write(own_store, scores(loop, 30.0))
     assert len(tick(loop, own_store, strict).run_requests) == 1
     assert retraining_decisions_newest_first(own_store.engine)[0].retrain
 
 
-def test_after_the_cooldown_a_breach_counts_again(loop: Loop, own_store: Store) -> None:
-    write(own_store, scores(loop, 30.0, sessions=17))
-    strict = with_thresholds(relative_mae_max=1.1)
+def test_after_the_cooldown_a_limit_counts_again(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0, sessions=12))
+    strict = with_thresholds(relative_mae_max=1.5)
     eager = strict.model_copy(
         update={"monitoring": strict.monitoring.model_copy(update={"cooldown_sessions": 4})}
     )
@@ -174,29 +211,98 @@ def test_after_the_cooldown_a_breach_counts_again(loop: Loop, own_store: Store) 
     assert first.run_requests[0].run_key != second.run_requests[0].run_key
 
 
-def test_too_few_scores_decide_nothing(loop: Loop, own_store: Store) -> None:
-    write(own_store, scores(loop, 30.0, sessions=9))
-    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
+def test_a_few_sessions_are_too_little_for_a_hard_limit(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop, 30.0, sessions=4))
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.5))
     assert data.run_requests == []
     (decision,) = retraining_decisions_newest_first(own_store.engine)
-    assert decision.decision.outcome is RetrainingOutcome.TOO_FEW
+    assert decision.decision.outcome is RetrainingOutcome.HEALTHY
     assert data.skip_message == decision.reason
+
+
+def test_a_leaked_score_stops_the_sensor(loop: Loop, own_store: Store) -> None:
+    """A forecast that is scored on its own as-of session is no evidence, for or against."""
+    rows = scores(loop)
+    newest = rows["session"] == rows["session"].max()
+    write(own_store, rows.assign(as_of_session=rows["as_of_session"].mask(newest, rows["session"])))
+    with pytest.raises(StockAssetsError, match="so that it is no evidence"):
+        tick(loop, own_store, with_thresholds())
+    assert retraining_decisions_newest_first(own_store.engine) == []
+
+
+def test_invalid_forecasts_launch_a_retraining(loop: Loop, own_store: Store) -> None:
+    days = write(own_store, scores(loop))
+    key = days[-1].isoformat()
+    failed = CheckRecord("run", "predictions", SOUND, key, key, False, "error", "5 are invalid")
+    save_check_results(own_store.engine, [failed])
+    data = tick(loop, own_store, with_thresholds())
+    (decision,) = retraining_decisions_newest_first(own_store.engine)
+    assert decision.decision.outcome is RetrainingOutcome.HARD_LIMIT
+    assert decision.decision.invalid_forecasts
+    assert [request.run_key for request in data.run_requests] == [decision.dataset_run_id]
+
+
+def test_drift_launches_nothing(loop: Loop, own_store: Store) -> None:
+    write(own_store, scores(loop))
+    drift = {"as_of_session": loop.replayed[-1], "model_version": 1, "feature": "RSI", "psi": 9.0}
+    with own_store.engine.begin() as connection:
+        connection.execute(insert(feature_drift).values(**drift, rows=100, baseline_p95=0.01))
+    assert tick(loop, own_store, with_thresholds()).run_requests == []
+
+
+def test_the_detectors_have_the_parameters_of_the_promotion(loop: Loop, own_store: Store) -> None:
+    production = Registry(loop.platform.params.tracking).production()
+    assert production is not None
+    decided = decision_about(
+        loop.store.engine, MODEL, production.dataset_run_id, production.version
+    )
+    assert decided is not None
+    bounds = decided.decision.detection
+    assert bounds is not None
+    save_panel(own_store.engine, panel(decided.dataset_run_id))
+    save_promotion(own_store.engine, decided)
+    write(own_store, scores(loop))
+    tick(loop, own_store, with_thresholds())
+    (decision,) = retraining_decisions_newest_first(own_store.engine)
+    alarm = decision.decision.alarm
+    assert alarm is not None
+    assert alarm.source is Source.HELD_OUT
+    assert {name: (state.m0, state.b) for name, state in alarm.detectors.items()} == {
+        name: (bound.m0, bound.b) for name, bound in bounds.detectors.items()
+    }
+
+
+def test_a_promotion_of_an_earlier_version_gives_derived_parameters(
+    loop: Loop, own_store: Store
+) -> None:
+    (decided,) = promotions(loop.store.engine, MODEL)[-1:]
+    save_panel(own_store.engine, panel(decided.dataset_run_id))
+    earlier = replace(decided, decision=replace(decided.decision, detection=None))
+    save_promotion(own_store.engine, earlier)
+    write(own_store, scores(loop))
+    production = Registry(loop.platform.params.tracking).production()
+    assert production is not None
+    bounds = bounds_of(own_store.engine, MODEL, production, 0.9)
+    exact = decided.decision.detection
+    assert exact is not None
+    assert bounds.source is Source.RECORDED_SCORES
+    assert bounds.loss.m0 == pytest.approx(exact.loss.m0, abs=0.01)
 
 
 def test_scores_of_another_version_do_not_count(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0).assign(model_version=99))
-    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
-    assert data.skip_message == "No decision: no forecast is scored yet"
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.5))
+    assert data.skip_message == NOTHING_SCORED
     assert retraining_decisions_newest_first(own_store.engine) == []
 
 
-def test_without_a_production_model_there_is_nothing_to_retrain(
+def test_without_a_production_model_scores_of_persistence_count(
     loop: Loop, own_store: Store
 ) -> None:
     write(own_store, scores(loop, 30.0))
     no_model = Registry(Tracking(model_name="NoModel"))
-    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), no_model)
-    assert data.skip_message == "there is no production model to retrain"
+    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.5), no_model)
+    assert data.skip_message == NOTHING_SCORED
 
 
 def test_a_tick_records_an_alias_that_was_moved_in_mlflow(
@@ -216,7 +322,7 @@ def test_a_tick_records_an_alias_that_was_moved_in_mlflow(
     changes = production_changes(own_store.engine, registry.model_name)
     assert [change.model for change in changes] == [before, other]
     assert {change.cause for change in changes} == {Cause.FOUND_OUTSIDE}
-    assert data.skip_message == "No decision: no forecast is scored yet"  # of the other version
+    assert data.skip_message == NOTHING_SCORED  # of the other version
 
 
 def test_the_sensor_runs_when_the_log_is_written(loop: Loop, own_store: Store) -> None:
@@ -224,13 +330,13 @@ def test_the_sensor_runs_when_the_log_is_written(loop: Loop, own_store: Store) -
     data = tick(
         loop,
         own_store,
-        with_thresholds(relative_mae_max=1.1),
+        with_thresholds(relative_mae_max=1.5),
         instance=dg.DagsterInstance.ephemeral(),
     )
     assert data.run_requests == []
     assert "No new materialization events" in data.skip_message
-    woken = tick(loop, own_store, with_thresholds(relative_mae_max=1.1))
-    again = tick(loop, own_store, with_thresholds(relative_mae_max=1.1), cursor=woken.cursor)
+    woken = tick(loop, own_store, with_thresholds(relative_mae_max=1.5))
+    again = tick(loop, own_store, with_thresholds(relative_mae_max=1.5), cursor=woken.cursor)
     assert again.run_requests == []
     assert "No new materialization events" in again.skip_message
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 
+from stock_assets.evaluation.alarm import DetectorState
+from stock_assets.evaluation.hard_limits import ThresholdCheck
 from stock_assets.evaluation.promotion_rule import PromotionOutcome
-from stock_assets.evaluation.retraining_rule import RetrainingOutcome, ThresholdCheck
+from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.reporting.decision_text import (
     breach_text,
@@ -16,7 +20,7 @@ from stock_assets.reporting.decision_text import (
     promotion_text,
     retraining_text,
 )
-from stock_assets_tests.storage.examples import PROMOTION, RETRAINING
+from stock_assets_tests.storage.examples import ALARM, PROMOTION, RETRAINING
 
 TEST = DieboldMariano(0.0000712, 30, 0.8, 0.4352)
 FIRST = replace(PROMOTION.decision, candidate=1.00732, against_persistence=TEST)
@@ -67,21 +71,74 @@ def test_only_a_better_model_has_an_edge() -> None:
     assert texts[Edge.WORSE].startswith("Significantly worse than persistence")
 
 
+RAISED = replace(
+    ALARM,
+    evidence=260.0,
+    detectors=ALARM.detectors | {"loss": DetectorState(770.0, 0.2, 0.015, 0.1)},
+)
+DECISION = replace(RETRAINING.decision, breaches=(), alarm=ALARM, outcome=RetrainingOutcome.HEALTHY)
+PATIENT = {"last_retraining": date(2013, 2, 1), "elapsed_sessions": 3, "cooldown_sessions": 20}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "facts", "begins"),
+    [
+        ("no_scores", {}, "No decision: no forecast of the version in force is scored yet"),
+        ("no_scores", PATIENT, "No decision: .* scored since the retraining as of 2013-02-01$"),
+        ("healthy", {}, r"Healthy: evidence 1.2 of 252 \(accuracy 1.5, above intervals 1, below"),
+        ("alarm", {"alarm": RAISED}, "Retrain: the alarm is raised, evidence 260 of 252"),
+        (
+            "hard_limit",
+            {"breaches": RETRAINING.decision.breaches},
+            r"Retrain: relative MAE 1.600 exceeds 1.500 \(100 forecasts of 20 sessions",
+        ),
+        ("hard_limit", {"invalid_forecasts": True}, "Retrain: the newest forecasts are invalid"),
+        (
+            "age",
+            {"age_sessions": 252, "due_sessions": 252},
+            "Retrain: the maximum age is reached, 252 of 252 sessions",
+        ),
+        (
+            "no_model",
+            {"alarm": None, "model_version": 0, "age_sessions": 63, "due_sessions": 63},
+            r"Retrain: persistence \(version 0\) is in force, 63 of 63 sessions",
+        ),
+        (
+            "healthy",
+            {"alarm": None, "model_version": 0, "age_sessions": 3, "due_sessions": 63},
+            r"Healthy: persistence \(version 0\) is in force, 3 of 63 sessions",
+        ),
+        (
+            "cooling_down",
+            PATIENT | {"alarm": RAISED},
+            "Cooling down, 3 of 20 sessions since the retraining as of 2013-02-01: the alarm",
+        ),
+    ],
+)
+def test_every_retraining_outcome_has_its_sentence(
+    outcome: str, facts: dict[str, Any], begins: str
+) -> None:
+    text = retraining_text(replace(DECISION, outcome=RetrainingOutcome(outcome), **facts))
+    assert re.match(begins, text), text
+
+
 @pytest.mark.parametrize(
     ("outcome", "begins"),
     [
-        (RetrainingOutcome.NO_SCORES, "No decision: no forecast"),
-        (RetrainingOutcome.TOO_FEW, "No decision: 100 forecasts of 20 sessions"),
-        (RetrainingOutcome.HEALTHY, "Healthy"),
-        (RetrainingOutcome.BREACH, "Retrain: relative MAE 1.500 exceeds 1.100 (100 forecasts"),
-        (RetrainingOutcome.COOLING_DOWN, "Cooling down, 3 of 20 sessions since"),
+        (
+            "too_few",
+            "No decision: 100 forecasts of 20 sessions up to 2013-01-02, fewer than 50 forecasts",
+        ),
+        ("healthy", "Healthy: every threshold is met (100 forecasts of 20 sessions"),
+        ("breach", "Retrain: relative MAE 1.600 exceeds 1.500 (100 forecasts of 20 sessions"),
+        ("cooling_down", "Cooling down, 3 of 20 sessions since the retraining as of 2013-02-01: "),
     ],
 )
-def test_every_retraining_outcome_has_its_sentence(outcome: RetrainingOutcome, begins: str) -> None:
-    last = date(2013, 2, 1)
-    decision = replace(
-        RETRAINING.decision, outcome=outcome, last_retraining=last, elapsed_sessions=3
-    )
+def test_decisions_of_earlier_versions_keep_their_sentences(outcome: str, begins: str) -> None:
+    facts = PATIENT | {"alarm": None, "model_version": None, "minimum_forecasts": 50}
+    if outcome != "healthy":
+        facts |= {"breaches": RETRAINING.decision.breaches}
+    decision = replace(DECISION, outcome=RetrainingOutcome(outcome), **facts)
     assert retraining_text(decision).startswith(begins)
 
 
@@ -92,6 +149,10 @@ def test_every_retraining_outcome_has_its_sentence(outcome: RetrainingOutcome, b
         (
             ThresholdCheck("direction_accuracy", 0.38, 0.4, "at_least"),
             "direction accuracy 38.0% is below 40.0%",
+        ),
+        (
+            ThresholdCheck("direction_accuracy", 0.38, 0.5, "at_least", 0.1),
+            "direction accuracy 38.0% is below 50.0% beyond its confidence interval",
         ),
         (ThresholdCheck("relative_mae", None, 1.1, "at_most"), "relative MAE is undefined"),
     ],

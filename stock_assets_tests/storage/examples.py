@@ -10,12 +10,14 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from stock_assets.config import Tracking
+from stock_assets.evaluation.alarm import AlarmState, DetectorState
+from stock_assets.evaluation.change_detection import Source
+from stock_assets.evaluation.hard_limits import ThresholdCheck
 from stock_assets.evaluation.production_rule import Cause, ModelVersion
 from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
 from stock_assets.evaluation.retraining_rule import (
     RetrainingDecision,
     RetrainingOutcome,
-    ThresholdCheck,
 )
 from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.market import calendar
@@ -97,18 +99,34 @@ PRODUCTION = ModelVersion(
 )
 """The version that `PROMOTION` is about."""
 
+ALARM = AlarmState(
+    evidence=1.2,
+    limit=252.0,
+    source=Source.HELD_OUT,
+    detectors={
+        "loss": DetectorState(1.5, 0.02, 0.015, 0.1),
+        "above": DetectorState(1.0, 0.0, 0.07, 0.2),
+        "below": DetectorState(1.1, None, 0.07, 0.2),
+    },
+    path={date(2012, 12, 31): 0.6, DAYS[0]: 1.2},
+)
+
 RETRAINING = RetrainingRecord(
     session=DAYS[0],
     retrain=True,
     decision=RetrainingDecision(
-        outcome=RetrainingOutcome.BREACH,
+        outcome=RetrainingOutcome.HARD_LIMIT,
         session=DAYS[0],
         forecasts=100,
         sessions=20,
-        minimum_forecasts=50,
         cooldown_sessions=20,
-        breaches=(ThresholdCheck("relative_mae", 1.5, 1.1, "at_most"),),
-        metrics={"relative_mae": 1.5, "ic": None},
+        breaches=(ThresholdCheck("relative_mae", 1.6, 1.5, "at_most"),),
+        metrics={"relative_mae": 1.6, "ic": None},
+        model_version=1,
+        evidence_from=date(2012, 12, 3),
+        alarm=ALARM,
+        age_sessions=20,
+        due_sessions=252,
     ),
     dataset_run_id="20130102_120000",
 )

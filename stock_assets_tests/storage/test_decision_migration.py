@@ -13,11 +13,11 @@ from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 
 from stock_assets.cli.platform import Platform
+from stock_assets.evaluation.hard_limits import ThresholdCheck
 from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
 from stock_assets.evaluation.retraining_rule import (
     RetrainingDecision,
     RetrainingOutcome,
-    ThresholdCheck,
 )
 from stock_assets.evaluation.significance import Edge
 from stock_assets.reporting.decision_text import breach_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -19,7 +20,15 @@ from stock_assets.storage.decisions import (
     retraining_decisions_newest_first,
     save_promotion,
 )
-from stock_assets_tests.storage.examples import DATASET, DAYS, MODEL, PROMOTION, RETRAINING, panel
+from stock_assets_tests.storage.examples import (
+    ALARM,
+    DATASET,
+    DAYS,
+    MODEL,
+    PROMOTION,
+    RETRAINING,
+    panel,
+)
 
 
 def test_promotion_of_returns_the_saved_record(engine: Engine) -> None:
@@ -71,8 +80,17 @@ def test_promotions_are_listed_last_first(
 
 def test_a_retraining_decision_shows_its_breaches_and_scores() -> None:
     shown = RETRAINING.to_dict()
-    assert shown["breaches"] == ["relative MAE 1.500 exceeds 1.100"]
-    assert shown["metrics"] == {"relative_mae": 1.5, "ic": None}
+    assert shown["breaches"] == ["relative MAE 1.600 exceeds 1.500"]
+    assert shown["metrics"] == {"relative_mae": 1.6, "ic": None}
+    printed = json.loads(json.dumps(shown, default=str))
+    assert printed["decision"]["alarm"]["path"] == {"2012-12-31": 0.6, str(DAYS[0]): 1.2}
+
+
+def test_the_state_of_the_detectors_is_read_back_in_order(engine: Engine) -> None:
+    (stored,) = [record_retraining_decision(engine, RETRAINING).decision.alarm]
+    assert stored == ALARM
+    assert [*stored.path] == [*ALARM.path]
+    assert [*stored.detectors] == ["loss", "above", "below"]
 
 
 def test_a_decision_to_retrain_is_final(engine: Engine) -> None:

@@ -134,7 +134,7 @@ def performance_log_asset(
             "Forecasts whose target is the partition's session, against its close, with "
             "persistence, on one basis across splits and dividends. They were made as of the "
             "session before and, with longer horizons, of earlier ones. A sensor watches this log "
-            "and launches retraining when the scores break the thresholds."
+            "and launches retraining when they show that forecasts have become worse."
         ),
     )
     def performance_log(

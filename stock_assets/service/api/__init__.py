@@ -16,12 +16,13 @@ from stock_assets.service.api import (
     prices,
     production,
     record,
+    retrainings,
     tickers,
 )
 
 router = APIRouter(prefix="/api/v1", generate_unique_id_function=lambda route: route.name)
 for module in (
-    *(tickers, forecasts, prices, performance, models, production, decisions, datasets),
-    *(lineage, checks, drift, record),
+    *(tickers, forecasts, prices, performance, models, production, decisions, retrainings),
+    *(datasets, lineage, checks, drift, record),
 ):
     router.include_router(module.router)

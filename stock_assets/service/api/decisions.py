@@ -1,22 +1,19 @@
-"""Decisions on promotion and retraining."""
+"""Decisions on promotion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
 from stock_assets.evaluation.promotion_rule import PromotionOutcome
-from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.evaluation.significance import Edge
-from stock_assets.reporting.decision_text import breach_text
 from stock_assets.service.api.params import (
     DatasetId,
-    Day,
     Flag,
     ModelVersion,
     OptionalParam,
@@ -29,7 +26,6 @@ from stock_assets.service.app_state import StateDep
 from stock_assets.storage.serving.decisions import (
     PROMOTION_ORDER,
     list_promotions,
-    list_retrainings,
 )
 
 router = APIRouter(tags=["models"])
@@ -38,7 +34,6 @@ Figures = dict[str, int | float | str | None]
 """Scores by name, as docs/evaluation.md defines them; None where a score is undefined."""
 
 _BY_DECISION: TypeAdapter[tuple[datetime, int]] = TypeAdapter(tuple[datetime, ModelVersion])
-_BY_SESSION: TypeAdapter[tuple[date]] = TypeAdapter(tuple[Day])
 _SCORES = {"relative_mae": 1.0016, "mape": 0.0131, "p_persistence": 0.435, "forecasts": 150}
 
 
@@ -76,6 +71,16 @@ class IntervalScores(ResponseModel):
     tickers: dict[str, float] = Field(
         description="Share of outcomes inside, by ticker.", examples=[{"AAPL": 0.9, "IBM": 0.857}]
     )
+
+
+class DetectorParameters(ResponseModel):
+    """The parameters of a detector."""
+
+    m0: float = Field(
+        description="The mean that the clipped number may have without being evidence.",
+        examples=[0.014],
+    )
+    b: float = Field(description="Numbers are clipped to -b and b.", examples=[0.1])
 
 
 class Promotion(ResponseModel):
@@ -152,6 +157,11 @@ class Promotion(ResponseModel):
         description="The candidate's intervals of each coverage, the highest first, and those of "
         "equal coverage that they are compared with; empty where an earlier version decided."
     )
+    detection: dict[str, DetectorParameters] | None = Field(
+        description="The parameters of the candidate's detectors once it is in force, `loss`, "
+        "`above` and `below`; null in decisions of earlier versions.",
+        examples=[{"loss": {"m0": 0.014, "b": 0.1}}],
+    )
     mlflow_run_id: str = Field(
         description="MLflow run of the retraining.", examples=["0a1b2c3d4e5f60718293a4b5c6d7e8f9"]
     )
@@ -177,97 +187,20 @@ class PromotionsParams(PageParams):
     promoted: OptionalParam[Flag] = Field(None, description="Only with this result.")
 
 
-class Breach(ResponseModel):
-    """A threshold that a score failed."""
-
-    metric: str = Field(description="The score.", examples=["relative_mae"])
-    value: float | None = Field(
-        description="Its value; null if undefined, which also fails.", examples=[1.5]
-    )
-    limit: float = Field(description="The threshold.", examples=[1.1])
-    kind: Literal["at_most", "at_least"] = Field(
-        description="Side of the threshold that passes.", examples=["at_most"]
-    )
-    message: str = Field(
-        description="The breach in words.", examples=["relative MAE 1.500 exceeds 1.100"]
-    )
-
-
-class Retraining(ResponseModel):
-    """The retraining decision on the scores up to a session."""
-
-    session: date = Field(description="Newest scored session.", examples=["2013-03-01"])
-    retrain: bool = Field(description="Whether a retraining was decided.", examples=[True])
-    outcome: RetrainingOutcome = Field(
-        description="Result of the check; only `breach` launches a retraining.",
-        examples=[RetrainingOutcome.BREACH],
-    )
-    reason: str = Field(
-        description="The decision in words.",
-        examples=[
-            "Retrain: relative MAE 1.500 exceeds 1.100 (100 forecasts of 20 sessions up to "
-            "2013-03-01)"
-        ],
-    )
-    breaches: list[Breach] = Field(
-        description="Each threshold that failed, also while cooling down."
-    )
-    metrics: Figures | None = Field(
-        description="Scores compared with the thresholds; null without scores.",
-        examples=[{"relative_mae": 1.5, "mape": 0.02, "direction_accuracy": 0.45}],
-    )
-    backfilled: int | None = Field(
-        description="How many of the forecasts are not known to be live; null where it was not "
-        "recorded.",
-        examples=[0],
-    )
-    dataset_run_id: str | None = Field(
-        description="Dataset of the retraining; null without one.",
-        examples=["20130301_233000"],
-    )
-    decided_at: datetime = Field(
-        description="Time of the decision.", examples=["2013-03-01T23:35:00.123456Z"]
-    )
-
-
-class RetrainingPage(Page[Retraining]):
-    """Retraining decisions, the newest session first."""
-
-
-class RetrainingsParams(PageParams):
-    """Filter of retraining decisions."""
-
-    retrain: OptionalParam[Flag] = Field(None, description="Only with this result.")
-    session_from: OptionalParam[Day] = Field(None, description="First session.")
-    session_to: OptionalParam[Day] = Field(None, description="Last session.")
-
-
 def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
     """Separate the figures that are stored with persistence's."""
     persistence, decision = dict(row["persistence"]), row["decision"]
     baselines = dict(persistence.pop("baselines", {}))
+    bounds = decision.detection.detectors if decision.detection else None
     return {
         **row,
         "outcome": decision.outcome,
         "edge": decision.edge,
+        "detection": bounds and {name: asdict(bound) for name, bound in bounds.items()},
         "candidate_raw": baselines.pop("candidate_raw", None),
         "baselines": baselines,
         "intervals": persistence.pop("intervals", []),
         "persistence": persistence,
-    }
-
-
-def as_retraining(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the facts of the decision, and each breach in words."""
-    decision = row["decision"]
-    return {
-        **row,
-        "outcome": decision.outcome,
-        "metrics": decision.metrics,
-        "backfilled": decision.backfilled,
-        "breaches": [
-            asdict(breach) | {"message": breach_text(breach)} for breach in decision.breaches
-        ],
     }
 
 
@@ -279,17 +212,3 @@ def promotions(state: StateDep, query: Annotated[PromotionsParams, Query()]) -> 
         state.engine, query.dataset_run_id, query.promoted, query.limit + 1, after
     )
     return page_of(PromotionPage, [*map(as_promotion, rows)], query, PROMOTION_ORDER)
-
-
-@router.get("/retrainings", summary="List retraining decisions")
-def retrainings(state: StateDep, query: Annotated[RetrainingsParams, Query()]) -> RetrainingPage:
-    """List all retraining decisions with scores and reasons."""
-    rows = list_retrainings(
-        state.engine,
-        query.retrain,
-        query.session_from,
-        query.session_to,
-        query.limit + 1,
-        query.position(_BY_SESSION),
-    )
-    return page_of(RetrainingPage, [*map(as_retraining, rows)], query, ["session"])

@@ -116,7 +116,7 @@ class ScoresParams(PageParams):
 
     sessions: WindowLength = Field(
         20,
-        description="Scored sessions per window; retraining uses `monitoring.window_sessions` of "
+        description="Scored sessions per window; the pages use `monitoring.window_sessions` of "
         "params.yaml.",
         examples=[20],
     )

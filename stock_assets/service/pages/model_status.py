@@ -1,4 +1,4 @@
-"""The status of the model: the version in production, its newest scores and their thresholds."""
+"""The status of the model: the version in production, and its newest scores."""
 
 from __future__ import annotations
 

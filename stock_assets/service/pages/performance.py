@@ -1,4 +1,4 @@
-"""Performance: rolling scores, thresholds, persistence and decisions."""
+"""Performance: the evidence for retraining, rolling scores, persistence and decisions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from stock_assets.evaluation.retraining_rule import check_thresholds
 from stock_assets.evaluation.significance import diebold_mariano, edge_over_persistence
 from stock_assets.market import calendar
+from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.decision_text import edge_text
-from stock_assets.reporting.score_figures import Mark, score_figure
+from stock_assets.reporting.score_figures import Mark, evidence_figure, score_figure
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
 from stock_assets.service.pages.model_status import find_model_status, find_takeovers
 from stock_assets.service.pages.rendering import address, render
-from stock_assets.storage.serving.decisions import list_promotions, list_retrainings
+from stock_assets.storage.serving.decisions import (
+    find_retraining,
+    list_evidence,
+    list_promotions,
+    list_retrainings,
+)
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
 from stock_assets.storage.serving.window import ScoredWindow
 
@@ -41,6 +46,13 @@ _COLUMNS: dict[SortKey, str] = {
     "relative_mae": "Relative MAE",
     "direction_accuracy": "Direction accuracy",
     "coverage": "Coverage",
+}
+
+
+_DETECTORS = {
+    "loss": "Accuracy: error against persistence's",
+    "above": "Prices above their intervals",
+    "below": "Prices below their intervals",
 }
 
 
@@ -85,8 +97,11 @@ def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -
         query=query,
         ranges={name: _link(query, range=name) for name in RANGES},
         newest=newest,
-        checks=check_thresholds(newest, state.params.monitoring.thresholds),
-        titles=_COLUMNS,
+        newest_decision=find_retraining(state.engine),
+        evidence=draw_evidence(state, first, events),
+        detectors=_DETECTORS,
+        limits=_hard_limits(state),
+        monitoring=state.params.monitoring,
         nominal=state.params.forecast.coverage,
         window=window,
         edge=live_edge(state, status.window),
@@ -106,31 +121,40 @@ def live_edge(state: AppState, window: ScoredWindow) -> str:
     return edge_text(edge_over_persistence(test, window.pooled["relative_mae"], level), test)
 
 
+def draw_evidence(state: AppState, first: date | None, events: list[Event]) -> Chart | None:
+    """Draw the evidence of the decisions since a session; None without any."""
+    paths = [(path.model_version, path.alarm) for path in list_evidence(state.engine, first)]
+    drawn = [(version, alarm) for version, alarm in paths if alarm.path]
+    return evidence_figure(drawn, _marks(state, events)) if drawn else None
+
+
+def _marks(state: AppState, events: list[Event]) -> list[Mark]:
+    decided = [Mark(event.session, event.mark) for event in events if event.mark is not None]
+    return decided + find_takeovers(state)
+
+
+def _hard_limits(state: AppState) -> str:
+    """Name the hard limits that are set, in words."""
+    limits = state.params.monitoring.thresholds
+    named = [
+        (limits.mape_max, "MAPE at most {:.1%}"),
+        (limits.relative_mae_max, "relative MAE at most {:g}"),
+        (limits.direction_accuracy_min, "direction accuracy at least {:.0%}"),
+    ]
+    return ", ".join(text.format(limit) for limit, text in named if limit is not None)
+
+
 def figures(state: AppState, scores: Any, events: list[Event]) -> list[dict[str, Any]]:
     """Draw the rolling scores, a figure for each."""
-    limits = state.params.monitoring.thresholds
-    marks = [Mark(event.session, event.mark) for event in events if event.mark is not None]
-    marks += find_takeovers(state)
+    marks = _marks(state, events)
     specs: list[tuple[str, str, dict[str, str], dict[str, float], bool]] = [
-        (
-            "mape",
-            "MAPE",
-            {"mape": "model", "persistence_mape": "persistence"},
-            {"threshold": limits.mape_max},
-            True,
-        ),
-        (
-            "relative_mae",
-            "Relative MAE",
-            {"relative_mae": "model"},
-            {"threshold": limits.relative_mae_max, "persistence": 1.0},
-            False,
-        ),
+        ("mape", "MAPE", {"mape": "model", "persistence_mape": "persistence"}, {}, True),
+        ("relative_mae", "Relative MAE", {"relative_mae": "model"}, {"persistence": 1.0}, False),
         (
             "direction",
             "Direction accuracy",
             {"direction_accuracy": "model", "base_rate_up": "always up"},
-            {"threshold": limits.direction_accuracy_min},
+            {},
             True,
         ),
         (

@@ -7,6 +7,7 @@ from datetime import date
 from operator import eq, ge, le
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import (
     Boolean,
     DateTime,
@@ -25,7 +26,9 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 
+from stock_assets.evaluation.alarm import AlarmState
 from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.storage.datasets import newest_labels
 from stock_assets.storage.decisions import (
@@ -92,6 +95,44 @@ def list_retrainings(
     query = select(retraining_decisions).where(*wanted)
     rows = read_page(engine, query, [_RETRAIN.session.desc()], size, after)
     return [_described(row, retraining_record(row)) for row in rows]
+
+
+def find_retraining(engine: Engine, session: date | None = None) -> Row | None:
+    """Read the retraining decision about a session, or the newest; None without one."""
+    rows = list_retrainings(engine, None, session, session, 1)
+    return rows[0] if rows else None
+
+
+def list_evidence(engine: Engine, first: date | None) -> list[AlarmPath]:
+    """List the paths of evidence that reach a session or a later one, the oldest first.
+
+    A path begins at 0 when a version is put in force and after each retraining. The newest decision
+    on it has all of it.
+    """
+    decision = _RETRAIN.decision
+    begin, version = decision["evidence_from"].astext, decision["model_version"].astext
+    query = (
+        select(_RETRAIN.session, version.cast(Integer).label("version"), decision["alarm"])
+        .where(decision["alarm"].astext.is_not(None))
+        .where(*conditions((_RETRAIN.session, ge, first)))
+        .ext(distinct_on(begin, version))
+        .order_by(begin, version, _RETRAIN.session.desc())
+    )
+    with engine.connect() as connection:
+        found = connection.execute(query).all()
+    paths = [AlarmPath(version, _ALARM.validate_python(alarm)) for _, version, alarm in found]
+    return sorted(paths, key=lambda path: min(path.alarm.path, default=date.max))
+
+
+@dataclass(frozen=True)
+class AlarmPath:
+    """The evidence about a version until its newest decision."""
+
+    model_version: int
+    alarm: AlarmState
+
+
+_ALARM = TypeAdapter(AlarmState)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from sqlalchemy import Engine, select
 from stock_assets.core.fingerprints import plain_digest
 from stock_assets.defs.forecasting.assets import reason_of
 from stock_assets.defs.resources import Store
+from stock_assets.evaluation.change_detection import default_bounds
 from stock_assets.evaluation.forecast_issues import Issued, Reason
-from stock_assets.evaluation.retraining_rule import decide_retraining
+from stock_assets.evaluation.retraining_rule import Production, decide_retraining
 from stock_assets.market import calendar
 from stock_assets.pipeline.forecasting import score_sessions
 from stock_assets.registry import Registry
@@ -143,6 +144,7 @@ def test_a_retraining_decision_counts_backfilled_forecasts(engine: Engine, live:
     save_predictions(engine, forecasts([as_of]), [as_of], 1)
     store_bars(engine, bars("AB", [as_of, target]))
     save_performance(engine, score_sessions(engine, [target])[1], [target], "run")
-    monitoring = params().monitoring.model_copy(update={"minimum_forecasts": 1})
-    decision = decide_retraining(recent_performance(engine, 20, (DATASET, 1)), None, monitoring)
+    rows = recent_performance(engine, 20, (DATASET, 1))
+    production = Production(1, None, default_bounds(0.9))
+    decision = decide_retraining(rows, production, target, None, params().monitoring, 63)
     assert (decision.forecasts, decision.backfilled) == (2, 0 if live else 2)

@@ -26,10 +26,12 @@ TABLES = {
     "persistence -> 'baselines' -> 'candidate_raw' AS candidate_raw, "
     "persistence -> 'intervals' AS intervals, "
     "persistence - 'baselines' - 'intervals' AS persistence, decision->>'outcome' AS outcome, "
-    "decision->>'edge' AS edge FROM model_promotions "
+    "decision->>'edge' AS edge, (decision->'detection') - 'source' - 'sessions' AS detection "
+    "FROM model_promotions "
     "ORDER BY decided_at DESC, candidate_version DESC",
     "/retrainings": "SELECT *, decision->>'outcome' AS outcome, decision->'metrics' AS metrics, "
-    "CAST(decision->>'backfilled' AS int) AS backfilled "
+    "CAST(decision->>'backfilled' AS int) AS backfilled, "
+    "CAST(decision->>'model_version' AS int) AS model_version "
     "FROM retraining_decisions ORDER BY session DESC",
     "/datasets": "SELECT *, jsonb_array_length(tickers) AS tickers, "
     "jsonb_array_length(features) AS features FROM processed_feature_data "
@@ -45,7 +47,9 @@ COMPUTED = {
     "/production": ("in_force_until", "in_production"),
     "/models": ("refit_of", "newest_label", "in_production", "first_forecast", "last_forecast"),
     "/promotions": ("reason",),
-    "/retrainings": ("reason", "breaches"),
+    "/retrainings": (
+        *("reason", "breaches", "alarm", "evidence_from", "invalid_forecasts", "age_sessions"),
+    ),
 }
 LISTS = (
     *(*TABLES, "/tickers", "/prices/IBM", "/performance", "/performance/tickers"),
