@@ -18,7 +18,7 @@ from stock_assets.evaluation.change_detection import (
 from stock_assets.evaluation.production_rule import (
     PERSISTENCE_VERSION,
     ModelVersion,
-    version_in_force,
+    trained_in_force,
 )
 from stock_assets.evaluation.retraining_rule import (
     Production,
@@ -53,9 +53,9 @@ def decide_on_stored_scores(
     check : str
         The name of the check of the forecasts.
     """
-    model = version_in_force(history)
+    model = trained_in_force(history)
     last, newest = last_retraining_session(engine), newest_scored_session(engine)
-    if model is None or model.version == PERSISTENCE_VERSION:
+    if model is None:
         production = Production(PERSISTENCE_VERSION, None, None)
         rows = performance_since(engine, (None, PERSISTENCE_VERSION), evidence_start(None, last))
     else:

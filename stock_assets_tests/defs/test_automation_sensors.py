@@ -23,7 +23,7 @@ from stock_assets.defs.forecasting.checks import SOUND
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.change_detection import Source
 from stock_assets.evaluation.metrics import score_rows
-from stock_assets.evaluation.production_rule import Cause
+from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, Cause
 from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.market import calendar
 from stock_assets.pipeline.monitoring import bounds_of
@@ -296,13 +296,28 @@ def test_scores_of_another_version_do_not_count(loop: Loop, own_store: Store) ->
     assert retraining_decisions_newest_first(own_store.engine) == []
 
 
-def test_without_a_production_model_scores_of_persistence_count(
-    loop: Loop, own_store: Store
+@pytest.mark.parametrize("due", [False, True])
+def test_while_persistence_is_in_force_a_retraining_is_requested_every_test_segment(
+    loop: Loop, own_store: Store, due: bool
 ) -> None:
+    none = {"model_version": PERSISTENCE_VERSION, "dataset_run_id": None, "mlflow_run_id": None}
+    days = write(own_store, scores(loop, 30.0).assign(**none))
+    chosen = params(dataset={"test_sessions": len(days) + (not due)})
+    data = tick(loop, own_store, chosen, Registry(Tracking(model_name="NoModel")))
+    (decision,) = retraining_decisions_newest_first(own_store.engine)
+    assert decision.decision.outcome is (
+        RetrainingOutcome.NO_MODEL if due else RetrainingOutcome.HEALTHY
+    )
+    assert decision.decision.age_sessions == len(days)
+    assert [request.run_key for request in data.run_requests] == (
+        [decision.dataset_run_id] if due else []
+    )
+
+
+def test_scores_of_a_model_do_not_count_for_persistence(loop: Loop, own_store: Store) -> None:
     write(own_store, scores(loop, 30.0))
     no_model = Registry(Tracking(model_name="NoModel"))
-    data = tick(loop, own_store, with_thresholds(relative_mae_max=1.5), no_model)
-    assert data.skip_message == NOTHING_SCORED
+    assert tick(loop, own_store, params(), no_model).skip_message == NOTHING_SCORED
 
 
 def test_a_tick_records_an_alias_that_was_moved_in_mlflow(
