@@ -85,8 +85,9 @@ def test_recorded_params_rejects_records_of_other_versions(dataset: BuiltDataset
 
 
 def test_recorded_params_of_an_earlier_version_have_its_segments(dataset: BuiltDataset) -> None:
-    """It skipped the window too between two segments, and had one coverage."""
+    """It skipped the window too between two segments, and had one coverage and other monitoring."""
     params = deepcopy(dataset.record.params)
+    params["monitoring"]["minimum_forecasts"] = 50
     del params["training"]["shrinkage"], params["forecast"]["scale"]
     params["forecast"] = {"coverage": 0.8}
     recorded = recorded_params(replace(dataset.record, params=params))
