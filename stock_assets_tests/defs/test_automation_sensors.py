@@ -391,7 +391,7 @@ def on_failure(loop: Loop, run: dg.DagsterRun) -> dg.RunRequest | dg.SkipReason:
 
 
 def test_a_failed_forecast_launches_scoring_alone(loop: Loop) -> None:
-    day = date(2012, 12, 28)  # before any model, so that no forecast may be made
+    day = date(2000, 3, 3)  # too early in history for any forecast
     run = failed_run(loop, day)
     request = on_failure(loop, run)
     assert isinstance(request, dg.RunRequest)
@@ -410,7 +410,7 @@ def test_without_prices_there_is_nothing_to_score(loop: Loop) -> None:
 
 
 def test_a_failed_range_launches_nothing(loop: Loop) -> None:
-    days = calendar.sessions(date(2012, 12, 27), date(2012, 12, 28))
+    days = calendar.sessions(date(2000, 3, 2), date(2000, 3, 3))
     answer = on_failure(loop, failed_run(loop, *days, assets=["predictions"]))
     assert isinstance(answer, dg.SkipReason)
     assert answer.skip_message.startswith("the run covered several sessions")
