@@ -165,7 +165,7 @@ def test_undoing_the_twentieth_migration_is_refused_once_persistence_has_forecas
     save_predictions(engine, forecasts(DAYS[:1], version=0).assign(**unnamed), DAYS[:1], 0)
     with pytest.raises(StockAssetsError, match="version 0"):
         command.downgrade(config, "0019")
-    save_predictions(engine, forecasts([]), DAYS[:1], 0)
+    save_predictions(engine, forecasts(DAYS[:1], version=0).head(0), DAYS[:1], 0)
     command.downgrade(config, "0019")
     upgrade(bare_url)
     engine.dispose()
