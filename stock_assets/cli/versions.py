@@ -33,11 +33,12 @@ from stock_assets.storage.prices import price_coverage
 from stock_assets.storage.production import NewChange, ProductionChange, production_changes
 from stock_assets.storage.serving.decisions import scored_sessions
 from stock_assets.storage.serving.performance import ScoreFilter, rolling_scores
+from stock_assets.storage.shadows import current_shadow
 
 _WHOLE = 100_000
 _UNKNOWN: dict[str, Any] = {
     **dict.fromkeys(("refit_of", "dataset_run_id", "as_of_session", "newest_label", "digest")),
-    **dict.fromkeys(("mlflow_run_id", "promoted", "reason", "scores")),
+    **dict.fromkeys(("mlflow_run_id", "promoted", "in_shadow", "reason", "scores")),
     **{"in_production": False, "in_force": []},
 }
 """Shown for a version that was not registered by stock-assets."""
@@ -95,6 +96,7 @@ def _version(
     from stock_assets.pipeline.versions import newest_label
 
     engine, decision = platform.engine, decided.get(model.key)
+    shadow = current_shadow(engine, platform.params.tracking.model_name, history)
     wanted = ScoreFilter(
         horizon=1, model_version=model.version, dataset_run_id=model.dataset_run_id
     )
@@ -110,6 +112,7 @@ def _version(
         "digest": model.digest,
         "mlflow_run_id": model.mlflow_run_id,
         "promoted": decision.promoted if decision else None,
+        "in_shadow": shadow is not None and shadow.model.key == model.key,
         "reason": decision.reason if decision else None,
         "scores": {name: scores[0][name] for name in _SHOWN_SCORES} if scores else None,
         "in_production": model.is_same(production),
@@ -172,6 +175,8 @@ def _decision(row: dict[str, Any]) -> str:
         return "foreign"
     if row["model_version"] == PERSISTENCE_VERSION:
         return "–"
+    if row["in_shadow"]:
+        return "in shadow"
     if row["promoted"] is None:
         return "undecided"
     return "promoted" if row["promoted"] else "not promoted"

@@ -64,6 +64,11 @@ class Promotion(Section):
         description="against persistence, by the Diebold-Mariano test at 5%: not_worse refuses a "
         "candidate that is significantly worse, better one that is not significantly better",
     )
+    shadow_sessions: PositiveInt = Field(
+        60,
+        description="sessions on which a candidate forecasts beside production before its loss "
+        "decides, where an alarm launched the retraining; see docs/evaluation.md",
+    )
     refit: bool = Field(
         True,
         description="train a promoted candidate again on every session up to its as-of session "

@@ -1,6 +1,6 @@
 """Automation: two jobs, the daily schedule and two sensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time
 
 import dagster as dg
@@ -12,7 +12,8 @@ from stock_assets.defs.forecasting.checks import SOUND
 from stock_assets.defs.partitions import datasets, session_key
 from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
-from stock_assets.evaluation.retraining_rule import RetrainingDecision
+from stock_assets.evaluation.retraining_rule import RetrainingDecision, RetrainingOutcome
+from stock_assets.evaluation.shadow_rule import ShadowOutcome
 from stock_assets.market import calendar
 from stock_assets.market.sources.catalogue import open_source
 from stock_assets.pipeline.monitoring import decide_on_stored_scores
@@ -25,6 +26,8 @@ from stock_assets.storage.decisions import (
     pending_retraining,
     record_retraining_decision,
 )
+from stock_assets.storage.production import ProductionChange
+from stock_assets.storage.shadows import current_shadow, shadow_scores
 
 DAILY_ASSETS = ("raw_prices", "predictions", "performance_log")
 RETRAINING_ASSETS = (
@@ -105,7 +108,7 @@ def daily_schedule(params: Params) -> dg.ScheduleDefinition:
     description=(
         "Runs after the performance log. Decides from the scores of the version in force whether "
         "it has become worse, and then launches retraining as of the newest scored session, once "
-        "per alarm."
+        "per alarm, and `promotion` when a decision about the candidate in shadow is due."
     ),
 )
 def retrain_on_breach(
@@ -120,6 +123,8 @@ def retrain_on_breach(
     The decision is stored before the run is requested, under the dataset's id as run key. A tick
     requests the newest decision to retrain that has led to no promotion decision yet. A repeated
     tick, or one after the daemon was killed, requests the same run, which Dagster launches once.
+    A version that broke a hard limit steps down at once. If a decision about the candidate in
+    shadow is due, `promotion` is requested for it.
     """
     try:
         history = checked_history(store.engine, registry)
@@ -130,20 +135,61 @@ def retrain_on_breach(
     decision = decide_on_stored_scores(store.engine, registry.model_name, history, params, SOUND)
     reason = retraining_text(decision)
     if decision.session is not None:
-        reason = _recorded(context, store, decision, decision.session).reason
+        recorded = _recorded(context, store, decision, decision.session)
+        reason = recorded.reason
+        if recorded.retrain and recorded.decision.outcome is RetrainingOutcome.HARD_LIMIT:
+            history = _stepped_down(store, registry, recorded, params)
+            report_changes(context.instance, store.engine, history)
     pending = pending_retraining(store.engine)
-    if pending is None or pending.dataset_run_id is None:
-        yield dg.SkipReason(reason)
-        return
-    yield dg.SensorResult(
-        run_requests=[
+    due = _decision_on_shadow(store, registry, history, params)
+    requests, added = [] if due is None else [due], []
+    if pending is not None and pending.dataset_run_id is not None:
+        requests.append(
             dg.RunRequest(
                 run_key=pending.dataset_run_id,
                 partition_key=pending.dataset_run_id,
                 tags={"stock_assets/breach_session": pending.session.isoformat()},
             )
-        ],
-        dynamic_partitions_requests=[datasets.build_add_request([pending.dataset_run_id])],
+        )
+        added.append(datasets.build_add_request([pending.dataset_run_id]))
+    if not requests:
+        yield dg.SkipReason(reason)
+        return
+    yield dg.SensorResult(run_requests=requests, dynamic_partitions_requests=added)
+
+
+def _stepped_down(
+    store: Store, registry: Registry, recorded: RetrainingRecord, params: Params
+) -> list[ProductionChange]:
+    """Let the version that broke a hard limit step down; return the history."""
+    from stock_assets.pipeline.step_down import step_down
+
+    version = recorded.decision.model_version
+    return step_down(*(store.engine, registry, version, recorded.session, recorded.reason, params))
+
+
+def _decision_on_shadow(
+    store: Store, registry: Registry, history: Sequence[ProductionChange], params: Params
+) -> dg.RunRequest | None:
+    """Request `promotion` for the candidate in shadow, if a decision about it is due.
+
+    A failed run is requested again after the next scored session.
+    """
+    from stock_assets.pipeline.shadow import due_outcome
+
+    shadow = current_shadow(store.engine, registry.model_name, history)
+    if shadow is None:
+        return None
+    scores = shadow_scores(store.engine, shadow.model)
+    outcome, _ = due_outcome(scores, shadow, params.promotion.shadow_sessions)
+    if outcome is ShadowOutcome.OPEN:
+        return None
+    dataset, session = shadow.decided.dataset_run_id, scores.sessions[-1]
+    return dg.RunRequest(
+        run_key=f"{dataset} shadow {session}",
+        partition_key=dataset,
+        asset_selection=[dg.AssetKey("promotion")],
+        tags={"stock_assets/shadow_session": session.isoformat()},
     )
 
 

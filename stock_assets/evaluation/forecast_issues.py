@@ -21,6 +21,15 @@ class Issued(StrEnum):
 _TEXTS = {Issued.LIVE: "issued live", Issued.BACKFILLED: "backfilled"}
 
 
+class Role(StrEnum):
+    """What a forecast is for."""
+
+    PRODUCTION = "production"
+    """It is shown, and monitoring rests on it."""
+    SHADOW = "shadow"
+    """It only decides between its model and production."""
+
+
 class Reason(StrEnum):
     """Why a forecast was issued.
 

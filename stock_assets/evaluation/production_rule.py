@@ -151,6 +151,10 @@ class Decision(Protocol):
         """Whether the candidate won."""
 
     @property
+    def in_shadow(self) -> bool:
+        """Whether the candidate forecasts in shadow after it."""
+
+    @property
     def dataset_run_id(self) -> str:
         """The dataset of the candidate."""
 
@@ -312,7 +316,9 @@ def model_for(session: date, history: Sequence[Change]) -> ModelVersion:
 
 
 def refit_is_due(decision: Decision, history: Sequence[Change]) -> bool:
-    """Whether a winner is still to be refitted: it has no refit and was never in force.
+    """Whether a candidate is still to be refitted: it has no refit and was never in force.
+
+    A winner is, and a candidate that forecasts in shadow beside a refit in production.
 
     Parameters
     ----------
@@ -321,7 +327,8 @@ def refit_is_due(decision: Decision, history: Sequence[Change]) -> bool:
     history : sequence of Change
         The history of production, oldest first.
     """
-    return decision.promoted and decision.refit_version is None and not _applied(decision, history)
+    wanted = decision.promoted or decision.in_shadow
+    return wanted and decision.refit_version is None and not _applied(decision, history)
 
 
 def promotion_is_due(decision: Decision, history: Sequence[Change]) -> bool:

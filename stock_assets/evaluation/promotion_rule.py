@@ -1,9 +1,17 @@
-"""Whether a candidate model replaces the one in production."""
+"""Whether a candidate model replaces the one in production.
+
+Two decisions may concern a candidate. The first is on the test segment. It is final, unless an
+alarm launched the retraining: then the sessions that raised the alarm decide nothing, and a
+candidate that is not significantly better on the sessions before them is forecast beside
+production, in *shadow*. The second decision is on the sessions of the shadow, see
+:mod:`stock_assets.evaluation.shadow_rule`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 
 from stock_assets.config import Promotion
@@ -11,7 +19,13 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.change_detection import DetectorBounds
 from stock_assets.evaluation.metrics import undefined_as_none
 from stock_assets.evaluation.scorecard import Scorecard
-from stock_assets.evaluation.significance import DieboldMariano, Edge, edge_over_persistence
+from stock_assets.evaluation.shadow_rule import ShadowEvidence, ShadowOutcome
+from stock_assets.evaluation.significance import (
+    DEFAULT_LEVEL,
+    DieboldMariano,
+    Edge,
+    edge_over_persistence,
+)
 
 
 class PromotionOutcome(StrEnum):
@@ -26,6 +40,11 @@ class PromotionOutcome(StrEnum):
     NOT_SIGNIFICANT = "not_significant"
     SIGNIFICANTLY_WORSE = "significantly_worse"
     BELOW_FLOOR = "below_floor"
+    SHADOW = "shadow"
+    SHADOW_BETTER = "shadow_better"
+    SHADOW_LOWER_LOSS = "shadow_lower_loss"
+    SHADOW_LOST = "shadow_lost"
+    SHADOW_REPLACED = "shadow_replaced"
 
 
 FLOOR_LEVEL = 0.05
@@ -35,7 +54,34 @@ _PROMOTING = (
     PromotionOutcome.FIRST_MODEL,
     PromotionOutcome.BETTER,
     PromotionOutcome.PRODUCTION_UNDEFINED,
+    PromotionOutcome.SHADOW_BETTER,
+    PromotionOutcome.SHADOW_LOWER_LOSS,
 )
+
+_REFUSED = (PromotionOutcome.CANDIDATE_UNDEFINED, PromotionOutcome.BELOW_FLOOR)
+"""Outcomes that no comparison with production changes."""
+
+_OF_SHADOW = {
+    ShadowOutcome.BETTER: PromotionOutcome.SHADOW_BETTER,
+    ShadowOutcome.LOWER_LOSS: PromotionOutcome.SHADOW_LOWER_LOSS,
+    ShadowOutcome.LOST: PromotionOutcome.SHADOW_LOST,
+}
+
+
+@dataclass(frozen=True)
+class BeforeAlarm:
+    """The test against production on the held-out sessions before those that raised an alarm.
+
+    Attributes
+    ----------
+    begins : date
+        The first session that raised the alarm.
+    test : DieboldMariano
+        On the target sessions before it.
+    """
+
+    begins: date
+    test: DieboldMariano
 
 
 @dataclass(frozen=True)
@@ -64,13 +110,17 @@ class PromotionDecision:
     unmatched_forecasts : int
         Forecasts of the candidate without a counterpart in production; they were not compared.
     evaluated_version : int or None
-        The candidate that was scored in place of its refit in production; None where production
-        itself was scored.
+        The candidate that was scored in place of its refit in production, on the sessions before
+        the refit's as-of session; None where production itself was scored on all.
     floor : str or None
         ``promotion.floor`` at the time; None where there was none yet.
     detection : DetectorBounds or None
         The parameters of the candidate's detectors once it is in force, from the same sessions;
         None in decisions of earlier versions.
+    before_alarm : BeforeAlarm or None
+        What decided where an alarm launched the retraining; None where the whole segment did.
+    shadow : ShadowEvidence or None
+        The sessions of the shadow that decided; None for a decision on the test segment.
     """
 
     outcome: PromotionOutcome
@@ -89,11 +139,20 @@ class PromotionDecision:
     evaluated_version: int | None = None
     floor: str | None = None
     detection: DetectorBounds | None = None
+    before_alarm: BeforeAlarm | None = None
+    shadow: ShadowEvidence | None = None
 
     @property
     def promote(self) -> bool:
         """Whether the candidate wins."""
         return self.outcome in _PROMOTING
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether the candidate forecasts in shadow after this decision."""
+        if self.outcome is PromotionOutcome.SHADOW_LOST:
+            return self.shadow is not None and not self.shadow.is_over
+        return self.outcome is PromotionOutcome.SHADOW
 
 
 def decide_promotion(
@@ -102,8 +161,9 @@ def decide_promotion(
     unmatched_forecasts: int = 0,
     evaluated_version: int | None = None,
     detection: DetectorBounds | None = None,
+    before_alarm: BeforeAlarm | None = None,
 ) -> PromotionDecision:
-    """Decide whether the candidate becomes the production model.
+    """Decide on the test segment whether the candidate becomes the production model.
 
     The candidate wins when persistence is in force, when production's metric is undefined, or when
     its own metric is lower by at least the minimum improvement; equal is not lower. A candidate
@@ -112,6 +172,9 @@ def decide_promotion(
     ``better``, not significantly better. With ``promotion.significance`` set, a
     candidate that meets a production model must also be better by the Diebold-Mariano test; an
     undefined test is no difference.
+
+    Where an alarm launched the retraining and there is a production model, the candidate wins if it
+    is significantly better on the sessions before the alarm, and forecasts in shadow otherwise.
 
     Parameters
     ----------
@@ -123,6 +186,7 @@ def decide_promotion(
     unmatched_forecasts : int
     evaluated_version : int, optional
     detection : DetectorBounds, optional
+    before_alarm : BeforeAlarm, optional
         As for `PromotionDecision`.
 
     Raises
@@ -137,8 +201,13 @@ def decide_promotion(
     candidate = scores["candidate"]
     metrics, tests = candidate.metrics, candidate.against
     against_production = tests["production"] if "production" in scores else None
+    before_alarm = before_alarm if against_production else None
+    outcome = _outcome(values, tests["persistence"], against_production, promotion)
+    if before_alarm is not None and outcome not in _REFUSED:
+        better = before_alarm.test.better(promotion.significance or DEFAULT_LEVEL)
+        outcome = PromotionOutcome.BETTER if better else PromotionOutcome.SHADOW
     return PromotionDecision(
-        outcome=_outcome(values, tests["persistence"], against_production, promotion),
+        outcome=outcome,
         metric=promotion.metric,
         candidate=values["candidate"],
         production=values.get("production"),
@@ -156,7 +225,34 @@ def decide_promotion(
         evaluated_version=evaluated_version if against_production else None,
         floor=promotion.floor,
         detection=detection,
+        before_alarm=before_alarm,
     )
+
+
+def decide_after_shadow(
+    scores: Mapping[str, Scorecard],
+    outcome: ShadowOutcome,
+    evidence: ShadowEvidence,
+    promotion: Promotion,
+) -> PromotionDecision:
+    """Build the decision about a candidate in shadow. The floor holds for it, too.
+
+    Parameters
+    ----------
+    scores : mapping of str to Scorecard
+        Of ``candidate``, ``production`` and ``persistence``, on the forecasts of the shadow.
+    outcome : ShadowOutcome
+        From :func:`stock_assets.evaluation.shadow_rule.decide_shadow`; not `ShadowOutcome.OPEN`.
+    evidence : ShadowEvidence
+        The sessions that decided.
+    promotion : Promotion
+    """
+    decision = replace(
+        decide_promotion(scores, promotion), outcome=_OF_SHADOW[outcome], shadow=evidence
+    )
+    if decision.promote and is_below_floor(decision.against_persistence, promotion):
+        return replace(decision, outcome=PromotionOutcome.BELOW_FLOOR)
+    return decision
 
 
 def _outcome(

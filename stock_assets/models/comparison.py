@@ -59,6 +59,7 @@ def compare_on_held_out(
     sessions: Sequence[date],
     baselines: Mapping[str, pd.DataFrame],
     rivals: Mapping[str, Bundle] | None = None,
+    refit: Bundle | None = None,
 ) -> HeldOutComparison:
     """Score both models, persistence and baselines as of the same sessions.
 
@@ -76,13 +77,13 @@ def compare_on_held_out(
         Forecast log returns by name, see :mod:`stock_assets.models.baselines`.
     rivals : mapping of str to Bundle, optional
         Models with other intervals, from :func:`stock_assets.models.calibration.rivals`.
+    refit : Bundle, optional
+        The refit of `production` that is in force. It forecasts from its as-of session on;
+        `production` was not trained on the sessions before, and forecasts those.
     """
-    models = {"candidate": candidate, "production": production}
-    rows = {
-        name: score_due(model.forecast(bars, sessions), bars)
-        for name, model in models.items()
-        if model is not None
-    }
+    rows = {"candidate": score_due(candidate.forecast(bars, sessions), bars)}
+    if production is not None:
+        rows["production"] = score_due(_production(production, refit, bars, sessions), bars)
     if candidate.recipe.is_shrunk:
         raw_model = Bundle(candidate.recipe.unshrunk(), candidate.network)
         rows["candidate_raw"] = score_due(raw_model.forecast(bars, sessions), bars)
@@ -113,6 +114,21 @@ def compare_on_held_out(
         sessions[0],
         sessions[-1],
         detection,
+    )
+
+
+def _production(
+    production: Bundle, refit: Bundle | None, bars: pd.DataFrame, sessions: Sequence[date]
+) -> pd.DataFrame:
+    """Forecast as of each session with the model that has not learnt from what followed."""
+    begins = date.max if refit is None else refit.recipe.as_of
+    parts = (
+        (production, [day for day in sessions if day < begins]),
+        (refit, [day for day in sessions if day >= begins]),
+    )
+    return pd.concat(
+        [model.forecast(bars, days) for model, days in parts if model is not None and days],
+        ignore_index=True,
     )
 
 

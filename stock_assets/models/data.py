@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,18 @@ def load_training_data(
     StockAssetsError
         The validation segment is too short for calibration.
     """
+    return training_data(load_file(path), dataset, scalers, train, validation)
+
+
+def training_data(
+    panel: Mapping[str, Tensor],
+    dataset: Dataset,
+    scalers: tuple[Scaler, Scaler],
+    train: Segment,
+    validation: Segment,
+) -> TrainingData:
+    """Return the training data of a panel in memory; arguments as for `load_training_data`."""
     selection, calibration = split_validation(validation, dataset)
-    panel: dict[str, Tensor] = load_file(path)
     features, target = scalers
     labels = session_labels(panel["close"].numpy(), dataset.target)[..., np.newaxis]
     return TrainingData(

@@ -21,7 +21,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.fingerprints import forecast_environment, plain_digest
 from stock_assets.evaluation.drift import no_drift
 from stock_assets.evaluation.forecast_checks import invalid_forecasts
-from stock_assets.evaluation.forecast_issues import Reason
+from stock_assets.evaluation.forecast_issues import Reason, Role
 from stock_assets.evaluation.metrics import (
     by_ticker,
     persistence_forecasts,
@@ -244,8 +244,9 @@ def newest_scores(scored: pd.DataFrame) -> dict[str, Any]:
 
     Several models may have forecast the same session: pooled, its outcome would count twice.
     """
-    newest = scored["model_version"].max()
-    own = scored[scored["model_version"] == newest]
+    production = scored[scored["role"] != Role.SHADOW]
+    newest = production["model_version"].max()
+    own = production[production["model_version"] == newest]
     model, persistence = summarise(own), summarise(score_rows(persistence_forecasts(own)))
     return {
         "model_version": int(newest),

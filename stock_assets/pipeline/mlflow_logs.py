@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 from stock_assets.config import Training
 from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.models.members import member_name
-from stock_assets.pipeline.training_logs import TRAINING_PREFIX, training_environment
+from stock_assets.pipeline.training_logs import (
+    TRAINING_PREFIX,
+    later_tags,
+    training_environment,
+)
 from stock_assets.registry import Registry
 from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.page import page
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
     from stock_assets.models.refit import Refit
     from stock_assets.pipeline.promotion import Comparison
-    from stock_assets.pipeline.training import Search, TrainedCandidate
+    from stock_assets.pipeline.training import Later, Search, TrainedCandidate
 
 _RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 """MLflow's run status for Optuna's state of a trial."""
@@ -126,8 +130,13 @@ def log_comparison(
         mlflow_run.log_text(frame.to_csv(index=False), f"evaluation/{name}.csv")
 
 
-def log_refit(mlflow_run: Any, version: ModelVersion, refit: Refit) -> None:
-    """Log the version of a refit, the digest of its weights, and its training losses."""
+def log_refit(
+    mlflow_run: Any, version: ModelVersion, refit: Refit, later: Later | None = None
+) -> None:
+    """Log the version of a refit, the digest of its weights, and its training losses.
+
+    Of one as of a later session than its dataset's, also the moment whose prices it read.
+    """
     from stock_assets.models.training import weights_digest
 
     mlflow_run.set_tags(
@@ -135,6 +144,7 @@ def log_refit(mlflow_run: Any, version: ModelVersion, refit: Refit) -> None:
             "refit_version": version.version,
             "refit_of": version.refit_of,
             "refit_weights": weights_digest(refit.bundle.network),
+            **({} if later is None or later.known_at is None else later_tags(later.known_at)),
             **training_environment(refit.bundle, is_refit=True),
         }
     )

@@ -24,13 +24,14 @@ from stock_assets.evaluation.production_rule import (
     newer_production_session,
     promotion_is_due,
 )
-from stock_assets.evaluation.promotion_rule import decide_promotion
+from stock_assets.evaluation.promotion_rule import BeforeAlarm, decide_promotion
 from stock_assets.evaluation.scorecard import (
     horizon_table,
     pooled_table,
     session_table,
     ticker_table,
 )
+from stock_assets.evaluation.significance import DieboldMariano, diebold_mariano, loss_difference
 from stock_assets.features.splits import Segment, split_validation
 from stock_assets.market.calendar import sessions
 from stock_assets.models.baselines import gradient_boosting, reversal, ridge, session_returns
@@ -48,7 +49,7 @@ from stock_assets.storage.datasets import (
     load_panel,
     load_segments,
 )
-from stock_assets.storage.decisions import PromotionRecord
+from stock_assets.storage.decisions import PromotionRecord, alarm_of
 from stock_assets.storage.prices import read_bars
 from stock_assets.storage.production import NewChange, ProductionChange
 
@@ -122,13 +123,15 @@ def compare(
     past = champion_as_of(candidate.as_of, history)
     champion = registered(registry, past) if past and not past.is_persistence else None
     scored = registry.evaluation_version(champion) if champion else None
-    outcome = _challenge(engine, registry, candidate, scored)
+    outcome = _challenge(engine, registry, candidate, scored, champion)
+    before = champion is not None and outcome.first_session < champion.as_of
     decision = decide_promotion(
         outcome.scores,
         promotion,
         len(outcome.unmatched["candidate"]) if outcome.unmatched else 0,
-        champion.refit_of if champion else None,
+        champion.refit_of if champion and before else None,
         outcome.detection,
+        _before_alarm(engine, candidate, outcome),
     )
     figures = {name: card.to_dict() for name, card in outcome.scores.items()}
     decided = PromotionRecord(
@@ -199,10 +202,37 @@ def score_table(decided: PromotionRecord) -> pd.DataFrame:
     )
 
 
+def _before_alarm(
+    engine: Engine, candidate: ModelVersion, outcome: HeldOutComparison
+) -> BeforeAlarm | None:
+    """Test on the sessions before the alarm that launched the retraining; None without one."""
+    alarm = alarm_of(engine, candidate.dataset)
+    begins = None if alarm is None else alarm.decision.evidence_begins
+    if begins is None or "production" not in outcome.rows:
+        return None
+    own, production = (
+        rows[rows["session"] < pd.Timestamp(begins)]
+        for rows in (outcome.rows["candidate"], outcome.rows["production"])
+    )
+    if own.empty:
+        none = DieboldMariano(0.0, 0, None, None, "there is no held-out session before the alarm")
+        return BeforeAlarm(begins, none)
+    differences = loss_difference(own, production).to_numpy()
+    return BeforeAlarm(begins, diebold_mariano(differences, int(own["horizon"].max())))
+
+
 def _challenge(
-    engine: Engine, registry: Registry, candidate: ModelVersion, champion: ModelVersion | None
+    engine: Engine,
+    registry: Registry,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    in_force: ModelVersion | None,
 ) -> HeldOutComparison:
-    """Score all models on the test segment, or on the part of it that the champion never saw."""
+    """Score all models on the test segment, or on the part of it that the champion never saw.
+
+    The champion is scored in place of its refit in force, as long as the refit has learnt from what
+    followed.
+    """
     record = load_panel(engine, candidate.dataset)
     segments = load_segments(engine, candidate.dataset)
     spans = {
@@ -242,6 +272,7 @@ def _challenge(
             ),
         },
         _rivals(challenger, bars, record, segments["validation"]),
+        registry.load(in_force.version) if in_force and in_force.refit_of is not None else None,
     )
 
 

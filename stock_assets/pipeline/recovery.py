@@ -258,7 +258,7 @@ def _read_model(folder: Path, model_name: str) -> FoundModel:
 def _recorded(engine: Engine, model_name: str) -> list[RecordedVersion]:
     """Return the versions that decisions and the history of production name, by number."""
     versions: dict[tuple[str, int], RecordedVersion] = {}
-    for record in promotions(engine, model_name):
+    for record in reversed(promotions(engine, model_name)):
         candidate, refit = record.candidate_version, record.refit_version
         dataset, winner = record.dataset_run_id, record.promoted_version
         promoted = record.promoted and candidate == winner

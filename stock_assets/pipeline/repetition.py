@@ -11,8 +11,8 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.models.bundle import Bundle
 from stock_assets.models.intervals import FixedIntervals
 from stock_assets.models.networks import Network
-from stock_assets.pipeline.training import refit_on_dataset, train_on_dataset
-from stock_assets.pipeline.training_logs import logged_training
+from stock_assets.pipeline.training import Later, refit_on_dataset, train_on_dataset
+from stock_assets.pipeline.training_logs import logged_training, refit_known_at
 from stock_assets.registry import Registry
 from stock_assets.storage.arrays import ArrayStore
 
@@ -40,7 +40,12 @@ def train_again(
     logged = logged_training(registry.client(), candidate)
     stored = registry.load(candidate.version)
     if model.refit_of is not None:
-        refit, _, _ = refit_on_dataset(engine, arrays, candidate, stored, logged, checkpoint_folder)
+        later = None
+        if model.as_of > candidate.as_of:
+            later = Later(model.as_of, refit_known_at(registry.client(), model))
+        refit, _, _ = refit_on_dataset(
+            engine, arrays, candidate, stored, logged, checkpoint_folder, later
+        )
         return refit.bundle
     recipe = stored.recipe
     if isinstance(recipe.intervals, FixedIntervals):

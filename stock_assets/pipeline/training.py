@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from sqlalchemy import Engine
 
 from stock_assets.config import Forecast, Params, Training, Tuning, WalkForward
@@ -31,7 +32,13 @@ from stock_assets.models.bundle import Bundle
 from stock_assets.models.calibration import calibrate
 from stock_assets.models.candidate import Candidate, train_candidate
 from stock_assets.models.checkpoint import CheckpointFolder
-from stock_assets.models.data import TrainingData, fold_data, load_training_data, open_folds
+from stock_assets.models.data import (
+    TrainingData,
+    fold_data,
+    load_training_data,
+    open_folds,
+    training_data,
+)
 from stock_assets.models.device import on_device
 from stock_assets.models.fold_scores import score_folds
 from stock_assets.models.intervals import ScaledIntervals
@@ -95,6 +102,21 @@ class Search:
     def pruned(self) -> int:
         """Number of pruned trials."""
         return int((self.tuned.trials["state"] == "PRUNED").sum())
+
+
+@dataclass(frozen=True)
+class Later:
+    """A session later than a dataset's, and the moment whose prices are read.
+
+    Attributes
+    ----------
+    as_of : date
+    known_at : datetime or None
+        None for the prices stored now.
+    """
+
+    as_of: date
+    known_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -232,12 +254,14 @@ def refit_on_dataset(
     bundle: Bundle,
     logged: LoggedTraining,
     checkpoint_folder: Path | None = None,
+    later: Later | None = None,
 ) -> tuple[Refit, pd.DataFrame, CheckpointFolder]:
     """Train a candidate again on every window of its dataset with known labels.
 
     These are the windows from the first of training to the last of test, which is labelled with the
-    as-of session, and those that were purged between the segments. The intervals begin with the
-    residuals of calibration and those of the candidate's forecasts since.
+    as-of session, and those that were purged between the segments. A refit as of a later session
+    has the windows up to that one, too. The intervals begin with the residuals of calibration and
+    those of the candidate's forecasts since.
 
     Returns
     -------
@@ -249,26 +273,26 @@ def refit_on_dataset(
     train, validation, test = (
         _positions(segments[name]) for name in ("train", "validation", "test")
     )
-    data = load_training_data(
-        arrays.local_path(record.location),
-        recorded_params(record).dataset,
-        (bundle.recipe.feature_scaler, bundle.recipe.target_scaler),
-        Segment(train.first, test.last),
-        validation,
-    )
+    dataset, recipe = recorded_params(record).dataset, bundle.recipe
+    scalers = (recipe.feature_scaler, recipe.target_scaler)
+    known_at = record.known_at if later is None else later.known_at
+    as_of = recipe.as_of if later is None else later.as_of
+    bars = read_bars(engine, recipe.first_session, as_of, recipe.tickers, known_at, renamed=True)
+    if later is None:
+        known = Segment(train.first, test.last)
+        path = arrays.local_path(record.location)
+        data = load_training_data(path, dataset, scalers, known, validation)
+    else:
+        panel = bundle.panel(bars, as_of)
+        known = Segment(train.first, len(panel.sessions) - 1 - dataset.prediction_length)
+        arrays_of = {name: getattr(panel, name) for name in ("values", "valid", "close")}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays_of.items()}
+        data = training_data(tensors, dataset, scalers, known, validation)
+        bundle = Bundle(replace(recipe, as_of=as_of), bundle.network)
     checkpoints = _checkpoints(candidate.dataset, segments, checkpoint_folder)
-    recipe = bundle.recipe
-    bars = read_bars(
-        engine,
-        recipe.first_session,
-        recipe.as_of,
-        recipe.tickers,
-        record.known_at,
-        renamed=True,
-    )
     recipe = replace(
-        recipe,
-        newest_label=_newest_label(record, data),
+        bundle.recipe,
+        newest_label=_newest_label(recipe.first_session, as_of, data),
         intervals=bundle.continued_intervals(bars),
     )
     refit = refit_bundle(
@@ -319,13 +343,13 @@ def _recipe(
             params.forecast.coverages, data.horizon, len(record.tickers)
         ),
         shrinkage=NO_SHRINKAGE * data.horizon,
-        newest_label=_newest_label(record, data),
+        newest_label=_newest_label(record.first_session, record.as_of_session, data),
         custom_code=code_digests((candidate.network.spec.architecture, *record.features)),
     )
 
 
-def _newest_label(record: PanelRecord, data: TrainingData) -> date:
-    return calendar.sessions(record.first_session, record.as_of_session)[data.newest_label]
+def _newest_label(first_session: date, as_of: date, data: TrainingData) -> date:
+    return calendar.sessions(first_session, as_of)[data.newest_label]
 
 
 def _positions(record: SegmentRecord) -> Segment:

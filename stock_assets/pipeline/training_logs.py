@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from stock_assets.config import Training
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 TRAINING_PREFIX = "training."
 """Prefix of the MLflow parameters that are training settings."""
 _REFIT_PREFIX = "refit_"
+_REFIT_KNOWN_AT = "refit_known_at"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,17 @@ def training_environment(bundle: Bundle, *, is_refit: bool = False) -> dict[str,
         "training_code": training_code(bundle.recipe.code_names),
     }
     return {f"{_REFIT_PREFIX if is_refit else ''}{name}": value for name, value in facts.items()}
+
+
+def later_tags(known_at: datetime) -> dict[str, str]:
+    """Return the tag of a refit as of a later session: the moment whose prices it read."""
+    return {_REFIT_KNOWN_AT: known_at.isoformat()}
+
+
+def refit_known_at(client: MlflowClient, refit: ModelVersion) -> datetime | None:
+    """Read the moment whose prices a refit as of a later session read; None if not logged."""
+    text = client.get_run(refit.mlflow_run).data.tags.get(_REFIT_KNOWN_AT)
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def logged_environment(client: MlflowClient, model: ModelVersion) -> dict[str, str]:

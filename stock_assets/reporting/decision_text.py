@@ -7,6 +7,7 @@ from stock_assets.evaluation.hard_limits import ThresholdCheck
 from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION
 from stock_assets.evaluation.promotion_rule import PromotionDecision, PromotionOutcome
 from stock_assets.evaluation.retraining_rule import RetrainingDecision, RetrainingOutcome
+from stock_assets.evaluation.shadow_rule import ENOUGH, ShadowEvidence
 from stock_assets.evaluation.significance import DieboldMariano, Edge
 
 _LABELS = {
@@ -48,7 +49,10 @@ def promotion_text(decision: PromotionDecision) -> str:
         PromotionOutcome.BELOW_FLOOR: (
             f"{score} is below the floor ({decision.floor} than persistence)"
         ),
+        **_shadow_facts(decision, score, production),
     }
+    if decision.in_shadow:
+        outcome = "In shadow"
     sentences = [
         f"{outcome}: {facts[decision.outcome]} (persistence {persistence}; "
         f"{decision.forecasts} forecasts, {decision.sessions} sessions)",
@@ -64,6 +68,58 @@ def promotion_text(decision: PromotionDecision) -> str:
             "not compared"
         )
     return ". ".join(sentences)
+
+
+def shadow_text(evidence: ShadowEvidence) -> str:
+    """Describe a shadow whose decision is not due yet."""
+    count, period = len(evidence.sessions), evidence.period
+    if not count:
+        return f"No session is scored yet; after {period} the loss decides"
+    relation = "lower" if evidence.loss_difference < 0 else "no lower"
+    rest = (
+        f"after {period} the loss decides"
+        if count < period
+        else f"until {2 * period} the evidence alone promotes"
+    )
+    return (
+        f"{count} sessions scored: {relation} loss than production's, evidence "
+        f"{evidence.current:.2g} of {ENOUGH:g}; {rest}"
+    )
+
+
+def _shadow_facts(
+    decision: PromotionDecision, score: str, production: str
+) -> dict[PromotionOutcome, str]:
+    """Describe the sessions before an alarm, and those of a shadow."""
+    facts = {}
+    if decision.before_alarm is not None:
+        before = decision.before_alarm
+        facts[PromotionOutcome.SHADOW] = (
+            f"not significantly better than production before the alarm of {before.begins} "
+            f"({_evidence(before.test)}), so later sessions decide"
+        )
+        facts[PromotionOutcome.BETTER] = (
+            f"significantly better than production before the alarm of {before.begins} "
+            f"({_evidence(before.test)})"
+        )
+    if decision.shadow is not None:
+        shadow = decision.shadow
+        compared = (
+            f"{score} against production's {production} in {len(shadow.sessions)} sessions of "
+            f"shadow{backfilled_text(shadow.backfilled, shadow.forecasts)}"
+        )
+        evidence = f"evidence {shadow.current:.2g} of {ENOUGH:g}"
+        more = "" if shadow.is_over else f", {shadow.period} more sessions decide"
+        facts |= {
+            PromotionOutcome.SHADOW_BETTER: f"{compared}, {evidence} reached",
+            PromotionOutcome.SHADOW_LOWER_LOSS: f"lower loss, {compared}, {evidence}",
+            PromotionOutcome.SHADOW_LOST: f"no lower loss, {compared}, {evidence}{more}",
+            PromotionOutcome.SHADOW_REPLACED: (
+                f"another candidate entered the shadow after {len(shadow.sessions)} sessions, "
+                f"{evidence}"
+            ),
+        }
+    return facts
 
 
 def edge_text(edge: Edge, test: DieboldMariano) -> str:

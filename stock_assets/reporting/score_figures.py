@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stock_assets.evaluation.alarm import AlarmState
 from stock_assets.evaluation.metrics import weekly_coverage
+from stock_assets.evaluation.shadow_rule import ENOUGH, ShadowEvidence
 from stock_assets.reporting import charts
 from stock_assets.reporting.charts import Chart
 
@@ -102,6 +103,22 @@ def evidence_figure(paths: Sequence[tuple[int, AlarmState]], marks: Sequence[Mar
     shown = [mark for mark in marks if min(known) <= str(mark.session) <= max(known)]
     figure["layout"]["shapes"] = [_vertical_line(mark) for mark in shown]
     figure["layout"]["annotations"] = [_annotation(mark) for mark in shown]
+    return figure
+
+
+def shadow_figure(evidence: ShadowEvidence) -> Chart:
+    """Draw the evidence for a candidate in shadow, on a logarithmic axis.
+
+    Parameters
+    ----------
+    evidence : ShadowEvidence
+        With at least one session.
+    """
+    days = [*map(str, evidence.sessions)]
+    path = charts.line(days, list(evidence.evidence), "evidence", charts.MODEL)
+    limit = charts.line(days, [ENOUGH] * len(days), "promotes", charts.LIMIT, "dash", width=1.4)
+    figure = charts.figure([path, limit])
+    figure["layout"]["yaxis"] |= {"type": "log", "tickformat": "~g", "dtick": 1}
     return figure
 
 

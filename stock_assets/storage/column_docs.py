@@ -79,6 +79,8 @@ DOCS = {
     "refit_of": "Candidate that the version is a refit of; empty for a candidate",
     "refit_version": "Version of the winner's refit; empty without one",
     "removed": "Whether the row left its table with this link",
+    "role": "production, or shadow: only for the decision about its version; empty, of earlier "
+    "forecasts, is production",
     "session": "Trading session",
     "set_name": "Segment: train, validation or test",
     "settings": "Budget and seed of the search; empty for searches of earlier versions",

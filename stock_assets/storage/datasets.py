@@ -283,7 +283,10 @@ def list_datasets(engine: Engine) -> list[dict[str, Any]]:
     newest = (
         select(decided.c.dataset_run_id, decided.c.candidate_version, decided.c.promoted)
         .ext(distinct_on(decided.c.dataset_run_id))
-        .order_by(decided.c.dataset_run_id, decided.c.candidate_version.desc())
+        .order_by(
+            *(decided.c.dataset_run_id, decided.c.candidate_version.desc()),
+            decided.c.last_session.desc(),
+        )
         .subquery()
     )
     query = (

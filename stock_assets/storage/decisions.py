@@ -46,6 +46,17 @@ class PromotionRecord:
         return self.refit_version or self.candidate_version
 
     @property
+    def in_shadow(self) -> bool:
+        """Whether the candidate forecasts in shadow after this decision."""
+        return self.decision.in_shadow
+
+    @property
+    def refit_as_of(self) -> date:
+        """The as-of session of the refit: of a winner in shadow the last session that decided."""
+        shadow = self.decision.shadow
+        return shadow.sessions[-1] if self.promoted and shadow else self.as_of_session
+
+    @property
     def reason(self) -> str:
         """The decision in words."""
         return promotion_text(self.decision)
@@ -61,7 +72,7 @@ def promotion_record(row: Any) -> PromotionRecord:
 
 
 def save_promotion(engine: Engine, record: PromotionRecord) -> None:
-    """Store a promotion decision; the first one about a candidate stays in force.
+    """Store a promotion decision; the first one about a candidate on some sessions stays.
 
     Raises
     ------
@@ -86,13 +97,14 @@ def save_promotion(engine: Engine, record: PromotionRecord) -> None:
 
 
 def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> PromotionRecord:
-    """Add the refit of a promoted candidate to its decision; return the updated record."""
+    """Add the refit of a candidate to its decision; return the updated record."""
     table = model_promotions
     statement = (
         update(table)
         .where(
             table.c.dataset_run_id == decided.dataset_run_id,
             table.c.candidate_version == decided.candidate_version,
+            table.c.last_session == decided.last_session,
         )
         .values(refit_version=version)
         .returning(*table.c)
@@ -104,7 +116,7 @@ def record_refit(engine: Engine, decided: PromotionRecord, version: int) -> Prom
 def promotion_of(
     engine: Engine, model_name: str, dataset_id: str, candidate_version: int | None = None
 ) -> PromotionRecord | None:
-    """Read the decision about a candidate of a dataset (the last one, if none is named)."""
+    """Read the last decision about a candidate of a dataset (the last one, if none is named)."""
     for record in promotions(engine, model_name):
         wanted = candidate_version in (None, record.candidate_version)
         if wanted and record.dataset_run_id == dataset_id:
@@ -118,7 +130,9 @@ def promotions(engine: Engine, model_name: str) -> list[PromotionRecord]:
     query = (
         select(table)
         .where(table.c.model_name == model_name)
-        .order_by(table.c.decided_at.desc(), table.c.candidate_version.desc())
+        .order_by(
+            table.c.decided_at.desc(), table.c.candidate_version.desc(), table.c.last_session.desc()
+        )
     )
     with engine.connect() as connection:
         return [promotion_record(row) for row in connection.execute(query).mappings()]
@@ -133,6 +147,16 @@ def decision_about(
         if record.dataset_run_id == dataset_id and version in numbers:
             return record
     return None
+
+
+def alarm_of(engine: Engine, dataset_id: str) -> RetrainingRecord | None:
+    """Return the decision to retrain that requested a dataset; None where a person did."""
+    query = select(retraining_decisions).where(
+        retraining_decisions.c.dataset_run_id == dataset_id, retraining_decisions.c.retrain
+    )
+    with engine.connect() as connection:
+        row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else retraining_record(row)
 
 
 @dataclass(frozen=True)

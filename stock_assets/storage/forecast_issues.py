@@ -34,11 +34,12 @@ _HISTORY = HISTORIES[predictions]
 _KEY = key_columns(_HISTORY)
 _SAME = " AND ".join(f"s.{name} = p.{name}" for name in _KEY)
 
-# Another version has forecast the session and ticker of p since.
+# Another version has forecast the session and ticker of p since, in the same role.
 _SUPERSEDED = """EXISTS (
     SELECT FROM predictions o
     WHERE (o.as_of_session, o.ticker) = (p.as_of_session, p.ticker)
     AND o.model_version <> p.model_version
+    AND coalesce(o.role, 'production') = coalesce(p.role, 'production')
     AND (o.predicted_at, o.model_version) > (p.predicted_at, p.model_version))"""
 
 
@@ -119,9 +120,12 @@ def issue_forecasts(
 
 def _leave_out_equal(connection: Connection, staged: str, columns: Sequence[str]) -> None:
     """Remove the staged forecasts that equal the newest ones."""
-    unread = {*_KEY, "dagster_run_id", "predicted_at", "issue", "issued"}
+    unread = {*_KEY, "dagster_run_id", "predicted_at", "issue", "issued", "role"}
     values = [name for name in columns if name not in unread]
-    new, old = (", ".join(f"{side}.{name}" for name in values) for side in "sp")
+    new, old = (
+        ", ".join([*(f"{side}.{name}" for name in values), f"coalesce({side}.role, 'production')"])
+        for side in "sp"
+    )
     connection.execute(
         text(
             f"DELETE FROM {staged} s USING predictions p WHERE {_SAME} "
@@ -161,10 +165,12 @@ WITH before AS MATERIALIZED (
         (b.model_version, b.dataset_run_id)
             IS NOT DISTINCT FROM (k.model_version, k.dataset_run_id) AS same_model,
         (SELECT max(link) FROM record_links l WHERE l.written_at <= i.known_at) AS link
-    FROM (SELECT DISTINCT as_of_session, ticker, model_version, dataset_run_id FROM {{staged}}) k
+    FROM (SELECT DISTINCT as_of_session, ticker, model_version, dataset_run_id, role
+        FROM {{staged}}) k
     CROSS JOIN LATERAL (
         SELECT * FROM predictions_history h
         WHERE (h.as_of_session, h.ticker) = (k.as_of_session, k.ticker) AND NOT h.removed
+            AND coalesce(h.role, 'production') = coalesce(k.role, 'production')
         ORDER BY h.predicted_at DESC, h.model_version DESC LIMIT 1) b
     LEFT JOIN forecast_issues i ON i.issue = b.issue),
 compared AS (SELECT link FROM before WHERE same_model),

@@ -22,6 +22,7 @@ from stock_assets.core.errors import StockAssetsError
 from stock_assets.storage.forecast_issues import names_of_today
 from stock_assets.storage.histories import HISTORIES
 from stock_assets.storage.record import key_columns
+from stock_assets.storage.roles import of_production
 from stock_assets.storage.tables import (
     forecast_issues,
     model_promotions,
@@ -144,7 +145,7 @@ def _named(connection: Connection, name: str) -> list[dict[str, Any]]:
     history = _HISTORY.c
     requested = pd.DataFrame({"ticker": [given], "as_of_session": [pd.Timestamp(as_of)]})
     ticker = names_of_today(connection, requested).iloc[0]
-    wanted = [history.as_of_session == as_of, history.ticker == ticker]
+    wanted = [history.as_of_session == as_of, history.ticker == ticker, of_production(history)]
     if horizon is not None:
         wanted.append(history.horizon == horizon)
     found = connection.execute(_newest(*wanted)).mappings().all()

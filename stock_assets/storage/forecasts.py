@@ -13,10 +13,12 @@ from sqlalchemy import Engine, and_, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from stock_assets.core.text import write_atomically
+from stock_assets.evaluation.forecast_issues import Role
 from stock_assets.evaluation.production_rule import PERSISTENCE_NAME, PERSISTENCE_VERSION
 from stock_assets.storage.database import Merge, copy_out, replace
 from stock_assets.storage.forecast_issues import Issue, first_live_issues, issue_forecasts
 from stock_assets.storage.record import recording
+from stock_assets.storage.roles import of_production
 from stock_assets.storage.tables import (
     feature_drift,
     model_performance_log,
@@ -34,6 +36,7 @@ def save_predictions(
     tickers: Sequence[str] | None = None,
     drift: pd.DataFrame | None = None,
     issue: Issue | None = None,
+    role: Role = Role.PRODUCTION,
 ) -> Merge:
     """Issue the forecasts of one model version as of `sessions` that differ from its newest ones.
 
@@ -49,7 +52,8 @@ def save_predictions(
     if tickers is not None:
         scope["ticker"] = list(tickers)
     with recording(engine, facts.dagster_run_id) as connection:
-        saved = issue_forecasts(connection, _plain_dates(frame), scope, facts)
+        issued = _plain_dates(frame.assign(role=role.value))
+        saved = issue_forecasts(connection, issued, scope, facts)
         if drift is not None:
             drift_scope = {name: scope[name] for name in ("as_of_session", "model_version")}
             replace(connection, feature_drift, _plain_dates(drift), drift_scope)
@@ -73,12 +77,13 @@ def forecasts_due(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
 def predictions_as_of(engine: Engine, sessions: Sequence[date]) -> pd.DataFrame:
     """Return the forecasts as of `sessions`, of each ticker those of the model that forecast last.
 
+    A model in shadow is left out.
     All horizons of a ticker are of one model: another one may forecast further ahead.
     """
     column = predictions.c
     newest = (
         select(column.as_of_session, column.ticker, column.model_version)
-        .where(column.as_of_session.in_(list(sessions)))
+        .where(column.as_of_session.in_(list(sessions)), of_production(column))
         .ext(distinct_on(column.as_of_session, column.ticker))
         .order_by(
             *(column.as_of_session, column.ticker),
@@ -128,11 +133,13 @@ def read_performance(engine: Engine, first: date, last: date) -> pd.DataFrame:
 def recent_performance(engine: Engine, sessions: int, key: tuple[str | None, int]) -> pd.DataFrame:
     """Return the scored forecasts of one model version over its newest scored `sessions`.
 
-    The version is named by dataset and number: `ModelVersion.key`. Persistence has no dataset.
+    Those that it made in shadow are left out. The version is named by dataset and number:
+    `ModelVersion.key`. Persistence has no dataset.
     """
     table = model_performance_log
     dataset, version = key
-    own = (table.c.model_version == version) & (table.c.dataset_run_id == dataset)
+    named = (table.c.model_version == version) & (table.c.dataset_run_id == dataset)
+    own = named & of_production(table.c)
     newest = (
         select(table.c.session)
         .where(own)
@@ -148,6 +155,8 @@ def performance_since(
 ) -> pd.DataFrame:
     """Return the scored forecasts of one model version, one session ahead.
 
+    Those that it made in shadow are left out.
+
     Parameters
     ----------
     engine : Engine
@@ -160,6 +169,7 @@ def performance_since(
     table, (dataset, version) = model_performance_log, key
     own = (table.c.model_version == version) & (table.c.horizon == 1)
     own &= table.c.dataset_run_id.is_not_distinct_from(dataset)
+    own &= of_production(table.c)
     return _read(engine, table, own if after is None else own & (table.c.session > after))
 
 
@@ -182,6 +192,45 @@ def coverage_of(engine: Engine, key: tuple[str | None, int]) -> float | None:
     with engine.connect() as connection:
         coverage: float | None = connection.scalar(query)
         return coverage
+
+
+def shadow_performance(
+    engine: Engine, key: tuple[str | None, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the scores of a version in shadow, and production's of the same sessions.
+
+    Parameters
+    ----------
+    engine : Engine
+        The ``stock_assets`` database.
+    key : (str, int)
+        Dataset and number of the version: `ModelVersion.key`.
+
+    Returns
+    -------
+    DataFrame, DataFrame
+        Columns of ``model_performance_log``, one session ahead. Where several versions forecast a
+        session in production, it is the one whose scored forecast was issued first: a later run
+        must not choose what is compared.
+    """
+    table = model_performance_log.c
+    dataset, version = key
+    own = _read(
+        engine,
+        model_performance_log,
+        (table.model_version == version)
+        & (table.dataset_run_id == dataset)
+        & (table.role == Role.SHADOW.value)
+        & (table.horizon == 1),
+    )
+    days = sorted(set(own["session"].dt.date))
+    other = _read(
+        engine,
+        model_performance_log,
+        table.session.in_(days) & (table.horizon == 1) & of_production(table),
+    )
+    first = other.sort_values("issue", na_position="first").drop_duplicates(["session", "ticker"])
+    return own, first.sort_values(["session", "ticker"], ignore_index=True)
 
 
 def write_forecast_files(folder: Path, frame: pd.DataFrame) -> None:

@@ -219,13 +219,13 @@ model_promotions = Table(
     Column("production", JSONB),
     Column("persistence", JSONB, nullable=False),
     Column("first_session", Date, nullable=False),
-    Column("last_session", Date, nullable=False),
+    Column("last_session", Date, primary_key=True),
     Column("promoted", Boolean, nullable=False),
     Column("decision", JSONB, nullable=False),
     Column("mlflow_run_id", Text, nullable=False),
     Column("dagster_run_id", Text),
     _written("decided_at"),
-    comment="Candidate against production and persistence on the same held-out sessions",
+    comment="Candidate against production and persistence on the same sessions, by decision",
 )
 
 
@@ -300,6 +300,10 @@ def _issued() -> tuple[Column[object], ...]:
     )
 
 
+def _role() -> Column[object]:
+    return Column("role", Text, CheckConstraint("role IN ('production', 'shadow')"))
+
+
 predictions = Table(
     "predictions",
     metadata,
@@ -315,6 +319,7 @@ predictions = Table(
     _written("predicted_at"),
     *_issued(),
     Column("intervals", JSONB(none_as_null=True)),
+    _role(),
     Index(
         "predictions_of_ticker",
         *("ticker", "as_of_session", "predicted_at", "model_version"),
@@ -341,6 +346,7 @@ model_performance_log = Table(
     Column("dagster_run_id", Text),
     _written("evaluated_at"),
     *_issued(),
+    _role(),
     Index("model_performance_log_of_version", "model_version", "session"),
     comment="Forecasts scored against the actual prices, on the scored session's basis",
 )

@@ -23,10 +23,15 @@ from stock_assets.defs.forecasting.checks import SOUND
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.change_detection import Source
 from stock_assets.evaluation.metrics import score_rows
-from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, Cause
+from stock_assets.evaluation.production_rule import (
+    PERSISTENCE_VERSION,
+    Cause,
+    ModelVersion,
+)
 from stock_assets.evaluation.retraining_rule import RetrainingOutcome
 from stock_assets.market import calendar
 from stock_assets.pipeline.monitoring import bounds_of
+from stock_assets.pipeline.production import change_production
 from stock_assets.registry import Registry
 from stock_assets.storage.check_results import CheckRecord, save_check_results
 from stock_assets.storage.database import STORE_URL_VARIABLE
@@ -38,7 +43,7 @@ from stock_assets.storage.decisions import (
     save_promotion,
 )
 from stock_assets.storage.forecasts import read_performance, save_performance
-from stock_assets.storage.production import production_changes
+from stock_assets.storage.production import NewChange, production_changes
 from stock_assets.storage.tables import feature_drift
 from stock_assets_tests.conftest import Loop
 from stock_assets_tests.defs.running import params
@@ -87,10 +92,21 @@ def tick(
     return retrain_on_breach.evaluate_tick(built)
 
 
+def of_loop(loop: Loop) -> ModelVersion:
+    """The version that forecast in the loop, which the tests of this module put in force."""
+    return Registry(loop.platform.params.tracking).version(1)
+
+
+def put_back(loop: Loop, store: Store) -> None:
+    """Put the version that stepped down in force again."""
+    change = NewChange(of_loop(loop), Cause.PERSON, "it is as good as any")
+    registry = Registry(loop.platform.params.tracking)
+    change_production(store.engine, registry, lambda _: change)
+
+
 def scores(loop: Loop, worse: float = 1.0, sessions: int | None = None) -> pd.DataFrame:
     """The loop's scored forecasts as the production model's, with errors multiplied by `worse`."""
-    production = Registry(loop.platform.params.tracking).production()
-    assert production is not None
+    production = of_loop(loop)
     rows = read_performance(loop.platform.engine, loop.replayed[0], loop.replayed[-1])
     kept = rows[rows["session"].isin(sorted(rows["session"].unique())[:sessions])]
     bent = kept["actual"] + worse * (kept["predicted"] - kept["actual"])
@@ -178,6 +194,7 @@ def test_a_limit_that_is_broken_again_waits_for_the_cooldown(loop: Loop, own_sto
     write(own_store, scores(loop, 30.0, sessions=12))
     strict = with_thresholds(relative_mae_max=1.5)
     first = tick(loop, own_store, strict)
+    put_back(loop, own_store)
     days = write(own_store, scores(loop, 30.0))
     again = tick(loop, own_store, strict)
     newest = retraining_decisions_newest_first(own_store.engine)[0]
@@ -205,10 +222,30 @@ def test_after_the_cooldown_a_limit_counts_again(loop: Loop, own_store: Store) -
         update={"monitoring": strict.monitoring.model_copy(update={"cooldown_sessions": 4})}
     )
     first = tick(loop, own_store, eager)
+    put_back(loop, own_store)
     write(own_store, scores(loop, 30.0))
     second = tick(loop, own_store, eager)
     assert len(first.run_requests) == len(second.run_requests) == 1
     assert first.run_requests[0].run_key != second.run_requests[0].run_key
+
+
+def test_a_version_that_breaks_a_hard_limit_steps_down_at_once(
+    loop: Loop, own_store: Store
+) -> None:
+    days = write(own_store, scores(loop, 30.0))
+    for _ in range(2):
+        tick(loop, own_store, with_thresholds(relative_mae_max=1.5))
+    name = loop.platform.params.tracking.model_name
+    *_, change = changes = production_changes(own_store.engine, name)
+    assert [one.cause for one in changes] == [Cause.FOUND_OUTSIDE, Cause.STEP_DOWN]
+    assert change.model is not None
+    assert change.model.is_persistence
+    assert change.model.as_of == days[-1]
+    assert Registry(loop.platform.params.tracking).production() is None
+    timeline = loop.platform.instance.fetch_materializations(
+        dg.AssetKey("production_model"), limit=1
+    ).records[0]
+    assert timeline.asset_materialization.metadata["cause"].value == "step_down"
 
 
 def test_a_few_sessions_are_too_little_for_a_hard_limit(loop: Loop, own_store: Store) -> None:

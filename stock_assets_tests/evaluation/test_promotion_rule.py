@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -12,13 +13,17 @@ from stock_assets.config import Promotion
 from stock_assets.core.errors import StockAssetsError
 from stock_assets.evaluation.metrics import Metrics
 from stock_assets.evaluation.promotion_rule import (
+    BeforeAlarm,
     PromotionDecision,
     PromotionOutcome,
+    decide_after_shadow,
     decide_promotion,
 )
 from stock_assets.evaluation.scorecard import Scorecard
+from stock_assets.evaluation.shadow_rule import ShadowEvidence, ShadowOutcome
 from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.evaluation.skill import measure_skill
+from stock_assets.market import calendar
 from stock_assets_tests.evaluation.examples import scored_forecasts
 
 NAN = float("nan")
@@ -55,6 +60,7 @@ def decide(
     promotion: Promotion = PLAIN,
     against_persistence: DieboldMariano = EQUAL,
     against_production: DieboldMariano = EQUAL,
+    before_alarm: BeforeAlarm | None = None,
 ) -> PromotionDecision:
     tests = {"persistence": against_persistence}
     cards = {"candidate": Scorecard(candidate, SKILL, tests)}
@@ -62,7 +68,32 @@ def decide(
         tests["production"] = against_production
         cards["production"] = Scorecard(production, SKILL, {"persistence": EQUAL})
     cards["persistence"] = Scorecard(PERSISTENCE, SKILL, {})
-    return decide_promotion(cards, promotion, unmatched_forecasts=7, evaluated_version=2)
+    return decide_promotion(cards, promotion, 7, 2, before_alarm=before_alarm)
+
+
+def shadow_evidence(sessions: int) -> ShadowEvidence:
+    return ShadowEvidence(
+        version=3,
+        sessions=tuple(calendar.sessions(date(2013, 1, 2), date(2013, 12, 31))[:sessions]),
+        differences=(-0.01,) * sessions,
+        evidence=(1.5,) * sessions,
+        loss_difference=-0.0001,
+        forecasts=5 * sessions,
+        backfilled=0,
+        period=60,
+    )
+
+
+def after_shadow(
+    outcome: ShadowOutcome, sessions: int, against_persistence: DieboldMariano
+) -> PromotionDecision:
+    tests = {"persistence": against_persistence, "production": EQUAL}
+    cards = {
+        "candidate": Scorecard(scored(0.98), SKILL, tests),
+        "production": Scorecard(scored(0.99), SKILL, {"persistence": EQUAL}),
+        "persistence": Scorecard(PERSISTENCE, SKILL, {}),
+    }
+    return decide_after_shadow(cards, outcome, shadow_evidence(sessions), Promotion())
 
 
 @pytest.mark.parametrize(
@@ -87,14 +118,87 @@ def test_outcome_follows_the_scores(
     assert decide(scored(candidate), held, promotion).outcome is outcome
 
 
-def test_promoting_outcomes_are_three() -> None:
+def test_promoting_outcomes_are_five() -> None:
     decision = decide(scored(0.98), None)
     promoting = {one for one in PromotionOutcome if replace(decision, outcome=one).promote}
     assert promoting == {
         PromotionOutcome.FIRST_MODEL,
         PromotionOutcome.BETTER,
         PromotionOutcome.PRODUCTION_UNDEFINED,
+        PromotionOutcome.SHADOW_BETTER,
+        PromotionOutcome.SHADOW_LOWER_LOSS,
     }
+
+
+@pytest.mark.parametrize(
+    ("test", "outcome"),
+    [
+        (BETTER, PromotionOutcome.BETTER),
+        (EQUAL, PromotionOutcome.SHADOW),
+        (WORSE, PromotionOutcome.SHADOW),
+        (UNDEFINED, PromotionOutcome.SHADOW),
+    ],
+)
+@pytest.mark.parametrize("candidate", [0.8, 1.1])
+def test_the_sessions_before_an_alarm_decide_or_later_ones_do(
+    test: DieboldMariano, outcome: PromotionOutcome, candidate: float
+) -> None:
+    """The score on all sessions, those of the alarm included, decides nothing."""
+    before = BeforeAlarm(date(2013, 1, 2), test)
+    decision = decide(scored(candidate), scored(0.99), before_alarm=before)
+    assert decision.outcome is outcome
+    assert decision.in_shadow == (outcome is PromotionOutcome.SHADOW)
+    assert decision.before_alarm == before
+
+
+@pytest.mark.parametrize(
+    ("candidate", "production", "against_persistence", "outcome"),
+    [
+        (0.9, 1.0, WORSE, PromotionOutcome.BELOW_FLOOR),
+        (NAN, 1.0, EQUAL, PromotionOutcome.CANDIDATE_UNDEFINED),
+        (1.3, None, EQUAL, PromotionOutcome.FIRST_MODEL),
+    ],
+)
+def test_an_alarm_changes_nothing_without_two_models_to_compare(
+    candidate: float,
+    production: float | None,
+    against_persistence: DieboldMariano,
+    outcome: PromotionOutcome,
+) -> None:
+    before = BeforeAlarm(date(2013, 1, 2), EQUAL)
+    held = None if production is None else scored(production)
+    decision = decide(
+        scored(candidate), held, Promotion(), against_persistence, before_alarm=before
+    )
+    assert decision.outcome is outcome
+    assert not decision.in_shadow
+
+
+@pytest.mark.parametrize(
+    ("shadow", "outcome", "sessions", "goes_on"),
+    [
+        (ShadowOutcome.BETTER, PromotionOutcome.SHADOW_BETTER, 7, False),
+        (ShadowOutcome.LOWER_LOSS, PromotionOutcome.SHADOW_LOWER_LOSS, 60, False),
+        (ShadowOutcome.LOST, PromotionOutcome.SHADOW_LOST, 60, True),
+        (ShadowOutcome.LOST, PromotionOutcome.SHADOW_LOST, 120, False),
+    ],
+)
+def test_a_shadow_decides(
+    shadow: ShadowOutcome, outcome: PromotionOutcome, sessions: int, goes_on: bool
+) -> None:
+    decision = after_shadow(shadow, sessions, EQUAL)
+    assert decision.outcome is outcome
+    assert decision.in_shadow is goes_on
+    assert decision.shadow == shadow_evidence(sessions)
+
+
+def test_the_floor_holds_after_a_shadow() -> None:
+    decision = after_shadow(ShadowOutcome.BETTER, 7, WORSE)
+    assert decision.outcome is PromotionOutcome.BELOW_FLOOR
+    assert not decision.promote
+    assert not decision.in_shadow
+    lost = after_shadow(ShadowOutcome.LOST, 60, WORSE)
+    assert lost.outcome is PromotionOutcome.SHADOW_LOST
 
 
 @pytest.mark.parametrize("production", [None, 1.2, NAN], ids=["first", "later", "undefined"])

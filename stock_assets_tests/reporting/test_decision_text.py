@@ -11,18 +11,31 @@ import pytest
 
 from stock_assets.evaluation.alarm import DetectorState
 from stock_assets.evaluation.hard_limits import ThresholdCheck
-from stock_assets.evaluation.promotion_rule import PromotionOutcome
+from stock_assets.evaluation.promotion_rule import BeforeAlarm, PromotionOutcome
 from stock_assets.evaluation.retraining_rule import RetrainingOutcome
+from stock_assets.evaluation.shadow_rule import ShadowEvidence
 from stock_assets.evaluation.significance import DieboldMariano, Edge
 from stock_assets.reporting.decision_text import (
     breach_text,
     edge_text,
     promotion_text,
     retraining_text,
+    shadow_text,
 )
 from stock_assets_tests.storage.examples import ALARM, PROMOTION, RETRAINING
 
+EVIDENCE = ShadowEvidence(
+    version=3,
+    sessions=(date(2013, 2, 1), date(2013, 2, 4)),
+    differences=(-0.1, 0.05),
+    evidence=(1.1, 1.31),
+    loss_difference=0.0001,
+    forecasts=10,
+    backfilled=3,
+    period=2,
+)
 TEST = DieboldMariano(0.0000712, 30, 0.8, 0.4352)
+BEFORE_ALARM = BeforeAlarm(date(2013, 1, 2), TEST)
 FIRST = replace(PROMOTION.decision, candidate=1.00732, against_persistence=TEST)
 SECOND = replace(FIRST, production=1.0121, against_production=replace(TEST, p_value=0.0312))
 
@@ -36,11 +49,31 @@ def test_the_first_model_in_words() -> None:
 
 
 def test_every_promotion_outcome_has_its_own_sentence() -> None:
-    decisions = [replace(SECOND, outcome=outcome) for outcome in PromotionOutcome]
+    decisions = [
+        replace(SECOND, outcome=outcome, before_alarm=BEFORE_ALARM, shadow=EVIDENCE)
+        for outcome in PromotionOutcome
+    ]
     texts = [promotion_text(decision) for decision in decisions]
     assert len(set(texts)) == len(PromotionOutcome)
     for decision, text in zip(decisions, texts, strict=True):
-        assert text.startswith("Promoted: " if decision.promote else "Not promoted: ")
+        begins = "Promoted: " if decision.promote else "Not promoted: "
+        assert text.startswith("In shadow: " if decision.in_shadow else begins)
+
+
+def test_a_shadow_in_words() -> None:
+    lost = replace(SECOND, outcome=PromotionOutcome.SHADOW_LOST, shadow=EVIDENCE)
+    assert (
+        "In shadow: no lower loss, relative MAE 1.007 against production's 1.012 in 2 sessions of "
+        "shadow, 3 of them backfilled, evidence 1.3 of 20, 2 more sessions decide"
+    ) in promotion_text(lost)
+    assert shadow_text(EVIDENCE) == (
+        "2 sessions scored: no lower loss than production's, evidence 1.3 of 20; until 4 the "
+        "evidence alone promotes"
+    )
+    first = replace(EVIDENCE, sessions=EVIDENCE.sessions[:1], loss_difference=-0.001)
+    assert shadow_text(first).endswith("after 2 the loss decides")
+    none = replace(EVIDENCE, sessions=(), evidence=())
+    assert shadow_text(none) == "No session is scored yet; after 2 the loss decides"
 
 
 def test_forecasts_left_out_of_the_comparison_are_stated() -> None:

@@ -52,6 +52,12 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'public' ORDER BY c.oid
 """
 
+OF_PERSISTENCE = """
+INSERT INTO predictions (as_of_session, target_session, ticker, horizon, model_version, last_close,
+  predicted_return, predicted_price, lower_price, upper_price, coverage, predicted_at)
+VALUES ('2013-01-02', '2013-01-03', 'A', 1, 0, 100, 0, 100, 99, 101, 0.9, now())
+"""
+
 
 @pytest.fixture
 def bare_url(platform: Platform) -> Iterator[str]:
@@ -125,7 +131,7 @@ def test_migrations_can_be_downgraded_and_repeated(bare_url: str) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["0013", "0014", "0015", "0016", "0017"])
+@pytest.mark.parametrize("revision", ["0013", "0014", "0015", "0016", "0017", "0020"])
 def test_a_downgrade_that_the_record_would_not_survive_is_refused(
     bare_url: str, revision: str
 ) -> None:
@@ -161,11 +167,13 @@ def test_undoing_the_twentieth_migration_is_refused_once_persistence_has_forecas
     config.attributes["url"] = bare_url
     upgrade(bare_url)
     engine = create_engine(bare_url)
-    unnamed = {"dataset_run_id": None, "mlflow_run_id": None}
-    save_predictions(engine, forecasts(DAYS[:1], version=0).assign(**unnamed), DAYS[:1], 0)
+    command.downgrade(config, "0020")
+    with tampering(engine) as connection:
+        connection.execute(text(OF_PERSISTENCE))
     with pytest.raises(StockAssetsError, match="version 0"):
         command.downgrade(config, "0019")
-    save_predictions(engine, forecasts(DAYS[:1], version=0).head(0), DAYS[:1], 0)
+    with tampering(engine) as connection:
+        connection.execute(text("DELETE FROM predictions"))
     command.downgrade(config, "0019")
     upgrade(bare_url)
     engine.dispose()

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
+import pandas as pd
 
 from stock_assets.config import Params
+from stock_assets.core.errors import StockAssetsError
 from stock_assets.core.locations import find_locations
 from stock_assets.defs.checks import (
     enforce_session_checks,
@@ -27,13 +29,17 @@ from stock_assets.defs.partitions import session_key
 from stock_assets.defs.promotion.timeline import report_changes
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.forecast_issues import Reason, count_backfilled
+from stock_assets.evaluation.production_rule import ModelVersion
 from stock_assets.market import calendar
 from stock_assets.market.bars import content_digest
 from stock_assets.pipeline.recovery import checked_history
 from stock_assets.registry import Registry
 from stock_assets.storage import tables
+from stock_assets.storage.forecast_issues import Issue
 from stock_assets.storage.forecasts import save_performance, write_forecast_files
+from stock_assets.storage.production import ProductionChange
 from stock_assets.storage.renames import apply_renames
+from stock_assets.storage.shadows import current_shadow
 
 DRIFTING_FEATURES = 10
 """Features of the newest session whose drift is metadata of the materialization."""
@@ -67,6 +73,7 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
     ) -> Iterator[dg.AssetCheckResult | dg.AssetMaterialization | dg.MaterializeResult]:
         """Forecast as of each of the run's sessions, and store the valid forecasts."""
         from stock_assets.pipeline.forecasting import make_forecasts, store_forecasts
+        from stock_assets.pipeline.shadow import store_shadow_forecasts
 
         sessions, tickers = sessions_of(context), params.prices.tickers
         refused = refused_upstream(store, "raw_prices", context.partition_keys)
@@ -76,10 +83,18 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         report_changes(context.instance, store.engine, history, context.log_event)
         made = make_forecasts(store.engine, registry, history, sessions, params)
         valid, invalid = made.valid(), made.invalid_sessions
+        shadow = _forecast_in_shadow(
+            context, store, registry, history, sessions, tickers, made.issue
+        )
         run, tags = context.run.run_id, context.run.tags
         store_forecasts(
             store.engine, valid, tickers, run, reason_of(tags), started_by=tags.get(USER_TAG)
         )
+        for model, rows in shadow.items():
+            store_shadow_forecasts(
+                *(store.engine, rows, model, tickers, made.issue, run),
+                *(reason_of(tags), tags.get(USER_TAG)),
+            )
         if not valid.rows.empty:
             write_forecast_files(find_locations().forecasts_folder, valid.rows)
         failed = {SOUND: invalid} if invalid else {}
@@ -93,6 +108,7 @@ def predictions_asset(days: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
                 first_session=sessions[0],
                 last_session=sessions[-1],
                 forecasts=len(made.rows),
+                forecasts_in_shadow=sum(map(len, shadow.values())),
                 not_forecast=dg.MetadataValue.json(made.missing(tickers)),
                 model_versions=", ".join(str(model.version) for model in made.models),
                 models=", ".join(map(str, made.models)),
@@ -172,6 +188,30 @@ def performance_log_asset(
         )
 
     return performance_log
+
+
+def _forecast_in_shadow(
+    context: dg.AssetExecutionContext,
+    store: Store,
+    registry: Registry,
+    history: Sequence[ProductionChange],
+    sessions: Sequence[date],
+    tickers: Sequence[str],
+    issue: Issue,
+) -> dict[ModelVersion, pd.DataFrame]:
+    """Forecast with the version in shadow, if there is one; its failure is not production's."""
+    from stock_assets.pipeline.shadow import forecast_in_shadow
+
+    try:
+        shadow = current_shadow(store.engine, registry.model_name, history)
+        if shadow is None:
+            return {}
+        model = shadow.model
+        rows = forecast_in_shadow(store.engine, registry, model, sessions, tickers, issue)
+    except StockAssetsError as error:
+        context.log.warning(f"the candidate in shadow did not forecast: {error}")
+        return {}
+    return {model: rows}
 
 
 def reason_of(tags: Mapping[str, str]) -> Reason:

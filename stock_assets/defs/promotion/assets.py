@@ -1,6 +1,7 @@
 """Promotion: the decision about a candidate, and the history of production."""
 
 import shutil
+from datetime import date
 from typing import Any, Literal
 
 import dagster as dg
@@ -39,6 +40,8 @@ from stock_assets.storage.decisions import (
     record_refit,
     save_promotion,
 )
+from stock_assets.storage.record import head
+from stock_assets.storage.shadows import current_shadow
 from stock_assets.storage.tables import model_promotions
 
 production_model = dg.AssetSpec(
@@ -64,6 +67,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
         minimum_improvement: float = parameter(params.promotion, "minimum_improvement")
         significance: Share | None = parameter(params.promotion, "significance")
         floor: Literal["not_worse", "better", "none"] = parameter(params.promotion, "floor")
+        shadow_sessions: int = parameter(params.promotion, "shadow_sessions")
         refit: bool = parameter(params.promotion, "refit")
 
     @dg.asset(
@@ -83,8 +87,10 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
             "test segment, which nothing else reads), the decision and its reason. A candidate "
             "below `promotion.floor` against persistence is not promoted. With `promotion.refit` a "
             "promoted candidate is trained again on every session up to its as-of session, as a "
-            "separate version. A winner is put in force: recorded in the history of production, "
-            "which the alias `Production` follows."
+            "separate version. Where an alarm launched the retraining, a candidate that is not "
+            "significantly better on the sessions before it forecasts in shadow, and a later run "
+            "decides. A winner is put in force: recorded in the history of production, which the "
+            "alias `Production` follows."
         ),
     )
     def promotion(
@@ -97,11 +103,15 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Decide once per candidate, refit a winner where configured, then put it in force.
 
+        A candidate that goes into shadow is refitted, too, because production is a refit. A later
+        run decides about it on the sessions of its shadow.
+
         One promotion runs at a time: of two retrainings that end together, the second candidate is
         compared with the first.
         """
         from stock_assets.pipeline.mlflow_logs import log_comparison
         from stock_assets.pipeline.promotion import compare, put_winner_in_force
+        from stock_assets.pipeline.shadow import decide_on_shadow, replace_shadow
         from stock_assets.pipeline.versions import fitted_label
 
         rule = configured(params.promotion, config)
@@ -113,6 +123,7 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
             decided = promotion_of(
                 store.engine, registry.model_name, context.partition_key, candidate.version
             )
+            shadow = current_shadow(store.engine, registry.model_name, history)
             details: dict[str, Any] = {}
             if decided is None:
                 comparison = compare(
@@ -121,13 +132,19 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
                 decided, tables = comparison.decided, comparison.tables()
                 figures = comparison.figures(tables["tickers"])
                 log_comparison(mlflow_run, comparison, tables, figures)
+                if decided.in_shadow and shadow is not None:
+                    replace_shadow(store.engine, shadow, rule.shadow_sessions, context.run.run_id)
                 save_promotion(store.engine, decided)
                 details = _details(tables) | {"plots": artifact_path(mlflow_run, "evaluation.html")}
+            elif shadow is not None and shadow.decided == decided:
+                later = decide_on_shadow(store.engine, history, shadow, rule, context.run.run_id)
+                decided = later or decided
+            as_of = decided.refit_as_of
             if rule.refit and refit_is_due(decided, history):
-                refit = _registered_refit(store, registry, mlflow_run, candidate)
+                refit = _registered_refit(store, registry, mlflow_run, candidate, as_of)
                 decided = record_refit(store.engine, decided, refit.version)
             elif decided.refit_version is not None:  # of an earlier run; repaired if damaged
-                _registered_refit(store, registry, mlflow_run, candidate)
+                _registered_refit(store, registry, mlflow_run, candidate, as_of)
             if decided.promoted:
                 history = put_winner_in_force(store.engine, registry, decided, context.run.run_id)
         report_changes(context.instance, store.engine, history, context.log_event)
@@ -150,27 +167,32 @@ def promotion_asset(params: Params) -> dg.AssetsDefinition:
 
 
 def _registered_refit(
-    store: Store, registry: Registry, mlflow_run: Any, candidate: ModelVersion
+    store: Store, registry: Registry, mlflow_run: Any, candidate: ModelVersion, as_of: date
 ) -> ModelVersion:
     """Return the refit of a candidate: the registered one if it is undamaged, or else a new one.
+
+    It is as of the candidate's session, or as of a later one: that of the decision after a shadow.
 
     A new one with the digest of the registered one repairs its files.
     """
     from stock_assets.pipeline.mlflow_logs import log_refit
-    from stock_assets.pipeline.training import refit_on_dataset
+    from stock_assets.pipeline.training import Later, refit_on_dataset
     from stock_assets.pipeline.training_logs import logged_training
 
     known = registry.refit(candidate)
-    if known is not None and registry.is_intact(known.version):
+    if known is not None and known.as_of == as_of and registry.is_intact(known.version):
         return known
+    newest = head(store.engine)
+    moment = None if newest is None else newest.written_at
+    later = Later(as_of, moment) if as_of > candidate.as_of else None
     logged = logged_training(registry.client(), candidate)
     bundle = registry.load(candidate.version)
     refit, bars, checkpoints = refit_on_dataset(
-        store.engine, store.arrays, candidate, bundle, logged
+        store.engine, store.arrays, candidate, bundle, logged, later=later
     )
     version = registry.register(refit.bundle, bars, refit_of=candidate.version)
     shutil.rmtree(checkpoints.folder, ignore_errors=True)
-    log_refit(mlflow_run, version, refit)
+    log_refit(mlflow_run, version, refit, later)
     return version
 
 

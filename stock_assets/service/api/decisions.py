@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
+from stock_assets.evaluation import promotion_rule
 from stock_assets.evaluation.promotion_rule import PromotionOutcome
 from stock_assets.evaluation.significance import Edge
 from stock_assets.service.api.params import (
@@ -83,6 +84,49 @@ class DetectorParameters(ResponseModel):
     b: float = Field(description="Numbers are clipped to -b and b.", examples=[0.1])
 
 
+class BeforeAlarm(ResponseModel):
+    """Candidate against production on the held-out sessions before those of an alarm."""
+
+    begins: date = Field(
+        description="First session that raised the alarm.", examples=["2013-02-01"]
+    )
+    difference: float = Field(
+        description="Mean loss of the candidate minus production's, a fraction of price.",
+        examples=[-0.0002],
+    )
+    sessions: int = Field(description="Sessions before the alarm.", examples=[41])
+    p_value: float | None = Field(
+        description="Of the Diebold-Mariano test; null where it is undefined.", examples=[0.21]
+    )
+
+
+class Shadow(ResponseModel):
+    """Candidate against production on the sessions of a shadow."""
+
+    version: int = Field(description="Version that forecast in shadow.", examples=[4])
+    sessions: list[date] = Field(
+        description="Target sessions that count.", examples=[["2013-03-04", "2013-03-05"]]
+    )
+    differences: list[float] = Field(
+        description="Bounded difference of each session; negative where the candidate is better.",
+        examples=[[-0.05, 0.01]],
+    )
+    evidence: list[float] = Field(
+        description="Evidence for the candidate after each session; 20 promotes.",
+        examples=[[1.02, 1.01]],
+    )
+    loss_difference: float = Field(
+        description="Mean loss of the candidate minus production's, a fraction of price.",
+        examples=[-0.0001],
+    )
+    forecasts: int = Field(description="Forecasts compared.", examples=[10])
+    backfilled: int = Field(description="How many of them are not known to be live.", examples=[0])
+    period: int = Field(
+        description="Sessions after which a lower loss promotes; two of them end the shadow.",
+        examples=[60],
+    )
+
+
 class Promotion(ResponseModel):
     """The promotion decision on a candidate, with the scores of all models on the same sessions."""
 
@@ -106,8 +150,21 @@ class Promotion(ResponseModel):
     )
     promoted: bool = Field(description="Whether the candidate won the comparison.", examples=[True])
     outcome: PromotionOutcome = Field(
-        description="Why the candidate was or was not promoted.",
+        description="Why the candidate was or was not promoted; `shadow`: later sessions decide.",
         examples=[PromotionOutcome.FIRST_MODEL],
+    )
+    in_shadow: bool = Field(
+        description="Whether the candidate forecasts in shadow after this decision.",
+        examples=[False],
+    )
+    before_alarm: BeforeAlarm | None = Field(
+        description="What decided if an alarm launched the retraining; null otherwise.",
+        examples=[None],
+    )
+    shadow: Shadow | None = Field(
+        description="The sessions of the shadow that decided; null for a decision on the test "
+        "segment.",
+        examples=[None],
     )
     edge: Edge = Field(
         description="Candidate against persistence by the Diebold-Mariano test; `undefined` "
@@ -198,10 +255,21 @@ def as_promotion(row: Mapping[str, Any]) -> dict[str, Any]:
         "edge": decision.edge,
         "detection": bounds and {name: asdict(bound) for name, bound in bounds.items()},
         "candidate_raw": baselines.pop("candidate_raw", None),
-        "baselines": baselines,
         "intervals": persistence.pop("intervals", []),
+        "in_shadow": decision.in_shadow,
+        "before_alarm": _before_alarm(decision.before_alarm),
+        "shadow": None if decision.shadow is None else asdict(decision.shadow),
+        "baselines": baselines,
         "persistence": persistence,
     }
+
+
+def _before_alarm(before: promotion_rule.BeforeAlarm | None) -> dict[str, Any] | None:
+    if before is None:
+        return None
+    test = before.test
+    names = ("difference", "sessions", "p_value")
+    return {"begins": before.begins} | {name: getattr(test, name) for name in names}
 
 
 @router.get("/promotions", summary="List promotion decisions")

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
-from stock_assets.evaluation.forecast_issues import Issued, Reason
+from stock_assets.evaluation.forecast_issues import Issued, Reason, Role
 from stock_assets.service.api.params import (
     Day,
     Flag,
@@ -100,6 +100,11 @@ class Forecast(ResponseModel):
     issue: int | None = Field(
         description="Number of that issue, see `/issues/{issue}`; null where it was not recorded.",
         examples=[17],
+    )
+    role: Role | None = Field(
+        description="`production`, or `shadow`: a candidate forecasts beside production, and only "
+        "the decision about it uses its forecasts; null for earlier forecasts.",
+        examples=["production"],
     )
     issued: Issued | None = Field(
         description="`live`: issued before the target session opened; `backfilled`: afterwards; "

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field, TypeAdapter
 
+from stock_assets.evaluation.forecast_issues import Role
 from stock_assets.service.api.params import (
     DatasetId,
     Day,
@@ -129,10 +130,15 @@ class ScoresParams(PageParams):
         examples=[1],
     )
     model_version: OptionalParam[ModelVersion] = Field(None, description="Only of this version.")
+    role: Role = Field(
+        Role.PRODUCTION,
+        description="`shadow`: the scores of a candidate beside production.",
+        examples=["production"],
+    )
 
     def filter(self) -> ScoreFilter:
         """Return the filter of the database query."""
-        return ScoreFilter(self.ticker, self.horizon, self.model_version)
+        return ScoreFilter(self.ticker, self.horizon, self.model_version, role=self.role)
 
 
 class RollingParams(ScoresParams):

@@ -8,14 +8,17 @@ from datetime import date
 from typing import Any
 
 from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, Cause
-from stock_assets.reporting.decision_text import edge_text
+from stock_assets.evaluation.shadow_rule import ShadowEvidence
+from stock_assets.reporting.decision_text import edge_text, shadow_text
 from stock_assets.reporting.score_figures import Mark
 from stock_assets.service.app_state import AppState
 from stock_assets.storage.decisions import PromotionRecord
+from stock_assets.storage.production import production_changes
 from stock_assets.storage.serving.decisions import promotion_in_force
 from stock_assets.storage.serving.paging import Row
 from stock_assets.storage.serving.production import find_in_force, list_changes
 from stock_assets.storage.serving.window import ScoredWindow, newest_window
+from stock_assets.storage.shadows import Shadow, current_shadow, shadow_scores
 
 _ALL = 100_000
 
@@ -105,6 +108,37 @@ def find_model_status(state: AppState) -> ModelStatus:
         promotion_in_force(state.engine, state.model_name),
         window,
     )
+
+
+@dataclass(frozen=True)
+class ShadowStatus:
+    """The candidate in shadow.
+
+    Attributes
+    ----------
+    shadow : Shadow
+    evidence : ShadowEvidence
+        Of the sessions scored so far.
+    """
+
+    shadow: Shadow
+    evidence: ShadowEvidence
+
+    @property
+    def text(self) -> str:
+        """The state of the comparison, in words."""
+        return shadow_text(self.evidence)
+
+
+def find_shadow(state: AppState) -> ShadowStatus | None:
+    """Read the candidate in shadow and its evidence so far; None without one."""
+    history = production_changes(state.engine, state.model_name)
+    shadow = current_shadow(state.engine, state.model_name, history)
+    if shadow is None:
+        return None
+    scores = shadow_scores(state.engine, shadow.model)
+    evidence = scores.evidence(shadow.model.version, state.params.promotion.shadow_sessions)
+    return ShadowStatus(shadow, evidence)
 
 
 def find_takeovers(state: AppState) -> list[Mark]:

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from stock_assets.evaluation.production_rule import PERSISTENCE_NAME
+from stock_assets.evaluation.shadow_rule import ShadowEvidence
+from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.decision_text import edge_text
+from stock_assets.reporting.score_figures import shadow_figure
 from stock_assets.service.app_state import NO_PARAMS, AppState, StateDep
-from stock_assets.service.pages.model_status import find_model_status, find_production
+from stock_assets.service.pages.model_status import find_model_status, find_production, find_shadow
 from stock_assets.service.pages.rendering import render
 from stock_assets.storage.serving.datasets import find_panel
 from stock_assets.storage.serving.decisions import ModelFilter, list_models, list_promotions
@@ -47,6 +51,10 @@ class Decision(NamedTuple):
     intervals: list[IntervalRow]
     edge: str
     panel: Mapping[str, Any] | None
+    key: str
+    """The candidate's number, for the last decision about it; earlier ones add their session."""
+    path: Chart | None
+    """The evidence of a shadow that decided."""
 
 
 @router.get("/models", dependencies=NO_PARAMS)
@@ -63,6 +71,7 @@ def models(state: StateDep) -> HTMLResponse:
         page="models",
         status=status,
         production=status.production,
+        shadow=find_shadow(state),
         changes=changes,
         versions=find_versions(state),
         decisions=decisions,
@@ -89,16 +98,23 @@ def _live(state: AppState, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def find_decisions(state: AppState) -> list[Decision]:
     """List the newest decisions, the latest first."""
-    return [
-        Decision(
-            row,
-            _scores(row),
-            _intervals(row),
-            _edge(row),
-            find_panel(state.engine, row["dataset_run_id"]),
-        )
-        for row in list_promotions(state.engine, None, None, SHOWN, model_name=state.model_name)
-    ]
+    rows = list_promotions(state.engine, None, None, SHOWN, model_name=state.model_name)
+    last: set[int] = set()
+    decisions = []
+    for row in rows:
+        number = row["candidate_version"]
+        key = f"{number}-{row['last_session']}" if number in last else f"{number}"
+        last.add(number)
+        panel = find_panel(state.engine, row["dataset_run_id"])
+        path = draw_path(row["decision"].shadow)
+        shown = (_scores(row), _intervals(row), _edge(row))
+        decisions.append(Decision(row, *shown, panel, key, path))
+    return decisions
+
+
+def draw_path(evidence: ShadowEvidence | None) -> Chart | None:
+    """Draw the evidence of a shadow; None before its first session."""
+    return shadow_figure(evidence) if evidence is not None and evidence.sessions else None
 
 
 def _edge(row: Mapping[str, Any]) -> str:
@@ -108,10 +124,12 @@ def _edge(row: Mapping[str, Any]) -> str:
 
 def _scores(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     baselines = dict(row["persistence"].get("baselines", {}))
+    shadow, rival = row["decision"].shadow, row["production_version"]
+    scored = row["candidate_version"] if shadow is None else shadow.version
     scores = {
-        f"candidate, v{row['candidate_version']}": row["candidate"],
+        f"candidate, v{scored}": row["candidate"],
         "candidate without shrinkage": baselines.pop("candidate_raw", None),
-        f"production, v{row['production_version']}": row["production"],
+        f"production, {PERSISTENCE_NAME if rival is None else f'v{rival}'}": row["production"],
         "persistence": row["persistence"],
         **{name.replace("_", " "): figures for name, figures in baselines.items()},
     }

@@ -15,7 +15,8 @@ from stock_assets.reporting.charts import Chart
 from stock_assets.reporting.decision_text import edge_text
 from stock_assets.reporting.score_figures import Mark, evidence_figure, score_figure
 from stock_assets.service.app_state import AppState, QueryParams, StateDep
-from stock_assets.service.pages.model_status import find_model_status, find_takeovers
+from stock_assets.service.pages.model_status import find_model_status, find_shadow, find_takeovers
+from stock_assets.service.pages.models import draw_path
 from stock_assets.service.pages.rendering import address, render
 from stock_assets.storage.serving.decisions import (
     find_retraining,
@@ -89,7 +90,7 @@ def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -
     length = RANGES[query.range]
     first = calendar.previous_session(newest["session"], length) if length else None
     scores = rolling_scores(state.engine, ScoreFilter(horizon=1), window, first, None, _ALL)
-    events = find_events(state)
+    events, shadow = find_events(state), find_shadow(state)
     return render(
         "performance.html",
         state,
@@ -105,6 +106,8 @@ def performance(state: StateDep, query: Annotated[PerformanceParams, Query()]) -
         nominal=state.params.forecast.coverage,
         window=window,
         edge=live_edge(state, status.window),
+        shadow=shadow,
+        shadow_path=None if shadow is None else draw_path(shadow.evidence),
         status=status,
         production=status.production,
         figures=figures(state, scores, events),
@@ -182,9 +185,9 @@ def find_events(state: AppState) -> list[Event]:
     """List promotion decisions and retrainings, the newest session first."""
     promotions = [
         Event(
-            row["as_of_session"],
-            None if row["promoted"] else f"v{row['candidate_version']} not promoted",
-            f"Version {row['candidate_version']} {'' if row['promoted'] else 'not '}promoted",
+            _decided_after(row),
+            None if row["promoted"] else f"v{row['candidate_version']} {_result(row)}",
+            f"Version {row['candidate_version']} {_result(row)}",
             row["reason"],
         )
         for row in list_promotions(state.engine, None, None, _ALL, model_name=state.model_name)
@@ -194,6 +197,19 @@ def find_events(state: AppState) -> list[Event]:
         for row in list_retrainings(state.engine, True, None, None, _ALL)
     ]
     return sorted(promotions + retrainings, key=lambda event: event.session, reverse=True)
+
+
+def _result(row: Mapping[str, Any]) -> str:
+    if row["promoted"]:
+        return "promoted"
+    return "in shadow" if row["decision"].in_shadow else "not promoted"
+
+
+def _decided_after(row: Mapping[str, Any]) -> date:
+    """Return the newest session that a decision could rest on."""
+    shadow = row["decision"].shadow
+    session: date = shadow.sessions[-1] if shadow and shadow.sessions else row["as_of_session"]
+    return session
 
 
 def sort_rows(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import (
     Boolean,
+    Date,
     DateTime,
     Engine,
     Integer,
@@ -57,6 +58,23 @@ _DECIDED = model_promotions.c
 _RETRAIN = retraining_decisions.c
 _CHANGES = production_history.c
 _NUMBERS = (_DECIDED.candidate_version, _DECIDED.refit_version)
+_LAST_FIRST = (_DECIDED.decided_at.desc(), _DECIDED.last_session.desc())
+_DATASET = _DECIDED.dataset_run_id
+
+
+def _last_about(number: Any) -> Any:
+    """Select the last decision about each candidate or refit, by the column of its number."""
+    return (
+        select(model_promotions)
+        .where(number.is_not(None))
+        .ext(distinct_on(_DATASET, number))
+        .order_by(_DATASET, number, _DECIDED.last_session.desc())
+        .subquery()
+        .c
+    )
+
+
+_CANDIDATES, _REFITS = map(_last_about, _NUMBERS)
 
 
 def list_promotions(
@@ -198,10 +216,11 @@ def find_model(
 
 
 def find_promotion(engine: Engine, model: Row) -> Row | None:
-    """Read the decision about a row of :func:`list_models`, or about the candidate of a refit."""
+    """Read the last decision about a row of :func:`list_models`, or about a refit's candidate."""
     named = or_(*(column == model["model_version"] for column in _NUMBERS))
     same = [_DECIDED[name] == model[name] for name in ("model_name", "dataset_run_id")]
-    rows = read_rows(engine, select(model_promotions).where(named, *same))
+    query = select(model_promotions).where(named, *same).order_by(*_LAST_FIRST)
+    rows = read_rows(engine, query)
     return next((_described(row, promotion_record(row)) for row in rows), None)
 
 
@@ -239,36 +258,43 @@ def scored_sessions(engine: Engine, model_version: int, dataset_run_id: str | No
 
 
 def promotion_in_force(engine: Engine, model_name: str) -> PromotionRecord | None:
-    """Read the decision about the version in production; None without a decision or a version."""
+    """Read the last decision about the version in production; None without either."""
     version = version_in_force(model_name).scalar_subquery()
-    query = select(model_promotions).where(
-        _DECIDED.model_name == model_name,
-        _DECIDED.dataset_run_id == dataset_in_force(model_name).scalar_subquery(),
-        or_(*(column == version for column in _NUMBERS)),
+    query = (
+        select(model_promotions)
+        .where(
+            _DECIDED.model_name == model_name,
+            _DECIDED.dataset_run_id == dataset_in_force(model_name).scalar_subquery(),
+            or_(*(column == version for column in _NUMBERS)),
+        )
+        .order_by(*_LAST_FIRST)
     )
     return next(map(promotion_record, read_rows(engine, query)), None)
 
 
 def _versions(model_name: str) -> Select[Any]:
-    """Select each version with a decision or ever in force.
+    """Select each version with a decision or ever in force, with the last decision about it.
 
     Of a promoted candidate with a refit, the refit goes into production.
     """
-    shared = [
-        _DECIDED[name]
-        for name in ("model_name", "dataset_run_id", "as_of_session", "mlflow_run_id", "decided_at")
-    ]
+    names = ("mlflow_run_id", "decided_at")
     candidates = select(
-        _DECIDED.candidate_version.label("model_version"),
+        _CANDIDATES.candidate_version.label("model_version"),
         cast(null(), Integer).label("refit_of"),
-        case((_DECIDED.refit_version.is_(None), _DECIDED.promoted), else_=false()).label(
+        case((_CANDIDATES.refit_version.is_(None), _CANDIDATES.promoted), else_=false()).label(
             "promoted"
         ),
-        *shared,
+        *(_CANDIDATES.model_name, _CANDIDATES.dataset_run_id, _CANDIDATES.as_of_session),
+        *(_CANDIDATES[name] for name in names),
     )
+    # The winner of a shadow is refitted as of the last session that decided.
+    last = cast(_REFITS.decision["shadow"]["sessions"][-1].astext, Date)
     refits = select(
-        _DECIDED.refit_version, _DECIDED.candidate_version, _DECIDED.promoted, *shared
-    ).where(_DECIDED.refit_version.is_not(None))
+        *(_REFITS.refit_version, _REFITS.candidate_version, _REFITS.promoted),
+        *(_REFITS.model_name, _REFITS.dataset_run_id),
+        func.coalesce(case((_REFITS.promoted, last)), _REFITS.as_of_session),
+        *(_REFITS[name] for name in names),
+    )
     undecided = select(
         _CHANGES.model_version,
         _CHANGES.refit_of,

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, and_, column, select, table, true
 
+from stock_assets.storage.roles import of_production
 from stock_assets.storage.serving.paging import Position, Row, conditions, read_page
 from stock_assets.storage.tables import predictions
 
@@ -66,7 +67,9 @@ def list_latest_forecasts(
     earlier = predictions.alias("earlier").c
     newest = (
         select(earlier.as_of_session, earlier.model_version)
-        .where(earlier.ticker == _TICKERS.c.ticker, *chosen.conditions(earlier))
+        .where(
+            earlier.ticker == _TICKERS.c.ticker, of_production(earlier), *chosen.conditions(earlier)
+        )
         .order_by(
             earlier.as_of_session.desc(), earlier.predicted_at.desc(), earlier.model_version.desc()
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine, distinct, func, select, tuple_
 
+from stock_assets.storage.roles import of_production
 from stock_assets.storage.serving.paging import Row, read_rows
 from stock_assets.storage.tables import (
     model_performance_log,
@@ -32,7 +33,7 @@ class Span:
 def find_forecast(
     engine: Engine, as_of_session: date, ticker: str, horizon: int, model_version: int | None
 ) -> Row | None:
-    """Read a forecast; without a version, the latest one."""
+    """Read a forecast; without a version, the latest one that is not of a model in shadow."""
     made = predictions.c
     query = (
         select(predictions)
@@ -40,9 +41,8 @@ def find_forecast(
         .order_by(made.predicted_at.desc(), made.model_version.desc())
         .limit(1)
     )
-    if model_version is not None:
-        query = query.where(made.model_version == model_version)
-    return next(iter(read_rows(engine, query)), None)
+    chosen = of_production(made) if model_version is None else made.model_version == model_version
+    return next(iter(read_rows(engine, query.where(chosen))), None)
 
 
 def find_outcome(engine: Engine, forecast: Mapping[str, Any]) -> Row | None:

@@ -23,6 +23,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, distinct_on
 
 from stock_assets.evaluation.forecast_issues import Issued
 from stock_assets.storage.database import copy_out
+from stock_assets.storage.roles import of_production
 from stock_assets.storage.tables import model_performance_log as _log
 from stock_assets.storage.tables import (
     model_promotions,
@@ -46,7 +47,7 @@ def newest_forecasts(engine: Engine, first: date, horizon: int) -> pd.DataFrame:
     made = predictions.c
     query = (
         select(predictions)
-        .where(made.as_of_session >= first, made.horizon == horizon)
+        .where(made.as_of_session >= first, made.horizon == horizon, of_production(made))
         .ext(distinct_on(made.ticker))
         .order_by(
             made.ticker,
@@ -66,7 +67,7 @@ def newest_forecast_of(engine: Engine, ticker: str) -> pd.DataFrame:
     made = predictions.c
     newest = (
         select(made.as_of_session, made.model_version)
-        .where(made.ticker == ticker)
+        .where(made.ticker == ticker, of_production(made))
         .order_by(made.as_of_session.desc(), made.predicted_at.desc(), made.model_version.desc())
         .limit(1)
         .subquery()
@@ -136,7 +137,8 @@ def scored_forecasts(
         select(_log)
         .outerjoin(predictions, same)
         .where(
-            _log.c.session.between(first, last), _log.c.ticker == ticker, _log.c.horizon == horizon
+            *(_log.c.session.between(first, last), _log.c.ticker == ticker),
+            *(_log.c.horizon == horizon, of_production(_log.c)),
         )
         .order_by(
             _log.c.session,
@@ -179,14 +181,14 @@ def bars_per_session(engine: Engine, first: date) -> pd.DataFrame:
 
 
 def forecasts_per_session(engine: Engine, first: date) -> pd.DataFrame:
-    """Count the forecasts as of each session: ``session``, ``forecasts``."""
+    """Count the forecasts as of each session: ``session``, ``forecasts``; without a shadow's."""
     made = predictions.c
-    return _plain(engine, _counted(made.as_of_session, first, "forecasts"))
+    return _plain(engine, _counted(made.as_of_session, first, "forecasts", of_production(made)))
 
 
 def scores_per_session(engine: Engine, first: date) -> pd.DataFrame:
-    """Count the scored forecasts of each session: ``session``, ``scored``."""
-    return _plain(engine, _counted(_log.c.session, first, "scored"))
+    """Count the scored forecasts of each session: ``session``, ``scored``; without a shadow's."""
+    return _plain(engine, _counted(_log.c.session, first, "scored", of_production(_log.c)))
 
 
 def bars_per_ticker(engine: Engine, first: date) -> pd.DataFrame:
@@ -254,9 +256,11 @@ def runs_since(engine: Engine, first: date, limit: int) -> pd.DataFrame:
     return _plain(engine, query)
 
 
-def _counted(session: ColumnElement[Any], first: date, name: str) -> Select[Any]:
+def _counted(
+    session: ColumnElement[Any], first: date, name: str, wanted: ColumnElement[bool]
+) -> Select[Any]:
     counted = select(session.label("session"), func.count().label(name))
-    return counted.where(session >= first).group_by(session)
+    return counted.where(session >= first, wanted).group_by(session)
 
 
 def _plain(engine: Engine, query: Select[Any]) -> pd.DataFrame:

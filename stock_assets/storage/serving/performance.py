@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine, text
 
+from stock_assets.evaluation.forecast_issues import Role
 from stock_assets.evaluation.metrics import pooled_scores, roll_terms
 from stock_assets.storage.serving.paging import Row, read_frame, records
 
 _WANTED = """
+    coalesce(role, 'production') = :role AND
     (CAST(:tickers AS text[]) IS NULL OR ticker = ANY(CAST(:tickers AS text[])))
     AND (CAST(:horizon AS int) IS NULL OR horizon = :horizon)
     AND (CAST(:model_version AS int) IS NULL OR model_version = :model_version)
@@ -107,10 +109,11 @@ class ScoreFilter:
     horizon: int | None = None
     model_version: int | None = None
     dataset_run_id: str | None = None
+    role: Role = Role.PRODUCTION
 
     def parameters(self) -> dict[str, Any]:
         """Return the bound parameters of the queries."""
-        return asdict(self) | {"tickers": list(self.tickers) or None}
+        return asdict(self) | {"tickers": list(self.tickers) or None, "role": self.role.value}
 
 
 def rolling_scores(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 
 from stock_assets.market.calendar import SPAN, sessions
+from stock_assets.storage.roles import OF_PRODUCTION
 from stock_assets.storage.serving.paging import read_frame, records
 from stock_assets.storage.serving.performance import LIVE, LOG, TERMS, score_terms
 
@@ -18,11 +19,11 @@ from stock_assets.storage.serving.performance import LIVE, LOG, TERMS, score_ter
 _REACH = 10
 
 # After a rollback an older version may have forecast last.
-_NEWEST = text("""
+_NEWEST = text(f"""
 SELECT l.session, l.model_version, l.dataset_run_id FROM model_performance_log l
 LEFT JOIN predictions p USING (as_of_session, ticker, horizon, model_version)
-WHERE horizon = :horizon AND l.session = (
-  SELECT session FROM model_performance_log WHERE horizon = :horizon
+WHERE horizon = :horizon AND l.{OF_PRODUCTION} AND l.session = (
+  SELECT session FROM model_performance_log WHERE horizon = :horizon AND {OF_PRODUCTION}
   ORDER BY session DESC LIMIT 1)
 ORDER BY p.predicted_at DESC NULLS LAST, model_version DESC LIMIT 1
 """)
@@ -34,7 +35,7 @@ WITH counted AS (
   WHERE EXISTS (
     SELECT FROM {LOG}
     WHERE model_version = :model_version AND dataset = coalesce(:dataset_run_id, '')
-      AND l.session = s.session AND horizon = :horizon)
+      AND l.session = s.session AND horizon = :horizon AND l.{OF_PRODUCTION})
   ORDER BY s.session DESC LIMIT :window)
 SELECT ticker, session AS day, CAST(:model_version AS int) AS model_version,
   CAST(:dataset_run_id AS text) AS dataset_run_id,
@@ -42,7 +43,7 @@ SELECT ticker, session AS day, CAST(:model_version AS int) AS model_version,
   count(DISTINCT session) AS sessions, {LIVE}, {TERMS}
 FROM {LOG}
 WHERE model_version = :model_version AND dataset = coalesce(:dataset_run_id, '')
-  AND horizon = :horizon
+  AND horizon = :horizon AND {OF_PRODUCTION}
   AND session = ANY(ARRAY(SELECT session FROM counted))
 GROUP BY GROUPING SETS ((), (ticker), (session)) ORDER BY ticker, day
 """)

@@ -21,6 +21,7 @@ from stock_assets.core.digests import DamagedFileError
 from stock_assets.defs.resources import Store
 from stock_assets.evaluation.metrics import summarise
 from stock_assets.evaluation.production_rule import PERSISTENCE_VERSION, ModelVersion, model_for
+from stock_assets.evaluation.promotion_rule import PromotionOutcome
 from stock_assets.evaluation.scoring import score_due
 from stock_assets.features.splits import Segment
 from stock_assets.market import calendar
@@ -28,22 +29,33 @@ from stock_assets.models.data import load_training_data
 from stock_assets.models.intervals import ScaledIntervals
 from stock_assets.models.refit import refit_bundle
 from stock_assets.models.training import weights_digest
+from stock_assets.pipeline.repetition import train_again
+from stock_assets.pipeline.training import Later, refit_on_dataset
 from stock_assets.pipeline.training_logs import logged_training
 from stock_assets.pipeline.versions import fitted_label, newest_label, newest_seen_label
 from stock_assets.registry import Registry
 from stock_assets.storage.database import STORE_URL_VARIABLE, upgrade
 from stock_assets.storage.datasets import load_panel, load_segments
-from stock_assets.storage.decisions import PromotionRecord, promotion_of
-from stock_assets.storage.forecasts import predictions_as_of
+from stock_assets.storage.decisions import (
+    PromotionRecord,
+    promotion_of,
+    record_retraining_decision,
+)
+from stock_assets.storage.forecasts import (
+    predictions_as_of,
+    read_performance,
+    save_performance,
+)
 from stock_assets.storage.model_files import BUNDLE_PATH, read_version
 from stock_assets.storage.production import production_changes
 from stock_assets_tests.conftest import throw_away_database
 from stock_assets_tests.defs.running import failure, materialize, metadata, params
 from stock_assets_tests.models.bundles import AS_OF, DATASET_ID, FIRST, sample_bars
-from stock_assets_tests.storage.examples import store_bars
+from stock_assets_tests.storage.examples import RETRAINING, store_bars
 
 TRACKING = Tracking(experiment="refit", model_name="Refitted")
 NEXT_AS_OF, NEXT_DATASET = date(2013, 1, 31), "20130131_120000"
+SHADOW_AS_OF, SHADOW_DATASET = date(2013, 2, 8), "20130208_120000"
 BEFORE_PROMOTION = [
     "processed_features",
     "scalers",
@@ -112,7 +124,7 @@ def installation(platform: Platform) -> Iterator[Installation]:
                 "test_sessions": 20,
             },
             training={"epochs": 4, "patience": 4},
-            promotion={"refit": True},
+            promotion={"refit": True, "floor": "none", "shadow_sessions": 4},
             tracking=TRACKING.model_dump(),
         )
         store = Store(database_url=url, arrays_url=str(Path(home) / "arrays"))
@@ -397,3 +409,107 @@ def test_a_rollback_to_the_candidate_is_kept(
         assert after.versions == story.done.versions
     finally:
         installation.registry.set_production_alias(standing.version)
+
+
+@dataclass(frozen=True)
+class InShadow:
+    """A dataset that an alarm requested: its candidate enters the shadow, and wins there."""
+
+    entered: Snapshot
+    decided: Snapshot
+
+
+@pytest.fixture(scope="module")
+def in_shadow(installation: Installation, story: Story) -> InShadow:
+    store, days = installation.store, calendar.sessions(SHADOW_AS_OF, date(2013, 2, 15))
+    scored = [calendar.next_session(day) for day in days]
+    alarm = replace(RETRAINING, session=SHADOW_AS_OF, dataset_run_id=SHADOW_DATASET)
+    record_retraining_decision(store.engine, alarm)
+    trained = installation.run(BEFORE_PROMOTION, SHADOW_DATASET)
+    assert trained.success, failure(trained)
+    entered = installation.promote(SHADOW_DATASET)
+    for asset, first, last in (
+        ("predictions", days[0], days[-1]),
+        ("performance_log", scored[0], scored[-1]),
+    ):
+        made = materialize(
+            [asset],
+            f"{first}",
+            store,
+            installation.params,
+            installation.registry,
+            installation.instance,
+            f"{last}",
+        )
+        assert made.success, failure(made)
+    rows = read_performance(store.engine, scored[0], scored[-1])
+    own = rows["role"] == "shadow"
+    rows.loc[own, "absolute_error"] = 0.9 * rows.loc[~own, "absolute_error"].to_numpy()
+    save_performance(store.engine, rows, scored, "run")
+    return InShadow(entered, installation.promote(SHADOW_DATASET))
+
+
+def test_a_candidate_in_shadow_is_compared_as_a_refit(in_shadow: InShadow) -> None:
+    entered = in_shadow.entered
+    assert entered.failed_with is None
+    assert entered.decided is not None
+    assert entered.decided.decision.outcome is PromotionOutcome.SHADOW
+    refit, candidate = entered.versions
+    assert entered.decided.refit_version == refit.version
+    assert (refit.refit_of, refit.as_of) == (candidate.version, SHADOW_AS_OF)
+    assert entered.production not in entered.versions
+
+
+def test_the_winner_of_a_shadow_is_refitted_as_of_the_last_session_that_decided(
+    installation: Installation, in_shadow: InShadow
+) -> None:
+    decided = in_shadow.decided
+    assert decided.failed_with is None
+    assert decided.decided is not None
+    assert decided.decided.decision.outcome is PromotionOutcome.SHADOW_LOWER_LOSS
+    newest, first, candidate = decided.versions
+    assert decided.production == newest
+    assert decided.decided.refit_version == newest.version
+    assert decided.decided.decision.shadow is not None
+    assert decided.decided.decision.shadow.version == first.version
+    assert newest.refit_of == candidate.version
+    assert newest.as_of == decided.decided.decision.shadow.sessions[-1] == date(2013, 2, 14)
+    recipe = installation.registry.load(newest.version).recipe
+    assert (recipe.as_of, recipe.newest_label) == (newest.as_of, newest.as_of)
+    assert installation.promote(SHADOW_DATASET) == decided
+
+
+def test_a_refit_as_of_a_later_session_is_trained_again_to_the_bit(
+    installation: Installation, in_shadow: InShadow, tmp_path: Path
+) -> None:
+    newest, first, _ = in_shadow.decided.versions
+    store = installation.store
+    for version in (newest, first):
+        again = train_again(
+            store.engine,
+            store.arrays,
+            installation.registry,
+            version.version,
+            installation.params,
+            tmp_path,
+        )
+        assert again.digest() == version.digest
+
+
+def test_a_refit_in_memory_is_the_refit_of_the_stored_panel(
+    installation: Installation, in_shadow: InShadow, tmp_path: Path
+) -> None:
+    """As of the dataset's own session both ways read the same windows."""
+    _, first, candidate = in_shadow.decided.versions
+    store, registry = installation.store, installation.registry
+    logged = logged_training(registry.client(), candidate)
+    refit, _, _ = refit_on_dataset(
+        store.engine,
+        store.arrays,
+        candidate,
+        registry.load(candidate.version),
+        logged,
+        tmp_path,
+        Later(SHADOW_AS_OF, load_panel(store.engine, SHADOW_DATASET).known_at),
+    )
+    assert refit.bundle.digest() == first.digest

@@ -46,7 +46,7 @@ TABLES = {
 COMPUTED = {
     "/production": ("in_force_until", "in_production"),
     "/models": ("refit_of", "newest_label", "in_production", "first_forecast", "last_forecast"),
-    "/promotions": ("reason",),
+    "/promotions": ("reason", "in_shadow", "before_alarm", "shadow"),
     "/retrainings": (
         *("reason", "breaches", "alarm", "evidence_from", "invalid_forecasts", "age_sessions"),
     ),
