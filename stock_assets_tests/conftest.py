@@ -214,13 +214,23 @@ def second_retraining(loop: Loop) -> str:
 
 @contextmanager
 def throw_away_database(platform: Platform, template: str = "template1") -> Iterator[str]:
-    """Create a database on the suite's server, by default without a table; yields its address."""
+    """Create a database on the suite's server, by default without a table; yields its address.
+
+    A template may have no connection: the idle ones of other tests are ended, and pools open new
+    ones.
+    """
     from sqlalchemy.engine import make_url
 
     from stock_assets.storage.database import STORE_URL_VARIABLE
     from stock_assets.storage.server import database_url
 
     name = f"suite_{uuid.uuid4().hex}"
+    if template not in ("template1", MIGRATED_DATABASE):
+        _administer(
+            platform,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE datname = '{template}' AND state = 'idle' AND pid <> pg_backend_pid()",
+        )
     _administer(platform, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield database_url(make_url(platform.variables[STORE_URL_VARIABLE]), name)
     _administer(platform, f"DROP DATABASE {name} WITH (FORCE)")

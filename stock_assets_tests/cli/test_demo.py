@@ -67,7 +67,8 @@ def test_the_report_is_one_file_with_its_plots(demoed: Installation, demo: Demo)
     assert [path.name for path in report.parent.iterdir()] == ["index.html"]
     assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=\s*[\"']?http", page) == []
     assert not re.search(r"@import|url\(\s*[\"']?http", page)
-    assert page.count('<section class="figure">') == 1 + 5 + 1  # error, one per ticker, training
+    # Error, coverage, one per ticker, training.
+    assert page.count('<section class="figure">') == 1 + 1 + 5 + 1
     for ticker in ("AAPL", "FB", "GOOG", "IBM", "MSFT"):
         assert ticker in page
 

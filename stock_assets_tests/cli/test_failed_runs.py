@@ -7,8 +7,8 @@ import yaml
 
 from stock_assets_tests.cli.conftest import Command, Installation
 
-IN_SAMPLE = ("predict", "--date", "2010-01-04")
-"""A forecast of a session that every model was trained on."""
+WITHOUT_HISTORY = ("predict", "--date", "2000-03-02")
+"""A forecast as of a session with too few bars before it."""
 
 HEADER = "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits"
 BARS = (
@@ -20,16 +20,16 @@ BARS = (
 def test_an_error_of_a_step_is_one_line(command: Command, looped: Installation):
     before, failed = looped.tables(), looped.run_statuses().count("FAILURE")
 
-    line = command(*IN_SAMPLE).error
+    line = command(*WITHOUT_HISTORY).error
 
-    assert "2010-01-04" in line
-    assert "stock-assets retrain --as-of 2010-01-04" in line
+    assert "2000-03-02" in line
+    assert "stock-assets backfill raw_prices" in line
     assert looped.run_statuses().count("FAILURE") == failed + 1
     assert looped.tables() == before
 
 
 def test_a_traceback_shows_the_place_in_the_step(command: Command):
-    finished = command("--traceback", *IN_SAMPLE)
+    finished = command("--traceback", *WITHOUT_HISTORY)
 
     assert finished.returncode == 1
     assert "Traceback" in finished.stderr

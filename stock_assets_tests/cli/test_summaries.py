@@ -49,7 +49,7 @@ def test_status_scores_only_the_production_model(platform: Platform, engine: Eng
     shown = _recent_scores(here, SECOND)
     assert shown is not None
     assert shown["model"]["forecasts"] == len(scored(DAYS[1:3], 2))
-    assert _recent_scores(here, None) is None
+    assert _recent_scores(here, persistence(digest="d" * 64)) is None
     assert _recent_scores(here, replace(SECOND, dataset_run_id="20130107_120000")) is None
 
 

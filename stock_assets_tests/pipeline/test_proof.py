@@ -247,7 +247,6 @@ def test_an_unknown_build_environment_is_not_ticked(
 def renamed(loop: Loop, stores: Stores) -> Iterator[Stores]:
     """A copy of the database in which IBM has another name; its registry knows."""
     rename = Rename(old=TICKER, new="BIG", first_session=date(2013, 2, 1))
-    stores.engine.dispose()  # a template may have no connection
     with throw_away_database(loop.platform, "stock_assets") as url:
         engine = create_engine(url, poolclass=NullPool)
         apply_renames(engine, [rename])
@@ -269,7 +268,6 @@ def test_a_forecast_of_a_renamed_ticker_holds_by_each_of_its_names(renamed: Stor
 @pytest.fixture
 def of_persistence(loop: Loop, stores: Stores) -> Iterator[Stores]:
     """A copy of the database in which persistence has forecast the session."""
-    stores.engine.dispose()
     with throw_away_database(loop.platform, "stock_assets") as url:
         engine = create_engine(url, poolclass=NullPool)
         made = make_forecasts(engine, stores.registry, [], [SESSION], stores.params)

@@ -64,8 +64,10 @@ def known(value: str | None) -> str:
     return UNKNOWN if value is None or value != value else value
 
 
-def version(number: int) -> str:
-    """Name a model version: ``Version 3``, or persistence."""
+def version(number: int | None) -> str:
+    """Name a model version: ``Version 3``, or persistence; a dash where it is unknown."""
+    if number is None or _unknown(number):
+        return UNKNOWN
     return _PERSISTENCE if number == PERSISTENCE_VERSION else f"Version {number}"
 
 
