@@ -89,8 +89,7 @@ def _direction(model: Metrics) -> str:
 def _coverage(rows: pd.DataFrame, model: Metrics) -> str:
     weeks = weekly_coverage(rows)
     return (
-        f"{model.coverage:.1%} of outcomes inside; "
-        f"{weeks.min():.0%} to {weeks.max():.0%} in each of {len(weeks)} weeks"
+        f"{model.coverage:.1%} of outcomes inside; {weeks.min():.0%} to {weeks.max():.0%} by week"
     )
 
 
