@@ -15,9 +15,9 @@ from stock_assets.service.pages.operations import operations
 from stock_assets.service.pages.ticker import TickerParams
 from stock_assets.service.pages.ticker import ticker as ticker_page
 from stock_assets.service.pages.today import TodayParams, read_tickers, today
-from stock_assets.storage.decisions import promotions
 from stock_assets.storage.forecasts import predictions_as_of, recent_performance, save_predictions
 from stock_assets.storage.prices import read_bars
+from stock_assets.storage.serving.decisions import promotion_in_force
 from stock_assets_tests.conftest import DATASET, LAST_INGESTED, REPLAYED, Loop
 from stock_assets_tests.service.conftest import send, state_for
 from stock_assets_tests.service.pages.conftest import Read, parse, table, text
@@ -64,8 +64,8 @@ def test_accuracy_includes_persistence_and_the_edge(read: Read, loop: Loop) -> N
     persistence = (rows["persistence_absolute_error"] / rows["actual"]).mean()
     assert formatting.percent(summarise(rows).mape) in accuracy
     assert formatting.percent(persistence) in accuracy
-    promoted, *_ = promotions(loop.store.engine, MODEL)
-    assert ModelStatus(Production(None), promoted, None).edge in accuracy
+    decided = promotion_in_force(loop.store.engine, MODEL)
+    assert ModelStatus(Production(None), decided, None).edge in accuracy
 
 
 def test_sparkline_has_a_point_per_session(read: Read) -> None:
