@@ -32,7 +32,7 @@ STAKES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Shares of the wealth that are bet on each session, below 1 so that no wealth is lost at once."""
 
 ENOUGH = 20.0
-"""Evidence that promotes at once: a candidate that is no better reaches it at most once in 20 shadows."""
+"""Evidence that promotes at once: one that is no better reaches it in at most 1 of 20 shadows."""
 
 
 class ShadowOutcome(StrEnum):
